@@ -1,0 +1,245 @@
+//! What one statement says, as values: the only thing that rules, questions and previews know of a text.
+//!
+//! Facts are derived from the text alone and can be wrong in one direction only: what was not understood is in
+//! [`Facts::unread`], and the policy fails closed on it. Nothing here asks a database.
+
+use std::ops::Range;
+
+/// Everything known of one statement from its text.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Facts {
+    pub kind: Kind,
+    /// Why the statement could not be read to its end, if so. The other fields then hold what was still understood.
+    pub unread: Option<String>,
+    /// Every INSERT, UPDATE, DELETE, MERGE (and COPY … FROM) it carries, nested ones included, in the order of the text.
+    pub changes: Vec<Change>,
+    /// Every object whose rows or definition it would remove whole: TRUNCATE and DROP, ALTER … DROP COLUMN included.
+    pub removals: Vec<Removal>,
+    /// Session and server settings it would change: SET, RESET, set_config with constant arguments, ALTER SYSTEM/ROLE/DATABASE … SET.
+    pub settings: Vec<SettingChange>,
+    /// Names of the functions it calls, as written, lower-cased unless quoted, without duplicates.
+    pub functions: Vec<String>,
+    pub transaction: Option<TransactionVerb>,
+    /// `PREPARE name AS …`: the inner statement's facts are this statement's own; this is its name.
+    pub prepares: Option<String>,
+    /// `EXECUTE name (…)`: what it runs must be looked up.
+    pub executes: Option<Execution>,
+    /// `DEALLOCATE`, `DISCARD`: names of prepared statements may mean something else afterwards.
+    pub forgets_prepared: bool,
+    /// The highest `$n` in the text; 0 when there is none.
+    pub parameters: u16,
+    /// It can change what later names or texts mean: SET, DDL, DISCARD, DO, CALL, temporary tables…
+    pub changes_session: bool,
+    /// The server refuses it inside a transaction block (VACUUM, CREATE DATABASE, CREATE INDEX CONCURRENTLY…).
+    pub outside_transaction_only: bool,
+    /// `/* sluice: key=value … */`, in order.
+    pub hints: Vec<(String, String)>,
+}
+
+/// What the outer statement is. `Other` carries the authority's own name for it (`VacuumStmt`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing but white space and comments.
+    #[default]
+    Empty,
+    /// Reads only: SELECT, VALUES, TABLE, SHOW, FETCH, cursors over reads, plain EXPLAIN of anything.
+    Read,
+    Insert,
+    Update,
+    Delete,
+    Merge,
+    Truncate,
+    Drop,
+    Alter,
+    Create,
+    Copy,
+    Transaction,
+    Set,
+    Prepare,
+    Execute,
+    Do,
+    Call,
+    Grant,
+    /// A `SLUICE …` command, answered by us and never forwarded.
+    Sluice,
+    Other(String),
+    /// Not understood at all: see [`Facts::unread`].
+    Unread,
+}
+
+/// One change to the rows of one table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    pub verb: Verb,
+    pub target: Name,
+    /// The name by which the statement's own expressions call the target: the alias, else the table's last name part, quoted if need be.
+    pub called: String,
+    /// `ONLY`: children in an inheritance tree are left alone.
+    pub only: bool,
+    pub restriction: Restriction,
+    /// UPDATE and ON CONFLICT DO UPDATE / MERGE UPDATE: what is set.
+    pub assignments: Vec<Assignment>,
+    /// INSERT: where rows come from, and what happens to a row that is already there.
+    pub source: Source,
+    pub on_conflict: OnConflict,
+    /// Where in the statement it stands.
+    pub nesting: Nesting,
+    /// The parts of the text that a question about its rows is built from. `None` where such a question cannot be built
+    /// (WHERE CURRENT OF, MERGE, INSERT): the reason then stands in the preview as "unknown".
+    pub clauses: Option<Clauses>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verb {
+    Insert,
+    Update,
+    Delete,
+    /// MERGE, by what its WHEN clauses may do.
+    Merge { updates: bool, deletes: bool },
+    /// COPY … FROM.
+    CopyIn,
+}
+
+/// A name as written and taken apart. Parts are folded as the server folds them (unquoted: lower case).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Name {
+    /// As written, quotes and all: fit to be put into another statement.
+    pub written: String,
+    /// Database, schema and object, as far as given; the last is the object.
+    pub parts: Vec<String>,
+}
+
+/// What a predicate does to the target's rows, reasoned from the text.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Restriction {
+    /// No WHERE, or only conditions that leave the target's rows alone (`DELETE FROM t USING u WHERE u.x = 1`); says which.
+    Nothing { why: String },
+    /// A predicate that keeps every row whatever the data; says why (`id = id … `).
+    AlwaysTrue { why: String },
+    /// True for every row if these columns of the target cannot be NULL (`id IS NOT NULL`, `id = id`).
+    AlwaysTrueIfNotNull { columns: Vec<String>, why: String },
+    /// It may keep rows out. `pinned` holds the target's columns that a top-level AND term equates with a constant or parameter.
+    Restricts { pinned: Vec<String> },
+    /// WHERE CURRENT OF: one row.
+    CurrentOf { cursor: String },
+    /// Rows are added, not chosen (INSERT, COPY FROM).
+    NotApplicable,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assignment {
+    /// The column, folded.
+    pub column: String,
+    /// The expression as written; `None` where one expression sets several columns (`(a, b) = (SELECT …)`).
+    pub value: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    None,
+    /// VALUES with this many rows (a lower bound when the text was not read to its end).
+    Values(u64),
+    Select,
+    Stream,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnConflict {
+    Fails,
+    Nothing,
+    Updates,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nesting {
+    /// It is the statement itself.
+    Outer,
+    /// In a WITH.
+    Cte,
+    /// Under EXPLAIN ANALYZE (without ANALYZE nothing is changed, and no change is listed).
+    Explain,
+    /// COPY (DELETE … RETURNING …) TO.
+    Copy,
+    /// PREPARE … AS: nothing happens until EXECUTE.
+    Prepare,
+}
+
+/// Spans into the statement's text (bytes, relative to the statement's start).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clauses {
+    /// `WITH a AS (…), b AS (…)`, of the statement the change stands in; `None` when there is none. Contains no change itself:
+    /// otherwise there are no clauses.
+    pub with: Option<Range<usize>>,
+    /// `ONLY t AS x`: the target with its alias.
+    pub target: Range<usize>,
+    /// USING (DELETE) or FROM (UPDATE) list.
+    pub from: Option<Range<usize>>,
+    /// The condition, without WHERE.
+    pub condition: Option<Range<usize>>,
+}
+
+/// An object whose rows or definition go away whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Removal {
+    pub what: Removed,
+    pub name: Name,
+    /// CASCADE was written.
+    pub cascade: bool,
+    pub if_exists: bool,
+    pub nesting: Nesting,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removed {
+    /// TRUNCATE: the rows.
+    Rows,
+    Table,
+    /// DROP COLUMN, by its folded name.
+    Column(String),
+    Schema,
+    Database,
+    /// DETACH/DROP PARTITION.
+    Partition(String),
+    MaterializedView,
+    Tablespace,
+    /// Anything that holds no rows (view, index, function…): listed so that rules can tell it apart.
+    Other(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingChange {
+    /// Folded to lower case.
+    pub name: String,
+    /// The value as text; `None` for RESET, DEFAULT and values not written as constants.
+    pub value: Option<String>,
+    pub scope: SettingScope,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SettingScope {
+    Session,
+    Transaction,
+    /// ALTER ROLE/DATABASE/SYSTEM/FUNCTION … SET: outlives the session.
+    Lasting,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransactionVerb {
+    Begin,
+    Commit,
+    Rollback,
+    Savepoint,
+    Release,
+    RollbackTo,
+    PrepareTransaction,
+    CommitPrepared,
+    RollbackPrepared,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Execution {
+    /// The prepared statement's name, folded.
+    pub name: String,
+    /// The arguments as written, in order.
+    pub arguments: Vec<String>,
+}

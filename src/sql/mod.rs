@@ -1,0 +1,3 @@
+//! SQL as we read it.
+pub mod facts;
+pub mod statement;
