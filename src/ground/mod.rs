@@ -1,1 +1,2 @@
-//! To come.
+//! Floor 0: what every room may use.
+pub mod limits;
