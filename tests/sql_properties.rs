@@ -37,7 +37,12 @@ fn scan(text: &str) -> Option<Vec<ScanToken>> {
     if text.contains('\0') || Lexer::new(text, ON).next().is_none() {
         return None;
     }
-    authority(|| pg_query::scan_tokens(text).ok())
+    // A junk token is refused by the servers we know (15 to 18), but the library's scanner lets some through.
+    if Lexer::new(text, ON).any(|token| token.kind == lexer::Kind::Junk) {
+        return None;
+    }
+    // A parse that failed leaves the library's thread in the mode it was asked for; one that succeeds puts it right.
+    authority(|| pg_query::parse("SELECT 1", 0).and_then(|_| pg_query::scan_tokens(text)).ok())
 }
 
 /// Statement kinds with the changes nested in them, as the library's own summary (in C, apart from the tree that facts are made of).
@@ -134,15 +139,16 @@ fn the_corpus_is_read_as_the_authority_reads_it() {
 
 #[test]
 fn the_corpus_is_read_to_its_end() {
-    for text in corpus() {
-        if summary(&text, ON).is_none() {
-            continue;
-        }
-        for statement in postgres(&text, ON).statements {
-            let expected = text.contains("DROP OWNED");
-            assert_eq!(statement.facts.unread.is_some(), expected, "{text}: {:?}", statement.facts.unread);
-        }
+    let mut unread = Vec::new();
+    for text in corpus().iter().filter(|text| summary(text, ON).is_some()) {
+        let reasons = postgres(text, ON).statements.into_iter().filter_map(|statement| statement.facts.unread);
+        unread.extend(reasons.map(|reason| format!("{text}: {reason}")));
     }
+    let expected = [
+        "DROP OWNED BY r: DROP OWNED removes whatever the role owns, tables included: the text does not name it",
+        "SELECT $1a: trailing junk after a number or parameter",
+    ];
+    assert_eq!(unread, expected);
 }
 
 #[test]
