@@ -86,6 +86,10 @@ fn spared_by_join(condition: &Term, joined: bool) -> Option<Restriction> {
     if !joined {
         return None;
     }
+    // Joined to itself, a row is met by itself only as long as nothing else is asked of the other side.
+    if conjuncts(condition).iter().any(|term| matches!(term, Term::AmongItself(_))) {
+        return None;
+    }
     let mut columns = BTreeSet::new();
     for term in conjuncts(condition) {
         match truth(term) {
