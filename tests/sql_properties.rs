@@ -13,8 +13,12 @@ use std::sync::{Mutex, PoisonError};
 /// One statement or text to a line; `⏎` stands for a newline.
 const CORPUS: &str = include_str!("data/tricky.sql");
 
-const ON: LexicalMode = LexicalMode { standard_conforming_strings: true };
-const OFF: LexicalMode = LexicalMode { standard_conforming_strings: false };
+const ON: LexicalMode = LexicalMode {
+    standard_conforming_strings: true,
+};
+const OFF: LexicalMode = LexicalMode {
+    standard_conforming_strings: false,
+};
 
 /// pg_query points stderr elsewhere while it works: one at a time, as in the house itself.
 static AUTHORITY: Mutex<()> = Mutex::new(());
@@ -25,7 +29,11 @@ fn authority<T>(ask: impl FnOnce() -> T) -> T {
 }
 
 fn corpus() -> Vec<String> {
-    CORPUS.lines().filter(|line| !line.is_empty() && !line.starts_with("#")).map(|line| line.replace('⏎', "\n")).collect()
+    CORPUS
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with("#"))
+        .map(|line| line.replace('⏎', "\n"))
+        .collect()
 }
 
 fn postgres(text: &str, mode: LexicalMode) -> Reading {
@@ -42,7 +50,11 @@ fn scan(text: &str) -> Option<Vec<ScanToken>> {
         return None;
     }
     // A parse that failed leaves the library's thread in the mode it was asked for; one that succeeds puts it right.
-    authority(|| pg_query::parse("SELECT 1", 0).and_then(|_| pg_query::scan_tokens(text)).ok())
+    authority(|| {
+        pg_query::parse("SELECT 1", 0)
+            .and_then(|_| pg_query::scan_tokens(text))
+            .ok()
+    })
 }
 
 /// Statement kinds with the changes nested in them, as the library's own summary (in C, apart from the tree that facts are made of).
@@ -50,21 +62,35 @@ fn summary(text: &str, mode: LexicalMode) -> Option<Vec<String>> {
     if text.contains('\0') {
         return None;
     }
-    let options = if mode.standard_conforming_strings { pg_query::ParserOptions::DEFAULT } else { pg_query::ParserOptions::DISABLE_STANDARD_CONFORMING_STRINGS };
+    let options = if mode.standard_conforming_strings {
+        pg_query::ParserOptions::DEFAULT
+    } else {
+        pg_query::ParserOptions::DISABLE_STANDARD_CONFORMING_STRINGS
+    };
     authority(|| pg_query::summary(text, options, -1).ok()).map(|summary| summary.statement_types)
 }
 
 fn assert_same_tokens(text: &str) {
     let Some(theirs) = scan(text) else { return };
-    let ours: Vec<(usize, usize)> = Lexer::new(text, ON).map(|token| (token.start, token.end)).collect();
-    let theirs: Vec<(usize, usize)> = theirs.iter().map(|token| (token.start as usize, token.end as usize)).collect();
+    let ours: Vec<(usize, usize)> = Lexer::new(text, ON)
+        .map(|token| (token.start, token.end))
+        .collect();
+    let theirs: Vec<(usize, usize)> = theirs
+        .iter()
+        .map(|token| (token.start as usize, token.end as usize))
+        .collect();
     assert_eq!(ours, theirs, "tokens of {text:?}");
 }
 
 fn assert_comments_agree(text: &str) {
     let Some(theirs) = scan(text) else { return };
-    let theirs = theirs.iter().filter(|token| matches!(token.token(), Scanned::SqlComment | Scanned::CComment)).count();
-    let ours = Lexer::new(text, ON).filter(|token| token.is_comment()).count();
+    let theirs = theirs
+        .iter()
+        .filter(|token| matches!(token.token(), Scanned::SqlComment | Scanned::CComment))
+        .count();
+    let ours = Lexer::new(text, ON)
+        .filter(|token| token.is_comment())
+        .count();
     assert_eq!(ours, theirs, "comments of {text:?}");
 }
 
@@ -72,8 +98,15 @@ fn assert_statements_agree(text: &str) {
     if text.contains('\0') {
         return;
     }
-    if let Some(theirs) = authority(|| pg_query::split_with_parser(text).ok().map(|pieces| pieces.len())) {
-        assert!(split(text, ON).len() >= theirs, "fewer pieces than the authority in {text:?}");
+    if let Some(theirs) = authority(|| {
+        pg_query::split_with_parser(text)
+            .ok()
+            .map(|pieces| pieces.len())
+    }) {
+        assert!(
+            split(text, ON).len() >= theirs,
+            "fewer pieces than the authority in {text:?}"
+        );
     }
 }
 
@@ -89,28 +122,64 @@ fn has(facts: &Facts, kind: &str) -> bool {
 
 /// Parts that are not run now may hold changes that facts rightly do not list.
 fn holds_bodies(types: &[String]) -> bool {
-    types.iter().any(|kind| ["ExplainStmt", "RuleStmt", "CreateFunctionStmt", "ViewStmt"].contains(&kind.as_str()))
+    types.iter().any(|kind| {
+        ["ExplainStmt", "RuleStmt", "CreateFunctionStmt", "ViewStmt"].contains(&kind.as_str())
+    })
 }
 
 fn assert_no_change_is_missed(text: &str, mode: LexicalMode) {
-    let Some(types) = summary(text, mode) else { return };
+    let Some(types) = summary(text, mode) else {
+        return;
+    };
     let reading = postgres(text, mode);
-    let unread = reading.statements.iter().any(|statement| statement.facts.unread.is_some());
-    let sluice = reading.statements.iter().any(|statement| statement.facts.kind == Kind::Sluice);
-    for kind in types.iter().filter(|kind| ["InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"].contains(&kind.as_str())) {
-        let seen = reading.statements.iter().any(|statement| has(&statement.facts, kind));
-        assert!(seen || unread || sluice || holds_bodies(&types), "{kind} missed in {text:?}: {reading:#?}");
+    let unread = reading
+        .statements
+        .iter()
+        .any(|statement| statement.facts.unread.is_some());
+    let sluice = reading
+        .statements
+        .iter()
+        .any(|statement| statement.facts.kind == Kind::Sluice);
+    for kind in types.iter().filter(|kind| {
+        ["InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"].contains(&kind.as_str())
+    }) {
+        let seen = reading
+            .statements
+            .iter()
+            .any(|statement| has(&statement.facts, kind));
+        assert!(
+            seen || unread || sluice || holds_bodies(&types),
+            "{kind} missed in {text:?}: {reading:#?}"
+        );
     }
-    let harmful = ["UpdateStmt", "DeleteStmt", "MergeStmt", "TruncateStmt", "DropStmt", "AlterTableStmt", "DoStmt", "CallStmt", "VariableSetStmt", "ExecuteStmt", "PrepareStmt"];
+    let harmful = [
+        "UpdateStmt",
+        "DeleteStmt",
+        "MergeStmt",
+        "TruncateStmt",
+        "DropStmt",
+        "AlterTableStmt",
+        "DoStmt",
+        "CallStmt",
+        "VariableSetStmt",
+        "ExecuteStmt",
+        "PrepareStmt",
+    ];
     if types.iter().any(|kind| harmful.contains(&kind.as_str())) {
-        assert!(!matches!(glance(text, mode), Glance::Harmless { .. }), "harmless at a glance: {text:?}");
+        assert!(
+            !matches!(glance(text, mode), Glance::Harmless { .. }),
+            "harmless at a glance: {text:?}"
+        );
     }
 }
 
 fn assert_spans_are_sound(text: &str, reading: &Reading) {
     let mut end = 0;
     for statement in &reading.statements {
-        assert!(statement.span.start >= end && text.get(statement.span.clone()).is_some(), "spans of {text:?}");
+        assert!(
+            statement.span.start >= end && text.get(statement.span.clone()).is_some(),
+            "spans of {text:?}"
+        );
         end = statement.span.end;
     }
 }
@@ -141,7 +210,10 @@ fn the_corpus_is_read_as_the_authority_reads_it() {
 fn the_corpus_is_read_to_its_end() {
     let mut unread = Vec::new();
     for text in corpus().iter().filter(|text| summary(text, ON).is_some()) {
-        let reasons = postgres(text, ON).statements.into_iter().filter_map(|statement| statement.facts.unread);
+        let reasons = postgres(text, ON)
+            .statements
+            .into_iter()
+            .filter_map(|statement| statement.facts.unread);
         unread.extend(reasons.map(|reason| format!("{text}: {reason}")));
     }
     let expected = [
@@ -153,14 +225,33 @@ fn the_corpus_is_read_to_its_end() {
 
 #[test]
 fn what_would_run_in_one_mode_only_is_said_to_depend_on_it() {
-    for text in ["SELECT 'a\\'; DELETE FROM t; --'", "SELECT U&'a'", "INSERT INTO t VALUES ('c:\\x')"] {
+    for text in [
+        "SELECT 'a\\'; DELETE FROM t; --'",
+        "SELECT U&'a'",
+        "INSERT INTO t VALUES ('c:\\x')",
+    ] {
         assert!(postgres(text, ON).mode_sensitive, "{text}");
     }
-    for text in ["SELECT E'a\\'; DELETE FROM t; --'", "SELECT $$\\$$", "SELECT 1 -- \\", "SELECT \"\\\""] {
+    for text in [
+        "SELECT E'a\\'; DELETE FROM t; --'",
+        "SELECT $$\\$$",
+        "SELECT 1 -- \\",
+        "SELECT \"\\\"",
+    ] {
         assert!(!postgres(text, ON).mode_sensitive, "{text}");
     }
-    assert_eq!(postgres("SELECT 'a\\'; DELETE FROM t; --'", ON).statements.len(), 2);
-    assert_eq!(postgres("SELECT 'a\\'; DELETE FROM t; --'", OFF).statements.len(), 1);
+    assert_eq!(
+        postgres("SELECT 'a\\'; DELETE FROM t; --'", ON)
+            .statements
+            .len(),
+        2
+    );
+    assert_eq!(
+        postgres("SELECT 'a\\'; DELETE FROM t; --'", OFF)
+            .statements
+            .len(),
+        1
+    );
 }
 
 #[test]
@@ -185,16 +276,27 @@ fn nothing_crashes_on_depth_or_length() {
     for depth in [20, 30, 45, 60] {
         let (open, close) = ("(".repeat(depth), ")".repeat(depth));
         long.push(format!("DELETE FROM t WHERE {open}a = 1{close}"));
-        long.push(format!("DELETE FROM t WHERE {}1{}", "(SELECT ".repeat(depth), ")".repeat(depth)));
-        long.push(format!("DELETE FROM t WHERE {}1{close}", "CASE WHEN f(".repeat(depth).replace("CASE WHEN ", "")));
-        long.push(format!("DELETE FROM t USING {open}u JOIN v ON true{close} WHERE t.id = u.id"));
+        long.push(format!(
+            "DELETE FROM t WHERE {}1{}",
+            "(SELECT ".repeat(depth),
+            ")".repeat(depth)
+        ));
+        long.push(format!(
+            "DELETE FROM t WHERE {}1{close}",
+            "CASE WHEN f(".repeat(depth).replace("CASE WHEN ", "")
+        ));
+        long.push(format!(
+            "DELETE FROM t USING {open}u JOIN v ON true{close} WHERE t.id = u.id"
+        ));
         long.push(format!("DELETE FROM t WHERE a IN {open}1{close}"));
     }
     for text in long {
         let reading = postgres(&text, ON);
         glance(&text, ON);
         let delete = text.starts_with("DELETE");
-        let seen = reading.statements.iter().all(|statement| statement.facts.unread.is_some() || !statement.facts.changes.is_empty());
+        let seen = reading.statements.iter().all(|statement| {
+            statement.facts.unread.is_some() || !statement.facts.changes.is_empty()
+        });
         assert!(!delete || seen, "{}", &text[..40]);
     }
 }
@@ -209,21 +311,106 @@ fn a_long_chain_is_still_understood() {
 
 #[test]
 fn a_huge_insert_is_glanced_at() {
-    let text = format!("INSERT INTO t VALUES {}(0, 'x')", "(1, 'it''s; DELETE FROM t'), ".repeat(400_000));
-    assert!(matches!(glance(&text, ON), Glance::Harmless { kind: Kind::Insert, .. }));
+    let text = format!(
+        "INSERT INTO t VALUES {}(0, 'x')",
+        "(1, 'it''s; DELETE FROM t'), ".repeat(400_000)
+    );
+    assert!(matches!(
+        glance(&text, ON),
+        Glance::Harmless {
+            kind: Kind::Insert,
+            ..
+        }
+    ));
     let reading = postgres(&text, ON);
     assert_eq!(reading.statements[0].facts.kind, Kind::Insert);
-    let update = format!("UPDATE t SET a = 1 WHERE id IN ({}0)", "1, ".repeat(4_000_000));
+    let update = format!(
+        "UPDATE t SET a = 1 WHERE id IN ({}0)",
+        "1, ".repeat(4_000_000)
+    );
     assert_eq!(postgres(&update, ON).statements[0].facts.kind, Kind::Unread);
 }
 
 /// Pieces that texts are made of: where they meet is where readers part.
 fn pieces() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
-        "SELECT ", "DELETE FROM t", "UPDATE t SET a = 1", "INSERT INTO t VALUES (1)", " WHERE ", "a", "1", ";", ";", "'", "''", "\"", "E'", "e'", "U&'", "U&\"", "B'", "x'", "N'",
-        "\\", "\\'", "\n", "\r", "\t", " ", "--", "/*", "*/", "/", "*", "-", "+", "@", "$$", "$a$", "$", "$1", "(", ")", ",", ".", "..", "::", ":=", "=>", "<>", "!=", "|", "%", "#",
-        "0x1F", "1_0", "1e", "1.5e-3", "é", "_x", "end", "case ", "begin ", "atomic ", "create function f() ", "with d as (", "returning *", "explain analyze ", "explain ", "prepare p as ",
-        "union ", "and ", "or ", "null", "from t", "for update", "'b\\''; DELETE FROM t; --'", "-/* 'x */ 2", "sluice: a=1", "\u{b}", "\u{c}",
+        "SELECT ",
+        "DELETE FROM t",
+        "UPDATE t SET a = 1",
+        "INSERT INTO t VALUES (1)",
+        " WHERE ",
+        "a",
+        "1",
+        ";",
+        ";",
+        "'",
+        "''",
+        "\"",
+        "E'",
+        "e'",
+        "U&'",
+        "U&\"",
+        "B'",
+        "x'",
+        "N'",
+        "\\",
+        "\\'",
+        "\n",
+        "\r",
+        "\t",
+        " ",
+        "--",
+        "/*",
+        "*/",
+        "/",
+        "*",
+        "-",
+        "+",
+        "@",
+        "$$",
+        "$a$",
+        "$",
+        "$1",
+        "(",
+        ")",
+        ",",
+        ".",
+        "..",
+        "::",
+        ":=",
+        "=>",
+        "<>",
+        "!=",
+        "|",
+        "%",
+        "#",
+        "0x1F",
+        "1_0",
+        "1e",
+        "1.5e-3",
+        "é",
+        "_x",
+        "end",
+        "case ",
+        "begin ",
+        "atomic ",
+        "create function f() ",
+        "with d as (",
+        "returning *",
+        "explain analyze ",
+        "explain ",
+        "prepare p as ",
+        "union ",
+        "and ",
+        "or ",
+        "null",
+        "from t",
+        "for update",
+        "'b\\''; DELETE FROM t; --'",
+        "-/* 'x */ 2",
+        "sluice: a=1",
+        "\u{b}",
+        "\u{c}",
     ])
 }
 
@@ -279,31 +466,41 @@ mod evaluation {
 
     type Row = BTreeMap<&'static str, Value>;
 
+    /// AND over all; OR is its mirror image.
+    fn all(truths: impl Iterator<Item = Option<bool>>, decisive: bool) -> Option<bool> {
+        let truths: Vec<Option<bool>> = truths.collect();
+        match truths.contains(&Some(decisive)) {
+            true => Some(decisive),
+            false => (!truths.contains(&None)).then_some(!decisive),
+        }
+    }
+
     fn value(term: &Term, row: &Row) -> Value {
         let known = |truth: Option<bool>| truth.map_or(Value::Null, Value::Bool);
         match term {
             Term::Bool(truth) => Value::Bool(*truth),
             Term::Integer(number) => Value::Integer(*number),
             Term::Column(name) => row.get(name.as_str()).copied().unwrap_or(Value::Null),
-            Term::And(terms) => known(terms.iter().map(|term| holds(term, row)).fold(Some(true), |sum, next| match (sum, next) {
-                (Some(false), _) | (_, Some(false)) => Some(false),
-                (Some(true), Some(true)) => Some(true),
-                _ => None,
-            })),
-            Term::Or(terms) => known(terms.iter().map(|term| holds(term, row)).fold(Some(false), |sum, next| match (sum, next) {
-                (Some(true), _) | (_, Some(true)) => Some(true),
-                (Some(false), Some(false)) => Some(false),
-                _ => None,
-            })),
+            Term::And(terms) => known(all(terms.iter().map(|term| holds(term, row)), false)),
+            Term::Or(terms) => known(all(terms.iter().map(|term| holds(term, row)), true)),
             Term::Not(inner) => known(holds(inner, row).map(|truth| !truth)),
             Term::IsNull(inner) => Value::Bool(value(inner, row) == Value::Null),
             Term::Is(inner, wanted) => Value::Bool(holds(inner, row) == Some(*wanted)),
             Term::Same(left, right) => Value::Bool(value(left, row) == value(right, row)),
-            Term::Coalesce(terms) => terms.iter().map(|term| value(term, row)).find(|value| *value != Value::Null).unwrap_or(Value::Null),
-            Term::Strict(_, operands) => operands.iter().map(|term| value(term, row)).fold(Value::Integer(0), |sum, next| match (sum, next) {
-                (Value::Integer(a), Value::Integer(b)) => Value::Integer(a + b),
-                _ => Value::Null,
-            }),
+            Term::Coalesce(terms) => terms
+                .iter()
+                .map(|term| value(term, row))
+                .find(|value| *value != Value::Null)
+                .unwrap_or(Value::Null),
+            Term::Strict(_, operands) => {
+                operands
+                    .iter()
+                    .map(|term| value(term, row))
+                    .fold(Value::Integer(0), |sum, next| match (sum, next) {
+                        (Value::Integer(a), Value::Integer(b)) => Value::Integer(a + b),
+                        _ => Value::Null,
+                    })
+            }
             Term::Compare(comparison, left, right) => match (value(left, row), value(right, row)) {
                 (Value::Integer(a), Value::Integer(b)) => Value::Bool(comparison.holds(a.cmp(&b))),
                 (Value::Bool(a), Value::Bool(b)) => Value::Bool(comparison.holds(a.cmp(&b))),
@@ -328,7 +525,8 @@ mod evaluation {
         ];
         leaf.prop_recursive(2, 6, 2, |inner| {
             prop_oneof![
-                prop::collection::vec(inner.clone(), 2).prop_map(|operands| Term::Strict("+".into(), operands)),
+                prop::collection::vec(inner.clone(), 2)
+                    .prop_map(|operands| Term::Strict("+".into(), operands)),
                 prop::collection::vec(inner, 1..3).prop_map(Term::Coalesce),
             ]
         })
@@ -336,7 +534,14 @@ mod evaluation {
 
     fn comparisons() -> impl Strategy<Value = Comparison> {
         use Comparison::*;
-        prop::sample::select(vec![Equal, NotEqual, Less, LessOrEqual, Greater, GreaterOrEqual])
+        prop::sample::select(vec![
+            Equal,
+            NotEqual,
+            Less,
+            LessOrEqual,
+            Greater,
+            GreaterOrEqual,
+        ])
     }
 
     fn conditions() -> impl Strategy<Value = Term> {
@@ -353,23 +558,38 @@ mod evaluation {
                 prop::collection::vec(inner.clone(), 1..4).prop_map(Term::And),
                 prop::collection::vec(inner.clone(), 1..4).prop_map(Term::Or),
                 inner.clone().prop_map(|inner| Term::Not(Box::new(inner))),
-                inner.clone().prop_map(|inner| Term::IsNull(Box::new(inner))),
-                (inner.clone(), any::<bool>()).prop_map(|(inner, wanted)| Term::Is(Box::new(inner), wanted)),
-                (comparisons(), inner.clone(), inner.clone()).prop_map(|(comparison, a, b)| Term::Compare(comparison, Box::new(a), Box::new(b))),
-                (inner.clone(), inner.clone()).prop_map(|(a, b)| Term::Same(Box::new(a), Box::new(b))),
+                inner
+                    .clone()
+                    .prop_map(|inner| Term::IsNull(Box::new(inner))),
+                (inner.clone(), any::<bool>())
+                    .prop_map(|(inner, wanted)| Term::Is(Box::new(inner), wanted)),
+                (comparisons(), inner.clone(), inner.clone()).prop_map(|(comparison, a, b)| {
+                    Term::Compare(comparison, Box::new(a), Box::new(b))
+                }),
+                (inner.clone(), inner.clone())
+                    .prop_map(|(a, b)| Term::Same(Box::new(a), Box::new(b))),
                 prop::collection::vec(inner, 1..3).prop_map(Term::Coalesce),
             ]
         })
     }
 
     fn rows() -> Vec<Row> {
-        let numbers = [Value::Null, Value::Integer(-1), Value::Integer(0), Value::Integer(1), Value::Integer(2), Value::Integer(3)];
+        let numbers = [
+            Value::Null,
+            Value::Integer(-1),
+            Value::Integer(0),
+            Value::Integer(1),
+            Value::Integer(2),
+            Value::Integer(3),
+        ];
         let truths = [Value::Null, Value::Bool(true), Value::Bool(false)];
         let mut rows = Vec::new();
         for a in numbers {
             for b in numbers {
                 for p in truths {
-                    rows.extend(truths.map(|q| Row::from([("a", a), ("b", b), ("p", p), ("q", q)])));
+                    rows.extend(
+                        truths.map(|q| Row::from([("a", a), ("b", b), ("p", p), ("q", q)])),
+                    );
                 }
             }
         }

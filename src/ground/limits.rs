@@ -8,14 +8,16 @@ pub const SQL_READ_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// levels ("stack depth limit exceeded"), so what lies beyond could not run anyway.
 pub const SQL_DEPTH_MAX: usize = 20_000;
 
-/// Up to this depth a text is parsed on the caller's own stack; beyond it on a thread with a stack of its own.
-pub const SQL_DEPTH_ON_CALLER_MAX: usize = 100;
+/// Up to this depth a text is parsed on the caller's own stack; beyond it on a thread with a stack of its own. An unoptimised build
+/// takes up to 40 KiB for one level of subqueries (two tokens), and a caller may have no more than 2 MiB.
+pub const SQL_DEPTH_ON_CALLER_MAX: usize = 40;
 
-/// The stack of that thread, a level: an unoptimised build takes about 10 KiB to decode, walk and drop one. Reserved, not touched
-/// until used.
-pub const SQL_STACK_BYTES_PER_LEVEL: usize = 24 * 1024;
-/// And whatever the depth: the authority wants 2.5 MiB for itself.
+/// The stack of that thread: so much a level, up to a bound. The authority gives up when its own C frames have taken 2 MiB, which
+/// bounds the tree that is decoded, walked and dropped here; the deepest it lets through took less than half of the bound.
+/// Reserved, not touched until used.
+pub const SQL_STACK_BYTES_PER_LEVEL: usize = 64 * 1024;
 pub const SQL_STACK_BYTES_MIN: usize = 8 * 1024 * 1024;
+pub const SQL_STACK_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Statements in one text. Each costs a few kilobytes of facts.
 pub const SQL_STATEMENTS_MAX: usize = 100_000;
