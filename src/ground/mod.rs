@@ -1,1 +1,2 @@
-//! To come.
+//! What everything stands on: bounds, time, identity, secrets. Knows nothing of SQL or of wires.
+pub mod limits;
