@@ -1,1 +1,3 @@
-//! To come.
+//! A guarded statement on its way: preview, challenge, confirmation.
+
+pub mod challenge;

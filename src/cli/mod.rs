@@ -1,1 +1,3 @@
-//! To come.
+//! Arguments, exit codes, wiring.
+
+pub mod audit;

@@ -29,3 +29,49 @@ pub const QUESTION_BYTES_MAX: usize = 8 << 20;
 pub const QUESTION_GRACE: Duration = Duration::from_secs(5);
 /// A cancel request's own connection.
 pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+
+// The store.
+
+/// A statement with its parameters and preview past this is refused rather than kept: a person cannot have read it, and a
+/// thousand of them must not fill the disk.
+pub const CHALLENGE_BYTES_MAX: usize = 16 << 20;
+/// Challenges that one principal may have pending; making one more drops the oldest. A script that loops over a refused
+/// statement must not fill the store, and a person cannot confirm more than this within a token's life.
+pub const CHALLENGES_PENDING_MAX: usize = 64;
+/// The store's file, in pages of 4 KiB: 1 GiB. Past it the store says it is full and statements are refused.
+pub const STORE_PAGES_MAX: u32 = 262_144;
+/// Requests that may wait for the store's thread.
+pub const STORE_QUEUE_MAX: usize = 256;
+/// How long a request to the store may take, waiting included: a stuck disk must not hang a session.
+pub const STORE_DEADLINE: Duration = Duration::from_secs(3);
+/// How long SQLite waits for another process that writes: shorter than the deadline, so that its reason is heard.
+pub const STORE_BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a challenge that is over is kept, so that its token can still be answered with what became of it.
+pub const CHALLENGE_KEEP: Duration = Duration::from_secs(24 * 60 * 60);
+/// Wrong tokens a principal may try in one window. With 2^40 tokens, ten tries in ten minutes find one of a user's 64 pending
+/// tokens with a chance of one in 1.7 thousand million.
+pub const WRONG_TRIES_MAX: u32 = 10;
+pub const WRONG_TRIES_WINDOW: Duration = Duration::from_secs(600);
+/// Principals whose wrong tries are remembered; with the table full, a wrong try by one more is answered as if it were over the limit.
+pub const WRONG_TRIES_PRINCIPALS_MAX: u32 = 10_000;
+
+// The record.
+
+/// The part of a statement's text that a line of the record holds; what was cut is said.
+pub const AUDIT_STATEMENT_BYTES_MAX: usize = 64 << 10;
+/// Any other text in a line (names, messages), each.
+pub const AUDIT_TEXT_BYTES_MAX: usize = 1 << 10;
+/// Findings listed in a line.
+pub const AUDIT_FINDINGS_MAX: usize = 64;
+/// A whole line. The bounds above keep lines under it; it also bounds how far back a last line is searched for.
+pub const AUDIT_LINE_BYTES_MAX: usize = 2 << 20;
+
+// The admin endpoint.
+
+/// Connections to the admin endpoint at once: a few probes and a scraper.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// A connection to the admin endpoint lives this long, idle or not: a silent client must not hold one of the places for ever.
+pub const ADMIN_CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
+/// How often histograms are folded: samples wait in memory until then.
+pub const METRICS_UPKEEP_EVERY: Duration = Duration::from_secs(5);
