@@ -1,0 +1,74 @@
+//! `guard-off`: a setting that takes the database's own guards away.
+//!
+//! `session_replication_role = replica` keeps triggers and foreign keys from firing (PostgreSQL manual, "Client Connection
+//! Defaults"). `row_security = off` on a session takes nothing away: the server then raises an error where a row policy would
+//! have filtered, and `pg_dump` sends it before everything else; only a lasting one is found here. Seen on PostgreSQL 15.
+//!
+//! Invariant: a value that is not written as a constant is held to be the dangerous one.
+
+use crate::policy::finding::{About, Finding, Level};
+use crate::policy::rules::{Look, Rule, finding};
+use crate::sql::facts::{SettingChange, SettingScope};
+
+pub struct GuardOff;
+
+impl Rule for GuardOff {
+    fn code(&self) -> &'static str {
+        "guard-off"
+    }
+    fn title(&self) -> &'static str {
+        "A setting that takes the database's own guards away"
+    }
+    fn page(&self) -> &'static str {
+        include_str!("guard_off.md")
+    }
+    fn standard(&self) -> Level {
+        Level::Deny
+    }
+    fn strict(&self) -> Level {
+        Level::Deny
+    }
+    fn reads_text(&self) -> bool {
+        true
+    }
+
+    fn look(&self, look: &Look<'_>) -> Vec<Finding> {
+        let settings = look.facts.settings.iter();
+        let matching = settings
+            .filter(|setting| takes_guard_away(setting))
+            .map(|setting| {
+                let value = setting
+                    .value
+                    .as_deref()
+                    .unwrap_or("a value not written as a constant");
+                let message = format!("{} = {value}", setting.name);
+                finding(
+                    self,
+                    About::Statement,
+                    message,
+                    "load children after parents instead of turning checks off",
+                )
+            });
+        matching.collect()
+    }
+}
+
+fn takes_guard_away(setting: &SettingChange) -> bool {
+    let value = setting.value.as_deref().map(str::trim);
+    let is = |name: &str| setting.name.eq_ignore_ascii_case(name);
+    if is("session_replication_role") {
+        return !value.is_some_and(|value| {
+            ["origin", "local"]
+                .iter()
+                .any(|safe| value.eq_ignore_ascii_case(safe))
+        });
+    }
+    is("row_security") && setting.scope == SettingScope::Lasting && !value.is_some_and(is_on)
+}
+
+/// The server takes any unambiguous beginning of a Boolean word; what is not clearly on is held to be off.
+fn is_on(value: &str) -> bool {
+    ["on", "true", "yes", "1"]
+        .iter()
+        .any(|word| value.eq_ignore_ascii_case(word))
+}
