@@ -183,11 +183,19 @@ impl Link {
     }
 
     fn poll_wait(&mut self, listen: Listen, cx: &mut Context<'_>) -> Poll<Woke> {
+        let (client_was_full, upstream_was_full) = (self.client.is_full(), self.upstream.is_full());
         if let Poll::Ready(Err(error)) = self.client.poll_send(cx) {
             return Poll::Ready(Woke::ClientGone(error));
         }
         if let Poll::Ready(Err(error)) = self.upstream.poll_send(cx) {
             return Poll::Ready(Woke::UpstreamGone(error));
+        }
+        // Room again: what had already arrived for it can go on, though nothing new may ever arrive.
+        if client_was_full && !self.client.is_full() {
+            return Poll::Ready(Woke::Upstream);
+        }
+        if upstream_was_full && !self.upstream.is_full() {
+            return Poll::Ready(Woke::Client);
         }
         if !self.client.is_full() && !self.upstream.ended {
             match self.upstream.poll_fill(cx) {
