@@ -1,1 +1,2 @@
-//! To come.
+//! The command line: arguments, exit codes, wiring.
+pub mod explain;
