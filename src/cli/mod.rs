@@ -1,3 +1,4 @@
-//! Arguments, exit codes, wiring.
+//! The command line: what each subcommand does, its exit code, and the wiring of everything beneath.
 
 pub mod audit;
+pub mod explain;

@@ -239,7 +239,8 @@ impl Draft {
 }
 
 impl SizeChanges {
-    fn onto(self, sizes: Sizes) -> Sizes {
+    /// These sizes, with what is given anew.
+    pub fn onto(self, sizes: Sizes) -> Sizes {
         Sizes {
             free_rows: self.free_rows.unwrap_or(sizes.free_rows),
             batch_rows: self.batch_rows.unwrap_or(sizes.batch_rows),

@@ -61,7 +61,7 @@ fn key_set(change: &Change, evidence: Option<&ChangeEvidence>) -> Option<String>
     {
         return Some(format!("sets {column}, part of the primary key of {name}"));
     }
-    let referenced = table.referenced_by.iter().find_map(|key| {
+    table.referenced_by.iter().find_map(|key| {
         let column = key
             .parent_columns
             .iter()
@@ -70,6 +70,5 @@ fn key_set(change: &Change, evidence: Option<&ChangeEvidence>) -> Option<String>
             "sets {column} of {name}, which {} of {} refers to",
             key.name, key.child.written
         ))
-    });
-    referenced
+    })
 }
