@@ -1,3 +1,4 @@
 //! Arguments, exit codes, wiring.
 
 pub mod audit;
+pub mod demo;
