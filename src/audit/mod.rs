@@ -316,3 +316,260 @@ fn about_session<'a>(about: &Recording<'a>) -> Event<'a> {
         ..Event::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ground::clock::HandClock;
+    use crate::policy::finding::{About, Finding};
+    use crate::policy::settings::Mode;
+    use crate::policy::verdict::Judged;
+    use jiff::Timestamp;
+    use std::path::Path;
+
+    #[test]
+    fn what_is_harmless_is_counted_and_the_count_is_written() {
+        let room = Room::new(Reads::Count);
+        for _ in 0..3 {
+            let permit = room
+                .record(&verdict(&[]), Action::Forward)
+                .expect("permits");
+            assert_eq!(permit.line(), None);
+            assert_eq!(permit.into_bytes(), "frame");
+        }
+        assert_eq!((room.recorder.counted(), room.lines().len()), (3, 0));
+        room.recorder.write_counted().expect("writes");
+        room.recorder.write_counted().expect("has nothing to write");
+        assert_eq!(room.recorder.counted(), 0);
+        let lines = room.lines();
+        assert_eq!(lines.len(), 1);
+        assert_eq!(
+            (&lines[0]["kind"], &lines[0]["count"]),
+            (&"counted".into(), &3.into())
+        );
+    }
+
+    #[test]
+    fn reads_are_recorded_if_the_configuration_says_so() {
+        let room = Room::new(Reads::Record);
+        let permit = room
+            .record(&verdict(&[]), Action::Forward)
+            .expect("permits");
+        assert_eq!(permit.line(), Some(1));
+        assert_eq!(room.lines().len(), 1);
+    }
+
+    #[test]
+    fn the_line_is_there_before_the_permit_and_says_everything() {
+        let room = Room::new(Reads::Count);
+        let permit = room
+            .record(&verdict(&[Level::Warn, Level::Confirm]), Action::Confirmed)
+            .expect("permits");
+        let line = room.lines().remove(0);
+        assert_eq!(permit.line(), line["seq"].as_u64());
+        for (field, value) in [
+            ("kind", "statement"),
+            ("user", "alice"),
+            ("database", "shop"),
+            ("listener", "prod"),
+            ("statement", "DELETE FROM carts"),
+            ("fingerprint", "f1"),
+            ("level", "confirm"),
+            ("mode", "enforce"),
+            ("action", "confirmed"),
+            ("time", "1970-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(line[field], value, "{field}");
+        }
+        assert_eq!(line["promised_rows"], 12_480);
+        assert_eq!(
+            line["rules"][1],
+            serde_json::json!({"rule": "cascade", "level": "confirm", "origin": "preset standard"})
+        );
+        assert!(line.get("sqlstate").is_none(), "what is absent is left out");
+    }
+
+    #[test]
+    fn no_verdict_is_permitted_by_less_than_it_asks_for() {
+        let room = Room::new(Reads::Count);
+        let table = [
+            (Level::Allow, true, true),
+            (Level::Warn, true, true),
+            (Level::Confirm, false, true),
+            (Level::Approve, false, true),
+            (Level::Deny, false, false),
+        ];
+        for (level, forward, confirmed) in table {
+            assert_eq!(
+                room.record(&verdict(&[level]), Action::Forward).is_ok(),
+                forward,
+                "forward at {level}"
+            );
+            assert_eq!(
+                room.record(&verdict(&[level]), Action::Confirmed).is_ok(),
+                confirmed,
+                "confirmed at {level}"
+            );
+            assert!(
+                room.record(&verdict(&[level]), Action::Refuse).is_err(),
+                "refuse at {level}"
+            );
+        }
+        assert!(
+            room.record(&verdict(&[]), Action::Refuse).is_err(),
+            "a refusal permits nothing, harmless or not"
+        );
+        let observed = Verdict::for_test(judged(&[Level::Deny]), Mode::Observe);
+        assert!(room.record(&observed, Action::Forward).is_ok());
+        let line = room.lines().pop().expect("a line");
+        assert_eq!(
+            (&line["level"], &line["mode"]),
+            (&"deny".into(), &"observe".into()),
+            "what would have been is recorded"
+        );
+    }
+
+    #[test]
+    fn each_kind_of_event_has_its_line() {
+        let room = Room::new(Reads::Count);
+        let (principal, recorder) = (&room.principal, &room.recorder);
+        recorder
+            .login(
+                room.session,
+                "prod",
+                principal,
+                Login::Refused {
+                    sqlstate: "28P01",
+                    why: "wrong password",
+                },
+            )
+            .expect("writes");
+        recorder
+            .login(room.session, "prod", principal, Login::Accepted)
+            .expect("writes");
+        recorder
+            .refusal(&verdict(&[Level::Confirm]), "SL001", room.about())
+            .expect("writes");
+        recorder
+            .command(room.about(), "CONFIRM", Some("SL005"))
+            .expect("writes");
+        let outcome = Outcome {
+            of: Some(3),
+            actual_rows: Some(7),
+            sqlstate: Some("40001"),
+            note: None,
+        };
+        recorder.outcome(room.about(), outcome).expect("writes");
+        recorder.policy("loaded, generation 2").expect("writes");
+        recorder.service("draining").expect("writes");
+        recorder
+            .logout(room.session, "prod", principal)
+            .expect("writes");
+        let lines = room.lines();
+        let kinds: Vec<_> = lines
+            .iter()
+            .map(|line| line["kind"].as_str().expect("text"))
+            .collect();
+        assert_eq!(
+            kinds,
+            [
+                "login", "login", "refusal", "command", "outcome", "policy", "service", "logout"
+            ]
+        );
+        assert_eq!(
+            (&lines[0]["sqlstate"], &lines[0]["note"]),
+            (&"28P01".into(), &"wrong password".into())
+        );
+        assert_eq!(
+            (&lines[2]["action"], &lines[2]["sqlstate"]),
+            (&"refuse".into(), &"SL001".into())
+        );
+        assert_eq!(
+            (&lines[4]["of"], &lines[4]["actual_rows"]),
+            (&3.into(), &7.into())
+        );
+        let text = std::fs::read_to_string(room.path()).expect("reads");
+        assert!(
+            text.lines()
+                .all(|line| written::read_line(line.as_bytes()).is_ok()),
+            "every hash holds"
+        );
+    }
+
+    /// A recorder on a file of its own.
+    struct Room {
+        dir: tempfile::TempDir,
+        recorder: Recorder,
+        session: SessionId,
+        principal: Principal,
+    }
+
+    impl Room {
+        fn new(reads: Reads) -> Room {
+            let dir = tempfile::tempdir().expect("dir");
+            let clock = HandClock::at(Timestamp::UNIX_EPOCH).clock();
+            let sink = Sink::open(&dir.path().join("audit.jsonl"), clock).expect("opens");
+            Room {
+                recorder: Recorder::new(Arc::new(sink), reads),
+                session: SessionId::new(Timestamp::UNIX_EPOCH).expect("random"),
+                principal: Principal {
+                    user: "alice".into(),
+                    database: "shop".into(),
+                    ..Principal::default()
+                },
+                dir,
+            }
+        }
+
+        fn path(&self) -> std::path::PathBuf {
+            self.dir.path().join("audit.jsonl")
+        }
+
+        fn record(&self, verdict: &Verdict, action: Action) -> Result<Permit, RecordFailed> {
+            self.recorder
+                .record(verdict, action, self.about(), Bytes::from_static(b"frame"))
+        }
+
+        fn about(&self) -> Recording<'_> {
+            Recording {
+                session: self.session,
+                listener: "prod",
+                principal: &self.principal,
+                statement: Some("DELETE FROM carts"),
+                fingerprint: Some("f1"),
+                challenge: None,
+                promised_rows: Some(12_480),
+            }
+        }
+
+        fn lines(&self) -> Vec<serde_json::Value> {
+            read_lines(&self.path())
+        }
+    }
+
+    fn read_lines(path: &Path) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(path).expect("reads");
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("json"))
+            .collect()
+    }
+
+    fn verdict(levels: &[Level]) -> Verdict {
+        Verdict::for_test(judged(levels), Mode::Enforce)
+    }
+
+    fn judged(levels: &[Level]) -> Vec<Judged> {
+        let finding = Finding {
+            rule: "cascade",
+            about: About::Statement,
+            message: "12,480 rows".into(),
+            instead: None,
+        };
+        let of_level = |&level: &Level| Judged {
+            finding: finding.clone(),
+            level,
+            origin: "preset standard".into(),
+        };
+        levels.iter().map(of_level).collect()
+    }
+}

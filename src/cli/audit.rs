@@ -258,3 +258,220 @@ fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize>
         .take(limits::AUDIT_LINE_BYTES_MAX as u64 + 1)
         .read_until(b'\n', line)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::event::{Event, Kind};
+    use crate::audit::sink::Sink;
+    use crate::ground::clock::Clock;
+
+    #[test]
+    fn a_whole_record_is_found_whole() {
+        let record = record(5);
+        let report = verify_text(&record.concat(), None);
+        assert_eq!((report.lines, report.exit_code()), (5, 0));
+        assert_eq!(report.kinds, BTreeMap::from([("service".to_owned(), 5)]));
+        assert!(
+            report
+                .to_string()
+                .starts_with("the chain is whole: 5 lines\n"),
+            "{report}"
+        );
+        assert_eq!(
+            verify_text("", None).exit_code(),
+            0,
+            "a record without lines is whole"
+        );
+    }
+
+    #[test]
+    fn tampering_is_found_at_its_line() {
+        type Tamper = fn(&mut Vec<String>);
+        let cases: &[(&str, Tamper, u64, &str)] = &[
+            (
+                "edited",
+                |r| r[2] = r[2].replace("note 3", "note 9"),
+                3,
+                "the hash differs",
+            ),
+            (
+                "edited by a blank",
+                |r| r[2] = r[2].replace("\"kind\"", " \"kind\""),
+                3,
+                "the hash differs",
+            ),
+            (
+                "hash edited",
+                |r| swap_last_digit(&mut r[2]),
+                3,
+                "the hash differs",
+            ),
+            (
+                "first removed",
+                |r| drop(r.remove(0)),
+                1,
+                "seq is 2 where 1 was to come",
+            ),
+            (
+                "removed",
+                |r| drop(r.remove(2)),
+                3,
+                "seq is 4 where 3 was to come",
+            ),
+            (
+                "swapped",
+                |r| r.swap(1, 2),
+                2,
+                "seq is 3 where 2 was to come",
+            ),
+            (
+                "doubled",
+                |r| r.insert(2, r[1].clone()),
+                3,
+                "seq is 2 where 3 was to come",
+            ),
+            ("added", |r| r.insert(2, "{}\n".into()), 3, "not a line"),
+            (
+                "an empty line",
+                |r| r.insert(2, "\n".into()),
+                3,
+                "not a line",
+            ),
+            (
+                "end cut in a line",
+                |r| r[4].truncate(40),
+                5,
+                "cut off before its end",
+            ),
+            (
+                "end cut by a byte",
+                |r| r[4] = r[4].trim_end().to_owned(),
+                5,
+                "cut off before its end",
+            ),
+            (
+                "another record's line",
+                |r| r[2] = record(5).remove(2),
+                3,
+                "prev differs",
+            ),
+            (
+                "a line hidden as torn",
+                |r| r[2] = r[2].replace('\n', "~\n"),
+                3,
+                "not a line",
+            ),
+            (
+                "something after the last",
+                |r| r.push("# end\n".into()),
+                6,
+                "not a line",
+            ),
+        ];
+        for (story, tamper, line, why) in cases {
+            let mut lines = record(5);
+            tamper(&mut lines);
+            let report = verify_text(&lines.concat(), None);
+            let broken = report
+                .broken
+                .clone()
+                .unwrap_or_else(|| panic!("{story}: not found"));
+            assert_eq!(
+                (broken.line, report.exit_code()),
+                (*line, 1),
+                "{story}: {report}"
+            );
+            assert!(broken.why.contains(why), "{story}: {}", broken.why);
+        }
+    }
+
+    #[test]
+    fn an_end_cut_off_is_seen_with_the_last_hash_kept_elsewhere() {
+        let lines = record(5);
+        let last = verify_text(&lines.concat(), None)
+            .last_hash
+            .expect("a hash");
+        let cut = lines[..3].concat();
+        assert_eq!(
+            verify_text(&cut, None).exit_code(),
+            0,
+            "the file alone cannot show it"
+        );
+        let report = verify_text(&cut, Some(&last));
+        assert_eq!(
+            (report.expected, report.exit_code()),
+            (Some(Expected::Missing), 1)
+        );
+        assert_eq!(
+            verify_text(&lines.concat(), Some(&last.to_uppercase())).expected,
+            Some(Expected::IsLast)
+        );
+        let third = verify_text(&cut, None).last_hash.expect("a hash");
+        let report = verify_text(&lines.concat(), Some(&third));
+        assert_eq!(
+            (report.expected, report.exit_code()),
+            (Some(Expected::Since { lines: 2 }), 0)
+        );
+    }
+
+    #[test]
+    fn a_torn_write_that_was_set_aside_is_told_and_does_not_break_the_chain() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("audit.jsonl");
+        let mut text = record(3).concat();
+        text.truncate(text.len() - 20);
+        std::fs::write(&path, &text).expect("writes");
+        drop(Sink::open(&path, Clock::System).expect("opens"));
+        let report = verify(&path, None).expect("reads");
+        assert_eq!((report.lines, report.exit_code()), (3, 0), "{report}");
+        assert_eq!(report.set_aside.len(), 1);
+        assert_eq!(report.set_aside[0].line, 3);
+
+        let whole = std::fs::read_to_string(&path).expect("reads");
+        let report = verify_text(&whole.replace("note 3", "note 9"), None);
+        assert_eq!(
+            report.broken.map(|broken| broken.line),
+            Some(3),
+            "torn bytes are guarded, too"
+        );
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_an_error_and_not_a_broken_chain() {
+        assert!(verify(Path::new("/nowhere/audit.jsonl"), None).is_err());
+    }
+
+    fn record(lines: usize) -> Vec<String> {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("audit.jsonl");
+        let sink = Sink::open(&path, Clock::System).expect("opens");
+        for n in 1..=lines {
+            let note = format!("note {n}");
+            sink.write(&Event {
+                kind: Kind::Service,
+                note: Some(&note),
+                ..Event::default()
+            })
+            .expect("writes");
+        }
+        let text = std::fs::read_to_string(&path).expect("reads");
+        text.split_inclusive('\n').map(str::to_owned).collect()
+    }
+
+    fn verify_text(text: &str, expect_last: Option<&str>) -> Report {
+        let file = tempfile::NamedTempFile::new().expect("file");
+        std::fs::write(file.path(), text).expect("writes");
+        verify(file.path(), expect_last).expect("reads")
+    }
+
+    fn swap_last_digit(line: &mut String) {
+        let place = line.len() - 4;
+        let digit = if line[place..].starts_with('0') {
+            "1"
+        } else {
+            "0"
+        };
+        line.replace_range(place..place + 1, digit);
+    }
+}

@@ -1,4 +1,5 @@
 //! The command line: what each subcommand does, its exit code, and the wiring of everything beneath.
 
 pub mod audit;
+pub mod demo;
 pub mod explain;
