@@ -4,5 +4,6 @@
 //! and `operation` prove that what is guarded is refused, confirmed, run and recorded as SPEC.md says.
 //! One binary, so that there is one link and one pair of clusters.
 
+mod copy;
 mod harness;
 mod relay;
