@@ -1,1 +1,3 @@
-//! To come.
+//! A guarded statement on its way: what its sender is shown, and what a confirmation of it is bound to.
+pub mod preview;
+pub mod promise;

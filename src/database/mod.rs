@@ -2,6 +2,15 @@
 //!
 //! Invariant: everything here only reads; whoever implements [`Ask`] runs the questions so that they could not write.
 
+mod cascade;
+pub mod catalog;
+pub mod evidence;
+mod harmless;
+mod interview;
+pub mod quote;
+mod removal;
+mod scan;
+
 use bytes::Bytes;
 
 /// Runs one question on the client's own upstream connection. Implemented by the session; by a plain client in tests.
@@ -9,7 +18,8 @@ use bytes::Bytes;
 pub trait Ask {
     /// Text answer to one statement. An error leaves the next question askable. `parameters` are the client's own, for
     /// texts made from its statement; all `$n` keep their numbers.
-    async fn ask(&mut self, sql: &str, parameters: Option<&Parameters>) -> Result<Answer, AskError>;
+    async fn ask(&mut self, sql: &str, parameters: Option<&Parameters>)
+    -> Result<Answer, AskError>;
 }
 
 /// The values a client bound, exactly as it sent them.

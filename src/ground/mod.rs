@@ -1,1 +1,2 @@
-//! To come.
+//! What every room stands on: bounds.
+pub mod limits;
