@@ -2,6 +2,15 @@
 //!
 //! Invariant: everything here only reads; whoever implements [`Ask`] runs the questions so that they could not write.
 
+mod cascade;
+pub mod catalog;
+pub mod evidence;
+mod harmless;
+mod interview;
+pub mod quote;
+mod removal;
+mod scan;
+
 use crate::protocol::Parameters;
 
 /// Runs one question on the client's own upstream connection. Implemented by the session; by a plain client in tests.

@@ -1,3 +1,4 @@
 //! SQL as we read it.
 pub mod facts;
+pub mod rewrite;
 pub mod statement;
