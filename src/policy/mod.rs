@@ -122,6 +122,12 @@ pub fn harmless(effective: &Effective) -> Verdict {
     }
 }
 
+/// One verdict for a message of several statements: everything that was found in any of them.
+pub fn together(verdicts: Vec<Verdict>, effective: &Effective) -> Verdict {
+    let judged = verdicts.into_iter().flat_map(|verdict| verdict.judged).collect();
+    Verdict { judged, mode: effective.mode }
+}
+
 /// The verdict for a way in that carries no SQL ("the replication protocol"): always denied, in every mode, because nothing
 /// that comes through it could be judged.
 pub fn refuse_door(name: &str) -> Verdict {

@@ -14,7 +14,8 @@
 use crate::audit::event::Action;
 use crate::audit::{Outcome, Recording};
 use crate::change::challenge::{self, Draft, Misuse, Redeemed};
-use crate::change::preview::{self, Moved, Offer};
+use crate::change::preview::{self, Offer};
+use crate::change::promise::{self, Moved};
 use crate::ground::limits;
 use crate::policy::finding::Level;
 use crate::policy::settings::Mode;
@@ -25,7 +26,7 @@ use crate::protocol::postgres::frame::{Frame, upstream_frame};
 use crate::protocol::postgres::message::{self, Script, Severity};
 use crate::protocol::{Code, Parameters, Refusal};
 use crate::session::link::Listen;
-use crate::session::look::{Judgement, Looked, Source, Subjected};
+use crate::session::look::{Bound, Judgement, Looked, Source, Subjected};
 use crate::session::pipeline::{Mark, Portal, Watched};
 use crate::session::{End, Session};
 use crate::sql::facts::{Kind, Nesting};
@@ -179,7 +180,7 @@ impl Session {
 
     /// The preview of the statement with the strongest finding.
     pub(in crate::session) fn preview(&self, judgement: &Judgement, token: Option<String>) -> preview::Preview {
-        let offer = Offer { token, valid: judgement.sizes.token_ttl, at_most: preview::at_most(&judgement.promise, judgement.sizes.tolerance) };
+        let offer = Offer { token, valid: judgement.sizes.token_ttl, at_most: judgement.promise.at_most(judgement.sizes.tolerance) };
         let nothing = (Default::default(), Default::default());
         let (facts, evidence) = match (judgement.statements.get(judgement.worst), judgement.evidence.get(judgement.worst)) {
             (Some(statement), Some(evidence)) => (&statement.facts, evidence),
@@ -198,7 +199,7 @@ impl Session {
             needs,
             listener: &self.house.listener,
             principal: &self.principal,
-            statement: &hints::without(&judgement_source(judgement), self.mode()),
+            statement: &hints::without(&judgement.source, self.mode()),
             parameters: judgement.parameters.as_ref(),
             protocol,
             context: &binding(&judgement.context),
@@ -224,7 +225,7 @@ impl Session {
         if judgement.statements.len() != 1 {
             return Ok(None);
         }
-        let statement = hints::without(&judgement_source(judgement), self.mode());
+        let statement = hints::without(&judgement.source, self.mode());
         let found = self.find_challenge(&typed).await;
         let challenge = match found {
             Ok(challenge) => challenge,
@@ -262,8 +263,8 @@ impl Session {
             Err(misuse) => return Redeeming::Refused(misused(&misuse)),
         };
         let shown = serde_json::from_value(challenge.promise.clone());
-        let moved = shown.map(|shown| preview::within(&shown, &judgement.promise, judgement.sizes.tolerance));
-        if !matches!(moved, Ok(Moved::Within)) {
+        let moved = shown.map(|shown| promise::within(&shown, &judgement.promise, judgement.sizes.tolerance));
+        if !matches!(moved, Ok(Moved::No)) {
             let _ = self.house.store.reject(challenge.id, now).await;
             return Redeeming::Moved;
         }
@@ -279,6 +280,7 @@ impl Session {
 
     /// `SLUICE CONFIRM`: the statement is looked at again and, if what was shown still holds, carried out.
     pub(in crate::session) async fn confirm(&mut self, typed: &str, form: Form) -> Result<(), End> {
+        self.drain().await?;
         if form == Form::Extended && self.pipeline.executed && self.talk.status() == b'I' {
             let refusal = Refusal::new(Code::Token, "sluice: CONFIRM cannot run behind other statements of the same pipeline")
                 .hint("Send a Sync first: the token is still good.");
@@ -298,16 +300,12 @@ impl Session {
             return self.refuse(&misused(&misuse), form).await;
         }
         let parameters = challenge.parameters.as_ref().map(challenge::restored);
+        let bound = parameters.map(|parameters| Bound { statement: None, parameters });
         let source = Source { text: challenge.statement.clone().into(), mode: self.mode(), settled: true };
-        let mut judgement = match self.look(Subjected::Source(source), None).await? {
-            Looked::At(judgement) if parameters.is_none() => *judgement,
-            Looked::At(_) => match self.look_with(&challenge.statement, parameters.clone()).await? {
-                Looked::At(judgement) => *judgement,
-                Looked::Not(refusal) => return self.refuse(&refusal, form).await,
-            },
+        let mut judgement = match self.look(Subjected::Source(source), bound).await? {
+            Looked::At(judgement) => *judgement,
             Looked::Not(refusal) => return self.refuse(&refusal, form).await,
         };
-        judgement.parameters = parameters;
         if judgement.verdict.in_force() >= Level::Deny {
             let refusal = self.refusal(&judgement, ProtocolKind::Simple).await?;
             return self.refuse(&refusal, form).await;
@@ -338,11 +336,6 @@ impl Session {
         }
     }
 
-    async fn look_with(&mut self, text: &str, parameters: Option<Parameters>) -> Result<Looked, End> {
-        let source = Source { text: Bytes::copy_from_slice(text.as_bytes()), mode: self.mode(), settled: true };
-        self.look_kept(Subjected::Source(source), parameters).await
-    }
-
     async fn run_apart(&mut self, frame: Frame, action: Action, judgement: &Judgement, run: Run) -> Result<(), End> {
         self.run_script(frame.into_bytes(), action, judgement, run).await
     }
@@ -352,6 +345,9 @@ impl Session {
     /// Not to be cancelled half-way. A client that asks to cancel reaches the database itself, whose error then ends the run.
     async fn run_script(&mut self, script: Bytes, action: Action, judgement: &Judgement, run: Run) -> Result<(), End> {
         self.drain().await?;
+        if self.pipeline.open && self.talk.status() == b'I' {
+            self.end_unexecuted_pipeline().await?;
+        }
         let own = self.talk.status() == b'I' && !judgement.statements.iter().any(|one| one.facts.outside_transaction_only);
         let promised = run.rows_max;
         let text = self.recorded_text(&judgement.text);
@@ -583,17 +579,17 @@ impl Session {
             && facts.transaction.is_none()
             && matches!(facts.kind, Kind::Insert | Kind::Update | Kind::Delete | Kind::Merge | Kind::Execute | Kind::Read)
             && facts.changes.iter().all(|change| matches!(change.nesting, Nesting::Outer | Nesting::Cte))
-            && preview::was_counted(&judgement.promise)
+            && judgement.was_counted()
     }
 
     /// The rows a change may report without being a surprise: known from keys.
     fn expected_rows(&self, judgement: &Judgement) -> Option<u64> {
-        (judgement.mode == Mode::Enforce).then(|| preview::at_most(&judgement.promise, judgement.sizes.tolerance)).flatten()
+        (judgement.mode == Mode::Enforce).then(|| judgement.promise.at_most(judgement.sizes.tolerance).rows).flatten()
     }
 
     /// What was agreed to, tolerance included; a change nobody was asked about may be as large as what nobody is asked about.
     fn agreed(&self, judgement: &Judgement) -> Option<u64> {
-        let most = preview::at_most(&judgement.promise, judgement.sizes.tolerance)?;
+        let most = judgement.promise.at_most(judgement.sizes.tolerance).rows?;
         if Session::passes(judgement.verdict.in_force()) { Some(most.max(judgement.sizes.free_rows)) } else { Some(most) }
     }
 
@@ -671,10 +667,6 @@ pub(in crate::session) fn misused(misuse: &Misuse) -> Refusal {
 /// What a token is bound to: what gives names and texts their meaning, not what the sender said beside.
 fn binding(context: &Context) -> Context {
     context.iter().filter(|(name, _)| !name.starts_with("sluice.")).map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
-fn judgement_source(judgement: &Judgement) -> String {
-    judgement.source.clone()
 }
 
 fn bound_script(text: &str, parameters: &Parameters) -> Script {

@@ -3,11 +3,11 @@
 //! Invariant: the verdict is about exactly the text that is forwarded, read under the mode that the server reads it under; where
 //! that mode could have changed unseen, a text that depends on it counts as unread.
 
-use crate::change::preview::{self, Promise};
+use crate::change::promise::{self, Promise};
 use crate::database::catalog::Cache;
+use crate::database::evidence::Inquiry;
 use crate::database::{Ask, AskError, evidence};
-use crate::ground::limits;
-use crate::policy::question::{Evidence, Known};
+use crate::policy::question::{Evidence, Rows};
 use crate::policy::rules::Caller;
 use crate::policy::settings::{Effective, Mode, Sizes};
 use crate::policy::verdict::Verdict;
@@ -15,9 +15,9 @@ use crate::policy::{self, Asked, scope};
 use crate::protocol::{Code, Parameters, Refusal};
 use crate::session::ask::{Asker, Broken, Ground};
 use crate::session::{End, Session};
-use crate::sql::facts::{Facts, Kind, TransactionVerb};
+use crate::sql::facts::{Facts, Kind};
 use crate::sql::statement::{LexicalMode, Statement};
-use crate::sql::{self, hints};
+use crate::sql;
 use crate::store::kept::Context;
 use bytes::Bytes;
 use std::time::Instant;
@@ -42,12 +42,16 @@ pub(in crate::session) enum Subjected {
 /// The values it is bound with, and the name it is prepared under upstream.
 #[derive(Debug, Clone)]
 pub(in crate::session) struct Bound {
-    pub statement: String,
+    /// `None`: it is not prepared upstream, and the parameters carry their types.
+    pub statement: Option<String>,
     pub parameters: Parameters,
 }
 
 /// A statement (or a message of several) with everything that is known of it.
 pub(in crate::session) struct Judgement {
+    /// As it was sent.
+    pub source: String,
+    /// What the statements' spans point into: the source, or what an EXECUTE stands for.
     pub text: String,
     pub statements: Vec<Statement>,
     pub evidence: Vec<Evidence>,
@@ -68,6 +72,14 @@ pub(in crate::session) struct Told {
     pub max_affected: Option<u64>,
     pub confirm: Option<String>,
     pub reason: Option<String>,
+}
+
+impl Judgement {
+    /// Some change's rows were counted or guessed, not bounded by keys: others may come in between.
+    pub fn was_counted(&self) -> bool {
+        let changes = self.evidence.iter().flat_map(|known| &known.changes);
+        changes.filter_map(|change| change.rows.known()).any(|rows| !matches!(rows, Rows::AtMost(_)))
+    }
 }
 
 pub(in crate::session) enum Looked {
@@ -109,12 +121,13 @@ impl Session {
         let asked = |statements: &[Statement]| -> Vec<Asked> {
             statements.iter().map(|statement| questions(&statement.facts, &effective, depth)).collect()
         };
+        let source = text.clone();
         let mut questions = asked(&statements);
         let looks_up = matches!(subject, Subjected::Named(_)) || statements.iter().any(|one| one.facts.executes.is_some());
         if effective.mode == Mode::Off || (!looks_up && questions.iter().all(Asked::none)) {
             let evidence = statements.iter().map(|_| Evidence::default()).collect();
             let told = told(&statements, &Context::new());
-            return Ok(self.judged(text, statements, evidence, Found::unasked(told, bound), &effective));
+            return Ok(self.judged(source, text, statements, evidence, Found::unasked(told, bound), &effective));
         }
         self.drain().await?;
         if self.pipeline.discarding {
@@ -124,7 +137,7 @@ impl Session {
             // A failed transaction: the server refuses everything but its end, and our questions with it.
             let evidence = statements.iter().map(|_| Evidence::default()).collect();
             let effective = Effective { mode: Mode::Off, ..effective };
-            return Ok(self.judged(text, statements, evidence, Found::unasked(Told::default(), bound), &effective));
+            return Ok(self.judged(source, text, statements, evidence, Found::unasked(Told::default(), bound), &effective));
         };
         if ground == Ground::Own && self.pipeline.open {
             self.end_unexecuted_pipeline().await?;
@@ -140,9 +153,12 @@ impl Session {
         let mut unanswered = None;
         let mut found = Found::default();
         if let Some(bound) = &mut bound {
-            match asker.parameter_types(&bound.statement).await {
-                Ok(types) => bound.parameters.types = types,
-                Err(error) => unanswered = Some(error),
+            match &bound.statement {
+                Some(name) => match asker.parameter_types(name).await {
+                    Ok(types) => bound.parameters.types = types,
+                    Err(error) => unanswered = Some(error),
+                },
+                None => {}
             }
         }
         if unanswered.is_none() {
@@ -185,11 +201,12 @@ impl Session {
             }
             false => effective,
         };
-        Ok(self.judged(text, statements, all, found, &effective))
+        Ok(self.judged(source, text, statements, all, found, &effective))
     }
 
     fn judged(
         &mut self,
+        source: String,
         text: String,
         statements: Vec<Statement>,
         evidence: Vec<Evidence>,
@@ -202,8 +219,9 @@ impl Session {
             verdicts.map(|(one, known)| policy::judge(&one.facts, known, effective, &caller)).collect();
         let worst = (0..verdicts.len()).max_by_key(|at| (verdicts[*at].level(), std::cmp::Reverse(*at))).unwrap_or(0);
         let verdict = policy::together(verdicts, effective);
-        let promise = evidence.get(worst).map(preview::promise).unwrap_or_default();
+        let promise = evidence.get(worst).map(promise::promise).unwrap_or_default();
         Looked::At(Box::new(Judgement {
+            source,
             text,
             statements,
             evidence,
@@ -231,7 +249,7 @@ impl Session {
     }
 
     /// Something was prepared or bound, nothing executed: a Sync of ours ends the implicit transaction with nothing in it.
-    async fn end_unexecuted_pipeline(&mut self) -> Result<(), End> {
+    pub(in crate::session) async fn end_unexecuted_pipeline(&mut self) -> Result<(), End> {
         self.link.say(crate::protocol::postgres::message::Script::default().sync());
         match self.hear_ready().await? {
             b'I' => {
@@ -273,8 +291,17 @@ async fn gather(
     if asked.none() {
         return Evidence::default();
     }
-    evidence::gather(asker, text, &statement.facts, &asked.changes, &asked.removals, parameters, with.cache, with.sizes, Instant::now())
-        .await
+    let inquiry = Inquiry {
+        text,
+        facts: &statement.facts,
+        changes: &asked.changes,
+        removals: &asked.removals,
+        parameters,
+        sizes: with.sizes,
+        count_bound: with.sizes.max_affected_limit.saturating_add(1),
+        now: &Instant::now,
+    };
+    evidence::gather(asker, &inquiry, with.cache).await
 }
 
 fn questions(facts: &Facts, effective: &Effective, depth: Depth) -> Asked {
@@ -329,7 +356,7 @@ async fn resolve(
         let name = String::from_utf8_lossy(name).into_owned();
         *statements = match prepared_text(asker, &name).await? {
             Some(prepared) => {
-                let read = executed(&prepared.text);
+                let read = executed(&prepared.text, &name);
                 *text = prepared.text;
                 read
             }
@@ -350,7 +377,7 @@ async fn resolve(
     let hints = statement.facts.hints.clone();
     *statements = match spliced {
         Some(spliced) => {
-            let mut read = executed(&spliced);
+            let mut read = executed(&spliced, &execution.name);
             *text = spliced;
             for one in &mut read {
                 one.facts.hints.extend(hints.iter().cloned());
@@ -381,14 +408,21 @@ async fn prepared_text(asker: &mut impl Ask, name: &str) -> Result<Option<Prepar
     Ok(Some(PreparedText { text, types }))
 }
 
-/// What a prepared text does when it is executed. Its mode when it was prepared is not known.
-fn executed(text: &str) -> Vec<Statement> {
+/// What a prepared text does when it is executed. The server keeps the whole message that a PREPARE came in, so the statement is
+/// looked for by its name; the mode it was read under is not known any more.
+fn executed(text: &str, name: &str) -> Vec<Statement> {
     let reading = sql::read(text, LexicalMode::default());
     if reading.mode_sensitive {
         return vec![unread(text.as_bytes(), "it was prepared under a standard_conforming_strings that is not known")];
     }
-    let statements = reading.statements.into_iter();
-    statements.map(|one| Statement { facts: policy::executed(&one.facts), span: one.span }).collect()
+    let mut statements = reading.statements;
+    if statements.iter().any(|one| one.facts.prepares.is_some()) {
+        statements.retain(|one| one.facts.prepares.as_deref() == Some(name));
+    }
+    match statements.pop() {
+        Some(one) if statements.is_empty() => vec![Statement { facts: policy::executed(&one.facts), span: one.span }],
+        _ => vec![unread(text.as_bytes(), "it was prepared together with other statements")],
+    }
 }
 
 /// Hints count before what the session was told; the last of a kind counts.

@@ -205,7 +205,7 @@ impl Session {
         parameters: Parameters,
         subject: Subjected,
     ) -> Result<(), End> {
-        let bound = Bound { statement: String::from_utf8_lossy(&statement).into_owned(), parameters };
+        let bound = Bound { statement: Some(String::from_utf8_lossy(&statement).into_owned()), parameters };
         let judgement = match self.look(subject, Some(bound)).await? {
             Looked::At(judgement) => *judgement,
             Looked::Not(refusal) => return self.refuse(&refusal, Form::Extended).await,
