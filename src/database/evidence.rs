@@ -4,6 +4,7 @@
 //! questions carry the statement's own names and run as its user, so search path, temporary tables, views, partitions and row
 //! security act on them as on the statement.
 
+use crate::sql::statement::LexicalMode;
 use crate::database::catalog::{self, Cache};
 use crate::database::harmless::{self, Calls};
 use crate::database::interview::Interview;
@@ -22,6 +23,8 @@ use std::time::Instant;
 pub struct Inquiry<'a> {
     /// The statement's own text, which the spans of the facts point into.
     pub text: &'a str,
+    /// How it was read.
+    pub mode: LexicalMode,
     pub facts: &'a Facts,
     /// Parallel to the facts' changes and removals.
     pub changes: &'a [Questions],
@@ -141,7 +144,7 @@ async fn change<A: Ask>(
         asked,
         mut table,
     } = subject;
-    let count = rewrite::count_text(inquiry.text, change, inquiry.count_bound.saturating_add(1));
+    let count = rewrite::count_text(inquiry.text, inquiry.mode, change, inquiry.count_bound.saturating_add(1));
     let count = match (&unaskable, count) {
         (Some(why), _) => Err(why.clone()),
         (None, None) => Err("no question can be made from this statement".to_owned()),
@@ -164,6 +167,7 @@ async fn change<A: Ask>(
                 .then(|| "rows below a view are not counted".to_owned());
             let start = cascade::Start {
                 text: inquiry.text,
+                mode: inquiry.mode,
                 change,
                 table,
                 unaskable: unaskable.clone().or(through_view),
@@ -350,7 +354,7 @@ async fn sample<A: Ask>(
         ..change.clone()
     };
     let change = if computable { change } else { &before };
-    let Some(text) = rewrite::sample_text(inquiry.text, change, inquiry.sizes.sample_rows) else {
+    let Some(text) = rewrite::sample_text(inquiry.text, inquiry.mode, change, inquiry.sizes.sample_rows) else {
         return Known::Unknown("no question can be made from this statement".to_owned());
     };
     if interview.out_of_time() {

@@ -105,3 +105,32 @@ pub const SAMPLE_CHARS: usize = 160;
 pub const PREVIEW_LINES: usize = 40;
 /// The whole detail: some clients and log collectors cut or choke on more.
 pub const PREVIEW_BYTES: usize = 16 * 1024;
+
+// The reading of SQL.
+
+/// The longest text that is parsed. A parsed text costs about fifty times its size in memory; longer ones (dumps of INSERTs) are
+/// only glanced at, and unread if the glance does not find them harmless.
+pub const SQL_READ_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The deepest tree a text may make, counted as tokens that could each add a level. PostgreSQL itself gives up on about 10,000
+/// levels ("stack depth limit exceeded"), so what lies beyond could not run anyway.
+pub const SQL_DEPTH_MAX: usize = 20_000;
+
+/// Up to this depth a text is parsed on the caller's own stack; beyond it on a thread with a stack of its own.
+pub const SQL_DEPTH_ON_CALLER_MAX: usize = 100;
+
+/// The stack of that thread. Reserved, not touched until used. 20,000 levels took less than 100 MB in an unoptimised build.
+pub const SQL_DEEP_STACK_BYTES: usize = 512 * 1024 * 1024;
+
+/// Statements in one text. Each costs a few kilobytes of facts.
+pub const SQL_STATEMENTS_MAX: usize = 100_000;
+
+/// The longest text that is shown or recorded after its literals were taken out.
+pub const SQL_REDACTED_BYTES_MAX: usize = 16 * 1024;
+
+/// Hints in one statement, and the length of one value: they are kept with every statement.
+pub const SQL_HINTS_MAX: usize = 16;
+pub const SQL_HINT_VALUE_BYTES_MAX: usize = 256;
+
+/// The longest text that is parsed for its fingerprint alone; longer ones get a digest of their redacted beginning.
+pub const SQL_FINGERPRINT_BYTES_MAX: usize = 64 * 1024;

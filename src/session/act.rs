@@ -199,7 +199,7 @@ impl Session {
             needs,
             listener: &self.house.listener,
             principal: &self.principal,
-            statement: &hints::without(&judgement.source, self.mode()),
+            statement: &judgement.source,
             parameters: judgement.parameters.as_ref(),
             protocol,
             context: &binding(&judgement.context),
@@ -221,25 +221,35 @@ impl Session {
         judgement: &Judgement,
         level: Level,
     ) -> Result<Option<Result<Redeemed, Refusal>>, End> {
-        let Some(typed) = judgement.caller.confirm.clone().filter(|_| level < Level::Deny) else { return Ok(None) };
-        if judgement.statements.len() != 1 {
+        if level >= Level::Deny || judgement.statements.len() != 1 {
             return Ok(None);
         }
-        let statement = hints::without(&judgement.source, self.mode());
-        let found = self.find_challenge(&typed).await;
-        let challenge = match found {
-            Ok(challenge) => challenge,
-            Err(refusal) => return Ok(Some(Err(refusal))),
+        let told = &judgement.caller;
+        let (typed, on_session) = match (&told.confirm, &told.confirm_on_session) {
+            (Some(hint), _) => (hint, false),
+            (None, Some(set)) => (set, true),
+            (None, None) => return Ok(None),
         };
-        if let Err(misuse) = challenge::check_statement(&challenge, &statement, judgement.parameters.as_ref()) {
-            return Ok(Some(Err(misused(&misuse))));
-        }
-        match self.redeem(&challenge, judgement).await {
-            Redeeming::Done(redeemed) => Ok(Some(Ok(redeemed))),
-            Redeeming::Refused(refusal) => Ok(Some(Err(refusal))),
+        let redeeming = match self.find_challenge(typed).await {
+            Ok(challenge) if self.says_the_same(&challenge, judgement) => self.redeem(&challenge, judgement).await,
+            Ok(_) => Redeeming::Refused(misused(&Misuse::OtherStatement)),
+            Err(refusal) => Redeeming::Refused(refusal),
+        };
+        Ok(match redeeming {
+            Redeeming::Done(redeemed) => Some(Ok(redeemed)),
             // What was shown no longer holds: the refusal that follows shows it anew, with a new token.
-            Redeeming::Moved => Ok(None),
-        }
+            Redeeming::Moved => None,
+            // A token that was set on the session may be meant for another statement.
+            Redeeming::Refused(_) if on_session => None,
+            Redeeming::Refused(refusal) => Some(Err(refusal)),
+        })
+    }
+
+    /// The statement that was shown, with the same values; hints aside.
+    fn says_the_same(&self, challenge: &crate::store::kept::Challenge, judgement: &Judgement) -> bool {
+        let mode = self.mode();
+        hints::without(&challenge.statement, mode) == hints::without(&judgement.source, mode)
+            && challenge::check_statement(challenge, &challenge.statement, judgement.parameters.as_ref()).is_ok()
     }
 
     pub(in crate::session) async fn find_challenge(

@@ -17,7 +17,7 @@ use crate::session::ask::{Asker, Broken, Ground};
 use crate::session::{End, Session};
 use crate::sql::facts::{Facts, Kind};
 use crate::sql::statement::{LexicalMode, Statement};
-use crate::sql;
+use crate::sql::{self, Product};
 use crate::store::kept::Context;
 use bytes::Bytes;
 use std::time::Instant;
@@ -70,7 +70,10 @@ pub(in crate::session) struct Judgement {
 #[derive(Debug, Clone, Default)]
 pub(in crate::session) struct Told {
     pub max_affected: Option<u64>,
+    /// In a comment of the statement.
     pub confirm: Option<String>,
+    /// Set on the session: it may be meant for another statement.
+    pub confirm_on_session: Option<String>,
     pub reason: Option<String>,
 }
 
@@ -120,6 +123,10 @@ impl Session {
         };
         let asked = |statements: &[Statement]| -> Vec<Asked> {
             statements.iter().map(|statement| questions(&statement.facts, &effective, depth)).collect()
+        };
+        let mode = match &subject {
+            Subjected::Source(source) => source.mode,
+            Subjected::Named(_) => LexicalMode::default(),
         };
         let source = text.clone();
         let mut questions = asked(&statements);
@@ -177,7 +184,7 @@ impl Session {
             for (statement, asked) in statements.iter().zip(&questions) {
                 let parameters = bound.as_ref().map(|bound| &bound.parameters);
                 let own_text = own_text(&text, statement);
-                let gathering = Gathering { cache: &mut self.cache, sizes: &effective.sizes };
+                let gathering = Gathering { cache: &mut self.cache, sizes: &effective.sizes, mode };
                 all.push(gather(&mut asker, &own_text, statement, asked, parameters, gathering).await);
             }
         }
@@ -278,6 +285,7 @@ impl Found {
 struct Gathering<'a> {
     cache: &'a mut Cache,
     sizes: &'a Sizes,
+    mode: LexicalMode,
 }
 
 async fn gather(
@@ -293,6 +301,7 @@ async fn gather(
     }
     let inquiry = Inquiry {
         text,
+        mode: with.mode,
         facts: &statement.facts,
         changes: &asked.changes,
         removals: &asked.removals,
@@ -315,7 +324,7 @@ fn read(source: &Source) -> Vec<Statement> {
     let Ok(text) = std::str::from_utf8(&source.text) else {
         return vec![unread(&source.text, "it is not UTF-8 text")];
     };
-    let reading = sql::read(text, source.mode);
+    let reading = sql::read(text, source.mode, Product::PostgreSql);
     if reading.mode_sensitive && !source.settled {
         return vec![unread(&source.text, "standard_conforming_strings, which decides how it is read, may be about to change")];
     }
@@ -411,7 +420,7 @@ async fn prepared_text(asker: &mut impl Ask, name: &str) -> Result<Option<Prepar
 /// What a prepared text does when it is executed. The server keeps the whole message that a PREPARE came in, so the statement is
 /// looked for by its name; the mode it was read under is not known any more.
 fn executed(text: &str, name: &str) -> Vec<Statement> {
-    let reading = sql::read(text, LexicalMode::default());
+    let reading = sql::read(text, LexicalMode::default(), Product::PostgreSql);
     if reading.mode_sensitive {
         return vec![unread(text.as_bytes(), "it was prepared under a standard_conforming_strings that is not known")];
     }
@@ -432,7 +441,8 @@ fn told(statements: &[Statement], context: &Context) -> Told {
     let session = |name: &str| context.get(name).filter(|value| !value.is_empty()).cloned();
     Told {
         max_affected: hint("max_affected").or_else(|| session("sluice.max_affected")).and_then(|number| number.parse().ok()),
-        confirm: hint("confirm").or_else(|| session("sluice.confirm")),
+        confirm: hint("confirm"),
+        confirm_on_session: session("sluice.confirm"),
         reason: hint("reason").or_else(|| session("sluice.reason")),
     }
 }
