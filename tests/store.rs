@@ -506,6 +506,11 @@ async fn nobody_else_can_read_the_files_and_no_token_is_in_them() {
         fs::Permissions::from_mode(0o666),
     )
     .expect("sets");
+    drop(Gate::on(dir.path()));
+    for name in ["sluice.db", "sluice.db.key"] {
+        fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o644))
+            .expect("sets");
+    }
     let gate = Gate::on(dir.path());
     let (token, _) = gate.refuse(&alice(), "DELETE FROM carts").await;
     let (shown, bare) = (token.to_string(), token.to_string().replace('-', ""));

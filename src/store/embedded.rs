@@ -468,8 +468,9 @@ fn load_key(path: &Path) -> Result<HashKey, StoreError> {
 
 fn read_key(path: &Path) -> std::io::Result<HashKey> {
     let mut bytes = Vec::new();
-    fs::File::open(path)?
-        .take(HashKey::BYTES as u64 + 1)
+    let file = fs::File::open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    file.take(HashKey::BYTES as u64 + 1)
         .read_to_end(&mut bytes)?;
     HashKey::from_bytes(&bytes)
         .ok_or_else(|| std::io::Error::new(ErrorKind::InvalidData, "not a key: 32 bytes expected"))
