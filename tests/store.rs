@@ -215,6 +215,24 @@ async fn a_text_that_is_no_token_costs_no_try() {
 }
 
 #[tokio::test]
+async fn rules_and_store_each_refuse_an_expired_token_alone() {
+    let gate = Gate::open();
+    let (_, made) = gate.refuse(&alice(), "DELETE FROM carts").await;
+    let redeemable = check(&made, LISTENER, &alice(), &context(), gate.now()).expect("may");
+    gate.hand.wind(TTL);
+    let late = check(&made, LISTENER, &alice(), &context(), gate.now());
+    assert_eq!(late, Err(Misuse::Expired));
+    let late = redeem(&gate.store, redeemable, gate.now())
+        .await
+        .expect("answers");
+    assert_eq!(
+        late,
+        Err(Misuse::Expired),
+        "it expired between the check and the redeeming"
+    );
+}
+
+#[tokio::test]
 async fn a_token_with_a_statement_must_be_for_that_statement() {
     let gate = Gate::open();
     let bound = Parameters {
@@ -488,6 +506,11 @@ async fn nobody_else_can_read_the_files_and_no_token_is_in_them() {
         fs::Permissions::from_mode(0o666),
     )
     .expect("sets");
+    drop(Gate::on(dir.path()));
+    for name in ["sluice.db", "sluice.db.key"] {
+        fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o644))
+            .expect("sets");
+    }
     let gate = Gate::on(dir.path());
     let (token, _) = gate.refuse(&alice(), "DELETE FROM carts").await;
     let (shown, bare) = (token.to_string(), token.to_string().replace('-', ""));

@@ -101,6 +101,13 @@ impl Sink {
     }
 }
 
+impl Drop for Sink {
+    /// Closing would do, were it not for a child process that is just being started and for an instant holds the file, too.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
 impl fmt::Debug for Sink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Sink(…)")

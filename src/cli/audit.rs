@@ -63,6 +63,20 @@ impl Report {
     }
 }
 
+/// The command: prints what was found. Its exit code is 0 for a whole chain, 1 for a broken one, 2 for a file that cannot be read.
+pub fn run(path: &Path, expect_last: Option<&str>) -> u8 {
+    match verify(path, expect_last) {
+        Ok(report) => {
+            println!("{report}");
+            report.exit_code()
+        }
+        Err(error) => {
+            eprintln!("sluice: {}: {error}", path.display());
+            2
+        }
+    }
+}
+
 /// Walks the file once, a line at a time.
 pub fn verify(path: &Path, expect_last: Option<&str>) -> io::Result<Report> {
     let mut walk = Walk::new(expect_last);
@@ -440,6 +454,7 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_read_is_an_error_and_not_a_broken_chain() {
         assert!(verify(Path::new("/nowhere/audit.jsonl"), None).is_err());
+        assert_eq!(run(Path::new("/nowhere/audit.jsonl"), None), 2);
     }
 
     fn record(lines: usize) -> Vec<String> {

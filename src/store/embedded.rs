@@ -64,7 +64,7 @@ pub(in crate::store) fn open_file(path: &Path) -> Result<(Embedded, HashKey), St
     make_private(path)?;
     let mut db = Connection::open(path)?;
     db.busy_timeout(limits::STORE_BUSY_TIMEOUT)?;
-    check_ours(&db)?;
+    check_ours(&mut db)?;
     use_wal(&db)?;
     prepare(&mut db)?;
     let key = load_key(&key_path(path))?;
@@ -355,21 +355,22 @@ fn make_private(path: &Path) -> Result<(), StoreError> {
     private().map_err(|error| StoreError::File(format!("{}: {error}", path.display())))
 }
 
-/// Before anything is written to the file: is it ours, or new?
-fn check_ours(db: &Connection) -> Result<(), StoreError> {
-    let version: i64 = db
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(not_ours)?;
-    let application: i64 = db
-        .query_row("PRAGMA application_id", [], |row| row.get(0))
-        .map_err(not_ours)?;
-    let tables: i64 = db
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-        .map_err(not_ours)?;
-    match (application, version) {
+/// Before anything is written to the file: is it ours, or new? Asked of one snapshot: another process may be making it ours.
+fn check_ours(db: &mut Connection) -> Result<(), StoreError> {
+    let snapshot = db.transaction().map_err(not_ours)?;
+    let number = |sql| {
+        snapshot
+            .query_row(sql, [], |row| row.get::<_, i64>(0))
+            .map_err(not_ours)
+    };
+    let tables = number("SELECT count(*) FROM sqlite_schema")?;
+    match (
+        number("PRAGMA application_id")?,
+        number("PRAGMA user_version")?,
+    ) {
         (0, 0) if tables == 0 => Ok(()),
-        (APPLICATION_ID, version) if version > SCHEMA_VERSION => Err(StoreError::Newer {
-            found: version,
+        (APPLICATION_ID, found) if found > SCHEMA_VERSION => Err(StoreError::Newer {
+            found,
             known: SCHEMA_VERSION,
         }),
         (APPLICATION_ID, _) => Ok(()),
@@ -467,8 +468,9 @@ fn load_key(path: &Path) -> Result<HashKey, StoreError> {
 
 fn read_key(path: &Path) -> std::io::Result<HashKey> {
     let mut bytes = Vec::new();
-    fs::File::open(path)?
-        .take(HashKey::BYTES as u64 + 1)
+    let file = fs::File::open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    file.take(HashKey::BYTES as u64 + 1)
         .read_to_end(&mut bytes)?;
     HashKey::from_bytes(&bytes)
         .ok_or_else(|| std::io::Error::new(ErrorKind::InvalidData, "not a key: 32 bytes expected"))
