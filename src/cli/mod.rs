@@ -2,4 +2,6 @@
 
 pub mod audit;
 pub mod demo;
+pub mod demonstrate;
 pub mod explain;
+pub mod run;

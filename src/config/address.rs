@@ -1,6 +1,6 @@
 //! An address as written in the configuration: `127.0.0.1:6432`, `[::1]:6432`, `db.internal:5432`, `unix:/path/to/socket`.
 //!
-//! Invariant: a port is never 0 and a path is absolute, so an address means the same whoever looks at it.
+//! Invariant: port 0 (any free one) is for listening only, and a path is absolute, so an address means the same whoever looks at it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -56,7 +56,6 @@ fn tcp(text: &str) -> Result<Address, String> {
     let port = port
         .parse()
         .ok()
-        .filter(|port| *port != 0)
         .ok_or_else(wrong)?;
     let host = match host
         .strip_prefix('[')

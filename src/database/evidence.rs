@@ -144,7 +144,7 @@ async fn change<A: Ask>(
         asked,
         mut table,
     } = subject;
-    let count = rewrite::count_text(inquiry.text, inquiry.mode, change, inquiry.count_bound.saturating_add(1));
+    let count = rewrite::count_text(inquiry.text, inquiry.mode, change, Some(inquiry.count_bound.saturating_add(1)));
     let count = match (&unaskable, count) {
         (Some(why), _) => Err(why.clone()),
         (None, None) => Err("no question can be made from this statement".to_owned()),

@@ -382,7 +382,7 @@ async fn resolve(
     };
     let Some(execution) = statement.facts.executes.clone() else { return Ok(()) };
     let Some(prepared) = prepared_text(asker, &execution.name).await? else { return Ok(()) };
-    let spliced = sql::rewrite::with_arguments(&prepared.text, &execution.arguments, &prepared.types);
+    let spliced = sql::rewrite::with_arguments(&prepared.text, LexicalMode::default(), &execution.arguments, &prepared.types);
     let hints = statement.facts.hints.clone();
     *statements = match spliced {
         Some(spliced) => {

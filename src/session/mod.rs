@@ -51,7 +51,7 @@ use tokio_rustls::TlsAcceptor;
 pub struct House {
     pub listener: String,
     pub target: Target,
-    pub acceptor: ArcSwap<Option<TlsAcceptor>>,
+    pub acceptor: Arc<ArcSwap<Option<TlsAcceptor>>>,
     pub policy: Arc<ArcSwap<Policy>>,
     pub store: Store,
     pub recorder: Recorder,

@@ -5,6 +5,7 @@
 
 use crate::sql::dialect::postgres::{is_one_read, quoted};
 use crate::sql::facts::{Change, Clauses, Verb};
+use crate::sql::lexer::{Kind, Lexer};
 use crate::sql::statement::LexicalMode;
 
 /// How many rows of the target the change would touch; counting stops after `limit`. A row that a join meets twice counts once.
@@ -41,6 +42,24 @@ pub fn keys_text(text: &str, mode: LexicalMode, change: &Change, columns: &[Stri
     }
     let columns: Vec<String> = columns.iter().map(|column| format!("{}.{}", change.called, always_quoted(column))).collect();
     checked(format!("{}SELECT {} {}", parts.with, columns.join(", "), parts.body), mode)
+}
+
+/// A prepared text with what EXECUTE gives it: each `$n` becomes its argument, cast to the type that the server found for it.
+/// `None` where there is no argument for a parameter.
+pub fn with_arguments(text: &str, mode: LexicalMode, arguments: &[String], types: &[String]) -> Option<String> {
+    let mut out = String::with_capacity(text.len());
+    let mut from = 0;
+    for token in Lexer::new(text, mode).filter(|token| matches!(token.kind, Kind::Parameter)) {
+        let span = token.span();
+        let number: usize = token.text(text).strip_prefix('$')?.parse().ok()?;
+        let (argument, kind) = (arguments.get(number.checked_sub(1)?)?, types.get(number - 1)?);
+        out.push_str(text.get(from..span.start)?);
+        // The line break ends a comment that the argument may end in.
+        out.push_str(&format!("CAST(({argument}\n) AS {kind})"));
+        from = span.end;
+    }
+    out.push_str(text.get(from..)?);
+    Some(out)
 }
 
 struct Parts {
