@@ -69,6 +69,8 @@ pub struct Recording<'a> {
     pub fingerprint: Option<&'a str>,
     pub challenge: Option<ChallengeId>,
     pub promised_rows: Option<u64>,
+    /// `reason=` that the sender gave.
+    pub reason: Option<&'a str>,
 }
 
 /// What the database said of a permitted statement.
@@ -313,6 +315,7 @@ fn about_session<'a>(about: &Recording<'a>) -> Event<'a> {
         fingerprint: about.fingerprint,
         challenge: about.challenge,
         promised_rows: about.promised_rows,
+        note: about.reason,
         ..Event::default()
     }
 }

@@ -164,7 +164,7 @@ impl Session {
             _ => Code::Denied,
         };
         let text = self.recorded_text(&judgement.text);
-        let about = Recording { challenge: id, statement: text.as_deref(), ..self.recording() };
+        let about = Recording { challenge: id, statement: text.as_deref(), reason: judgement.caller.reason.as_deref(), ..self.recording() };
         if let Err(error) = self.house.recorder.refusal(verdict, code.sqlstate(), about) {
             tracing::error!(session = %self.id, %error, "a refusal could not be recorded");
         }
@@ -362,7 +362,7 @@ impl Session {
         let promised = run.rows_max;
         let text = self.recorded_text(&judgement.text);
         let about =
-            Recording { challenge: run.challenge, promised_rows: promised, statement: text.as_deref(), ..self.recording() };
+            Recording { challenge: run.challenge, promised_rows: promised, statement: text.as_deref(), reason: judgement.caller.reason.as_deref(), ..self.recording() };
         let permit = match self.house.recorder.record(&judgement.verdict, action, about, script) {
             Ok(permit) => permit,
             Err(error) => {
@@ -541,7 +541,7 @@ impl Session {
         let text = self.recorded_text(&judgement.text);
         let rows_max = self.expected_rows(judgement);
         let about =
-            Recording { challenge, statement: text.as_deref(), promised_rows: rows_max, ..self.recording() };
+            Recording { challenge, statement: text.as_deref(), promised_rows: rows_max, reason: judgement.caller.reason.as_deref(), ..self.recording() };
         match self.house.recorder.record(&judgement.verdict, action, about, frame.clone().into_bytes()) {
             Ok(permit) => {
                 let line = permit.line();

@@ -7,7 +7,7 @@ use crate::change::promise::{self, Promise};
 use crate::database::catalog::Cache;
 use crate::database::evidence::Inquiry;
 use crate::database::{Ask, AskError, evidence};
-use crate::policy::question::{Evidence, Rows};
+use crate::policy::question::{Evidence, Questions, Rows};
 use crate::policy::rules::Caller;
 use crate::policy::settings::{Effective, Mode, Sizes};
 use crate::policy::verdict::Verdict;
@@ -188,6 +188,25 @@ impl Session {
                 all.push(gather(&mut asker, &own_text, statement, asked, parameters, gathering).await);
             }
         }
+        found.told = told(&statements, &found.context);
+        let effective = match policy.has_tables() {
+            true => {
+                let names = statements.iter().zip(&all).flat_map(|(one, known)| policy::names(&one.facts, known));
+                scope::effective(&policy, &self.principal, &names.collect::<Vec<_>>(), now)
+            }
+            false => effective,
+        };
+        let verdicts = verdicts(&statements, &all, &effective, &found.told);
+        let worst = strongest(&verdicts);
+        if let (Some(statement), Some(known), true) = (statements.get(worst), all.get_mut(worst), depth == Depth::WhatRulesNeed)
+            && verdicts.get(worst).is_some_and(|verdict| !Session::passes(verdict.in_force()))
+        {
+            let parameters = bound.as_ref().map(|bound| &bound.parameters);
+            let own_text = own_text(&text, statement);
+            let gathering = Gathering { cache: &mut self.cache, sizes: &effective.sizes, mode };
+            let shown = gather(&mut asker, &own_text, statement, &only_shown(&statement.facts), parameters, gathering).await;
+            show(known, shown);
+        }
         let ended = asker.end().await.map_err(unknown_state)?;
         if ended.cancelled {
             return Ok(Looked::Not(Refusal::new(Code::Cancelled, "canceling statement due to user request")));
@@ -199,15 +218,7 @@ impl Session {
             let message = format!("sluice: the statement could not be judged: {}", reason(&error));
             return Ok(Looked::Not(Refusal::new(Code::CannotKnow, message)));
         }
-        found.told = told(&statements, &found.context);
         found.bound = bound;
-        let effective = match policy.has_tables() {
-            true => {
-                let names = statements.iter().zip(&all).flat_map(|(one, known)| policy::names(&one.facts, known));
-                scope::effective(&policy, &self.principal, &names.collect::<Vec<_>>(), now)
-            }
-            false => effective,
-        };
         Ok(self.judged(source, text, statements, all, found, &effective))
     }
 
@@ -220,11 +231,8 @@ impl Session {
         found: Found,
         effective: &Effective,
     ) -> Looked {
-        let caller = Caller { max_affected: found.told.max_affected };
-        let verdicts = statements.iter().zip(&evidence);
-        let verdicts: Vec<Verdict> =
-            verdicts.map(|(one, known)| policy::judge(&one.facts, known, effective, &caller)).collect();
-        let worst = (0..verdicts.len()).max_by_key(|at| (verdicts[*at].level(), std::cmp::Reverse(*at))).unwrap_or(0);
+        let verdicts = verdicts(&statements, &evidence, effective, &found.told);
+        let worst = strongest(&verdicts);
         let verdict = policy::together(verdicts, effective);
         let promise = evidence.get(worst).map(promise::promise).unwrap_or_default();
         Looked::At(Box::new(Judgement {
@@ -311,6 +319,31 @@ async fn gather(
         now: &Instant::now,
     };
     evidence::gather(asker, &inquiry, with.cache).await
+}
+
+/// A verdict for each statement.
+fn verdicts(statements: &[Statement], evidence: &[Evidence], effective: &Effective, told: &Told) -> Vec<Verdict> {
+    let caller = Caller { max_affected: told.max_affected };
+    statements.iter().zip(evidence).map(|(one, known)| policy::judge(&one.facts, known, effective, &caller)).collect()
+}
+
+/// The statement that decides: the first of those with the strongest finding.
+fn strongest(verdicts: &[Verdict]) -> usize {
+    let levels = verdicts.iter().enumerate();
+    levels.max_by_key(|(at, verdict)| (verdict.level(), std::cmp::Reverse(*at))).map_or(0, |(at, _)| at)
+}
+
+/// What a refusal shows beside what it was judged by.
+fn only_shown(facts: &Facts) -> Asked {
+    let shown = Questions { preview: true, ..Questions::default() };
+    Asked { changes: vec![shown; facts.changes.len()], removals: vec![Questions::default(); facts.removals.len()] }
+}
+
+fn show(known: &mut Evidence, shown: Evidence) {
+    for (known, shown) in known.changes.iter_mut().zip(shown.changes) {
+        known.sample = shown.sample;
+        known.scan = shown.scan;
+    }
 }
 
 fn questions(facts: &Facts, effective: &Effective, depth: Depth) -> Asked {

@@ -204,6 +204,7 @@ impl Session {
             fingerprint: None,
             challenge: None,
             promised_rows: None,
+            reason: None,
         }
     }
 
