@@ -56,15 +56,21 @@ impl Rule for GuardOff {
 fn takes_guard_away(setting: &SettingChange) -> bool {
     let value = setting.value.as_deref().map(str::trim);
     let is = |name: &str| setting.name.eq_ignore_ascii_case(name);
+    let any_of = |words: &[&str]| {
+        value.is_some_and(|value| words.iter().any(|word| value.eq_ignore_ascii_case(word)))
+    };
     if is("session_replication_role") {
-        return !value.is_some_and(|value| {
-            ["origin", "local"]
-                .iter()
-                .any(|safe| value.eq_ignore_ascii_case(safe))
-        });
+        return !any_of(&["origin", "local"]);
+    }
+    if is(ANY_SETTING) {
+        return value.is_none() || any_of(&["replica"]);
     }
     is("row_security") && setting.scope == SettingScope::Lasting && !value.is_some_and(is_on)
 }
+
+/// How facts list a call of `set_config` whose first argument is no constant. A constant second one still tells: `pg_dump` sends
+/// `set_config(name, 'view, foreign-table', false)`, which is no value that `session_replication_role` can have.
+const ANY_SETTING: &str = "*";
 
 /// The server takes any unambiguous beginning of a Boolean word; what is not clearly on is held to be off.
 fn is_on(value: &str) -> bool {
