@@ -225,16 +225,25 @@ pub fn cascaded(change: &Change, evidence: Option<&ChangeEvidence>) -> Count {
     }
 }
 
-/// The change sets this column, or may: an expression can set several columns, and each is listed by its name.
-pub fn sets(change: &Change, column: &str) -> bool {
-    change
-        .assignments
-        .iter()
-        .any(|assignment| assignment.column == column)
+/// The change sets this column, or may: a generated one follows the columns it is made from, and which those are is not asked.
+pub fn sets(change: &Change, table: &Table, column: &str) -> bool {
+    let assigned = |name: &str| {
+        change
+            .assignments
+            .iter()
+            .any(|assignment| assignment.column == name)
+    };
+    let follows = || {
+        table
+            .columns
+            .iter()
+            .any(|known| known.name == column && known.generated)
+    };
+    assigned(column) || (!change.assignments.is_empty() && follows())
 }
 
 /// Would this foreign key carry the change on to its child?
-pub fn carries(change: &Change, key: &ForeignKey) -> bool {
+fn carries(change: &Change, table: &Table, key: &ForeignKey) -> bool {
     let acts = |action| {
         matches!(
             action,
@@ -249,7 +258,10 @@ pub fn carries(change: &Change, key: &ForeignKey) -> bool {
         change.verb,
         Verb::Update | Verb::Insert | Verb::Merge { updates: true, .. }
     );
-    let sets_key = key.parent_columns.iter().any(|column| sets(change, column));
+    let sets_key = key
+        .parent_columns
+        .iter()
+        .any(|column| sets(change, table, column));
     (deletes && acts(key.on_delete)) || (updates && sets_key && acts(key.on_update))
 }
 
@@ -258,7 +270,10 @@ pub fn carries(change: &Change, key: &ForeignKey) -> bool {
 fn cannot_cascade(change: &Change, table: &Table) -> bool {
     is_plain(table)
         && table.children == 0
-        && !table.referenced_by.iter().any(|key| carries(change, key))
+        && !table
+            .referenced_by
+            .iter()
+            .any(|key| carries(change, table, key))
 }
 
 fn branch(cascade: &Cascade) -> Count {
