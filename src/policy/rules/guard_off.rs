@@ -34,23 +34,22 @@ impl Rule for GuardOff {
 
     fn look(&self, look: &Look<'_>) -> Vec<Finding> {
         let settings = look.facts.settings.iter();
-        let matching = settings
-            .filter(|setting| takes_guard_away(setting))
-            .map(|setting| {
-                let value = setting
-                    .value
-                    .as_deref()
-                    .unwrap_or("a value not written as a constant");
-                let message = format!("{} = {value}", setting.name);
-                finding(
-                    self,
-                    About::Statement,
-                    message,
-                    "load children after parents instead of turning checks off",
-                )
-            });
-        matching.collect()
+        let matching = settings.filter(|setting| takes_guard_away(setting));
+        matching.map(|setting| found(self, setting)).collect()
     }
+}
+
+fn found(rule: &dyn Rule, setting: &SettingChange) -> Finding {
+    let name = match setting.name.as_str() {
+        ANY_SETTING => "a setting not named by a constant",
+        name => name,
+    };
+    let value = setting
+        .value
+        .as_deref()
+        .unwrap_or("a value not written as a constant");
+    let instead = "load children after parents instead of turning checks off";
+    finding(rule, About::Statement, format!("{name} = {value}"), instead)
 }
 
 fn takes_guard_away(setting: &SettingChange) -> bool {
