@@ -57,7 +57,7 @@ fn key_set(change: &Change, evidence: Option<&ChangeEvidence>) -> Option<String>
     if let Some(column) = table
         .primary_key
         .iter()
-        .find(|column| count::sets(change, column))
+        .find(|column| count::sets(change, table, column))
     {
         return Some(format!("sets {column}, part of the primary key of {name}"));
     }
@@ -65,7 +65,7 @@ fn key_set(change: &Change, evidence: Option<&ChangeEvidence>) -> Option<String>
         let column = key
             .parent_columns
             .iter()
-            .find(|column| count::sets(change, column))?;
+            .find(|column| count::sets(change, table, column))?;
         Some(format!(
             "sets {column} of {name}, which {} of {} refers to",
             key.name, key.child.written
