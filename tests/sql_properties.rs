@@ -37,7 +37,12 @@ fn scan(text: &str) -> Option<Vec<ScanToken>> {
     if text.contains('\0') || Lexer::new(text, ON).next().is_none() {
         return None;
     }
-    authority(|| pg_query::scan_tokens(text).ok())
+    // A junk token is refused by the servers we know (15 to 18), but the library's scanner lets some through.
+    if Lexer::new(text, ON).any(|token| token.kind == lexer::Kind::Junk) {
+        return None;
+    }
+    // A parse that failed leaves the library's thread in the mode it was asked for; one that succeeds puts it right.
+    authority(|| pg_query::parse("SELECT 1", 0).and_then(|_| pg_query::scan_tokens(text)).ok())
 }
 
 /// Statement kinds with the changes nested in them, as the library's own summary (in C, apart from the tree that facts are made of).
@@ -134,15 +139,16 @@ fn the_corpus_is_read_as_the_authority_reads_it() {
 
 #[test]
 fn the_corpus_is_read_to_its_end() {
-    for text in corpus() {
-        if summary(&text, ON).is_none() {
-            continue;
-        }
-        for statement in postgres(&text, ON).statements {
-            let expected = text.contains("DROP OWNED");
-            assert_eq!(statement.facts.unread.is_some(), expected, "{text}: {:?}", statement.facts.unread);
-        }
+    let mut unread = Vec::new();
+    for text in corpus().iter().filter(|text| summary(text, ON).is_some()) {
+        let reasons = postgres(text, ON).statements.into_iter().filter_map(|statement| statement.facts.unread);
+        unread.extend(reasons.map(|reason| format!("{text}: {reason}")));
     }
+    let expected = [
+        "DROP OWNED BY r: DROP OWNED removes whatever the role owns, tables included: the text does not name it",
+        "SELECT $1a: trailing junk after a number or parameter",
+    ];
+    assert_eq!(unread, expected);
 }
 
 #[test]
@@ -159,7 +165,7 @@ fn what_would_run_in_one_mode_only_is_said_to_depend_on_it() {
 
 #[test]
 fn nothing_crashes_on_depth_or_length() {
-    let long: Vec<String> = vec![
+    let mut long: Vec<String> = vec![
         format!("SELECT 1{}", " + 1".repeat(6_000)),
         format!("SELECT 1{}", " OR 1 = 1".repeat(3_000)),
         format!("DELETE FROM t WHERE {}1=1", "NOT ".repeat(6_000)),
@@ -175,6 +181,15 @@ fn nothing_crashes_on_depth_or_length() {
         "SELECT 1;".repeat(20_000),
         format!("SELECT {}1", "-".repeat(3)),
     ];
+    // Readers that try twice at every parenthesis would take for ever here.
+    for depth in [20, 30, 45, 60] {
+        let (open, close) = ("(".repeat(depth), ")".repeat(depth));
+        long.push(format!("DELETE FROM t WHERE {open}a = 1{close}"));
+        long.push(format!("DELETE FROM t WHERE {}1{}", "(SELECT ".repeat(depth), ")".repeat(depth)));
+        long.push(format!("DELETE FROM t WHERE {}1{close}", "CASE WHEN f(".repeat(depth).replace("CASE WHEN ", "")));
+        long.push(format!("DELETE FROM t USING {open}u JOIN v ON true{close} WHERE t.id = u.id"));
+        long.push(format!("DELETE FROM t WHERE a IN {open}1{close}"));
+    }
     for text in long {
         let reading = postgres(&text, ON);
         glance(&text, ON);
@@ -246,5 +261,136 @@ proptest! {
         postgres(&text, OFF);
         glance(&text, ON);
         sluice::sql::redact(&text, ON);
+    }
+}
+
+/// Three-valued evaluation over two numbers and two truth values, any of which may be NULL: the judge of the predicate reasoning.
+mod evaluation {
+    use super::*;
+    use sluice::sql::predicate::{Comparison, Term, Truth, truth};
+    use std::collections::BTreeMap;
+
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Value {
+        Null,
+        Bool(bool),
+        Integer(i64),
+    }
+
+    type Row = BTreeMap<&'static str, Value>;
+
+    fn value(term: &Term, row: &Row) -> Value {
+        let known = |truth: Option<bool>| truth.map_or(Value::Null, Value::Bool);
+        match term {
+            Term::Bool(truth) => Value::Bool(*truth),
+            Term::Integer(number) => Value::Integer(*number),
+            Term::Column(name) => row.get(name.as_str()).copied().unwrap_or(Value::Null),
+            Term::And(terms) => known(terms.iter().map(|term| holds(term, row)).fold(Some(true), |sum, next| match (sum, next) {
+                (Some(false), _) | (_, Some(false)) => Some(false),
+                (Some(true), Some(true)) => Some(true),
+                _ => None,
+            })),
+            Term::Or(terms) => known(terms.iter().map(|term| holds(term, row)).fold(Some(false), |sum, next| match (sum, next) {
+                (Some(true), _) | (_, Some(true)) => Some(true),
+                (Some(false), Some(false)) => Some(false),
+                _ => None,
+            })),
+            Term::Not(inner) => known(holds(inner, row).map(|truth| !truth)),
+            Term::IsNull(inner) => Value::Bool(value(inner, row) == Value::Null),
+            Term::Is(inner, wanted) => Value::Bool(holds(inner, row) == Some(*wanted)),
+            Term::Same(left, right) => Value::Bool(value(left, row) == value(right, row)),
+            Term::Coalesce(terms) => terms.iter().map(|term| value(term, row)).find(|value| *value != Value::Null).unwrap_or(Value::Null),
+            Term::Strict(_, operands) => operands.iter().map(|term| value(term, row)).fold(Value::Integer(0), |sum, next| match (sum, next) {
+                (Value::Integer(a), Value::Integer(b)) => Value::Integer(a + b),
+                _ => Value::Null,
+            }),
+            Term::Compare(comparison, left, right) => match (value(left, row), value(right, row)) {
+                (Value::Integer(a), Value::Integer(b)) => Value::Bool(comparison.holds(a.cmp(&b))),
+                (Value::Bool(a), Value::Bool(b)) => Value::Bool(comparison.holds(a.cmp(&b))),
+                _ => Value::Null,
+            },
+            _ => Value::Null,
+        }
+    }
+
+    fn holds(term: &Term, row: &Row) -> Option<bool> {
+        match value(term, row) {
+            Value::Bool(truth) => Some(truth),
+            _ => None,
+        }
+    }
+
+    fn numbers() -> impl Strategy<Value = Term> {
+        let leaf = prop_oneof![
+            3 => prop::sample::select(vec!["a", "b"]).prop_map(|name| Term::Column(name.into())),
+            3 => (0i64..3).prop_map(Term::Integer),
+            1 => Just(Term::Null),
+        ];
+        leaf.prop_recursive(2, 6, 2, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 2).prop_map(|operands| Term::Strict("+".into(), operands)),
+                prop::collection::vec(inner, 1..3).prop_map(Term::Coalesce),
+            ]
+        })
+    }
+
+    fn comparisons() -> impl Strategy<Value = Comparison> {
+        use Comparison::*;
+        prop::sample::select(vec![Equal, NotEqual, Less, LessOrEqual, Greater, GreaterOrEqual])
+    }
+
+    fn conditions() -> impl Strategy<Value = Term> {
+        let leaf = prop_oneof![
+            1 => any::<bool>().prop_map(Term::Bool),
+            1 => Just(Term::Null),
+            2 => prop::sample::select(vec!["p", "q"]).prop_map(|name| Term::Column(name.into())),
+            6 => (comparisons(), numbers(), numbers()).prop_map(|(comparison, a, b)| Term::Compare(comparison, Box::new(a), Box::new(b))),
+            2 => numbers().prop_map(|inner| Term::IsNull(Box::new(inner))),
+            2 => (numbers(), numbers()).prop_map(|(a, b)| Term::Same(Box::new(a), Box::new(b))),
+        ];
+        leaf.prop_recursive(4, 24, 3, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 1..4).prop_map(Term::And),
+                prop::collection::vec(inner.clone(), 1..4).prop_map(Term::Or),
+                inner.clone().prop_map(|inner| Term::Not(Box::new(inner))),
+                inner.clone().prop_map(|inner| Term::IsNull(Box::new(inner))),
+                (inner.clone(), any::<bool>()).prop_map(|(inner, wanted)| Term::Is(Box::new(inner), wanted)),
+                (comparisons(), inner.clone(), inner.clone()).prop_map(|(comparison, a, b)| Term::Compare(comparison, Box::new(a), Box::new(b))),
+                (inner.clone(), inner.clone()).prop_map(|(a, b)| Term::Same(Box::new(a), Box::new(b))),
+                prop::collection::vec(inner, 1..3).prop_map(Term::Coalesce),
+            ]
+        })
+    }
+
+    fn rows() -> Vec<Row> {
+        let numbers = [Value::Null, Value::Integer(-1), Value::Integer(0), Value::Integer(1), Value::Integer(2), Value::Integer(3)];
+        let truths = [Value::Null, Value::Bool(true), Value::Bool(false)];
+        let mut rows = Vec::new();
+        for a in numbers {
+            for b in numbers {
+                for p in truths {
+                    rows.extend(truths.map(|q| Row::from([("a", a), ("b", b), ("p", p), ("q", q)])));
+                }
+            }
+        }
+        rows
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 6000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_called_true_is_true_for_every_row(condition in conditions()) {
+            let answer = truth(&condition);
+            for row in rows() {
+                let null_free = |columns: &std::collections::BTreeSet<String>| columns.iter().all(|name| row[name.as_str()] != Value::Null);
+                match &answer {
+                    Truth::True(columns) if null_free(columns) => prop_assert_eq!(holds(&condition, &row), Some(true), "{:?} {:?}", condition, row),
+                    Truth::False(columns) if null_free(columns) => prop_assert_eq!(holds(&condition, &row), Some(false), "{:?} {:?}", condition, row),
+                    Truth::Null => prop_assert_eq!(value(&condition, &row), Value::Null, "{:?} {:?}", condition, row),
+                    _ => {}
+                }
+            }
+        }
     }
 }

@@ -119,8 +119,11 @@ pub const SQL_DEPTH_MAX: usize = 20_000;
 /// Up to this depth a text is parsed on the caller's own stack; beyond it on a thread with a stack of its own.
 pub const SQL_DEPTH_ON_CALLER_MAX: usize = 100;
 
-/// The stack of that thread. Reserved, not touched until used. 20,000 levels took less than 100 MB in an unoptimised build.
-pub const SQL_DEEP_STACK_BYTES: usize = 512 * 1024 * 1024;
+/// The stack of that thread, a level: an unoptimised build takes about 10 KiB to decode, walk and drop one. Reserved, not touched
+/// until used.
+pub const SQL_STACK_BYTES_PER_LEVEL: usize = 24 * 1024;
+/// And whatever the depth: the authority wants 2.5 MiB for itself.
+pub const SQL_STACK_BYTES_MIN: usize = 8 * 1024 * 1024;
 
 /// Statements in one text. Each costs a few kilobytes of facts.
 pub const SQL_STATEMENTS_MAX: usize = 100_000;

@@ -29,13 +29,15 @@ pub fn glance(text: &str, mode: LexicalMode) -> Glance {
     let mut opening = Opening::default();
     let mut ended = false;
     let mut last_was_word = false;
+    let mut at_start = true;
     while let Some(token) = lexer.next() {
         if token.is_comment() {
             continue;
         }
-        if opening.first == First::None && token.is_word(text, "sluice") {
+        if at_start && token.is_word(text, "sluice") {
             return Glance::Sluice;
         }
+        at_start = false;
         let is_end = token.is(b';');
         if ended && !is_end {
             return Glance::NeedsReading; // a second statement
@@ -160,4 +162,109 @@ fn dangerous_function(name: &str) -> bool {
 /// `"set_config"` calls the same function; `U&"…"` can spell anything.
 fn dangerous_name(written: &str) -> bool {
     !written.starts_with('"') || dangerous_function(written.trim_matches('"'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Glance {
+        glance(text, LexicalMode::default())
+    }
+
+    #[test]
+    fn ordinary_work_is_harmless_at_a_glance() {
+        use TransactionVerb::{Begin, Commit, Release, Rollback, RollbackTo, Savepoint};
+        let cases = [
+            ("", Kind::Empty, None),
+            (" ; -- x", Kind::Empty, None),
+            ("SELECT 1", Kind::Read, None),
+            ("/* DELETE */ select 'DELETE FROM t' -- UPDATE", Kind::Read, None),
+            ("SELECT 1;", Kind::Read, None),
+            ("SELECT 1; ;", Kind::Read, None),
+            ("SELECT \"update\" FROM t", Kind::Read, None),
+            ("SELECT updated_at, deleted FROM t FOR SHARE", Kind::Read, None),
+            ("WITH a AS (SELECT 1) TABLE a", Kind::Read, None),
+            ("VALUES (1)", Kind::Read, None),
+            ("SHOW ALL", Kind::Read, None),
+            ("FETCH 5 FROM c", Kind::Read, None),
+            ("CLOSE ALL", Kind::Read, None),
+            ("DECLARE c CURSOR FOR SELECT 1", Kind::Read, None),
+            ("INSERT INTO t VALUES (1), (2)", Kind::Insert, None),
+            ("INSERT INTO t SELECT * FROM u ON CONFLICT DO NOTHING", Kind::Insert, None),
+            ("BEGIN", Kind::Transaction, Some(Begin)),
+            ("START TRANSACTION ISOLATION LEVEL SERIALIZABLE", Kind::Transaction, Some(Begin)),
+            ("COMMIT AND CHAIN", Kind::Transaction, Some(Commit)),
+            ("END", Kind::Transaction, Some(Commit)),
+            ("ABORT", Kind::Transaction, Some(Rollback)),
+            ("ROLLBACK", Kind::Transaction, Some(Rollback)),
+            ("ROLLBACK WORK TO SAVEPOINT x", Kind::Transaction, Some(RollbackTo)),
+            ("SAVEPOINT x", Kind::Transaction, Some(Savepoint)),
+            ("RELEASE x", Kind::Transaction, Some(Release)),
+            ("LISTEN c", Kind::Other(String::from("ListenStmt")), None),
+        ];
+        for (text, kind, transaction) in cases {
+            assert_eq!(at(text), Glance::Harmless { kind, transaction, changes_session: false, mode_sensitive: false }, "{text}");
+        }
+    }
+
+    #[test]
+    fn whatever_could_be_more_needs_reading() {
+        let cases = [
+            "DELETE FROM t",
+            "UPDATE t SET a = 1",
+            "SELECT 1; SELECT 2",
+            "SELECT 1; DELETE FROM t",
+            "SELECT 1 -/* 'x */ 2; DELETE FROM t; --'",
+            "SELECT E'a'\n'b\\''; DELETE FROM t; --'",
+            "WITH d AS (DELETE FROM t RETURNING *) SELECT * FROM d",
+            "WITH d AS (SELECT 1) INSERT INTO t SELECT * FROM d",
+            "SELECT * FROM t FOR UPDATE",
+            "SELECT 1 INTO x",
+            "SELECT set_config('a', 'b', false)",
+            "SELECT \"set_config\"('a', 'b', false)",
+            "SELECT U&\"set\\005fconfig\"('a', 'b', false)",
+            "SELECT lo_unlink(1)",
+            "SELECT dblink_exec('x', 'y')",
+            "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET b = 1",
+            "INSERT INTO t WITH d AS (DELETE FROM u RETURNING *) SELECT * FROM d",
+            "COMMIT PREPARED 'x'",
+            "ROLLBACK PREPARED 'x'",
+            "PREPARE p AS SELECT 1",
+            "EXECUTE p",
+            "EXPLAIN ANALYZE SELECT 1",
+            "SET a = b",
+            "(SELECT 1)",
+            "COPY t FROM STDIN",
+            "CALL f()",
+            "SELECT 'open",
+            "SELECT 1a",
+            "SELECT \0",
+            "SELECT /* open",
+            "é",
+            "; SLUICE HELP",
+        ];
+        for text in cases {
+            assert_eq!(at(text), Glance::NeedsReading, "{text}");
+        }
+    }
+
+    #[test]
+    fn our_own_commands_are_known_by_their_first_word() {
+        for text in ["SLUICE HELP", "  /* x */ sluice confirm 'a'", "Sluice PREVIEW DELETE FROM t; DELETE FROM t"] {
+            assert_eq!(at(text), Glance::Sluice, "{text}");
+        }
+        for text in ["\"sluice\"", "SLUICED", "'sluice'"] {
+            assert_eq!(at(text), Glance::NeedsReading, "{text}");
+        }
+        assert!(matches!(at("SELECT sluice FROM t"), Glance::Harmless { .. }));
+    }
+
+    #[test]
+    fn the_mode_matters_where_a_backslash_stands_in_plain_quotes() {
+        let off = LexicalMode { standard_conforming_strings: false };
+        assert!(matches!(glance("SELECT 'a\\b'", off), Glance::Harmless { mode_sensitive: true, .. }));
+        assert_eq!(glance("SELECT 'a\\'; DELETE FROM t; --'", LexicalMode::default()), Glance::NeedsReading);
+        assert!(matches!(glance("SELECT 'a\\'; DELETE FROM t; --'", off), Glance::Harmless { mode_sensitive: true, .. }));
+    }
 }

@@ -414,3 +414,66 @@ fn continues_word(byte: u8) -> bool {
 fn is_operator(byte: u8) -> bool {
     b"~!@#^&|`?+-*/%<>=".contains(&byte)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, mode: LexicalMode, expected: &[(Kind, &str)]) {
+        let found: Vec<(Kind, &str)> = Lexer::new(text, mode).map(|token| (token.kind, token.text(text))).collect();
+        assert_eq!(found, expected, "{text}");
+    }
+
+    const ON: LexicalMode = LexicalMode { standard_conforming_strings: true };
+    const OFF: LexicalMode = LexicalMode { standard_conforming_strings: false };
+
+    #[test]
+    fn strings_end_where_the_server_ends_them() {
+        use StringKind::{Bits, Dollar, Escape, Plain, Unicode};
+        let string = |kind| Kind::String(kind);
+        check("'a''b'", ON, &[(string(Plain), "'a''b'")]);
+        check("'a\\'", ON, &[(string(Plain), "'a\\'")]);
+        check("'a\'", OFF, &[(Kind::Broken(Flaw::UnterminatedString), "'a\'")]);
+        check("'a\'b'", OFF, &[(string(Plain), "'a\'b'")]);
+        check("E'a\'b'", ON, &[(string(Escape), "E'a\'b'")]);
+        check("E'a'\n 'b\\''".replace("\n", "
+").as_str(), ON, &[(Kind::Broken(Flaw::UnterminatedString), "E'a'
+ 'b\\''")]);
+        check("'a' -- x
+'b'", ON, &[(string(Plain), "'a' -- x
+'b'")]);
+        check("'a' 'b'", ON, &[(string(Plain), "'a'"), (string(Plain), "'b'")]);
+        check("'a' /*
+*/ 'b'", ON, &[(string(Plain), "'a'"), (Kind::BlockComment, "/*
+*/"), (string(Plain), "'b'")]);
+        check("B'0''1'", ON, &[(string(Bits), "B'0'"), (string(Plain), "'1'")]);
+        check("U&'a''b'", ON, &[(string(Unicode), "U&'a''b'")]);
+        check("N'x'", ON, &[(Kind::Word, "N"), (string(Plain), "'x'")]);
+        check("$$a'$b$c$$", ON, &[(string(Dollar), "$$a'$b$c$$")]);
+        check("$a$ $$ $A$ $a$x", ON, &[(string(Dollar), "$a$ $$ $A$ $a$"), (Kind::Word, "x")]);
+        check("a$b$ c", ON, &[(Kind::Word, "a$b$"), (Kind::Word, "c")]);
+        check("$1$$x$$", ON, &[(Kind::Parameter, "$1"), (string(Dollar), "$$x$$")]);
+    }
+
+    #[test]
+    fn operators_stop_at_comments_and_signs() {
+        check("1-/* x */2", ON, &[(Kind::Number, "1"), (Kind::Punctuation(b'-'), "-"), (Kind::BlockComment, "/* x */"), (Kind::Number, "2")]);
+        check("@--x", ON, &[(Kind::Operator, "@"), (Kind::LineComment, "--x")]);
+        check("=-", ON, &[(Kind::Punctuation(b'='), "="), (Kind::Punctuation(b'-'), "-")]);
+        check("@-", ON, &[(Kind::Operator, "@-")]);
+        check("<>*", ON, &[(Kind::Operator, "<>*")]);
+        check("a::b", ON, &[(Kind::Word, "a"), (Kind::Operator, "::"), (Kind::Word, "b")]);
+    }
+
+    #[test]
+    fn numbers_names_and_what_is_wrong() {
+        check("1..2", ON, &[(Kind::Number, "1"), (Kind::Operator, ".."), (Kind::Number, "2")]);
+        check("1.5e-3 .5 5. 1_0 0xFf 1e", ON, &[(Kind::Number, "1.5e-3"), (Kind::Number, ".5"), (Kind::Number, "5."), (Kind::Number, "1_0"), (Kind::Number, "0xFf"), (Kind::Junk, "1e")]);
+        check("\"a\"\"b\" U&\"c\"", ON, &[(Kind::QuotedName, "\"a\"\"b\""), (Kind::QuotedName, "U&\"c\"")]);
+        check("/* /* */", ON, &[(Kind::Broken(Flaw::UnterminatedComment), "/* /* */")]);
+        check("a\0b", ON, &[(Kind::Word, "a"), (Kind::Broken(Flaw::NulByte), "\0b")]);
+        check("-- a\0b", ON, &[(Kind::Broken(Flaw::NulByte), "-- a\0b")]);
+        check("é\u{1F600}", ON, &[(Kind::Word, "é\u{1F600}")]);
+        check("{", ON, &[(Kind::Stray, "{")]);
+    }
+}

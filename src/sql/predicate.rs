@@ -86,6 +86,10 @@ fn spared_by_join(condition: &Term, joined: bool) -> Option<Restriction> {
     if !joined {
         return None;
     }
+    // Joined to itself, a row is met by itself only as long as nothing else is asked of the other side.
+    if conjuncts(condition).iter().any(|term| matches!(term, Term::AmongItself(_))) {
+        return None;
+    }
     let mut columns = BTreeSet::new();
     for term in conjuncts(condition) {
         match truth(term) {
@@ -419,5 +423,188 @@ impl Comparison {
     fn or_covers(self, other: Comparison) -> bool {
         use std::cmp::Ordering::{Equal, Greater, Less};
         [Less, Equal, Greater].into_iter().all(|order| self.holds(order) || other.holds(order))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Restriction;
+    use crate::sql::statement::LexicalMode;
+    use crate::sql::{Product, read};
+
+    /// What a DELETE's or UPDATE's condition comes to, in a word: `-` nothing, `*` always true, `*a` always true unless a is NULL,
+    /// `+a,b` restricts with these columns pinned, `@c` current of.
+    fn short(text: &str) -> String {
+        let reading = read(text, LexicalMode::default(), Product::PostgreSql);
+        let facts = &reading.statements.first().expect("one statement").facts;
+        assert_eq!(facts.unread, None, "{text}");
+        match &facts.changes.last().expect("a change").restriction {
+            Restriction::Nothing { .. } => String::from("-"),
+            Restriction::AlwaysTrue { .. } => String::from("*"),
+            Restriction::AlwaysTrueIfNotNull { columns, .. } => format!("*{}", columns.join(",")),
+            Restriction::Restricts { pinned } => format!("+{}", pinned.join(",")),
+            Restriction::CurrentOf { cursor } => format!("@{cursor}"),
+            Restriction::NotApplicable => String::from("?"),
+        }
+    }
+
+    #[test]
+    fn conditions_are_seen_through() {
+        let cases = [
+            ("1=1", "*"),
+            ("TRUE", "*"),
+            ("'t'", "*"),
+            ("'off'", "+"),
+            ("'a'='a'", "*"),
+            ("'1'::int = 1", "*"),
+            ("NOT FALSE", "*"),
+            ("NULL", "+"),
+            ("FALSE", "+"),
+            ("NOT NULL", "+"),
+            ("1 IN (1, 2)", "*"),
+            ("1 IN (2, 3)", "+"),
+            ("1 NOT IN (2, 3)", "*"),
+            ("1 BETWEEN 0 AND 2", "*"),
+            ("2 > 1 AND 3 <> 4", "*"),
+            ("COALESCE(TRUE, a)", "*"),
+            ("COALESCE(a, TRUE)", "+"),
+            ("a = 1 OR TRUE", "*"),
+            ("a = 1 AND TRUE", "+a"),
+            ("a = 1 OR 1 = 1 AND 2 = 2", "*"),
+            ("id = id", "*id"),
+            ("t.id = id", "*id"),
+            ("id <= t.id", "*id"),
+            ("id < id", "+"),
+            ("id <> id", "+"),
+            ("NOT (id <> id)", "*id"),
+            ("id IS NOT DISTINCT FROM id", "*"),
+            ("id IS DISTINCT FROM id", "+"),
+            ("id IS DISTINCT FROM NULL", "*id"),
+            ("id IS NOT NULL", "*id"),
+            ("NOT id IS NULL", "*id"),
+            ("id IS NULL", "+"),
+            ("id IS NOT NULL AND b IS NOT NULL", "*b,id"),
+            ("id IS NOT NULL AND b = 1", "+b"),
+            ("ctid IS NOT NULL", "*"),
+            ("t IS NOT NULL", "+"),
+            ("id = id OR a = 1", "*id"),
+            ("id = id OR id IS NULL", "*"),
+            ("x IS NULL OR x IS NOT NULL", "*"),
+            ("a > 1 OR a <= 1", "*a"),
+            ("a > 1 OR 1 >= a", "*a"),
+            ("a > 1 OR a < 1", "+"),
+            ("a > 1 OR a < 1 OR a = 1", "+"),
+            ("a > 0 OR a < 10", "*a"),
+            ("a > 10 OR a < 0", "+"),
+            ("a <> 1 OR a <> 2", "*a"),
+            ("a <> 1 AND a <> 2", "+"),
+            ("a = $1 OR a <> $1", "+"),
+            ("active OR NOT active", "*active"),
+            ("active", "+"),
+            ("(a > 1) IS NOT NULL", "*a"),
+            ("(1 = 1) IS TRUE", "*"),
+            ("(a = 1) IS NOT FALSE", "+"),
+            ("random() = random()", "+"),
+            ("random() < 0.5 OR TRUE", "*"),
+            ("EXISTS (SELECT 1)", "*"),
+            ("EXISTS (SELECT 1 WHERE false)", "+"),
+            ("NOT EXISTS (SELECT 1)", "+"),
+            ("EXISTS (SELECT 1 LIMIT 0)", "+"),
+            ("EXISTS (SELECT 1 OFFSET 1)", "+"),
+            ("EXISTS (VALUES (1))", "*"),
+            ("EXISTS (SELECT unnest(ARRAY[]::int[]))", "+"),
+            ("EXISTS (SELECT count(*) FROM u WHERE x = 1)", "*"),
+            ("EXISTS (SELECT count(*) FROM u GROUP BY y)", "+"),
+            ("EXISTS (SELECT count(*) FROM u HAVING count(*) > 1)", "+"),
+            ("EXISTS (SELECT count(*) OVER () FROM u)", "+"),
+            ("EXISTS (SELECT 1 FROM u)", "+"),
+            ("EXISTS (SELECT 1 FROM t)", "*"),
+            ("EXISTS (SELECT 1 FROM ONLY t)", "+"),
+            ("EXISTS (SELECT 1 FROM s.t)", "+"),
+            ("EXISTS (SELECT 1 FROM t x WHERE x.id = t.id)", "*id"),
+            ("EXISTS (SELECT 1 FROM t x WHERE x.id = t.a)", "+"),
+            ("EXISTS (SELECT 1 FROM t x WHERE x.id = t.id AND x.a = 1)", "+"),
+            ("EXISTS (SELECT 1 FROM u WHERE u.id = t.id)", "+"),
+            ("(SELECT TRUE)", "*"),
+            ("name LIKE '%'", "*name"),
+            ("name ILIKE '%%'", "*name"),
+            ("name NOT LIKE '%'", "+"),
+            ("name LIKE 'a%'", "+"),
+            ("name LIKE ''", "+"),
+            ("name LIKE '%' ESCAPE '%'", "+"),
+            ("name ~ ''", "*name"),
+            ("name ~* '.*'", "*name"),
+            ("name !~ 'x'", "+"),
+            ("x BETWEEN x AND x", "*x"),
+            ("x BETWEEN SYMMETRIC x AND x", "*x"),
+            ("id IN (SELECT id FROM t)", "*id"),
+            ("id = ANY (SELECT id FROM t)", "*id"),
+            ("id IN (SELECT x.id FROM t x WHERE 1 = 1)", "*id"),
+            ("id IN (SELECT id FROM t WHERE a = 1)", "+"),
+            ("id IN (SELECT id FROM t LIMIT 10)", "+"),
+            ("id IN (SELECT a FROM t)", "+"),
+            ("id IN (SELECT id FROM u)", "+"),
+            ("id NOT IN (SELECT id FROM t)", "+"),
+            ("(id, a) = (id, a)", "*a,id"),
+            ("id + 0 = id + 0", "*id"),
+            ("COALESCE(id, 0) = COALESCE(id, 0)", "*"),
+            ("id::date = id", "+"),
+            ("id OPERATOR(pg_catalog.=) id", "*id"),
+            ("id OPERATOR(my.=) id", "+"),
+            ("id = 1", "+id"),
+            ("1 = id AND b = $2 AND c > 3", "+b,id"),
+            ("id = '5'::int", "+id"),
+            ("id = $1::int", "+id"),
+            ("id = -5", "+id"),
+            ("id IN (7)", "+id"),
+            ("id IN (7, 8)", "+"),
+            ("id = ANY (ARRAY[7])", "+id"),
+            ("id = a", "+"),
+            ("id = 1 OR a = 2", "+"),
+            ("(id = 1) = TRUE", "+"),
+            ("(id = id) = TRUE", "*id"),
+            ("f(id)", "+"),
+            ("id = now()", "+"),
+            ("CASE WHEN TRUE THEN TRUE END", "+"),
+        ];
+        for (condition, expected) in cases {
+            assert_eq!(short(&format!("DELETE FROM t WHERE {condition}")), expected, "DELETE … WHERE {condition}");
+            assert_eq!(short(&format!("UPDATE t SET z = 1 WHERE {condition}")), expected, "UPDATE … WHERE {condition}");
+        }
+    }
+
+    #[test]
+    fn whole_statements_are_seen_through() {
+        let cases = [
+            ("DELETE FROM t", "-"),
+            ("DELETE FROM t AS x WHERE x.id = 1", "+id"),
+            ("DELETE FROM t AS x WHERE id = x.id", "*id"),
+            ("DELETE FROM t WHERE CURRENT OF c", "@c"),
+            ("DELETE FROM t USING u", "-"),
+            ("DELETE FROM t USING u WHERE u.x = 1", "-"),
+            ("DELETE FROM t USING u WHERE x = 1", "+"),
+            ("DELETE FROM t USING u WHERE t.id = u.id", "+"),
+            ("DELETE FROM t USING u WHERE t.id = 5 AND u.x = 1", "+id"),
+            ("DELETE FROM t USING u WHERE t.id = t.id AND u.x = 1", "*id"),
+            ("DELETE FROM t USING u WHERE id = id", "+"),
+            ("DELETE FROM t USING t AS o WHERE t.id = o.id", "*id"),
+            ("DELETE FROM t USING t AS o WHERE t.id = o.id AND o.a = 1", "+"),
+            ("DELETE FROM t USING t AS o WHERE t.id = o.parent", "+"),
+            ("DELETE FROM t USING t AS o JOIN u ON o.a = u.a WHERE t.id = o.id", "+"),
+            ("DELETE FROM t USING (SELECT 1 AS x) u WHERE u.x = 1", "-"),
+            ("WITH t AS (SELECT 1 AS id WHERE false) DELETE FROM s.t WHERE id IN (SELECT id FROM t)", "+"),
+            ("WITH t AS (SELECT 1 AS id WHERE false) DELETE FROM t WHERE EXISTS (SELECT 1 FROM t)", "+"),
+            ("UPDATE t SET a = u.a FROM u WHERE u.x = 1 OR TRUE", "*"),
+            ("INSERT INTO t VALUES (1)", "?"),
+            ("MERGE INTO t USING u ON t.id = u.id WHEN MATCHED THEN DELETE", "+"),
+            ("MERGE INTO t USING u ON TRUE WHEN MATCHED THEN DELETE", "*"),
+            ("MERGE INTO t USING t AS s ON t.id = s.id WHEN MATCHED THEN DELETE", "*id"),
+            ("MERGE INTO t USING u ON t.id = u.id WHEN NOT MATCHED BY SOURCE THEN DELETE", "-"),
+            ("MERGE INTO t USING u ON t.id = u.id WHEN NOT MATCHED BY SOURCE AND t.a = 1 THEN DELETE", "+a"),
+            ("MERGE INTO t USING u ON t.id = u.id WHEN NOT MATCHED THEN INSERT VALUES (1)", "?"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(short(text), expected, "{text}");
+        }
     }
 }

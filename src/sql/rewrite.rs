@@ -100,3 +100,74 @@ fn always_quoted(name: &str) -> String {
     let quoted = quoted(name);
     if quoted.starts_with('"') { quoted } else { format!("\"{quoted}\"") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::{Product, read};
+
+    const MODE: LexicalMode = LexicalMode { standard_conforming_strings: true };
+
+    fn change(text: &str) -> Change {
+        let reading = read(text, MODE, Product::PostgreSql);
+        assert_eq!(reading.statements[0].facts.unread, None, "{text}");
+        reading.statements[0].facts.changes.last().cloned().expect("a change")
+    }
+
+    /// White space is not what these tests are about.
+    fn flat(text: Option<String>) -> String {
+        text.map_or_else(|| String::from("none"), |text| text.split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn rows_are_counted() {
+        let cases = [
+            ("DELETE FROM t", "SELECT count(*) FROM (SELECT 1 FROM t LIMIT 5) AS sluice_rows"),
+            ("DELETE FROM ONLY s.\"T\" AS x WHERE x.a = $2 -- end", "SELECT count(*) FROM (SELECT 1 FROM ONLY s.\"T\" AS x WHERE (x.a = $2 ) LIMIT 5) AS sluice_rows"),
+            ("UPDATE t SET a = b IS DISTINCT FROM c WHERE id > 1 RETURNING id", "SELECT count(*) FROM (SELECT 1 FROM t WHERE (id > 1 ) LIMIT 5) AS sluice_rows"),
+            (
+                "UPDATE t SET a = u.b FROM u JOIN v ON u.x = v.x WHERE t.id = u.id",
+                "SELECT count(*) FROM (SELECT DISTINCT t.tableoid, t.ctid FROM t, u JOIN v ON u.x = v.x WHERE (t.id = u.id ) LIMIT 5) AS sluice_rows",
+            ),
+            (
+                "WITH u AS (SELECT 1 AS id) DELETE FROM t AS \"X y\" USING u WHERE \"X y\".id = u.id",
+                "WITH u AS (SELECT 1 AS id) SELECT count(*) FROM (SELECT DISTINCT \"X y\".tableoid, \"X y\".ctid FROM t AS \"X y\", u WHERE (\"X y\".id = u.id ) LIMIT 5) AS sluice_rows",
+            ),
+            ("EXPLAIN ANALYZE DELETE FROM t WHERE a = 1", "SELECT count(*) FROM (SELECT 1 FROM t WHERE (a = 1 ) LIMIT 5) AS sluice_rows"),
+            ("WITH d AS (DELETE FROM t WHERE a = 1 RETURNING *) SELECT * FROM d", "SELECT count(*) FROM (SELECT 1 FROM t WHERE (a = 1 ) LIMIT 5) AS sluice_rows"),
+            ("UPDATE t AS set SET a = 1", "SELECT count(*) FROM (SELECT 1 FROM t AS set LIMIT 5) AS sluice_rows"),
+            ("DELETE FROM s.where WHERE a = 1", "SELECT count(*) FROM (SELECT 1 FROM s.where WHERE (a = 1 ) LIMIT 5) AS sluice_rows"),
+            ("WITH x AS (SELECT 1 AS a), d AS (DELETE FROM t WHERE a IN (SELECT a FROM x)) SELECT 1", "none"),
+            ("WITH d AS (DELETE FROM u RETURNING *) DELETE FROM t USING d WHERE t.id = d.id", "none"),
+            ("DELETE FROM t WHERE CURRENT OF c", "none"),
+            ("DELETE FROM t WHERE a = set_config('x', 'y', false)", "none"),
+            ("INSERT INTO t VALUES (1)", "none"),
+            ("MERGE INTO t USING u ON t.id = u.id WHEN MATCHED THEN DELETE", "none"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(flat(count_text(text, MODE, &change(text), Some(5))), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn rows_are_shown_as_they_are_and_as_they_would_be() {
+        let cases = [
+            ("DELETE FROM t WHERE a = 1", "SELECT t.* FROM t WHERE (a = 1 ) LIMIT 3"),
+            ("UPDATE t SET a = a + 1, \"B\" = DEFAULT, (c, d) = (1, 2), e = 'x, y' -- z", "SELECT t.*, (a + 1 ) AS \"a →\", ('x, y' ) AS \"e →\" FROM t LIMIT 3"),
+            ("UPDATE t x SET a[1] = 2, b = f(1, 2)", "SELECT x.*, (f(1, 2) ) AS \"b →\" FROM t x LIMIT 3"),
+            ("DELETE FROM t USING u WHERE t.id = u.id", "SELECT DISTINCT ON (t.tableoid, t.ctid) t.* FROM t, u WHERE (t.id = u.id ) LIMIT 3"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(flat(sample_text(text, MODE, &change(text), 3)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_are_listed() {
+        let text = "DELETE FROM t AS x WHERE x.a = $1";
+        let columns = [String::from("id"), String::from("Or\"d")];
+        let expected = "SELECT x.\"id\", x.\"Or\"\"d\" FROM t AS x WHERE (x.a = $1 )";
+        assert_eq!(flat(keys_text(text, MODE, &change(text), &columns)), expected);
+        assert_eq!(keys_text(text, MODE, &change(text), &[]), None);
+    }
+}

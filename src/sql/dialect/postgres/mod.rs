@@ -162,7 +162,7 @@ fn on_enough_stack(depth: usize, text: &str, work: impl FnOnce() -> Vec<Statemen
     }
     let failed = || vec![whole(text, unread("no stack to read a text this deep"))];
     std::thread::scope(|scope| {
-        let deep = std::thread::Builder::new().name(String::from("deep-sql")).stack_size(limits::SQL_DEEP_STACK_BYTES);
+        let deep = std::thread::Builder::new().name(String::from("deep-sql")).stack_size(limits::SQL_STACK_BYTES_MIN + depth * limits::SQL_STACK_BYTES_PER_LEVEL);
         match deep.spawn_scoped(scope, work) {
             Ok(thread) => thread.join().unwrap_or_else(|_| failed()),
             Err(_) => failed(),

@@ -128,7 +128,10 @@ fn parts(name: &ObjectName) -> Result<Vec<String>, Unfamiliar> {
 fn clean(text: &str, tokens: &[Token]) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut previous_end = 0;
-    for token in tokens {
+    for (index, token) in tokens.iter().enumerate() {
+        if is_only(text, tokens, index) {
+            continue;
+        }
         // What touches keeps touching: `t.a`, `a::text`, `N'…'`.
         if token.start != previous_end {
             clean.push(' ');
@@ -144,4 +147,10 @@ fn clean(text: &str, tokens: &[Token]) -> String {
         previous_end = token.end;
     }
     clean
+}
+
+/// ONLY as a keyword: the second reader takes it for a table's name.
+fn is_only(text: &str, tokens: &[Token], index: usize) -> bool {
+    let is_label = index.checked_sub(1).and_then(|before| tokens.get(before)).is_some_and(|before| before.is(b'.') || before.is_word(text, "as"));
+    !is_label && tokens.get(index).is_some_and(|token| token.is_word(text, "only"))
 }
