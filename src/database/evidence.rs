@@ -125,7 +125,7 @@ async fn calls<A: Ask>(
         .filter(|t| t.kind == TableKind::View)
         .map(|t| t.id)
         .collect();
-    harmless::look_up(interview, inquiry.facts, &views).await
+    harmless::look_up(interview, inquiry.facts, inquiry.text, &views).await
 }
 
 async fn change<A: Ask>(

@@ -355,7 +355,7 @@ fn finish(
 const TRUNCATED: &str = "WITH RECURSIVE walk AS (
   SELECT {class}::pg_catalog.oid AS class, {start} AS id, {column}::pg_catalog.int4 AS sub, NULL::pg_catalog.text AS because, false AS told
   UNION
-  SELECT w.class, x.id, 0, x.because, false FROM walk w CROSS JOIN LATERAL (
+  SELECT w.class, x.id, 0, x.because COLLATE pg_catalog.\"default\", false FROM walk w CROSS JOIN LATERAL (
     SELECT h.inhrelid AS id, CASE WHEN c.relispartition THEN 'partition' ELSE 'inherits from it' END AS because
     FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_class c ON c.oid = h.inhrelid WHERE h.inhparent = w.id
     UNION ALL
@@ -399,4 +399,6 @@ SELECT pg_catalog.json_build_object(
          SELECT FROM pg_catalog.pg_class c WHERE c.oid = w.id AND (c.relkind = 'r' OR c.relkind = 'p' OR c.relkind = 'm')))
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = w.class AND d.objid = w.id AND d.deptype = 'i')
        AND NOT (w.sub <> 0 AND EXISTS (SELECT FROM walk o WHERE o.class = w.class AND o.id = w.id AND o.sub = 0))
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN walk o ON o.class = d.refclassid AND o.id = d.refobjid AND o.sub = 0
+         WHERE d.classid = w.class AND d.objid = w.id AND d.deptype = 'a')
      LIMIT 1000) AS t WHERE t.description IS NOT NULL))";
