@@ -17,6 +17,7 @@ use sluice::policy::question::*;
 use sluice::policy::settings::Sizes;
 use sluice::policy::verdict::Judged;
 use sluice::sql::facts::{Removed, Verb};
+use sluice::sql::statement::LexicalMode;
 use std::time::{Duration, Instant};
 
 const EVERYTHING: Questions = Questions {
@@ -45,6 +46,7 @@ async fn ask_with(
     );
     let inquiry = Inquiry {
         text: &said.text,
+        mode: LexicalMode::default(),
         facts: &said.facts,
         changes: &changes,
         removals: &removals,
@@ -619,7 +621,8 @@ async fn a_hostile_search_path_fools_nobody() {
          CREATE TABLE evil.pg_class (LIKE pg_catalog.pg_class); CREATE TABLE evil.pg_constraint (LIKE pg_catalog.pg_constraint);
          CREATE FUNCTION evil.to_regclass(text) RETURNS regclass LANGUAGE sql AS 'SELECT NULL::regclass';
          CREATE FUNCTION evil.row_security_active(oid) RETURNS bool LANGUAGE sql AS 'SELECT false';
-         CREATE FUNCTION evil.count() RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint';
+         CREATE FUNCTION evil.step(bigint) RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint';
+         CREATE AGGREGATE evil.count(*) (SFUNC = evil.step, STYPE = bigint, INITCOND = '0');
          CREATE DOMAIN evil.int8 AS text; CREATE DOMAIN evil.oid AS text; CREATE DOMAIN evil.text AS int;
          SET search_path = evil, pg_catalog, public",
         )
@@ -753,11 +756,13 @@ async fn removals_list_all_that_goes() {
         ),
         (
             removal(Removed::Column("id".into()), "s.a", true),
-            vec!["s.a Exact(2) values in column id that are not NULL"],
+            vec![
+                "s.a Exact(2) values in column id that are not NULL",
+                "public.m Exact(2) materialized view",
+            ],
             vec![
                 "column twice of table s.a",
                 "constraint b_a_fkey on table s.b",
-                "materialized view m",
             ],
         ),
     ] {

@@ -16,6 +16,7 @@ use crate::database::interview::Interview;
 use crate::ground::limits;
 use crate::policy::question::{Action, Cascade, Known, Rows, Table};
 use crate::sql::facts::{Change, OnConflict, Verb};
+use crate::sql::statement::LexicalMode;
 use graph::{Edge, Graph};
 use reach::Reach;
 use std::rc::Rc;
@@ -23,6 +24,7 @@ use std::rc::Rc;
 /// The change whose consequences are asked for.
 pub(in crate::database) struct Start<'a> {
     pub text: &'a str,
+    pub mode: LexicalMode,
     pub change: &'a Change,
     pub table: &'a Table,
     /// Why no question may be made from the change's own text, if so: the tree then stands without counts.
@@ -187,6 +189,7 @@ impl<'a> Walk<'a> {
             Some(why) => Err(why.clone()),
             None => Ok(Rc::new(Reach::Target {
                 text: self.start.text,
+                mode: self.start.mode,
                 change: self.start.change,
             })),
         };

@@ -15,12 +15,15 @@ use crate::policy::question::{
 use crate::policy::settings::Sizes;
 use crate::sql::facts::{Change, Clauses, Facts, OnConflict, Restriction, Source, Verb};
 use crate::sql::rewrite;
+use crate::sql::statement::LexicalMode;
 use std::time::Instant;
 
 /// What is asked, about which statement.
 pub struct Inquiry<'a> {
     /// The statement's own text, which the spans of the facts point into.
     pub text: &'a str,
+    /// How the session reads texts now: questions made from the text are read back the same way.
+    pub mode: LexicalMode,
     pub facts: &'a Facts,
     /// Parallel to the facts' changes and removals.
     pub changes: &'a [Questions],
@@ -140,7 +143,12 @@ async fn change<A: Ask>(
         asked,
         mut table,
     } = subject;
-    let count = rewrite::count_text(inquiry.text, change, inquiry.count_bound.saturating_add(1));
+    let count = rewrite::count_text(
+        inquiry.text,
+        inquiry.mode,
+        change,
+        Some(inquiry.count_bound.saturating_add(1)),
+    );
     let count = match (&unaskable, count) {
         (Some(why), _) => Err(why.clone()),
         (None, None) => Err("no question can be made from this statement".to_owned()),
@@ -163,6 +171,7 @@ async fn change<A: Ask>(
                 .then(|| "rows below a view are not counted".to_owned());
             let start = cascade::Start {
                 text: inquiry.text,
+                mode: inquiry.mode,
                 change,
                 table,
                 unaskable: unaskable.clone().or(through_view),
@@ -349,7 +358,12 @@ async fn sample<A: Ask>(
         ..change.clone()
     };
     let change = if computable { change } else { &before };
-    let Some(text) = rewrite::sample_text(inquiry.text, change, inquiry.sizes.sample_rows) else {
+    let Some(text) = rewrite::sample_text(
+        inquiry.text,
+        inquiry.mode,
+        change,
+        inquiry.sizes.sample_rows,
+    ) else {
         return Known::Unknown("no question can be made from this statement".to_owned());
     };
     if interview.out_of_time() {

@@ -80,6 +80,11 @@ async fn walked<A: Ask>(
             Err(missing)
         };
     }
+    let (members, dependents) = listed(&answer)?;
+    Ok((counted(interview, members).await, dependents))
+}
+
+fn listed(answer: &Value) -> Result<(Vec<Member>, Vec<String>), String> {
     let members = list(&answer["tables"]).ok_or_else(odd)?;
     if members.len() > limits::REMOVED_TABLES {
         return Err(format!(
@@ -97,8 +102,7 @@ async fn walked<A: Ask>(
         dependents.truncate(limits::REMOVED_DEPENDENTS);
         dependents.push("… and more".to_owned());
     }
-    let tables = counted(interview, members).await;
-    Ok((tables, dependents))
+    Ok((members, dependents))
 }
 
 /// One table of the list.
@@ -224,7 +228,7 @@ async fn dropped_column<A: Ask>(
             Err(missing)
         };
     }
-    let dependents = texts(&answer["dependents"]).ok_or_else(odd)?;
+    let (along, dependents) = listed(&answer)?;
     let limit = interview.count_bound.saturating_add(1);
     let table = quote::dotted(&removal.name.parts);
     // NOT (… IS NULL): of a composite value, IS NOT NULL would ask that no field is NULL.
@@ -235,15 +239,14 @@ async fn dropped_column<A: Ask>(
     match interview.rows(&filled).await {
         Known::Known(rows) => {
             let because = Some(format!("values in column {column} that are not NULL"));
-            Ok((
-                vec![RemovedTable {
-                    name: removal.name.clone(),
-                    rows,
-                    bytes: 0,
-                    because,
-                }],
-                dependents,
-            ))
+            let column = RemovedTable {
+                name: removal.name.clone(),
+                rows,
+                bytes: 0,
+                because,
+            };
+            let along = counted(interview, along).await;
+            Ok((std::iter::once(column).chain(along).collect(), dependents))
         }
         Known::Unknown(why) => Err(why),
         Known::NotAsked => Err(odd()),

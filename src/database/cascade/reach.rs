@@ -8,12 +8,17 @@ use crate::database::quote::{dotted, ident};
 use crate::ground::limits;
 use crate::sql::facts::Change;
 use crate::sql::rewrite;
+use crate::sql::statement::LexicalMode;
 use std::rc::Rc;
 
 /// A set of rows.
 pub(super) enum Reach<'a> {
     /// The rows that the client's change names.
-    Target { text: &'a str, change: &'a Change },
+    Target {
+        text: &'a str,
+        mode: LexicalMode,
+        change: &'a Change,
+    },
     /// Child rows whose foreign key is among the parent's rows; `closure`: and so on along the same key.
     Below {
         parent: Rc<Reach<'a>>,
@@ -68,7 +73,9 @@ impl<'a> Reach<'a> {
     /// A query for these columns of the set's rows.
     fn keys(&self, columns: &[String], aliases: &mut Aliases) -> Option<String> {
         match self {
-            Reach::Target { text, change } => rewrite::keys_text(text, change, columns),
+            Reach::Target { text, mode, change } => {
+                rewrite::keys_text(text, *mode, change, columns)
+            }
             Reach::Below { edge, .. } => {
                 let row = aliases.next();
                 let list = each(columns, |column| format!("{row}.{}", ident(column)), ", ");
@@ -139,12 +146,12 @@ impl<'a> Reach<'a> {
 
     /// The change's own rows are told by where they lie: any table has that.
     fn is_target(&self, row: &str, aliases: &mut Aliases) -> Option<String> {
-        let Reach::Target { text, change } = self else {
+        let Reach::Target { text, mode, change } = self else {
             return None;
         };
         let keys = aliases.next();
         let place = ["tableoid".to_owned(), "ctid".to_owned()];
-        let own = rewrite::keys_text(text, change, &place)?;
+        let own = rewrite::keys_text(text, *mode, change, &place)?;
         let columns = numbered(2);
         let equals = ["pg_catalog.=".to_owned(), "pg_catalog.=".to_owned()];
         let same = compared(&keys, &columns, &equals, row, &place);
