@@ -1,5 +1,6 @@
 //! Stand-in.
 use crate::sql::facts::Change;
+use crate::sql::statement::LexicalMode;
 fn body(text: &str, change: &Change) -> Option<(String, String)> {
     let c = change.clauses.as_ref()?;
     let with = match &c.with {
@@ -17,20 +18,31 @@ fn body(text: &str, change: &Change) -> Option<(String, String)> {
     };
     Some((with, format!("FROM {target} WHERE {cond}")))
 }
-pub fn count_text(text: &str, change: &Change, limit: u64) -> Option<String> {
+pub fn count_text(
+    text: &str,
+    _: LexicalMode,
+    change: &Change,
+    limit: Option<u64>,
+) -> Option<String> {
     let (with, body) = body(text, change)?;
     Some(format!(
-        "{with}SELECT pg_catalog.count(*) FROM (SELECT 1 {body} LIMIT {limit}) AS sluice_c"
+        "{with}SELECT pg_catalog.count(*) FROM (SELECT 1 {body} LIMIT {}) AS sluice_c",
+        limit.unwrap_or(u64::MAX / 2)
     ))
 }
-pub fn sample_text(text: &str, change: &Change, rows: u64) -> Option<String> {
+pub fn sample_text(text: &str, _: LexicalMode, change: &Change, rows: u64) -> Option<String> {
     let (with, body) = body(text, change)?;
     Some(format!(
         "{with}SELECT {}.* {body} LIMIT {rows}",
         change.called
     ))
 }
-pub fn keys_text(text: &str, change: &Change, columns: &[String]) -> Option<String> {
+pub fn keys_text(
+    text: &str,
+    _: LexicalMode,
+    change: &Change,
+    columns: &[String],
+) -> Option<String> {
     let (with, body) = body(text, change)?;
     let list: Vec<String> = columns
         .iter()
