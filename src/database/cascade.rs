@@ -11,12 +11,12 @@
 mod graph;
 mod reach;
 
-use crate::sql::statement::LexicalMode;
 use crate::database::Ask;
 use crate::database::interview::Interview;
 use crate::ground::limits;
 use crate::policy::question::{Action, Cascade, Known, Rows, Table};
 use crate::sql::facts::{Change, OnConflict, Verb};
+use crate::sql::statement::LexicalMode;
 use graph::{Edge, Graph};
 use reach::Reach;
 use std::rc::Rc;

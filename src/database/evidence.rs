@@ -4,12 +4,10 @@
 //! questions carry the statement's own names and run as its user, so search path, temporary tables, views, partitions and row
 //! security act on them as on the statement.
 
-use crate::sql::statement::LexicalMode;
 use crate::database::catalog::{self, Cache};
 use crate::database::harmless::{self, Calls};
 use crate::database::interview::Interview;
-use crate::protocol::Parameters;
-use crate::database::{Ask, cascade, quote, removal, scan};
+use crate::database::{Ask, Parameters, cascade, quote, removal, scan};
 use crate::ground::limits;
 use crate::policy::question::{
     ChangeEvidence, Evidence, Known, Questions, RemovalEvidence, Rows, Sample, Table, TableKind,
@@ -17,13 +15,14 @@ use crate::policy::question::{
 use crate::policy::settings::Sizes;
 use crate::sql::facts::{Change, Clauses, Facts, OnConflict, Restriction, Source, Verb};
 use crate::sql::rewrite;
+use crate::sql::statement::LexicalMode;
 use std::time::Instant;
 
 /// What is asked, about which statement.
 pub struct Inquiry<'a> {
     /// The statement's own text, which the spans of the facts point into.
     pub text: &'a str,
-    /// How it was read.
+    /// How the session reads texts now: questions made from the text are read back the same way.
     pub mode: LexicalMode,
     pub facts: &'a Facts,
     /// Parallel to the facts' changes and removals.
@@ -129,7 +128,7 @@ async fn calls<A: Ask>(
         .filter(|t| t.kind == TableKind::View)
         .map(|t| t.id)
         .collect();
-    harmless::look_up(interview, inquiry.facts, &views).await
+    harmless::look_up(interview, inquiry.facts, inquiry.text, &views).await
 }
 
 async fn change<A: Ask>(
@@ -144,7 +143,12 @@ async fn change<A: Ask>(
         asked,
         mut table,
     } = subject;
-    let count = rewrite::count_text(inquiry.text, inquiry.mode, change, Some(inquiry.count_bound.saturating_add(1)));
+    let count = rewrite::count_text(
+        inquiry.text,
+        inquiry.mode,
+        change,
+        Some(inquiry.count_bound.saturating_add(1)),
+    );
     let count = match (&unaskable, count) {
         (Some(why), _) => Err(why.clone()),
         (None, None) => Err("no question can be made from this statement".to_owned()),
@@ -354,7 +358,12 @@ async fn sample<A: Ask>(
         ..change.clone()
     };
     let change = if computable { change } else { &before };
-    let Some(text) = rewrite::sample_text(inquiry.text, inquiry.mode, change, inquiry.sizes.sample_rows) else {
+    let Some(text) = rewrite::sample_text(
+        inquiry.text,
+        inquiry.mode,
+        change,
+        inquiry.sizes.sample_rows,
+    ) else {
         return Known::Unknown("no question can be made from this statement".to_owned());
     };
     if interview.out_of_time() {

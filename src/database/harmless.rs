@@ -33,6 +33,7 @@ struct Call {
 pub(in crate::database) async fn look_up<A: Ask>(
     interview: &mut Interview<'_, A>,
     facts: &Facts,
+    text: &str,
     views: &[u64],
 ) -> Result<Calls, String> {
     let names: Vec<Vec<String>> = facts
@@ -40,7 +41,7 @@ pub(in crate::database) async fn look_up<A: Ask>(
         .iter()
         .map(|written| parts(written))
         .collect();
-    let answer = interview.document(&question(&names, views)).await?;
+    let answer = interview.document(&question(&names, views, text)).await?;
     let found: Vec<Found> = list(&answer["functions"])
         .and_then(|values| values.iter().map(found).collect::<Option<_>>())
         .ok_or_else(crate::database::catalog::odd)?;
@@ -160,7 +161,9 @@ fn objection_text(function: &str) -> String {
 
 /// Every function of these names, wherever it lives: which one the server would take is not for us to guess. The types of a
 /// view's functions do not matter: the server's own are not recorded as dependencies.
-fn question(names: &[Vec<String>], views: &[u64]) -> String {
+fn question(names: &[Vec<String>], views: &[u64], text: &str) -> String {
+    // OPERATOR(schema.sign) reaches past the search path.
+    let anywhere = text.to_lowercase().contains("operator").to_string();
     let bare: Vec<String> = names
         .iter()
         .filter_map(|name| name.last())
@@ -177,6 +180,7 @@ fn question(names: &[Vec<String>], views: &[u64]) -> String {
         ("names", bare.join(", ")),
         ("schemas", schemas.join(", ")),
         ("views", ids.join(", ")),
+        ("anywhere", anywhere),
     ];
     let values: Vec<(&str, &str)> = values
         .iter()
@@ -199,8 +203,9 @@ SELECT pg_catalog.json_build_object(
      AND (n.nspname = ANY (pg_catalog.current_schemas(true)) OR n.nspname = ANY (ARRAY[{schemas}]::pg_catalog.name[]))),
  'operators', (SELECT pg_catalog.json_agg(DISTINCT o.oprname::pg_catalog.text)
    FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode
-   JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+   JOIN pg_catalog.pg_language l ON l.oid = p.prolang JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
    WHERE o.oid >= 16384::pg_catalog.oid AND p.oid >= 16384::pg_catalog.oid
+     AND ({anywhere} OR n.nspname = ANY (pg_catalog.current_schemas(true)))
      AND (p.provolatile = 'v' OR (l.lanname <> 'c' AND l.lanname <> 'internal'))),
  'viewed', (SELECT pg_catalog.json_agg(DISTINCT p.proname::pg_catalog.text)
    FROM viewed t JOIN pg_catalog.pg_rewrite r ON r.ev_class = t.id

@@ -80,6 +80,11 @@ async fn walked<A: Ask>(
             Err(missing)
         };
     }
+    let (members, dependents) = listed(&answer)?;
+    Ok((counted(interview, members).await, dependents))
+}
+
+fn listed(answer: &Value) -> Result<(Vec<Member>, Vec<String>), String> {
     let members = list(&answer["tables"]).ok_or_else(odd)?;
     if members.len() > limits::REMOVED_TABLES {
         return Err(format!(
@@ -97,8 +102,7 @@ async fn walked<A: Ask>(
         dependents.truncate(limits::REMOVED_DEPENDENTS);
         dependents.push("… and more".to_owned());
     }
-    let tables = counted(interview, members).await;
-    Ok((tables, dependents))
+    Ok((members, dependents))
 }
 
 /// One table of the list.
@@ -224,7 +228,7 @@ async fn dropped_column<A: Ask>(
             Err(missing)
         };
     }
-    let dependents = texts(&answer["dependents"]).ok_or_else(odd)?;
+    let (along, dependents) = listed(&answer)?;
     let limit = interview.count_bound.saturating_add(1);
     let table = quote::dotted(&removal.name.parts);
     // NOT (… IS NULL): of a composite value, IS NOT NULL would ask that no field is NULL.
@@ -235,15 +239,14 @@ async fn dropped_column<A: Ask>(
     match interview.rows(&filled).await {
         Known::Known(rows) => {
             let because = Some(format!("values in column {column} that are not NULL"));
-            Ok((
-                vec![RemovedTable {
-                    name: removal.name.clone(),
-                    rows,
-                    bytes: 0,
-                    because,
-                }],
-                dependents,
-            ))
+            let column = RemovedTable {
+                name: removal.name.clone(),
+                rows,
+                bytes: 0,
+                because,
+            };
+            let along = counted(interview, along).await;
+            Ok((std::iter::once(column).chain(along).collect(), dependents))
         }
         Known::Unknown(why) => Err(why),
         Known::NotAsked => Err(odd()),
@@ -355,7 +358,7 @@ fn finish(
 const TRUNCATED: &str = "WITH RECURSIVE walk AS (
   SELECT {class}::pg_catalog.oid AS class, {start} AS id, {column}::pg_catalog.int4 AS sub, NULL::pg_catalog.text AS because, false AS told
   UNION
-  SELECT w.class, x.id, 0, x.because, false FROM walk w CROSS JOIN LATERAL (
+  SELECT w.class, x.id, 0, x.because COLLATE pg_catalog.\"default\", false FROM walk w CROSS JOIN LATERAL (
     SELECT h.inhrelid AS id, CASE WHEN c.relispartition THEN 'partition' ELSE 'inherits from it' END AS because
     FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_class c ON c.oid = h.inhrelid WHERE h.inhparent = w.id
     UNION ALL
@@ -399,4 +402,6 @@ SELECT pg_catalog.json_build_object(
          SELECT FROM pg_catalog.pg_class c WHERE c.oid = w.id AND (c.relkind = 'r' OR c.relkind = 'p' OR c.relkind = 'm')))
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = w.class AND d.objid = w.id AND d.deptype = 'i')
        AND NOT (w.sub <> 0 AND EXISTS (SELECT FROM walk o WHERE o.class = w.class AND o.id = w.id AND o.sub = 0))
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN walk o ON o.class = d.refclassid AND o.id = d.refobjid AND o.sub = 0
+         WHERE d.classid = w.class AND d.objid = w.id AND d.deptype = 'a')
      LIMIT 1000) AS t WHERE t.description IS NOT NULL))";

@@ -4,17 +4,21 @@
 //! aliases, so no column is captured by a level further in.
 
 use super::graph::Edge;
-use crate::sql::statement::LexicalMode;
 use crate::database::quote::{dotted, ident};
 use crate::ground::limits;
 use crate::sql::facts::Change;
 use crate::sql::rewrite;
+use crate::sql::statement::LexicalMode;
 use std::rc::Rc;
 
 /// A set of rows.
 pub(super) enum Reach<'a> {
     /// The rows that the client's change names.
-    Target { text: &'a str, mode: LexicalMode, change: &'a Change },
+    Target {
+        text: &'a str,
+        mode: LexicalMode,
+        change: &'a Change,
+    },
     /// Child rows whose foreign key is among the parent's rows; `closure`: and so on along the same key.
     Below {
         parent: Rc<Reach<'a>>,
@@ -69,7 +73,9 @@ impl<'a> Reach<'a> {
     /// A query for these columns of the set's rows.
     fn keys(&self, columns: &[String], aliases: &mut Aliases) -> Option<String> {
         match self {
-            Reach::Target { text, mode, change } => rewrite::keys_text(text, *mode, change, columns),
+            Reach::Target { text, mode, change } => {
+                rewrite::keys_text(text, *mode, change, columns)
+            }
             Reach::Below { edge, .. } => {
                 let row = aliases.next();
                 let list = each(columns, |column| format!("{row}.{}", ident(column)), ", ");
