@@ -13,12 +13,8 @@ use std::sync::{Mutex, PoisonError};
 /// One statement or text to a line; `⏎` stands for a newline.
 const CORPUS: &str = include_str!("data/tricky.sql");
 
-const ON: LexicalMode = LexicalMode {
-    standard_conforming_strings: true,
-};
-const OFF: LexicalMode = LexicalMode {
-    standard_conforming_strings: false,
-};
+const ON: LexicalMode = LexicalMode { standard_conforming_strings: true };
+const OFF: LexicalMode = LexicalMode { standard_conforming_strings: false };
 
 /// pg_query points stderr elsewhere while it works: one at a time, as in the house itself.
 static AUTHORITY: Mutex<()> = Mutex::new(());
@@ -50,11 +46,7 @@ fn scan(text: &str) -> Option<Vec<ScanToken>> {
         return None;
     }
     // A parse that failed leaves the library's thread in the mode it was asked for; one that succeeds puts it right.
-    authority(|| {
-        pg_query::parse("SELECT 1", 0)
-            .and_then(|_| pg_query::scan_tokens(text))
-            .ok()
-    })
+    authority(|| pg_query::parse("SELECT 1", 0).and_then(|_| pg_query::scan_tokens(text)).ok())
 }
 
 /// Statement kinds with the changes nested in them, as the library's own summary (in C, apart from the tree that facts are made of).
@@ -72,25 +64,15 @@ fn summary(text: &str, mode: LexicalMode) -> Option<Vec<String>> {
 
 fn assert_same_tokens(text: &str) {
     let Some(theirs) = scan(text) else { return };
-    let ours: Vec<(usize, usize)> = Lexer::new(text, ON)
-        .map(|token| (token.start, token.end))
-        .collect();
-    let theirs: Vec<(usize, usize)> = theirs
-        .iter()
-        .map(|token| (token.start as usize, token.end as usize))
-        .collect();
+    let ours: Vec<(usize, usize)> = Lexer::new(text, ON).map(|token| (token.start, token.end)).collect();
+    let theirs: Vec<(usize, usize)> = theirs.iter().map(|token| (token.start as usize, token.end as usize)).collect();
     assert_eq!(ours, theirs, "tokens of {text:?}");
 }
 
 fn assert_comments_agree(text: &str) {
     let Some(theirs) = scan(text) else { return };
-    let theirs = theirs
-        .iter()
-        .filter(|token| matches!(token.token(), Scanned::SqlComment | Scanned::CComment))
-        .count();
-    let ours = Lexer::new(text, ON)
-        .filter(|token| token.is_comment())
-        .count();
+    let theirs = theirs.iter().filter(|token| matches!(token.token(), Scanned::SqlComment | Scanned::CComment)).count();
+    let ours = Lexer::new(text, ON).filter(|token| token.is_comment()).count();
     assert_eq!(ours, theirs, "comments of {text:?}");
 }
 
@@ -98,15 +80,8 @@ fn assert_statements_agree(text: &str) {
     if text.contains('\0') {
         return;
     }
-    if let Some(theirs) = authority(|| {
-        pg_query::split_with_parser(text)
-            .ok()
-            .map(|pieces| pieces.len())
-    }) {
-        assert!(
-            split(text, ON).len() >= theirs,
-            "fewer pieces than the authority in {text:?}"
-        );
+    if let Some(theirs) = authority(|| pg_query::split_with_parser(text).ok().map(|pieces| pieces.len())) {
+        assert!(split(text, ON).len() >= theirs, "fewer pieces than the authority in {text:?}");
     }
 }
 
@@ -122,9 +97,7 @@ fn has(facts: &Facts, kind: &str) -> bool {
 
 /// Parts that are not run now may hold changes that facts rightly do not list.
 fn holds_bodies(types: &[String]) -> bool {
-    types.iter().any(|kind| {
-        ["ExplainStmt", "RuleStmt", "CreateFunctionStmt", "ViewStmt"].contains(&kind.as_str())
-    })
+    types.iter().any(|kind| ["ExplainStmt", "RuleStmt", "CreateFunctionStmt", "ViewStmt"].contains(&kind.as_str()))
 }
 
 fn assert_no_change_is_missed(text: &str, mode: LexicalMode) {
@@ -132,25 +105,13 @@ fn assert_no_change_is_missed(text: &str, mode: LexicalMode) {
         return;
     };
     let reading = postgres(text, mode);
-    let unread = reading
-        .statements
-        .iter()
-        .any(|statement| statement.facts.unread.is_some());
-    let sluice = reading
-        .statements
-        .iter()
-        .any(|statement| statement.facts.kind == Kind::Sluice);
-    for kind in types.iter().filter(|kind| {
-        ["InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"].contains(&kind.as_str())
-    }) {
-        let seen = reading
-            .statements
-            .iter()
-            .any(|statement| has(&statement.facts, kind));
-        assert!(
-            seen || unread || sluice || holds_bodies(&types),
-            "{kind} missed in {text:?}: {reading:#?}"
-        );
+    let unread = reading.statements.iter().any(|statement| statement.facts.unread.is_some());
+    let sluice = reading.statements.iter().any(|statement| statement.facts.kind == Kind::Sluice);
+    for kind in
+        types.iter().filter(|kind| ["InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"].contains(&kind.as_str()))
+    {
+        let seen = reading.statements.iter().any(|statement| has(&statement.facts, kind));
+        assert!(seen || unread || sluice || holds_bodies(&types), "{kind} missed in {text:?}: {reading:#?}");
     }
     let harmful = [
         "UpdateStmt",
@@ -166,20 +127,14 @@ fn assert_no_change_is_missed(text: &str, mode: LexicalMode) {
         "PrepareStmt",
     ];
     if types.iter().any(|kind| harmful.contains(&kind.as_str())) {
-        assert!(
-            !matches!(glance(text, mode), Glance::Harmless { .. }),
-            "harmless at a glance: {text:?}"
-        );
+        assert!(!matches!(glance(text, mode), Glance::Harmless { .. }), "harmless at a glance: {text:?}");
     }
 }
 
 fn assert_spans_are_sound(text: &str, reading: &Reading) {
     let mut end = 0;
     for statement in &reading.statements {
-        assert!(
-            statement.span.start >= end && text.get(statement.span.clone()).is_some(),
-            "spans of {text:?}"
-        );
+        assert!(statement.span.start >= end && text.get(statement.span.clone()).is_some(), "spans of {text:?}");
         end = statement.span.end;
     }
 }
@@ -210,10 +165,7 @@ fn the_corpus_is_read_as_the_authority_reads_it() {
 fn the_corpus_is_read_to_its_end() {
     let mut unread = Vec::new();
     for text in corpus().iter().filter(|text| summary(text, ON).is_some()) {
-        let reasons = postgres(text, ON)
-            .statements
-            .into_iter()
-            .filter_map(|statement| statement.facts.unread);
+        let reasons = postgres(text, ON).statements.into_iter().filter_map(|statement| statement.facts.unread);
         unread.extend(reasons.map(|reason| format!("{text}: {reason}")));
     }
     let expected = [
@@ -225,33 +177,14 @@ fn the_corpus_is_read_to_its_end() {
 
 #[test]
 fn what_would_run_in_one_mode_only_is_said_to_depend_on_it() {
-    for text in [
-        "SELECT 'a\\'; DELETE FROM t; --'",
-        "SELECT U&'a'",
-        "INSERT INTO t VALUES ('c:\\x')",
-    ] {
+    for text in ["SELECT 'a\\'; DELETE FROM t; --'", "SELECT U&'a'", "INSERT INTO t VALUES ('c:\\x')"] {
         assert!(postgres(text, ON).mode_sensitive, "{text}");
     }
-    for text in [
-        "SELECT E'a\\'; DELETE FROM t; --'",
-        "SELECT $$\\$$",
-        "SELECT 1 -- \\",
-        "SELECT \"\\\"",
-    ] {
+    for text in ["SELECT E'a\\'; DELETE FROM t; --'", "SELECT $$\\$$", "SELECT 1 -- \\", "SELECT \"\\\""] {
         assert!(!postgres(text, ON).mode_sensitive, "{text}");
     }
-    assert_eq!(
-        postgres("SELECT 'a\\'; DELETE FROM t; --'", ON)
-            .statements
-            .len(),
-        2
-    );
-    assert_eq!(
-        postgres("SELECT 'a\\'; DELETE FROM t; --'", OFF)
-            .statements
-            .len(),
-        1
-    );
+    assert_eq!(postgres("SELECT 'a\\'; DELETE FROM t; --'", ON).statements.len(), 2);
+    assert_eq!(postgres("SELECT 'a\\'; DELETE FROM t; --'", OFF).statements.len(), 1);
 }
 
 #[test]
@@ -276,27 +209,19 @@ fn nothing_crashes_on_depth_or_length() {
     for depth in [20, 30, 45, 60] {
         let (open, close) = ("(".repeat(depth), ")".repeat(depth));
         long.push(format!("DELETE FROM t WHERE {open}a = 1{close}"));
-        long.push(format!(
-            "DELETE FROM t WHERE {}1{}",
-            "(SELECT ".repeat(depth),
-            ")".repeat(depth)
-        ));
-        long.push(format!(
-            "DELETE FROM t WHERE {}1{close}",
-            "CASE WHEN f(".repeat(depth).replace("CASE WHEN ", "")
-        ));
-        long.push(format!(
-            "DELETE FROM t USING {open}u JOIN v ON true{close} WHERE t.id = u.id"
-        ));
+        long.push(format!("DELETE FROM t WHERE {}1{}", "(SELECT ".repeat(depth), ")".repeat(depth)));
+        long.push(format!("DELETE FROM t WHERE {}1{close}", "CASE WHEN f(".repeat(depth).replace("CASE WHEN ", "")));
+        long.push(format!("DELETE FROM t USING {open}u JOIN v ON true{close} WHERE t.id = u.id"));
         long.push(format!("DELETE FROM t WHERE a IN {open}1{close}"));
     }
     for text in long {
         let reading = postgres(&text, ON);
         glance(&text, ON);
         let delete = text.starts_with("DELETE");
-        let seen = reading.statements.iter().all(|statement| {
-            statement.facts.unread.is_some() || !statement.facts.changes.is_empty()
-        });
+        let seen = reading
+            .statements
+            .iter()
+            .all(|statement| statement.facts.unread.is_some() || !statement.facts.changes.is_empty());
         assert!(!delete || seen, "{}", &text[..40]);
     }
 }
@@ -311,23 +236,11 @@ fn a_long_chain_is_still_understood() {
 
 #[test]
 fn a_huge_insert_is_glanced_at() {
-    let text = format!(
-        "INSERT INTO t VALUES {}(0, 'x')",
-        "(1, 'it''s; DELETE FROM t'), ".repeat(400_000)
-    );
-    assert!(matches!(
-        glance(&text, ON),
-        Glance::Harmless {
-            kind: Kind::Insert,
-            ..
-        }
-    ));
+    let text = format!("INSERT INTO t VALUES {}(0, 'x')", "(1, 'it''s; DELETE FROM t'), ".repeat(400_000));
+    assert!(matches!(glance(&text, ON), Glance::Harmless { kind: Kind::Insert, .. }));
     let reading = postgres(&text, ON);
     assert_eq!(reading.statements[0].facts.kind, Kind::Insert);
-    let update = format!(
-        "UPDATE t SET a = 1 WHERE id IN ({}0)",
-        "1, ".repeat(4_000_000)
-    );
+    let update = format!("UPDATE t SET a = 1 WHERE id IN ({}0)", "1, ".repeat(4_000_000));
     assert_eq!(postgres(&update, ON).statements[0].facts.kind, Kind::Unread);
 }
 
@@ -487,19 +400,14 @@ mod evaluation {
             Term::IsNull(inner) => Value::Bool(value(inner, row) == Value::Null),
             Term::Is(inner, wanted) => Value::Bool(holds(inner, row) == Some(*wanted)),
             Term::Same(left, right) => Value::Bool(value(left, row) == value(right, row)),
-            Term::Coalesce(terms) => terms
-                .iter()
-                .map(|term| value(term, row))
-                .find(|value| *value != Value::Null)
-                .unwrap_or(Value::Null),
+            Term::Coalesce(terms) => {
+                terms.iter().map(|term| value(term, row)).find(|value| *value != Value::Null).unwrap_or(Value::Null)
+            }
             Term::Strict(_, operands) => {
-                operands
-                    .iter()
-                    .map(|term| value(term, row))
-                    .fold(Value::Integer(0), |sum, next| match (sum, next) {
-                        (Value::Integer(a), Value::Integer(b)) => Value::Integer(a + b),
-                        _ => Value::Null,
-                    })
+                operands.iter().map(|term| value(term, row)).fold(Value::Integer(0), |sum, next| match (sum, next) {
+                    (Value::Integer(a), Value::Integer(b)) => Value::Integer(a + b),
+                    _ => Value::Null,
+                })
             }
             Term::Compare(comparison, left, right) => match (value(left, row), value(right, row)) {
                 (Value::Integer(a), Value::Integer(b)) => Value::Bool(comparison.holds(a.cmp(&b))),
@@ -525,8 +433,7 @@ mod evaluation {
         ];
         leaf.prop_recursive(2, 6, 2, |inner| {
             prop_oneof![
-                prop::collection::vec(inner.clone(), 2)
-                    .prop_map(|operands| Term::Strict("+".into(), operands)),
+                prop::collection::vec(inner.clone(), 2).prop_map(|operands| Term::Strict("+".into(), operands)),
                 prop::collection::vec(inner, 1..3).prop_map(Term::Coalesce),
             ]
         })
@@ -534,14 +441,7 @@ mod evaluation {
 
     fn comparisons() -> impl Strategy<Value = Comparison> {
         use Comparison::*;
-        prop::sample::select(vec![
-            Equal,
-            NotEqual,
-            Less,
-            LessOrEqual,
-            Greater,
-            GreaterOrEqual,
-        ])
+        prop::sample::select(vec![Equal, NotEqual, Less, LessOrEqual, Greater, GreaterOrEqual])
     }
 
     fn conditions() -> impl Strategy<Value = Term> {
@@ -558,16 +458,11 @@ mod evaluation {
                 prop::collection::vec(inner.clone(), 1..4).prop_map(Term::And),
                 prop::collection::vec(inner.clone(), 1..4).prop_map(Term::Or),
                 inner.clone().prop_map(|inner| Term::Not(Box::new(inner))),
-                inner
-                    .clone()
-                    .prop_map(|inner| Term::IsNull(Box::new(inner))),
-                (inner.clone(), any::<bool>())
-                    .prop_map(|(inner, wanted)| Term::Is(Box::new(inner), wanted)),
-                (comparisons(), inner.clone(), inner.clone()).prop_map(|(comparison, a, b)| {
-                    Term::Compare(comparison, Box::new(a), Box::new(b))
-                }),
-                (inner.clone(), inner.clone())
-                    .prop_map(|(a, b)| Term::Same(Box::new(a), Box::new(b))),
+                inner.clone().prop_map(|inner| Term::IsNull(Box::new(inner))),
+                (inner.clone(), any::<bool>()).prop_map(|(inner, wanted)| Term::Is(Box::new(inner), wanted)),
+                (comparisons(), inner.clone(), inner.clone())
+                    .prop_map(|(comparison, a, b)| { Term::Compare(comparison, Box::new(a), Box::new(b)) }),
+                (inner.clone(), inner.clone()).prop_map(|(a, b)| Term::Same(Box::new(a), Box::new(b))),
                 prop::collection::vec(inner, 1..3).prop_map(Term::Coalesce),
             ]
         })
@@ -587,9 +482,7 @@ mod evaluation {
         for a in numbers {
             for b in numbers {
                 for p in truths {
-                    rows.extend(
-                        truths.map(|q| Row::from([("a", a), ("b", b), ("p", p), ("q", q)])),
-                    );
+                    rows.extend(truths.map(|q| Row::from([("a", a), ("b", b), ("p", p), ("q", q)])));
                 }
             }
         }

@@ -12,18 +12,10 @@ use sha2::{Digest, Sha256};
 /// Sixteen hexadecimal digits. A text that the authority cannot read is fingerprinted by its redacted text, marked with an `x`.
 pub fn fingerprint(text: &str, mode: LexicalMode) -> String {
     let readable = text.len() <= limits::SQL_FINGERPRINT_BYTES_MAX && !text.contains('\0');
-    let found = if readable {
-        postgres::fingerprint(text, mode).ok()
-    } else {
-        None
-    };
+    let found = if readable { postgres::fingerprint(text, mode).ok() } else { None };
     found.unwrap_or_else(|| {
         let digest = Sha256::digest(redact(text, mode));
-        let hex: String = digest
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         format!("x{hex}")
     })
 }
@@ -57,14 +49,8 @@ mod tests {
     #[test]
     fn literals_are_taken_out() {
         let cases = [
-            (
-                "SELECT * FROM t WHERE a = 'x' AND b=1.5",
-                "SELECT * FROM t WHERE a = ? AND b=?",
-            ),
-            (
-                "SELECT $$secret$$, E'a\\'b', $1 -- secret",
-                "SELECT ?, ?, $1",
-            ),
+            ("SELECT * FROM t WHERE a = 'x' AND b=1.5", "SELECT * FROM t WHERE a = ? AND b=?"),
+            ("SELECT $$secret$$, E'a\\'b', $1 -- secret", "SELECT ?, ?, $1"),
             ("SELECT 'open", "SELECT ?"),
             ("SELECT /* secret */ 1", "SELECT ?"),
             ("SELECT 'a'\n 'secret'", "SELECT ?"),
@@ -73,23 +59,14 @@ mod tests {
             assert_eq!(redact(text, LexicalMode::default()), expected, "{text}");
         }
         let long = format!("SELECT {}", "abc, ".repeat(100_000));
-        assert!(
-            redact(&long, LexicalMode::default()).len()
-                <= limits::SQL_REDACTED_BYTES_MAX + '…'.len_utf8()
-        );
+        assert!(redact(&long, LexicalMode::default()).len() <= limits::SQL_REDACTED_BYTES_MAX + '…'.len_utf8());
     }
 
     #[test]
     fn statements_of_one_shape_share_a_fingerprint() {
         let of = |text| fingerprint(text, LexicalMode::default());
-        assert_eq!(
-            of("SELECT * FROM t WHERE a = 1"),
-            of("select * from t where a = 'x'")
-        );
-        assert_ne!(
-            of("SELECT * FROM t WHERE a = 1"),
-            of("SELECT * FROM u WHERE a = 1")
-        );
+        assert_eq!(of("SELECT * FROM t WHERE a = 1"), of("select * from t where a = 'x'"));
+        assert_ne!(of("SELECT * FROM t WHERE a = 1"), of("SELECT * FROM u WHERE a = 1"));
         assert_eq!(of("SELEC 1"), of("SELEC 2"));
         assert!(of("SELEC 1").starts_with('x'));
     }

@@ -112,20 +112,13 @@ impl Opening {
             }
             First::Transaction(verb) => (Kind::Transaction, Some(verb)),
         };
-        Glance::Harmless {
-            kind,
-            transaction,
-            changes_session: false,
-            mode_sensitive,
-        }
+        Glance::Harmless { kind, transaction, changes_session: false, mode_sensitive }
     }
 }
 
 fn first_word(text: &str, token: &Token) -> First {
     use TransactionVerb::{Begin, Commit, Release, Rollback, Savepoint};
-    const READS: &[&str] = &[
-        "select", "values", "table", "with", "show", "fetch", "move", "close", "declare",
-    ];
+    const READS: &[&str] = &["select", "values", "table", "with", "show", "fetch", "move", "close", "declare"];
     const TRANSACTIONS: &[(&str, TransactionVerb)] = &[
         ("begin", Begin),
         ("start", Begin),
@@ -136,21 +129,15 @@ fn first_word(text: &str, token: &Token) -> First {
         ("savepoint", Savepoint),
         ("release", Release),
     ];
-    const SIGNALS: &[(&str, &str)] = &[
-        ("listen", "ListenStmt"),
-        ("unlisten", "UnlistenStmt"),
-        ("notify", "NotifyStmt"),
-    ];
+    const SIGNALS: &[(&str, &str)] =
+        &[("listen", "ListenStmt"), ("unlisten", "UnlistenStmt"), ("notify", "NotifyStmt")];
     if token.is_word(text, "insert") {
         return First::Insert;
     }
     if READS.iter().any(|word| token.is_word(text, word)) {
         return First::Read;
     }
-    if let Some((_, verb)) = TRANSACTIONS
-        .iter()
-        .find(|(word, _)| token.is_word(text, word))
-    {
+    if let Some((_, verb)) = TRANSACTIONS.iter().find(|(word, _)| token.is_word(text, word)) {
         return First::Transaction(*verb);
     }
     match SIGNALS.iter().find(|(word, _)| token.is_word(text, word)) {
@@ -162,39 +149,21 @@ fn first_word(text: &str, token: &Token) -> First {
 /// Words that change something wherever they stand as keywords, and functions that act outside the statement. A column that
 /// happens to be called so only costs the long way.
 fn dangerous_word(word: &str) -> bool {
-    const WORDS: &[&str] = &[
-        "update", "delete", "merge", "truncate", "insert", "into", "copy", "drop", "alter",
-        "create", "execute",
-    ];
+    const WORDS: &[&str] =
+        &["update", "delete", "merge", "truncate", "insert", "into", "copy", "drop", "alter", "create", "execute"];
     // The list is short and most words fail at their first byte or their length.
     WORDS.iter().any(|listed| word.eq_ignore_ascii_case(listed)) || dangerous_function(word)
 }
 
 /// Functions with effects of their own, by name or by the family's prefix.
 fn dangerous_function(name: &str) -> bool {
-    const NAMES: &[&str] = &[
-        "set_config",
-        "setval",
-        "loread",
-        "lowrite",
-        "query_to_xml",
-        "cursor_to_xml",
-    ];
-    const FAMILIES: &[&str] = &[
-        "dblink",
-        "lo_",
-        "pg_read_",
-        "pg_file_",
-        "pg_terminate_",
-        "pg_cancel_",
-        "pg_reload_",
-        "pg_rotate_",
-    ];
+    const NAMES: &[&str] = &["set_config", "setval", "loread", "lowrite", "query_to_xml", "cursor_to_xml"];
+    const FAMILIES: &[&str] =
+        &["dblink", "lo_", "pg_read_", "pg_file_", "pg_terminate_", "pg_cancel_", "pg_reload_", "pg_rotate_"];
     NAMES.iter().any(|listed| name.eq_ignore_ascii_case(listed))
-        || FAMILIES.iter().any(|family| {
-            name.get(..family.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(family))
-        })
+        || FAMILIES
+            .iter()
+            .any(|family| name.get(..family.len()).is_some_and(|start| start.eq_ignore_ascii_case(family)))
 }
 
 /// `"set_config"` calls the same function; `U&"…"` can spell anything.
@@ -217,19 +186,11 @@ mod tests {
             ("", Kind::Empty, None),
             (" ; -- x", Kind::Empty, None),
             ("SELECT 1", Kind::Read, None),
-            (
-                "/* DELETE */ select 'DELETE FROM t' -- UPDATE",
-                Kind::Read,
-                None,
-            ),
+            ("/* DELETE */ select 'DELETE FROM t' -- UPDATE", Kind::Read, None),
             ("SELECT 1;", Kind::Read, None),
             ("SELECT 1; ;", Kind::Read, None),
             ("SELECT \"update\" FROM t", Kind::Read, None),
-            (
-                "SELECT updated_at, deleted FROM t FOR SHARE",
-                Kind::Read,
-                None,
-            ),
+            ("SELECT updated_at, deleted FROM t FOR SHARE", Kind::Read, None),
             ("WITH a AS (SELECT 1) TABLE a", Kind::Read, None),
             ("VALUES (1)", Kind::Read, None),
             ("SHOW ALL", Kind::Read, None),
@@ -237,26 +198,14 @@ mod tests {
             ("CLOSE ALL", Kind::Read, None),
             ("DECLARE c CURSOR FOR SELECT 1", Kind::Read, None),
             ("INSERT INTO t VALUES (1), (2)", Kind::Insert, None),
-            (
-                "INSERT INTO t SELECT * FROM u ON CONFLICT DO NOTHING",
-                Kind::Insert,
-                None,
-            ),
+            ("INSERT INTO t SELECT * FROM u ON CONFLICT DO NOTHING", Kind::Insert, None),
             ("BEGIN", Kind::Transaction, Some(Begin)),
-            (
-                "START TRANSACTION ISOLATION LEVEL SERIALIZABLE",
-                Kind::Transaction,
-                Some(Begin),
-            ),
+            ("START TRANSACTION ISOLATION LEVEL SERIALIZABLE", Kind::Transaction, Some(Begin)),
             ("COMMIT AND CHAIN", Kind::Transaction, Some(Commit)),
             ("END", Kind::Transaction, Some(Commit)),
             ("ABORT", Kind::Transaction, Some(Rollback)),
             ("ROLLBACK", Kind::Transaction, Some(Rollback)),
-            (
-                "ROLLBACK WORK TO SAVEPOINT x",
-                Kind::Transaction,
-                Some(RollbackTo),
-            ),
+            ("ROLLBACK WORK TO SAVEPOINT x", Kind::Transaction, Some(RollbackTo)),
             ("SAVEPOINT x", Kind::Transaction, Some(Savepoint)),
             ("RELEASE x", Kind::Transaction, Some(Release)),
             ("LISTEN c", Kind::Other(String::from("ListenStmt")), None),
@@ -264,12 +213,7 @@ mod tests {
         for (text, kind, transaction) in cases {
             assert_eq!(
                 at(text),
-                Glance::Harmless {
-                    kind,
-                    transaction,
-                    changes_session: false,
-                    mode_sensitive: false
-                },
+                Glance::Harmless { kind, transaction, changes_session: false, mode_sensitive: false },
                 "{text}"
             );
         }
@@ -318,44 +262,23 @@ mod tests {
 
     #[test]
     fn our_own_commands_are_known_by_their_first_word() {
-        for text in [
-            "SLUICE HELP",
-            "  /* x */ sluice confirm 'a'",
-            "Sluice PREVIEW DELETE FROM t; DELETE FROM t",
-        ] {
+        for text in ["SLUICE HELP", "  /* x */ sluice confirm 'a'", "Sluice PREVIEW DELETE FROM t; DELETE FROM t"] {
             assert_eq!(at(text), Glance::Sluice, "{text}");
         }
         for text in ["\"sluice\"", "SLUICED", "'sluice'"] {
             assert_eq!(at(text), Glance::NeedsReading, "{text}");
         }
-        assert!(matches!(
-            at("SELECT sluice FROM t"),
-            Glance::Harmless { .. }
-        ));
+        assert!(matches!(at("SELECT sluice FROM t"), Glance::Harmless { .. }));
     }
 
     #[test]
     fn the_mode_matters_where_a_backslash_stands_in_plain_quotes() {
-        let off = LexicalMode {
-            standard_conforming_strings: false,
-        };
-        assert!(matches!(
-            glance("SELECT 'a\\b'", off),
-            Glance::Harmless {
-                mode_sensitive: true,
-                ..
-            }
-        ));
-        assert_eq!(
-            glance("SELECT 'a\\'; DELETE FROM t; --'", LexicalMode::default()),
-            Glance::NeedsReading
-        );
+        let off = LexicalMode { standard_conforming_strings: false };
+        assert!(matches!(glance("SELECT 'a\\b'", off), Glance::Harmless { mode_sensitive: true, .. }));
+        assert_eq!(glance("SELECT 'a\\'; DELETE FROM t; --'", LexicalMode::default()), Glance::NeedsReading);
         assert!(matches!(
             glance("SELECT 'a\\'; DELETE FROM t; --'", off),
-            Glance::Harmless {
-                mode_sensitive: true,
-                ..
-            }
+            Glance::Harmless { mode_sensitive: true, .. }
         ));
     }
 }

@@ -14,6 +14,21 @@ pub fn hints(text: &str, mode: LexicalMode) -> Vec<(String, String)> {
     bodies.flat_map(pairs).take(limits::SQL_HINTS_MAX).collect()
 }
 
+/// The text with every hint replaced by a space: what a statement says, whatever was said beside it.
+pub fn without(text: &str, mode: LexicalMode) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut from = 0;
+    let comments = Lexer::new(text, mode).filter(|token| token.is_comment());
+    for token in comments.filter(|token| body(token.kind, token.text(text)).is_some()) {
+        let span = token.span();
+        out.push_str(text.get(from..span.start).unwrap_or_default());
+        out.push(' ');
+        from = span.end;
+    }
+    out.push_str(text.get(from..).unwrap_or_default());
+    out.trim().to_owned()
+}
+
 /// What follows `sluice:` in a comment that begins with it.
 fn body(kind: Kind, comment: &str) -> Option<&str> {
     let inner = match kind {
@@ -21,9 +36,7 @@ fn body(kind: Kind, comment: &str) -> Option<&str> {
         _ => comment.strip_prefix("/*")?.strip_suffix("*/")?,
     };
     let inner = inner.trim_start();
-    inner
-        .get(..7)
-        .filter(|word| word.eq_ignore_ascii_case("sluice:"))?;
+    inner.get(..7).filter(|word| word.eq_ignore_ascii_case("sluice:"))?;
     inner.get(7..)
 }
 
@@ -45,25 +58,16 @@ fn pair(text: &str) -> (Option<(String, String)>, &str) {
     let Some((key, value)) = word.split_once('=') else {
         return (None, after_word);
     };
-    let quoted = value
-        .starts_with('"')
-        .then(|| text.get(key.len() + 2..))
-        .flatten();
+    let quoted = value.starts_with('"').then(|| text.get(key.len() + 2..)).flatten();
     let (value, after) = match quoted.and_then(|inner| inner.split_once('"')) {
         Some((value, after)) => (value, after),
         None => (value, after_word),
     };
-    let key_is_name = !key.is_empty()
-        && key
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
-    let fits = key_is_name
-        && value.len() <= limits::SQL_HINT_VALUE_BYTES_MAX
-        && key.len() <= limits::SQL_HINT_VALUE_BYTES_MAX;
-    (
-        fits.then(|| (key.to_ascii_lowercase(), String::from(value))),
-        after,
-    )
+    let key_is_name =
+        !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+    let fits =
+        key_is_name && value.len() <= limits::SQL_HINT_VALUE_BYTES_MAX && key.len() <= limits::SQL_HINT_VALUE_BYTES_MAX;
+    (fits.then(|| (key.to_ascii_lowercase(), String::from(value))), after)
 }
 
 #[cfg(test)]
@@ -72,10 +76,7 @@ mod tests {
 
     fn check(text: &str, expected: &[(&str, &str)]) {
         let found = hints(text, LexicalMode::default());
-        let found: Vec<(&str, &str)> = found
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()))
-            .collect();
+        let found: Vec<(&str, &str)> = found.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         assert_eq!(found, expected, "{text}");
     }
 
@@ -83,35 +84,17 @@ mod tests {
     fn hints_are_read_from_comments_only() {
         check(
             "DELETE FROM t /* sluice: max_affected=20000 script=x confirm=K7QF-2M9X reason=\"OPS 1204\" */",
-            &[
-                ("max_affected", "20000"),
-                ("script", "x"),
-                ("confirm", "K7QF-2M9X"),
-                ("reason", "OPS 1204"),
-            ],
+            &[("max_affected", "20000"), ("script", "x"), ("confirm", "K7QF-2M9X"), ("reason", "OPS 1204")],
         );
-        check(
-            "-- sluice: a=1\nDELETE FROM t -- SLUICE: B=2",
-            &[("a", "1"), ("b", "2")],
-        );
+        check("-- sluice: a=1\nDELETE FROM t -- SLUICE: B=2", &[("a", "1"), ("b", "2")]);
         check("SELECT '/* sluice: a=1 */'", &[]);
         check("SELECT $$-- sluice: a=1\n$$", &[]);
         check("SELECT 1 /* about sluice: a=1 */", &[]);
-        check(
-            "SELECT 1 /* sluice: a=\"open b=2 */",
-            &[("a", "\"open"), ("b", "2")],
-        );
+        check("SELECT 1 /* sluice: a=\"open b=2 */", &[("a", "\"open"), ("b", "2")]);
         check("SELECT 1 /* sluice: =1 é=2 x */", &[]);
-        check(
-            &format!("/* sluice: a={} b=1 */", "x".repeat(1000)),
-            &[("b", "1")],
-        );
+        check(&format!("/* sluice: a={} b=1 */", "x".repeat(1000)), &[("b", "1")]);
         assert_eq!(
-            hints(
-                &format!("/* sluice: {} */", "a=1 ".repeat(1000)),
-                LexicalMode::default()
-            )
-            .len(),
+            hints(&format!("/* sluice: {} */", "a=1 ".repeat(1000)), LexicalMode::default()).len(),
             limits::SQL_HINTS_MAX
         );
     }

@@ -113,12 +113,7 @@ pub struct Lexer<'t> {
 
 impl<'t> Lexer<'t> {
     pub fn new(text: &'t str, mode: LexicalMode) -> Self {
-        Lexer {
-            bytes: text.as_bytes(),
-            at: 0,
-            mode,
-            mode_sensitive: false,
-        }
+        Lexer { bytes: text.as_bytes(), at: 0, mode, mode_sensitive: false }
     }
 
     /// Whether a token seen so far would be read otherwise under the other setting of `standard_conforming_strings`.
@@ -163,9 +158,7 @@ impl<'t> Lexer<'t> {
             b'b' | b'B' if second == b'\'' => self.quoted(self.at + 2, StringKind::Bits),
             b'x' | b'X' if second == b'\'' => self.quoted(self.at + 2, StringKind::Hex),
             b'n' | b'N' if second == b'\'' => (Kind::Word, self.at + 1), // xnstart: NCHAR, then a plain string
-            b'u' | b'U' if second == b'&' && third == b'\'' => {
-                self.quoted(self.at + 3, StringKind::Unicode)
-            }
+            b'u' | b'U' if second == b'&' && third == b'\'' => self.quoted(self.at + 3, StringKind::Unicode),
             b'u' | b'U' if second == b'&' && third == b'"' => self.quoted_name(self.at + 3),
             b'$' => self.dollar(),
             b'0'..=b'9' => self.number(),
@@ -174,9 +167,7 @@ impl<'t> Lexer<'t> {
             b':' if second == b':' || second == b'=' => (Kind::Operator, self.at + 2),
             byte if starts_word(byte) => (Kind::Word, self.run_of(self.at, continues_word)),
             byte if is_operator(byte) => self.operator(),
-            b',' | b'(' | b')' | b'[' | b']' | b'.' | b';' | b':' => {
-                (Kind::Punctuation(first), self.at + 1)
-            }
+            b',' | b'(' | b')' | b'[' | b']' | b'.' | b';' | b':' => (Kind::Punctuation(first), self.at + 1),
             _ => (Kind::Stray, self.at + 1),
         }
     }
@@ -216,10 +207,7 @@ impl<'t> Lexer<'t> {
             StringKind::Plain => !self.mode.standard_conforming_strings,
             _ => false,
         };
-        let doubles = matches!(
-            kind,
-            StringKind::Plain | StringKind::Escape | StringKind::Unicode
-        );
+        let doubles = matches!(kind, StringKind::Plain | StringKind::Escape | StringKind::Unicode);
         let mut at = from;
         loop {
             let Some(found) = memchr2(b'\'', b'\\', self.rest(at)) else {
@@ -292,10 +280,7 @@ impl<'t> Lexer<'t> {
         let body = tag_end + 1;
         let delimiter = self.bytes.get(self.at..body).unwrap_or_default();
         match memmem::find(self.rest(body), delimiter) {
-            Some(found) => (
-                Kind::String(StringKind::Dollar),
-                body + found + delimiter.len(),
-            ),
+            Some(found) => (Kind::String(StringKind::Dollar), body + found + delimiter.len()),
             None => self.broken(Flaw::UnterminatedString),
         }
     }
@@ -356,15 +341,9 @@ impl<'t> Lexer<'t> {
     fn operator(&self) -> (Kind, usize) {
         let full = self.run_of(self.at, is_operator);
         let run = self.bytes.get(self.at..full).unwrap_or_default();
-        let comment = run
-            .windows(2)
-            .position(|pair| pair == b"/*" || pair == b"--");
+        let comment = run.windows(2).position(|pair| pair == b"/*" || pair == b"--");
         let mut length = comment.unwrap_or(run.len());
-        let beyond_sql = |end: usize| {
-            run.iter()
-                .take(end)
-                .any(|byte| b"~!@#^&|`?%".contains(byte))
-        };
+        let beyond_sql = |end: usize| run.iter().take(end).any(|byte| b"~!@#^&|`?%".contains(byte));
         if length > 1 && ends_in_sign(run, length) && !beyond_sql(length - 1) {
             while length > 1 && ends_in_sign(run, length) {
                 length -= 1;
@@ -372,9 +351,7 @@ impl<'t> Lexer<'t> {
         }
         let end = self.at + length.max(1);
         match run.first() {
-            Some(byte) if length <= 1 && b"+-*/%^<>=".contains(byte) => {
-                (Kind::Punctuation(*byte), end)
-            }
+            Some(byte) if length <= 1 && b"+-*/%^<>=".contains(byte) => (Kind::Punctuation(*byte), end),
             _ => (Kind::Operator, end),
         }
     }
@@ -394,25 +371,13 @@ impl Iterator for Lexer<'_> {
         let end = end.clamp(start + 1, self.bytes.len().max(start + 1));
         let kind = match kind {
             Kind::Broken(_) => kind,
-            _ if self
-                .bytes
-                .get(start..end)
-                .is_some_and(|body| memchr(0, body).is_some()) =>
-            {
+            _ if self.bytes.get(start..end).is_some_and(|body| memchr(0, body).is_some()) => {
                 Kind::Broken(Flaw::NulByte)
             }
             _ => kind,
         };
-        self.at = if matches!(kind, Kind::Broken(_)) {
-            self.bytes.len()
-        } else {
-            end
-        };
-        Some(Token {
-            kind,
-            start,
-            end: self.at,
-        })
+        self.at = if matches!(kind, Kind::Broken(_)) { self.bytes.len() } else { end };
+        Some(Token { kind, start, end: self.at })
     }
 }
 
@@ -426,11 +391,7 @@ pub fn tokens(text: &str, mode: LexicalMode) -> (Vec<Token>, bool) {
 /// The name an identifier token stands for, folded as the server folds it; `None` for `U&"…"`, whose meaning needs a decoder.
 pub fn folded(written: &str) -> Option<String> {
     match written.as_bytes().first()? {
-        b'"' => Some(
-            written
-                .get(1..written.len().checked_sub(1)?)?
-                .replace("\"\"", "\""),
-        ),
+        b'"' => Some(written.get(1..written.len().checked_sub(1)?)?.replace("\"\"", "\"")),
         b'u' | b'U' if written.as_bytes().get(1) == Some(&b'&') => None,
         _ => Some(written.to_ascii_lowercase()),
     }
@@ -461,18 +422,12 @@ mod tests {
     use super::*;
 
     fn check(text: &str, mode: LexicalMode, expected: &[(Kind, &str)]) {
-        let found: Vec<(Kind, &str)> = Lexer::new(text, mode)
-            .map(|token| (token.kind, token.text(text)))
-            .collect();
+        let found: Vec<(Kind, &str)> = Lexer::new(text, mode).map(|token| (token.kind, token.text(text))).collect();
         assert_eq!(found, expected, "{text}");
     }
 
-    const ON: LexicalMode = LexicalMode {
-        standard_conforming_strings: true,
-    };
-    const OFF: LexicalMode = LexicalMode {
-        standard_conforming_strings: false,
-    };
+    const ON: LexicalMode = LexicalMode { standard_conforming_strings: true };
+    const OFF: LexicalMode = LexicalMode { standard_conforming_strings: false };
 
     #[test]
     fn strings_end_where_the_server_ends_them() {
@@ -480,53 +435,21 @@ mod tests {
         let string = |kind| Kind::String(kind);
         check(r"'a''b'", ON, &[(string(Plain), r"'a''b'")]);
         check(r"'a\'", ON, &[(string(Plain), r"'a\'")]);
-        check(
-            r"'a\'",
-            OFF,
-            &[(Kind::Broken(Flaw::UnterminatedString), r"'a\'")],
-        );
+        check(r"'a\'", OFF, &[(Kind::Broken(Flaw::UnterminatedString), r"'a\'")]);
         check(r"'a\'b'", OFF, &[(string(Plain), r"'a\'b'")]);
         check(r"E'a\'b'", ON, &[(string(Escape), r"E'a\'b'")]);
         check("E'a'\n 'b\\''", ON, &[(string(Escape), "E'a'\n 'b\\''")]);
-        check(
-            "'a'\n 'b\\'c",
-            ON,
-            &[(string(Plain), "'a'\n 'b\\'"), (Kind::Word, "c")],
-        );
+        check("'a'\n 'b\\'c", ON, &[(string(Plain), "'a'\n 'b\\'"), (Kind::Word, "c")]);
         check("'a' -- x\n'b'", ON, &[(string(Plain), "'a' -- x\n'b'")]);
-        check(
-            "'a' 'b'",
-            ON,
-            &[(string(Plain), "'a'"), (string(Plain), "'b'")],
-        );
-        check(
-            "'a' /*\n*/ 'b'",
-            ON,
-            &[
-                (string(Plain), "'a'"),
-                (Kind::BlockComment, "/*\n*/"),
-                (string(Plain), "'b'"),
-            ],
-        );
-        check(
-            "B'0''1'",
-            ON,
-            &[(string(Bits), "B'0'"), (string(Plain), "'1'")],
-        );
+        check("'a' 'b'", ON, &[(string(Plain), "'a'"), (string(Plain), "'b'")]);
+        check("'a' /*\n*/ 'b'", ON, &[(string(Plain), "'a'"), (Kind::BlockComment, "/*\n*/"), (string(Plain), "'b'")]);
+        check("B'0''1'", ON, &[(string(Bits), "B'0'"), (string(Plain), "'1'")]);
         check("U&'a''b'", ON, &[(string(Unicode), "U&'a''b'")]);
         check("N'x'", ON, &[(Kind::Word, "N"), (string(Plain), "'x'")]);
         check("$$a'$b$c$$", ON, &[(string(Dollar), "$$a'$b$c$$")]);
-        check(
-            "$a$ $$ $A$ $a$x",
-            ON,
-            &[(string(Dollar), "$a$ $$ $A$ $a$"), (Kind::Word, "x")],
-        );
+        check("$a$ $$ $A$ $a$x", ON, &[(string(Dollar), "$a$ $$ $A$ $a$"), (Kind::Word, "x")]);
         check("a$b$ c", ON, &[(Kind::Word, "a$b$"), (Kind::Word, "c")]);
-        check(
-            "$1$$x$$",
-            ON,
-            &[(Kind::Parameter, "$1"), (string(Dollar), "$$x$$")],
-        );
+        check("$1$$x$$", ON, &[(Kind::Parameter, "$1"), (string(Dollar), "$$x$$")]);
     }
 
     #[test]
@@ -541,39 +464,16 @@ mod tests {
                 (Kind::Number, "2"),
             ],
         );
-        check(
-            "@--x",
-            ON,
-            &[(Kind::Operator, "@"), (Kind::LineComment, "--x")],
-        );
-        check(
-            "=-",
-            ON,
-            &[
-                (Kind::Punctuation(b'='), "="),
-                (Kind::Punctuation(b'-'), "-"),
-            ],
-        );
+        check("@--x", ON, &[(Kind::Operator, "@"), (Kind::LineComment, "--x")]);
+        check("=-", ON, &[(Kind::Punctuation(b'='), "="), (Kind::Punctuation(b'-'), "-")]);
         check("@-", ON, &[(Kind::Operator, "@-")]);
         check("<>*", ON, &[(Kind::Operator, "<>*")]);
-        check(
-            "a::b",
-            ON,
-            &[(Kind::Word, "a"), (Kind::Operator, "::"), (Kind::Word, "b")],
-        );
+        check("a::b", ON, &[(Kind::Word, "a"), (Kind::Operator, "::"), (Kind::Word, "b")]);
     }
 
     #[test]
     fn numbers_names_and_what_is_wrong() {
-        check(
-            "1..2",
-            ON,
-            &[
-                (Kind::Number, "1"),
-                (Kind::Operator, ".."),
-                (Kind::Number, "2"),
-            ],
-        );
+        check("1..2", ON, &[(Kind::Number, "1"), (Kind::Operator, ".."), (Kind::Number, "2")]);
         check(
             "1.5e-3 .5 5. 1_0 0xFf 1e",
             ON,
@@ -586,24 +486,9 @@ mod tests {
                 (Kind::Junk, "1e"),
             ],
         );
-        check(
-            "\"a\"\"b\" U&\"c\"",
-            ON,
-            &[
-                (Kind::QuotedName, "\"a\"\"b\""),
-                (Kind::QuotedName, "U&\"c\""),
-            ],
-        );
-        check(
-            "/* /* */",
-            ON,
-            &[(Kind::Broken(Flaw::UnterminatedComment), "/* /* */")],
-        );
-        check(
-            "a\0b",
-            ON,
-            &[(Kind::Word, "a"), (Kind::Broken(Flaw::NulByte), "\0b")],
-        );
+        check("\"a\"\"b\" U&\"c\"", ON, &[(Kind::QuotedName, "\"a\"\"b\""), (Kind::QuotedName, "U&\"c\"")]);
+        check("/* /* */", ON, &[(Kind::Broken(Flaw::UnterminatedComment), "/* /* */")]);
+        check("a\0b", ON, &[(Kind::Word, "a"), (Kind::Broken(Flaw::NulByte), "\0b")]);
         check("-- a\0b", ON, &[(Kind::Broken(Flaw::NulByte), "-- a\0b")]);
         check("é\u{1F600}", ON, &[(Kind::Word, "é\u{1F600}")]);
         check("{", ON, &[(Kind::Stray, "{")]);

@@ -71,34 +71,21 @@ pub enum Truth {
 /// What the rows of the target meet: a condition, and whether the statement joins.
 pub fn restriction(condition: Option<&Term>, joined: bool) -> Restriction {
     let Some(condition) = condition else {
-        let why = if joined {
-            "no WHERE: the joined tables keep no row of the target out"
-        } else {
-            "no WHERE"
-        };
-        return Restriction::Nothing {
-            why: String::from(why),
-        };
+        let why = if joined { "no WHERE: the joined tables keep no row of the target out" } else { "no WHERE" };
+        return Restriction::Nothing { why: String::from(why) };
     };
     match truth(condition) {
-        Truth::True(columns) if columns.is_empty() => Restriction::AlwaysTrue {
-            why: String::from("the condition is true for every row"),
-        },
+        Truth::True(columns) if columns.is_empty() => {
+            Restriction::AlwaysTrue { why: String::from("the condition is true for every row") }
+        }
         Truth::True(columns) => {
             let columns: Vec<String> = columns.into_iter().collect();
-            let why = format!(
-                "the condition is true for every row in which {} is not NULL",
-                columns.join(" and ")
-            );
+            let why = format!("the condition is true for every row in which {} is not NULL", columns.join(" and "));
             Restriction::AlwaysTrueIfNotNull { columns, why }
         }
-        Truth::False(_) | Truth::Null => Restriction::Restricts {
-            pinned: pinned(condition),
-        },
+        Truth::False(_) | Truth::Null => Restriction::Restricts { pinned: pinned(condition) },
         Truth::Unknown => {
-            spared_by_join(condition, joined).unwrap_or_else(|| Restriction::Restricts {
-                pinned: pinned(condition),
-            })
+            spared_by_join(condition, joined).unwrap_or_else(|| Restriction::Restricts { pinned: pinned(condition) })
         }
     }
 }
@@ -109,10 +96,7 @@ fn spared_by_join(condition: &Term, joined: bool) -> Option<Restriction> {
         return None;
     }
     // Joined to itself, a row is met by itself only as long as nothing else is asked of the other side.
-    if conjuncts(condition)
-        .iter()
-        .any(|term| matches!(term, Term::AmongItself(_)))
-    {
+    if conjuncts(condition).iter().any(|term| matches!(term, Term::AmongItself(_))) {
         return None;
     }
     let mut columns = BTreeSet::new();
@@ -123,15 +107,10 @@ fn spared_by_join(condition: &Term, joined: bool) -> Option<Restriction> {
             _ => {}
         }
     }
-    let why = String::from(
-        "the condition keeps no row of the target out, only rows of the joined tables",
-    );
+    let why = String::from("the condition keeps no row of the target out, only rows of the joined tables");
     Some(match columns.is_empty() {
         true => Restriction::Nothing { why },
-        false => Restriction::AlwaysTrueIfNotNull {
-            columns: columns.into_iter().collect(),
-            why,
-        },
+        false => Restriction::AlwaysTrueIfNotNull { columns: columns.into_iter().collect(), why },
     })
 }
 
@@ -155,9 +134,7 @@ pub fn truth(term: &Term) -> Truth {
         Term::Is(inner, wanted) => is(inner, *wanted),
         Term::Same(left, right) => same(left, right),
         Term::Compare(comparison, left, right) => compare(*comparison, left, right),
-        Term::MatchesAny(inner) | Term::AmongItself(inner) => {
-            needs(inner).map_or(Truth::Unknown, Truth::True)
-        }
+        Term::MatchesAny(inner) | Term::AmongItself(inner) => needs(inner).map_or(Truth::Unknown, Truth::True),
         Term::Coalesce(terms) => coalesce(terms),
         _ => Truth::Unknown,
     }
@@ -202,11 +179,7 @@ fn all(terms: &[Term]) -> Truth {
             Truth::False(more) if more.is_empty() => return no(),
             // "False unless NULL" and NULL alike are never true; but NOT of them differs, so say no more than is known.
             other => {
-                answer = Some(if matches!((&answer, &other), (None, Truth::Null)) {
-                    other
-                } else {
-                    Truth::Unknown
-                })
+                answer = Some(if matches!((&answer, &other), (None, Truth::Null)) { other } else { Truth::Unknown })
             }
         }
     }
@@ -222,23 +195,12 @@ fn any(terms: &[Term]) -> Truth {
     let truths: Vec<Truth> = terms.iter().map(truth).collect();
     let mut ways: Vec<BTreeSet<String>> = truths
         .iter()
-        .filter_map(|truth| {
-            if let Truth::True(columns) = truth {
-                Some(columns.clone())
-            } else {
-                None
-            }
-        })
+        .filter_map(|truth| if let Truth::True(columns) = truth { Some(columns.clone()) } else { None })
         .collect();
     // Pairs are compared only where there are few: a long list of alternatives is a list of values, not a tautology.
     if terms.len() <= MOST_ALTERNATIVES {
         for (index, term) in terms.iter().enumerate() {
-            ways.extend(
-                terms
-                    .iter()
-                    .skip(index + 1)
-                    .filter_map(|other| opposites(term, other)),
-            );
+            ways.extend(terms.iter().skip(index + 1).filter_map(|other| opposites(term, other)));
         }
     }
     // What is true unless x is NULL, or x IS NULL, is true.
@@ -253,20 +215,11 @@ fn any(terms: &[Term]) -> Truth {
         return Truth::False(
             truths
                 .into_iter()
-                .flat_map(|truth| {
-                    if let Truth::False(columns) = truth {
-                        columns
-                    } else {
-                        BTreeSet::new()
-                    }
-                })
+                .flat_map(|truth| if let Truth::False(columns) = truth { columns } else { BTreeSet::new() })
                 .collect(),
         );
     }
-    match truths
-        .iter()
-        .all(|truth| matches!(truth, Truth::Null) || *truth == no())
-    {
+    match truths.iter().all(|truth| matches!(truth, Truth::Null) || *truth == no()) {
         true => Truth::Null,
         false => Truth::Unknown,
     }
@@ -287,26 +240,13 @@ fn tested_for_null(term: &Term) -> Option<&String> {
 /// `a > 1` and `a <= 1`, `x` and `NOT x`, `a > 0` and `a < 10`: one of them is true unless something is NULL.
 fn opposites(left: &Term, right: &Term) -> Option<BTreeSet<String>> {
     match (left, right) {
-        (Term::Not(inner), other) | (other, Term::Not(inner))
-            if **inner == *other && deterministic(other) =>
-        {
+        (Term::Not(inner), other) | (other, Term::Not(inner)) if **inner == *other && deterministic(other) => {
             needs_truth(other)
         }
         (Term::Compare(first, a, b), Term::Compare(second, c, d)) => {
-            let (second, c, d) = if a == c {
-                (*second, c, d)
-            } else {
-                (second.turned(), d, c)
-            };
-            let covered = a == c
-                && if b == d {
-                    first.or_covers(second)
-                } else {
-                    ranges_meet(*first, b, second, d)
-                };
-            (covered && deterministic(a) && deterministic(b))
-                .then(|| union(needs(a), needs(b)))
-                .flatten()
+            let (second, c, d) = if a == c { (*second, c, d) } else { (second.turned(), d, c) };
+            let covered = a == c && if b == d { first.or_covers(second) } else { ranges_meet(*first, b, second, d) };
+            (covered && deterministic(a) && deterministic(b)).then(|| union(needs(a), needs(b))).flatten()
         }
         _ => None,
     }
@@ -358,9 +298,7 @@ fn same(left: &Term, right: &Term) -> Truth {
     }
     match (left, right) {
         (Term::Null, other) | (other, Term::Null) => is_null(other),
-        _ => constants_differ(left, right).map_or(Truth::Unknown, |differ| {
-            if differ { no() } else { Truth::Unknown }
-        }),
+        _ => constants_differ(left, right).map_or(Truth::Unknown, |differ| if differ { no() } else { Truth::Unknown }),
     }
 }
 
@@ -370,32 +308,22 @@ fn compare(comparison: Comparison, left: &Term, right: &Term) -> Truth {
     }
     if left == right && deterministic(left) {
         let holds = comparison.holds_for_equals();
-        return needs(left).map_or(Truth::Unknown, |columns| {
-            if holds {
-                Truth::True(columns)
-            } else {
-                Truth::False(columns)
-            }
-        });
+        return needs(left).map_or(
+            Truth::Unknown,
+            |columns| {
+                if holds { Truth::True(columns) } else { Truth::False(columns) }
+            },
+        );
     }
     if let (Term::Integer(a), Term::Integer(b)) = (left, right) {
-        return if comparison.holds(a.cmp(b)) {
-            yes()
-        } else {
-            no()
-        };
+        return if comparison.holds(a.cmp(b)) { yes() } else { no() };
     }
     if let (Term::Bool(a), Term::Bool(b)) = (left, right) {
-        return if comparison.holds(a.cmp(b)) {
-            yes()
-        } else {
-            no()
-        };
+        return if comparison.holds(a.cmp(b)) { yes() } else { no() };
     }
     // `(x > 1) = TRUE` is `x > 1`; `= FALSE` its opposite.
     match (comparison, left, right) {
-        (Comparison::Equal, inner, Term::Bool(wanted))
-        | (Comparison::Equal, Term::Bool(wanted), inner)
+        (Comparison::Equal, inner, Term::Bool(wanted)) | (Comparison::Equal, Term::Bool(wanted), inner)
             if is_condition(inner) =>
         {
             if *wanted {
@@ -433,15 +361,13 @@ fn constants_differ(left: &Term, right: &Term) -> Option<bool> {
 /// The columns that must not be NULL for the value to be certainly not NULL; `None` when that cannot be said.
 fn needs(term: &Term) -> Option<BTreeSet<String>> {
     match term {
-        Term::Bool(_) | Term::Integer(_) | Term::Constant(_) | Term::Inhabited => {
-            Some(BTreeSet::new())
-        }
+        Term::Bool(_) | Term::Integer(_) | Term::Constant(_) | Term::Inhabited => Some(BTreeSet::new()),
         Term::IsNull(_) | Term::Is(..) | Term::Same(..) => Some(BTreeSet::new()),
         Term::Column(name) if NEVER_NULL.contains(&name.as_str()) => Some(BTreeSet::new()),
         Term::Column(name) => Some(BTreeSet::from([name.clone()])),
-        Term::Strict(_, operands) => operands.iter().try_fold(BTreeSet::new(), |sum, operand| {
-            union(Some(sum), needs(operand))
-        }),
+        Term::Strict(_, operands) => {
+            operands.iter().try_fold(BTreeSet::new(), |sum, operand| union(Some(sum), needs(operand)))
+        }
         Term::Coalesce(terms) => terms.iter().filter_map(needs).min_by_key(BTreeSet::len),
         _ => None,
     }
@@ -453,9 +379,7 @@ fn needs_truth(term: &Term) -> Option<BTreeSet<String>> {
         Term::Compare(_, left, right) => union(needs(left), needs(right)),
         Term::Not(inner) => needs_truth(inner),
         Term::And(terms) | Term::Or(terms) => {
-            terms.iter().try_fold(BTreeSet::new(), |sum, term| {
-                union(Some(sum), needs_truth(term))
-            })
+            terms.iter().try_fold(BTreeSet::new(), |sum, term| union(Some(sum), needs_truth(term)))
         }
         Term::MatchesAny(inner) => needs(inner),
         _ => needs(term),
@@ -465,10 +389,7 @@ fn needs_truth(term: &Term) -> Option<BTreeSet<String>> {
 /// System columns of a table; a view has none, and a user's column cannot be called so.
 const NEVER_NULL: [&str; 6] = ["ctid", "tableoid", "xmin", "xmax", "cmin", "cmax"];
 
-fn union(
-    left: Option<BTreeSet<String>>,
-    right: Option<BTreeSet<String>>,
-) -> Option<BTreeSet<String>> {
+fn union(left: Option<BTreeSet<String>>, right: Option<BTreeSet<String>>) -> Option<BTreeSet<String>> {
     let mut left = left?;
     left.extend(right?);
     Some(left)
@@ -486,9 +407,7 @@ fn deterministic(term: &Term) -> bool {
         | Term::Is(inner, _)
         | Term::MatchesAny(inner)
         | Term::AmongItself(inner) => deterministic(inner),
-        Term::Compare(_, left, right) | Term::Same(left, right) => {
-            deterministic(left) && deterministic(right)
-        }
+        Term::Compare(_, left, right) | Term::Same(left, right) => deterministic(left) && deterministic(right),
         _ => true,
     }
 }
@@ -500,12 +419,8 @@ fn mentions_target(term: &Term) -> bool {
         Term::And(terms) | Term::Or(terms) | Term::Coalesce(terms) | Term::Strict(_, terms) => {
             terms.iter().any(mentions_target)
         }
-        Term::Not(inner) | Term::IsNull(inner) | Term::Is(inner, _) | Term::MatchesAny(inner) => {
-            mentions_target(inner)
-        }
-        Term::Compare(_, left, right) | Term::Same(left, right) => {
-            mentions_target(left) || mentions_target(right)
-        }
+        Term::Not(inner) | Term::IsNull(inner) | Term::Is(inner, _) | Term::MatchesAny(inner) => mentions_target(inner),
+        Term::Compare(_, left, right) | Term::Same(left, right) => mentions_target(left) || mentions_target(right),
         _ => false,
     }
 }
@@ -531,10 +446,7 @@ fn pinned(condition: &Term) -> Vec<String> {
 }
 
 fn is_fixed(term: &Term) -> bool {
-    matches!(
-        term,
-        Term::Bool(_) | Term::Integer(_) | Term::Constant(_) | Term::Parameter(_)
-    )
+    matches!(term, Term::Bool(_) | Term::Integer(_) | Term::Constant(_) | Term::Parameter(_))
 }
 
 impl Comparison {
@@ -568,9 +480,7 @@ impl Comparison {
     /// Every two values that can be ordered satisfy one of the two.
     fn or_covers(self, other: Comparison) -> bool {
         use std::cmp::Ordering::{Equal, Greater, Less};
-        [Less, Equal, Greater]
-            .into_iter()
-            .all(|order| self.holds(order) || other.holds(order))
+        [Less, Equal, Greater].into_iter().all(|order| self.holds(order) || other.holds(order))
     }
 }
 
@@ -671,10 +581,7 @@ mod tests {
             ("EXISTS (SELECT 1 FROM s.t)", "+"),
             ("EXISTS (SELECT 1 FROM t x WHERE x.id = t.id)", "*id"),
             ("EXISTS (SELECT 1 FROM t x WHERE x.id = t.a)", "+"),
-            (
-                "EXISTS (SELECT 1 FROM t x WHERE x.id = t.id AND x.a = 1)",
-                "+",
-            ),
+            ("EXISTS (SELECT 1 FROM t x WHERE x.id = t.id AND x.a = 1)", "+"),
             ("EXISTS (SELECT 1 FROM u WHERE u.id = t.id)", "+"),
             ("(SELECT TRUE)", "*"),
             ("name LIKE '%'", "*name"),
@@ -719,16 +626,8 @@ mod tests {
             ("CASE WHEN TRUE THEN TRUE END", "+"),
         ];
         for (condition, expected) in cases {
-            assert_eq!(
-                short(&format!("DELETE FROM t WHERE {condition}")),
-                expected,
-                "DELETE … WHERE {condition}"
-            );
-            assert_eq!(
-                short(&format!("UPDATE t SET z = 1 WHERE {condition}")),
-                expected,
-                "UPDATE … WHERE {condition}"
-            );
+            assert_eq!(short(&format!("DELETE FROM t WHERE {condition}")), expected, "DELETE … WHERE {condition}");
+            assert_eq!(short(&format!("UPDATE t SET z = 1 WHERE {condition}")), expected, "UPDATE … WHERE {condition}");
         }
     }
 
@@ -747,47 +646,20 @@ mod tests {
             ("DELETE FROM t USING u WHERE t.id = t.id AND u.x = 1", "*id"),
             ("DELETE FROM t USING u WHERE id = id", "+"),
             ("DELETE FROM t USING t AS o WHERE t.id = o.id", "*id"),
-            (
-                "DELETE FROM t USING t AS o WHERE t.id = o.id AND o.a = 1",
-                "+",
-            ),
+            ("DELETE FROM t USING t AS o WHERE t.id = o.id AND o.a = 1", "+"),
             ("DELETE FROM t USING t AS o WHERE t.id = o.parent", "+"),
-            (
-                "DELETE FROM t USING t AS o JOIN u ON o.a = u.a WHERE t.id = o.id",
-                "+",
-            ),
+            ("DELETE FROM t USING t AS o JOIN u ON o.a = u.a WHERE t.id = o.id", "+"),
             ("DELETE FROM t USING (SELECT 1 AS x) u WHERE u.x = 1", "-"),
-            (
-                "WITH t AS (SELECT 1 AS id WHERE false) DELETE FROM s.t WHERE id IN (SELECT id FROM t)",
-                "+",
-            ),
-            (
-                "WITH t AS (SELECT 1 AS id WHERE false) DELETE FROM t WHERE EXISTS (SELECT 1 FROM t)",
-                "+",
-            ),
+            ("WITH t AS (SELECT 1 AS id WHERE false) DELETE FROM s.t WHERE id IN (SELECT id FROM t)", "+"),
+            ("WITH t AS (SELECT 1 AS id WHERE false) DELETE FROM t WHERE EXISTS (SELECT 1 FROM t)", "+"),
             ("UPDATE t SET a = u.a FROM u WHERE u.x = 1 OR TRUE", "*"),
             ("INSERT INTO t VALUES (1)", "?"),
-            (
-                "MERGE INTO t USING u ON t.id = u.id WHEN MATCHED THEN DELETE",
-                "+",
-            ),
+            ("MERGE INTO t USING u ON t.id = u.id WHEN MATCHED THEN DELETE", "+"),
             ("MERGE INTO t USING u ON TRUE WHEN MATCHED THEN DELETE", "*"),
-            (
-                "MERGE INTO t USING t AS s ON t.id = s.id WHEN MATCHED THEN DELETE",
-                "*id",
-            ),
-            (
-                "MERGE INTO t USING u ON t.id = u.id WHEN NOT MATCHED BY SOURCE THEN DELETE",
-                "-",
-            ),
-            (
-                "MERGE INTO t USING u ON t.id = u.id WHEN NOT MATCHED BY SOURCE AND t.a = 1 THEN DELETE",
-                "+a",
-            ),
-            (
-                "MERGE INTO t USING u ON t.id = u.id WHEN NOT MATCHED THEN INSERT VALUES (1)",
-                "?",
-            ),
+            ("MERGE INTO t USING t AS s ON t.id = s.id WHEN MATCHED THEN DELETE", "*id"),
+            ("MERGE INTO t USING u ON t.id = u.id WHEN NOT MATCHED BY SOURCE THEN DELETE", "-"),
+            ("MERGE INTO t USING u ON t.id = u.id WHEN NOT MATCHED BY SOURCE AND t.a = 1 THEN DELETE", "+a"),
+            ("MERGE INTO t USING u ON t.id = u.id WHEN NOT MATCHED THEN INSERT VALUES (1)", "?"),
         ];
         for (text, expected) in cases {
             assert_eq!(short(text), expected, "{text}");

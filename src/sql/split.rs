@@ -69,10 +69,7 @@ impl Open {
     }
 
     fn piece(self) -> Option<Piece> {
-        Some(Piece {
-            span: self.span?,
-            code: self.code?,
-        })
+        Some(Piece { span: self.span?, code: self.code? })
     }
 
     fn take(&mut self, text: &str, token: Token) {
@@ -106,8 +103,7 @@ impl Open {
         if word("begin") {
             return Last::Begin;
         }
-        let opens =
-            (word("atomic") && self.last == Last::Begin) || (word("case") && self.blocks > 0);
+        let opens = (word("atomic") && self.last == Last::Begin) || (word("case") && self.blocks > 0);
         if opens {
             self.blocks += 1;
         } else if word("end") {
@@ -135,10 +131,8 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: &[&str]) {
-        let found: Vec<&str> = split(text, LexicalMode::default())
-            .iter()
-            .map(|piece| &text[piece.span.clone()])
-            .collect();
+        let found: Vec<&str> =
+            split(text, LexicalMode::default()).iter().map(|piece| &text[piece.span.clone()]).collect();
         assert_eq!(found, expected, "{text}");
     }
 
@@ -149,27 +143,16 @@ mod tests {
         check("SELECT 1", &["SELECT 1"]);
         check("SELECT 1; ", &["SELECT 1"]);
         check("SELECT 1;;SELECT 2", &["SELECT 1", "SELECT 2"]);
-        check(
-            "/* a */ SELECT 1 /* b */; SELECT 2",
-            &["/* a */ SELECT 1 /* b */", "SELECT 2"],
-        );
+        check("/* a */ SELECT 1 /* b */; SELECT 2", &["/* a */ SELECT 1 /* b */", "SELECT 2"]);
         check("SELECT ';'; SELECT $$;$$", &["SELECT ';'", "SELECT $$;$$"]);
-        check(
-            "SELECT 1 -/* 'x */ 2; DELETE FROM t; --'",
-            &["SELECT 1 -/* 'x */ 2", "DELETE FROM t"],
-        );
-        check(
-            "SELECT E'a'\n'b\\''; DELETE FROM t; --'",
-            &["SELECT E'a'\n'b\\''", "DELETE FROM t"],
-        );
+        check("SELECT 1 -/* 'x */ 2; DELETE FROM t; --'", &["SELECT 1 -/* 'x */ 2", "DELETE FROM t"]);
+        check("SELECT E'a'\n'b\\''; DELETE FROM t; --'", &["SELECT E'a'\n'b\\''", "DELETE FROM t"]);
         check(
             "CREATE RULE r AS ON DELETE TO t DO (SELECT 1; SELECT 2); SELECT 3",
-            &[
-                "CREATE RULE r AS ON DELETE TO t DO (SELECT 1; SELECT 2)",
-                "SELECT 3",
-            ],
+            &["CREATE RULE r AS ON DELETE TO t DO (SELECT 1; SELECT 2)", "SELECT 3"],
         );
-        let body = "CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN a THEN 1 END; DELETE FROM t; END";
+        let body =
+            "CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN a THEN 1 END; DELETE FROM t; END";
         check(&format!("{body}; SELECT 1"), &[body, "SELECT 1"]);
         check("BEGIN; SELECT 1; END", &["BEGIN", "SELECT 1", "END"]);
     }

@@ -23,8 +23,6 @@ pub struct LexicalMode {
 
 impl Default for LexicalMode {
     fn default() -> Self {
-        LexicalMode {
-            standard_conforming_strings: true,
-        }
+        LexicalMode { standard_conforming_strings: true }
     }
 }

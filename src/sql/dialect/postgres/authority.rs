@@ -21,8 +21,7 @@ pub fn parse(text: &str, mode: LexicalMode) -> Result<Vec<RawStmt>, String> {
 /// The same for all texts that differ in their literals only.
 pub fn fingerprint(text: &str, mode: LexicalMode) -> Result<String, String> {
     let options = options(mode);
-    guarded(|| pg_query::fingerprint(text, options, FingerprintOptions::FULL_RELNAME))
-        .map(|found| found.hex)
+    guarded(|| pg_query::fingerprint(text, options, FingerprintOptions::FULL_RELNAME)).map(|found| found.hex)
 }
 
 fn options(mode: LexicalMode) -> ParserOptions {
@@ -44,9 +43,7 @@ fn guarded<T>(call: impl FnOnce() -> pg_query::Result<T>) -> Result<T, String> {
 /// The server's own words, without the library's.
 fn message(error: pg_query::Error) -> String {
     match error {
-        pg_query::Error::Parse(message)
-        | pg_query::Error::Split(message)
-        | pg_query::Error::Scan(message) => message,
+        pg_query::Error::Parse(message) | pg_query::Error::Split(message) | pg_query::Error::Scan(message) => message,
         other => other.to_string(),
     }
 }

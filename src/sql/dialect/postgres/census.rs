@@ -124,11 +124,7 @@ impl<'c> ser::Serializer for &'c mut Counter {
     fn serialize_unit_variant(self, _: &'static str, _: u32, _: &'static str) -> Result<(), Never> {
         Ok(())
     }
-    fn serialize_newtype_struct<T: ?Sized + Serialize>(
-        self,
-        _: &'static str,
-        value: &T,
-    ) -> Result<(), Never> {
+    fn serialize_newtype_struct<T: ?Sized + Serialize>(self, _: &'static str, value: &T) -> Result<(), Never> {
         value.serialize(self)
     }
     fn serialize_newtype_variant<T: ?Sized + Serialize>(
@@ -151,13 +147,7 @@ impl<'c> ser::Serializer for &'c mut Counter {
         self.enter(name);
         Ok(self)
     }
-    fn serialize_tuple_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self, Never> {
+    fn serialize_tuple_variant(self, _: &'static str, _: u32, _: &'static str, _: usize) -> Result<Self, Never> {
         Ok(self)
     }
     fn serialize_map(self, _: Option<usize>) -> Result<Self, Never> {
@@ -167,13 +157,7 @@ impl<'c> ser::Serializer for &'c mut Counter {
         self.enter(name);
         Ok(self)
     }
-    fn serialize_struct_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self, Never> {
+    fn serialize_struct_variant(self, _: &'static str, _: u32, _: &'static str, _: usize) -> Result<Self, Never> {
         Ok(self)
     }
 }
@@ -215,11 +199,7 @@ impl ser::SerializeMap for &mut Counter {
 impl ser::SerializeStruct for &mut Counter {
     type Ok = ();
     type Error = Never;
-    fn serialize_field<T: ?Sized + Serialize>(
-        &mut self,
-        field: &'static str,
-        value: &T,
-    ) -> Result<(), Never> {
+    fn serialize_field<T: ?Sized + Serialize>(&mut self, field: &'static str, value: &T) -> Result<(), Never> {
         if field != "funcname" {
             return value.serialize(&mut **self);
         }
@@ -238,11 +218,7 @@ impl ser::SerializeStruct for &mut Counter {
 impl ser::SerializeStructVariant for &mut Counter {
     type Ok = ();
     type Error = Never;
-    fn serialize_field<T: ?Sized + Serialize>(
-        &mut self,
-        _: &'static str,
-        value: &T,
-    ) -> Result<(), Never> {
+    fn serialize_field<T: ?Sized + Serialize>(&mut self, _: &'static str, value: &T) -> Result<(), Never> {
         value.serialize(&mut **self)
     }
     fn end(self) -> Result<(), Never> {

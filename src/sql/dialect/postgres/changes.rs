@@ -10,8 +10,8 @@ use crate::sql::facts::{Change, Clauses, Nesting, OnConflict, Restriction, Sourc
 use crate::sql::predicate;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    CmdType, DeleteStmt, InsertStmt, MergeMatchKind, MergeStmt, MergeWhenClause, Node,
-    OnConflictAction, RangeVar, SelectStmt, UpdateStmt, WithClause,
+    CmdType, DeleteStmt, InsertStmt, MergeMatchKind, MergeStmt, MergeWhenClause, Node, OnConflictAction, RangeVar,
+    SelectStmt, UpdateStmt, WithClause,
 };
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -48,11 +48,7 @@ impl Found<'_> {
     }
 
     fn with(&mut self, with: Option<&WithClause>, nesting: Nesting) {
-        let inner = if nesting == Nesting::Outer {
-            Nesting::Cte
-        } else {
-            nesting
-        };
+        let inner = if nesting == Nesting::Outer { Nesting::Cte } else { nesting };
         for node in with.iter().flat_map(|with| &with.ctes) {
             if let Some(NodeEnum::CommonTableExpr(table)) = node.node.as_ref() {
                 self.hidden.insert(table.ctename.clone());
@@ -68,9 +64,7 @@ impl Found<'_> {
     }
 
     fn place(&self, relation: &RangeVar) -> usize {
-        usize::try_from(relation.location)
-            .unwrap_or_default()
-            .saturating_sub(self.offset)
+        usize::try_from(relation.location).unwrap_or_default().saturating_sub(self.offset)
     }
 
     fn push(&mut self, verb: Verb, relation: &RangeVar, nesting: Nesting) -> Option<&mut Change> {
@@ -99,11 +93,7 @@ impl Found<'_> {
 
     fn insert(&mut self, insert: &InsertStmt, nesting: Nesting) {
         self.with(insert.with_clause.as_ref(), nesting);
-        let rows = match insert
-            .select_stmt
-            .as_ref()
-            .and_then(|node| node.node.as_ref())
-        {
+        let rows = match insert.select_stmt.as_ref().and_then(|node| node.node.as_ref()) {
             None => Rows::Values(1), // DEFAULT VALUES
             Some(NodeEnum::SelectStmt(select)) if !select.values_lists.is_empty() => {
                 Rows::Values(select.values_lists.len() as u64)
@@ -126,9 +116,7 @@ impl Found<'_> {
             .and_then(|clause| usize::try_from(clause.location).ok())
             .and_then(|at| self.source.at(at.checked_sub(self.offset)?));
         let set = conflict_at.and_then(|index| self.source.conflict_set(index));
-        let assignments = conflict.map_or_else(Vec::new, |clause| {
-            self.source.assignments(set, &clause.target_list)
-        });
+        let assignments = conflict.map_or_else(Vec::new, |clause| self.source.assignments(set, &clause.target_list));
         if let Some(change) = self.push(Verb::Insert, relation, nesting) {
             (change.source, change.on_conflict, change.assignments) = (rows, action, assignments);
         }
@@ -139,26 +127,11 @@ impl Found<'_> {
         let Some(relation) = &delete.relation else {
             return;
         };
-        let wanted = self.wanted(
-            relation,
-            "delete",
-            &delete.using_clause,
-            delete.where_clause.as_deref(),
-        );
-        let restriction = self.restriction(
-            relation,
-            &delete.using_clause,
-            delete.where_clause.as_deref(),
-        );
+        let wanted = self.wanted(relation, "delete", &delete.using_clause, delete.where_clause.as_deref());
+        let restriction = self.restriction(relation, &delete.using_clause, delete.where_clause.as_deref());
         let parts = self.source.parts(&wanted);
-        let clauses = parts.and_then(|parts| {
-            self.clauses(
-                parts.clauses,
-                parts.verb,
-                delete.with_clause.as_ref(),
-                &restriction,
-            )
-        });
+        let clauses =
+            parts.and_then(|parts| self.clauses(parts.clauses, parts.verb, delete.with_clause.as_ref(), &restriction));
         if let Some(change) = self.push(Verb::Delete, relation, nesting) {
             (change.restriction, change.clauses) = (restriction, clauses);
         }
@@ -169,49 +142,20 @@ impl Found<'_> {
         let Some(relation) = &update.relation else {
             return;
         };
-        let wanted = self.wanted(
-            relation,
-            "update",
-            &update.from_clause,
-            update.where_clause.as_deref(),
-        );
-        let restriction = self.restriction(
-            relation,
-            &update.from_clause,
-            update.where_clause.as_deref(),
-        );
+        let wanted = self.wanted(relation, "update", &update.from_clause, update.where_clause.as_deref());
+        let restriction = self.restriction(relation, &update.from_clause, update.where_clause.as_deref());
         let parts = self.source.parts(&wanted);
-        let assignments = self.source.assignments(
-            parts.as_ref().and_then(|parts| parts.set.clone()),
-            &update.target_list,
-        );
-        let clauses = parts.and_then(|parts| {
-            self.clauses(
-                parts.clauses,
-                parts.verb,
-                update.with_clause.as_ref(),
-                &restriction,
-            )
-        });
+        let assignments =
+            self.source.assignments(parts.as_ref().and_then(|parts| parts.set.clone()), &update.target_list);
+        let clauses =
+            parts.and_then(|parts| self.clauses(parts.clauses, parts.verb, update.with_clause.as_ref(), &restriction));
         if let Some(change) = self.push(Verb::Update, relation, nesting) {
-            (change.restriction, change.clauses, change.assignments) =
-                (restriction, clauses, assignments);
+            (change.restriction, change.clauses, change.assignments) = (restriction, clauses, assignments);
         }
     }
 
-    fn wanted(
-        &self,
-        relation: &RangeVar,
-        verb: &'static str,
-        from: &[Node],
-        condition: Option<&Node>,
-    ) -> Wanted {
-        Wanted {
-            relation: self.place(relation),
-            verb,
-            joined: !from.is_empty(),
-            conditional: condition.is_some(),
-        }
+    fn wanted(&self, relation: &RangeVar, verb: &'static str, from: &[Node], condition: Option<&Node>) -> Wanted {
+        Wanted { relation: self.place(relation), verb, joined: !from.is_empty(), conditional: condition.is_some() }
     }
 
     /// The WITH a change stands under is a part of every question about its rows; where it holds changes itself, or the change is
@@ -228,36 +172,19 @@ impl Found<'_> {
         }
         let inside = self.hidden.len() > with.map_or(0, |with| with.ctes.len());
         let Some(with) = with else {
-            return if inside {
-                self.beside_tables(clauses)
-            } else {
-                Some(clauses)
-            };
+            return if inside { self.beside_tables(clauses) } else { Some(clauses) };
         };
-        let first = self.source.at(usize::try_from(with.location)
-            .ok()?
-            .checked_sub(self.offset)?)?;
+        let first = self.source.at(usize::try_from(with.location).ok()?.checked_sub(self.offset)?)?;
         let span: Range<usize> = self.source.bytes(first..verb)?;
         let holds_change = self.changes.iter().any(|(place, _)| span.contains(place));
-        (!inside && !holds_change).then_some(Clauses {
-            with: Some(span),
-            ..clauses
-        })
+        (!inside && !holds_change).then_some(Clauses { with: Some(span), ..clauses })
     }
 
     /// A change inside a WITH: fine as long as it does not read one of the WITH's other tables.
     fn beside_tables(&self, clauses: Clauses) -> Option<Clauses> {
-        let spans = [
-            Some(&clauses.target),
-            clauses.from.as_ref(),
-            clauses.condition.as_ref(),
-        ];
+        let spans = [Some(&clauses.target), clauses.from.as_ref(), clauses.condition.as_ref()];
         let names_one = spans.into_iter().flatten().any(|span| {
-            let within = self
-                .source
-                .tokens
-                .iter()
-                .filter(|token| span.contains(&token.start));
+            let within = self.source.tokens.iter().filter(|token| span.contains(&token.start));
             within
                 .filter_map(|token| crate::sql::lexer::folded(token.text(self.source.text)))
                 .any(|name| self.hidden.contains(&name))
@@ -267,24 +194,15 @@ impl Found<'_> {
 
     fn restriction(&self, relation: &RangeVar, from: &[Node], inner: Option<&Node>) -> Restriction {
         if let Some(NodeEnum::CurrentOfExpr(current)) = inner.and_then(|node| node.node.as_ref()) {
-            return Restriction::CurrentOf {
-                cursor: current.cursor_name.clone(),
-            };
+            return Restriction::CurrentOf { cursor: current.cursor_name.clone() };
         }
         let scope = self.scope(relation, from);
-        predicate::restriction(
-            inner.map(|inner| condition(inner, &scope)).as_ref(),
-            scope.joined,
-        )
+        predicate::restriction(inner.map(|inner| condition(inner, &scope)).as_ref(), scope.joined)
     }
 
     fn scope<'r>(&self, relation: &'r RangeVar, from: &[Node]) -> Scope<'r> {
-        let mut scope = Scope {
-            target: relation,
-            joined: !from.is_empty(),
-            from: Vec::new(),
-            hidden: self.hidden.clone(),
-        };
+        let mut scope =
+            Scope { target: relation, joined: !from.is_empty(), from: Vec::new(), hidden: self.hidden.clone() };
         scope.from = from.iter().flat_map(|node| others(node, &scope)).collect();
         scope
     }
@@ -294,36 +212,16 @@ impl Found<'_> {
         let Some(relation) = &merge.relation else {
             return;
         };
-        let clauses: Vec<&MergeWhenClause> = merge
-            .merge_when_clauses
-            .iter()
-            .filter_map(|node| as_when(node))
-            .collect();
-        let may = |wanted: CmdType| {
-            clauses
-                .iter()
-                .any(|clause| CmdType::try_from(clause.command_type) == Ok(wanted))
-        };
-        let verb = Verb::Merge {
-            updates: may(CmdType::CmdUpdate),
-            deletes: may(CmdType::CmdDelete),
-        };
-        let from = merge
-            .source_relation
-            .as_deref()
-            .map(std::slice::from_ref)
-            .unwrap_or_default();
-        let restriction =
-            self.merge_restriction(relation, from, merge.join_condition.as_deref(), &clauses);
-        let assignments = clauses
-            .iter()
-            .filter(|clause| CmdType::try_from(clause.command_type) == Ok(CmdType::CmdUpdate));
-        let assignments = assignments
-            .flat_map(|clause| self.source.assignments(None, &clause.target_list))
-            .collect();
+        let clauses: Vec<&MergeWhenClause> = merge.merge_when_clauses.iter().filter_map(|node| as_when(node)).collect();
+        let may = |wanted: CmdType| clauses.iter().any(|clause| CmdType::try_from(clause.command_type) == Ok(wanted));
+        let verb = Verb::Merge { updates: may(CmdType::CmdUpdate), deletes: may(CmdType::CmdDelete) };
+        let from = merge.source_relation.as_deref().map(std::slice::from_ref).unwrap_or_default();
+        let restriction = self.merge_restriction(relation, from, merge.join_condition.as_deref(), &clauses);
+        let assignments =
+            clauses.iter().filter(|clause| CmdType::try_from(clause.command_type) == Ok(CmdType::CmdUpdate));
+        let assignments = assignments.flat_map(|clause| self.source.assignments(None, &clause.target_list)).collect();
         if let Some(change) = self.push(verb, relation, nesting) {
-            (change.restriction, change.assignments, change.source) =
-                (restriction, assignments, Rows::Select);
+            (change.restriction, change.assignments, change.source) = (restriction, assignments, Rows::Select);
         }
     }
 
@@ -337,38 +235,23 @@ impl Found<'_> {
         clauses: &[&MergeWhenClause],
     ) -> Restriction {
         let harmful = clauses.iter().filter(|clause| {
-            matches!(
-                CmdType::try_from(clause.command_type),
-                Ok(CmdType::CmdUpdate | CmdType::CmdDelete)
-            )
+            matches!(CmdType::try_from(clause.command_type), Ok(CmdType::CmdUpdate | CmdType::CmdDelete))
         });
         let scope = self.scope(relation, from);
         let each = harmful.map(|clause| {
-            let own = clause
-                .condition
-                .as_deref()
-                .map(|inner| condition(inner, &scope));
-            if MergeMatchKind::try_from(clause.match_kind)
-                == Ok(MergeMatchKind::MergeWhenNotMatchedBySource)
-            {
+            let own = clause.condition.as_deref().map(|inner| condition(inner, &scope));
+            if MergeMatchKind::try_from(clause.match_kind) == Ok(MergeMatchKind::MergeWhenNotMatchedBySource) {
                 return match predicate::restriction(own.as_ref(), true) {
                     Restriction::Nothing { .. } => Restriction::Nothing {
-                        why: String::from(
-                            "WHEN NOT MATCHED BY SOURCE reaches every row without a match",
-                        ),
+                        why: String::from("WHEN NOT MATCHED BY SOURCE reaches every row without a match"),
                     },
                     other => other,
                 };
             }
-            let both: Vec<predicate::Term> = on
-                .map(|on| condition(on, &scope))
-                .into_iter()
-                .chain(own)
-                .collect();
+            let both: Vec<predicate::Term> = on.map(|on| condition(on, &scope)).into_iter().chain(own).collect();
             predicate::restriction(Some(&predicate::Term::And(both)), true)
         });
-        each.min_by_key(strength)
-            .unwrap_or(Restriction::NotApplicable)
+        each.min_by_key(strength).unwrap_or(Restriction::NotApplicable)
     }
 }
 
@@ -391,39 +274,21 @@ fn as_when(node: &Node) -> Option<&MergeWhenClause> {
 
 /// The relations of one FROM item by the names expressions call them.
 fn others(node: &Node, scope: &Scope) -> Vec<Other> {
-    let named = |called: &str| {
-        vec![Other {
-            called: String::from(called),
-            is_target: false,
-        }]
-    };
+    let named = |called: &str| vec![Other { called: String::from(called), is_target: false }];
     match node.node.as_ref() {
         Some(NodeEnum::RangeVar(relation)) => {
-            vec![Other {
-                called: String::from(names::alias(relation)),
-                is_target: scope.is_target(relation),
-            }]
+            vec![Other { called: String::from(names::alias(relation)), is_target: scope.is_target(relation) }]
         }
-        Some(NodeEnum::RangeSubselect(subselect)) => subselect
-            .alias
-            .as_ref()
-            .map_or_else(Vec::new, |alias| named(&alias.aliasname)),
-        Some(NodeEnum::RangeFunction(function)) => function
-            .alias
-            .as_ref()
-            .map_or_else(Vec::new, |alias| named(&alias.aliasname)),
+        Some(NodeEnum::RangeSubselect(subselect)) => {
+            subselect.alias.as_ref().map_or_else(Vec::new, |alias| named(&alias.aliasname))
+        }
+        Some(NodeEnum::RangeFunction(function)) => {
+            function.alias.as_ref().map_or_else(Vec::new, |alias| named(&alias.aliasname))
+        }
         Some(NodeEnum::JoinExpr(join)) => {
             // Below a join a relation may have lost rows, so it no longer stands for the whole table.
-            let sides = [&join.larg, &join.rarg]
-                .into_iter()
-                .flatten()
-                .flat_map(|side| others(side, scope));
-            let mut all: Vec<Other> = sides
-                .map(|other| Other {
-                    is_target: false,
-                    ..other
-                })
-                .collect();
+            let sides = [&join.larg, &join.rarg].into_iter().flatten().flat_map(|side| others(side, scope));
+            let mut all: Vec<Other> = sides.map(|other| Other { is_target: false, ..other }).collect();
             all.extend(join.alias.iter().flat_map(|alias| named(&alias.aliasname)));
             all
         }

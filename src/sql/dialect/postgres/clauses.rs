@@ -35,22 +35,16 @@ pub struct Parts {
 
 impl Source<'_> {
     fn word(&self, index: usize, word: &str) -> bool {
-        self.tokens
-            .get(index)
-            .is_some_and(|token| token.is_word(self.text, word))
+        self.tokens.get(index).is_some_and(|token| token.is_word(self.text, word))
     }
 
     fn is(&self, index: usize, punctuation: u8) -> bool {
-        self.tokens
-            .get(index)
-            .is_some_and(|token| token.is(punctuation))
+        self.tokens.get(index).is_some_and(|token| token.is(punctuation))
     }
 
     /// The token that begins at a byte.
     pub fn at(&self, byte: usize) -> Option<usize> {
-        self.tokens
-            .binary_search_by_key(&byte, |token| token.start)
-            .ok()
+        self.tokens.binary_search_by_key(&byte, |token| token.start).ok()
     }
 
     /// From the first to the last of some tokens, in bytes.
@@ -74,9 +68,7 @@ impl Source<'_> {
                 Kind::Punctuation(b')' | b']') if depth == 0 => return index,
                 Kind::Punctuation(b')' | b']') => depth -= 1,
                 Kind::Word
-                    if depth == 0
-                        && self.is_keyword(index)
-                        && words.iter().any(|word| self.word(index, word)) =>
+                    if depth == 0 && self.is_keyword(index) && words.iter().any(|word| self.word(index, word)) =>
                 {
                     return index;
                 }
@@ -95,9 +87,7 @@ impl Source<'_> {
         if self.is(before, b'.') || self.word(before, "as") {
             return false;
         }
-        let distinct_is_keyword = before
-            .checked_sub(1)
-            .is_none_or(|further| !self.is(further, b'.'));
+        let distinct_is_keyword = before.checked_sub(1).is_none_or(|further| !self.is(further, b'.'));
         !(self.word(index, "from") && self.word(before, "distinct") && distinct_is_keyword)
     }
 
@@ -106,19 +96,13 @@ impl Source<'_> {
         let relation = self.at(wanted.relation)?;
         let target_start = self.target_start(relation);
         let verb = match wanted.verb {
-            "delete" => target_start
-                .checked_sub(2)
-                .filter(|_| self.word(target_start.saturating_sub(1), "from"))?,
+            "delete" => target_start.checked_sub(2).filter(|_| self.word(target_start.saturating_sub(1), "from"))?,
             _ => target_start.checked_sub(1)?,
         };
         if !self.word(verb, wanted.verb) {
             return None;
         }
-        let (target_ends, list) = if wanted.verb == "delete" {
-            ("using", "using")
-        } else {
-            ("set", "from")
-        };
+        let (target_ends, list) = if wanted.verb == "delete" { ("using", "using") } else { ("set", "from") };
         // The search begins after the name, and after `AS alias`, so that neither is taken for a clause.
         let name_end = self.name_end(relation);
         let target_end = self.next_clause(name_end, &[target_ends, "where", "returning"]);
@@ -126,13 +110,11 @@ impl Source<'_> {
             "update" => self.next_clause(target_end + 1, &["from", "where", "returning"]),
             _ => target_end,
         };
-        let from = self
-            .word(set_end, list)
-            .then(|| set_end + 1..self.next_clause(set_end + 1, &["where", "returning"]));
+        let from =
+            self.word(set_end, list).then(|| set_end + 1..self.next_clause(set_end + 1, &["where", "returning"]));
         let after_from = from.as_ref().map_or(set_end, |range| range.end);
-        let condition = self
-            .word(after_from, "where")
-            .then(|| after_from + 1..self.next_clause(after_from + 1, &["returning"]));
+        let condition =
+            self.word(after_from, "where").then(|| after_from + 1..self.next_clause(after_from + 1, &["returning"]));
         if from.is_some() != wanted.joined || condition.is_some() != wanted.conditional {
             return None;
         }
@@ -188,10 +170,7 @@ impl Source<'_> {
             .map(|target| {
                 let value = values.next().flatten();
                 // `a[1] = …` and `a.b = …` set a part of the column: the expression is not its new value.
-                Assignment {
-                    column: target.name.clone(),
-                    value: value.filter(|_| target.indirection.is_empty()),
-                }
+                Assignment { column: target.name.clone(), value: value.filter(|_| target.indirection.is_empty()) }
             })
             .collect()
     }
@@ -202,9 +181,7 @@ impl Source<'_> {
         for piece in self.split(set, b',') {
             let equals = self.split(piece.clone(), b'=').first()?.end;
             if self.is(piece.start, b'(') {
-                let width = self
-                    .split(piece.start + 1..equals.checked_sub(1)?, b',')
-                    .len();
+                let width = self.split(piece.start + 1..equals.checked_sub(1)?, b',').len();
                 values.extend(std::iter::repeat_n(None, width));
             } else {
                 values.push(Some(self.slice(equals + 1..piece.end)?));
@@ -233,9 +210,8 @@ impl Source<'_> {
 
     /// The SET list of ON CONFLICT … DO UPDATE, from somewhere before it.
     pub fn conflict_set(&self, from: usize) -> Option<Range<usize>> {
-        let update = (from..self.tokens.len()).find(|index| {
-            self.word(*index, "update") && *index > 0 && self.word(*index - 1, "do")
-        })?;
+        let update = (from..self.tokens.len())
+            .find(|index| self.word(*index, "update") && *index > 0 && self.word(*index - 1, "do"))?;
         let start = update + 2;
         Some(start..self.next_clause(start, &["where", "returning"]))
     }
@@ -246,9 +222,6 @@ impl Source<'_> {
             return Vec::new();
         }
         let close = self.next_clause(open + 1, &[]);
-        self.split(open + 1..close, b',')
-            .into_iter()
-            .filter_map(|piece| self.slice(piece))
-            .collect()
+        self.split(open + 1..close, b',').into_iter().filter_map(|piece| self.slice(piece)).collect()
     }
 }

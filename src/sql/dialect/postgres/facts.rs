@@ -14,17 +14,8 @@ use std::collections::BTreeSet;
 
 /// Reads one statement: `text` is the statement's, `offset` where it begins in the text that was parsed.
 pub fn gather(raw: &RawStmt, text: &str, tokens: &[Token], offset: usize) -> Facts {
-    let found = Found {
-        source: Source { text, tokens },
-        offset,
-        changes: Vec::new(),
-        hidden: BTreeSet::new(),
-    };
-    let mut reader = Reader {
-        found,
-        facts: Facts::default(),
-        excused: 0,
-    };
+    let found = Found { source: Source { text, tokens }, offset, changes: Vec::new(), hidden: BTreeSet::new() };
+    let mut reader = Reader { found, facts: Facts::default(), excused: 0 };
     if let Some(node) = &raw.stmt {
         reader.statement(node, Nesting::Outer);
     }
@@ -49,28 +40,12 @@ struct Reader<'t> {
 
 impl Reader<'_> {
     fn finish(self, counted: &census::Census) -> Facts {
-        let Reader {
-            mut found,
-            mut facts,
-            excused,
-        } = self;
+        let Reader { mut found, mut facts, excused } = self;
         found.changes.sort_by_key(|(place, _)| *place);
-        facts.changes = found
-            .changes
-            .into_iter()
-            .map(|(_, change)| change)
-            .collect();
-        let met = facts
-            .changes
-            .iter()
-            .filter(|change| change.verb != crate::sql::facts::Verb::CopyIn)
-            .count();
+        facts.changes = found.changes.into_iter().map(|(_, change)| change).collect();
+        let met = facts.changes.iter().filter(|change| change.verb != crate::sql::facts::Verb::CopyIn).count();
         if met + excused != counted.changes() {
-            let words = format!(
-                "{} changes counted in the statement, {} understood",
-                counted.changes(),
-                met + excused
-            );
+            let words = format!("{} changes counted in the statement, {} understood", counted.changes(), met + excused);
             facts.unread.get_or_insert(words);
         }
         facts.functions = counted.functions.iter().cloned().collect();
@@ -85,13 +60,8 @@ impl Reader<'_> {
         match inner {
             NodeEnum::SelectStmt(select) => {
                 self.found.statement(node, nesting);
-                let into = select.into_clause.is_some()
-                    || select.larg.as_ref().is_some_and(|left| leftmost_into(left));
-                self.facts.kind = if into {
-                    Kind::Create
-                } else {
-                    self.kind_of_changes()
-                };
+                let into = select.into_clause.is_some() || select.larg.as_ref().is_some_and(|left| leftmost_into(left));
+                self.facts.kind = if into { Kind::Create } else { self.kind_of_changes() };
                 self.facts.changes_session |= into;
             }
             NodeEnum::InsertStmt(_) => self.change(node, nesting, Kind::Insert),
@@ -102,27 +72,16 @@ impl Reader<'_> {
             NodeEnum::DeclareCursorStmt(declare) => self.inside(declare.query.as_deref(), nesting),
             NodeEnum::PrepareStmt(prepare) => {
                 self.inside(prepare.query.as_deref(), Nesting::Prepare);
-                (self.facts.kind, self.facts.prepares) =
-                    (Kind::Prepare, Some(prepare.name.clone()));
+                (self.facts.kind, self.facts.prepares) = (Kind::Prepare, Some(prepare.name.clone()));
                 self.facts.changes_session = true;
             }
             NodeEnum::ExecuteStmt(execute) => {
                 let arguments = self.execution_arguments();
-                self.facts.executes = Some(Execution {
-                    name: execute.name.clone(),
-                    arguments,
-                });
+                self.facts.executes = Some(Execution { name: execute.name.clone(), arguments });
                 self.set(Kind::Execute, true);
             }
             NodeEnum::CreateTableAsStmt(create) => {
-                self.inside(
-                    create.query.as_deref(),
-                    if nesting == Nesting::Outer {
-                        Nesting::Cte
-                    } else {
-                        nesting
-                    },
-                );
+                self.inside(create.query.as_deref(), if nesting == Nesting::Outer { Nesting::Cte } else { nesting });
                 self.set(Kind::Create, true);
             }
             NodeEnum::CopyStmt(copy) => {
@@ -144,9 +103,9 @@ impl Reader<'_> {
                     self.facts.unread = Some(String::from("an unknown transaction command"));
                 }
             }
-            NodeEnum::FetchStmt(_)
-            | NodeEnum::ClosePortalStmt(_)
-            | NodeEnum::VariableShowStmt(_) => self.facts.kind = Kind::Read,
+            NodeEnum::FetchStmt(_) | NodeEnum::ClosePortalStmt(_) | NodeEnum::VariableShowStmt(_) => {
+                self.facts.kind = Kind::Read
+            }
             NodeEnum::DeallocateStmt(_) => {
                 self.facts.forgets_prepared = true;
                 self.set(Kind::Other(String::from("DeallocateStmt")), true);
@@ -159,9 +118,9 @@ impl Reader<'_> {
             }
             NodeEnum::DoStmt(_) => self.set(Kind::Do, true),
             NodeEnum::CallStmt(_) => self.set(Kind::Call, true),
-            NodeEnum::GrantStmt(_)
-            | NodeEnum::GrantRoleStmt(_)
-            | NodeEnum::AlterDefaultPrivilegesStmt(_) => self.set(Kind::Grant, true),
+            NodeEnum::GrantStmt(_) | NodeEnum::GrantRoleStmt(_) | NodeEnum::AlterDefaultPrivilegesStmt(_) => {
+                self.set(Kind::Grant, true)
+            }
             other => self.definition(other),
         }
     }
@@ -198,10 +157,7 @@ impl Reader<'_> {
         if runs(explain) {
             self.inside(explain.query.as_deref(), Nesting::Explain);
         } else {
-            self.excused += explain
-                .query
-                .as_deref()
-                .map_or(0, |query| census::take(query).changes());
+            self.excused += explain.query.as_deref().map_or(0, |query| census::take(query).changes());
             self.facts.kind = Kind::Read;
         }
     }
@@ -209,9 +165,7 @@ impl Reader<'_> {
     /// EXECUTE name (…), also under EXPLAIN and CREATE TABLE … AS: the arguments behind the last EXECUTE.
     fn execution_arguments(&self) -> Vec<String> {
         let Source { text, tokens } = &self.found.source;
-        let execute = tokens
-            .iter()
-            .rposition(|token| token.is_word(text, "execute"));
+        let execute = tokens.iter().rposition(|token| token.is_word(text, "execute"));
         execute.map_or_else(Vec::new, |index| self.found.source.arguments(index + 2))
     }
 
@@ -230,10 +184,8 @@ impl Reader<'_> {
         settings::gather(node, &mut self.facts);
         removals::gather(node, &mut self.facts);
         self.facts.outside_transaction_only = outside_transaction_only(node);
-        let reads_nothing_else = matches!(
-            node,
-            NodeEnum::NotifyStmt(_) | NodeEnum::ListenStmt(_) | NodeEnum::UnlistenStmt(_)
-        );
+        let reads_nothing_else =
+            matches!(node, NodeEnum::NotifyStmt(_) | NodeEnum::ListenStmt(_) | NodeEnum::UnlistenStmt(_));
         let kind = kind_by_name(node, name);
         self.set(kind, !reads_nothing_else);
     }
@@ -260,9 +212,7 @@ fn kind_by_name(node: &NodeEnum, name: &'static str) -> Kind {
 /// the server; any that is true counts here.
 fn runs(explain: &ExplainStmt) -> bool {
     explain.options.iter().any(|node| match node.node.as_ref() {
-        Some(NodeEnum::DefElem(option)) if option.defname == "analyze" => {
-            !is_false(option.arg.as_deref())
-        }
+        Some(NodeEnum::DefElem(option)) if option.defname == "analyze" => !is_false(option.arg.as_deref()),
         _ => false,
     })
 }
@@ -333,21 +283,14 @@ fn outside_transaction_only(node: &NodeEnum) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::sql::facts::{
-        Facts, Kind, Nesting, OnConflict, Removed, SettingScope, Source, Verb,
-    };
+    use crate::sql::facts::{Facts, Kind, Nesting, OnConflict, Removed, SettingScope, Source, Verb};
     use crate::sql::statement::LexicalMode;
     use crate::sql::{Product, read};
 
     fn facts(text: &str) -> Facts {
         let reading = read(text, LexicalMode::default(), Product::PostgreSql);
         assert_eq!(reading.statements.len(), 1, "{text}");
-        reading
-            .statements
-            .into_iter()
-            .next()
-            .expect("one statement")
-            .facts
+        reading.statements.into_iter().next().expect("one statement").facts
     }
 
     /// Kind and changes in short: `Delete: delete t cte`.
@@ -356,11 +299,9 @@ mod tests {
         assert_eq!(facts.unread, None, "{text}");
         let changes = facts.changes.iter().map(|change| {
             let verb = match change.verb {
-                Verb::Merge { updates, deletes } => format!(
-                    "merge{}{}",
-                    if updates { "+u" } else { "" },
-                    if deletes { "+d" } else { "" }
-                ),
+                Verb::Merge { updates, deletes } => {
+                    format!("merge{}{}", if updates { "+u" } else { "" }, if deletes { "+d" } else { "" })
+                }
                 verb => format!("{verb:?}").to_lowercase(),
             };
             let place = match change.nesting {
@@ -369,11 +310,7 @@ mod tests {
             };
             format!("{verb} {}{place}", change.target.written)
         });
-        format!(
-            "{:?}: {}",
-            facts.kind,
-            changes.collect::<Vec<_>>().join(", ")
-        )
+        format!("{:?}: {}", facts.kind, changes.collect::<Vec<_>>().join(", "))
     }
 
     #[test]
@@ -384,10 +321,7 @@ mod tests {
             ("SLUICE PREVIEW DELETE FROM t; x 'open", "unread"),
             ("SLUICE PREVIEW DELETE FROM t", "Sluice: "),
             ("SELECT 1", "Read: "),
-            (
-                "WITH d AS (DELETE FROM t RETURNING *) SELECT * FROM d",
-                "Delete: delete t cte",
-            ),
+            ("WITH d AS (DELETE FROM t RETURNING *) SELECT * FROM d", "Delete: delete t cte"),
             (
                 "WITH d AS (DELETE FROM s.\"T\" RETURNING *), u AS (UPDATE x SET a = 1) INSERT INTO y SELECT * FROM d",
                 "Insert: delete s.\"T\" cte, update x cte, insert y",
@@ -401,49 +335,25 @@ mod tests {
             ("EXPLAIN (ANALYZE false) DELETE FROM t", "Read: "),
             ("EXPLAIN (ANALYZE off) DELETE FROM t", "Read: "),
             ("EXPLAIN ANALYZE DELETE FROM t", "Delete: delete t explain"),
-            (
-                "EXPLAIN (ANALYZE) DELETE FROM t",
-                "Delete: delete t explain",
-            ),
-            (
-                "EXPLAIN (ANALYZE 1) DELETE FROM t",
-                "Delete: delete t explain",
-            ),
-            (
-                "EXPLAIN (ANALYZE true, ANALYZE false) DELETE FROM t",
-                "Delete: delete t explain",
-            ),
+            ("EXPLAIN (ANALYZE) DELETE FROM t", "Delete: delete t explain"),
+            ("EXPLAIN (ANALYZE 1) DELETE FROM t", "Delete: delete t explain"),
+            ("EXPLAIN (ANALYZE true, ANALYZE false) DELETE FROM t", "Delete: delete t explain"),
             (
                 "EXPLAIN ANALYZE CREATE TABLE x AS WITH d AS (DELETE FROM t RETURNING 1) SELECT * FROM d",
                 "Create: delete t explain",
             ),
             ("PREPARE p AS DELETE FROM t", "Prepare: delete t prepare"),
-            (
-                "DECLARE c CURSOR FOR WITH d AS (DELETE FROM t RETURNING 1) SELECT * FROM d",
-                "Delete: delete t cte",
-            ),
+            ("DECLARE c CURSOR FOR WITH d AS (DELETE FROM t RETURNING 1) SELECT * FROM d", "Delete: delete t cte"),
             ("DECLARE c CURSOR FOR SELECT 1", "Read: "),
-            (
-                "COPY (DELETE FROM t RETURNING *) TO STDOUT",
-                "Copy: delete t copy",
-            ),
+            ("COPY (DELETE FROM t RETURNING *) TO STDOUT", "Copy: delete t copy"),
             ("COPY t FROM STDIN", "Copy: copyin t"),
             ("COPY t TO STDOUT", "Copy: "),
-            (
-                "CREATE TABLE x AS WITH d AS (DELETE FROM t RETURNING *) SELECT * FROM d",
-                "Create: delete t cte",
-            ),
+            ("CREATE TABLE x AS WITH d AS (DELETE FROM t RETURNING *) SELECT * FROM d", "Create: delete t cte"),
             ("SELECT 1 INTO x", "Create: "),
             ("SELECT 1 INTO x UNION SELECT 2", "Create: "),
-            (
-                "CREATE RULE r AS ON DELETE TO t DO INSTEAD (DELETE FROM u; UPDATE v SET a = 1)",
-                "Create: ",
-            ),
+            ("CREATE RULE r AS ON DELETE TO t DO INSTEAD (DELETE FROM u; UPDATE v SET a = 1)", "Create: "),
             ("CREATE VIEW v AS SELECT 1", "Create: "),
-            (
-                "CREATE PROCEDURE p() BEGIN ATOMIC DELETE FROM t; END",
-                "Create: ",
-            ),
+            ("CREATE PROCEDURE p() BEGIN ATOMIC DELETE FROM t; END", "Create: "),
             ("DO 'x'", "Do: "),
             ("CALL p()", "Call: "),
             ("TRUNCATE t", "Truncate: "),
@@ -467,72 +377,40 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_said() {
-        for text in [
-            "SELEC 1",
-            "SELECT 'open",
-            "SELECT \0",
-            "DELETE FROM t; DELETE FROM",
-            "SELECT 1a",
-            "DROP OWNED BY r",
-        ] {
+        for text in
+            ["SELEC 1", "SELECT 'open", "SELECT \0", "DELETE FROM t; DELETE FROM", "SELECT 1a", "DROP OWNED BY r"]
+        {
             let facts = facts(text);
             assert!(facts.unread.is_some(), "{text}");
         }
         // A change where the server would refuse it is still not passed over in silence.
-        let nested =
-            facts("SELECT * FROM (WITH d AS (DELETE FROM t RETURNING *) SELECT * FROM d) x");
+        let nested = facts("SELECT * FROM (WITH d AS (DELETE FROM t RETURNING *) SELECT * FROM d) x");
         assert!(nested.unread.is_some());
     }
 
     #[test]
     fn inserts_say_where_rows_come_from() {
         let cases = [
-            (
-                "INSERT INTO t VALUES (1), (2)",
-                Source::Values(2),
-                OnConflict::Fails,
-            ),
-            (
-                "INSERT INTO t DEFAULT VALUES",
-                Source::Values(1),
-                OnConflict::Fails,
-            ),
-            (
-                "INSERT INTO t SELECT 1 ON CONFLICT DO NOTHING",
-                Source::Select,
-                OnConflict::Nothing,
-            ),
-            (
-                "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET b = 1",
-                Source::Values(1),
-                OnConflict::Updates,
-            ),
+            ("INSERT INTO t VALUES (1), (2)", Source::Values(2), OnConflict::Fails),
+            ("INSERT INTO t DEFAULT VALUES", Source::Values(1), OnConflict::Fails),
+            ("INSERT INTO t SELECT 1 ON CONFLICT DO NOTHING", Source::Select, OnConflict::Nothing),
+            ("INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET b = 1", Source::Values(1), OnConflict::Updates),
         ];
         for (text, source, on_conflict) in cases {
             let change = &facts(text).changes[0];
-            assert_eq!(
-                (change.source, change.on_conflict),
-                (source, on_conflict),
-                "{text}"
-            );
+            assert_eq!((change.source, change.on_conflict), (source, on_conflict), "{text}");
         }
     }
 
     #[test]
     fn assignments_are_listed() {
         let cases = [
-            (
-                "UPDATE t SET a = b + 1, (c, \"D\") = (SELECT 1, 2), e[1] = 3",
-                "a=b + 1 c=- D=- e=-",
-            ),
+            ("UPDATE t SET a = b + 1, (c, \"D\") = (SELECT 1, 2), e[1] = 3", "a=b + 1 c=- D=- e=-"),
             (
                 "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET b = EXCLUDED.b, c = f(1, 2) WHERE t.d RETURNING 1",
                 "b=EXCLUDED.b c=f(1, 2)",
             ),
-            (
-                "MERGE INTO t USING u ON t.a = u.a WHEN MATCHED THEN UPDATE SET b = u.b",
-                "b=-",
-            ),
+            ("MERGE INTO t USING u ON t.a = u.a WHEN MATCHED THEN UPDATE SET b = u.b", "b=-"),
         ];
         for (text, expected) in cases {
             let facts = facts(text);
@@ -548,10 +426,7 @@ mod tests {
     fn removals_are_listed() {
         let cases = [
             ("TRUNCATE a, ONLY s.\"B\" CASCADE", "Rows a! Rows s.\"B\"!"),
-            (
-                "DROP TABLE IF EXISTS a, s.b CASCADE",
-                "Table a!? Table s.b!?",
-            ),
+            ("DROP TABLE IF EXISTS a, s.b CASCADE", "Table a!? Table s.b!?"),
             ("DROP SCHEMA s", "Schema s"),
             ("DROP DATABASE d", "Database d"),
             ("DROP MATERIALIZED VIEW m", "MaterializedView m"),
@@ -573,11 +448,7 @@ mod tests {
             assert_eq!(facts.unread, None, "{text}");
             let found = facts.removals.iter().map(|one| {
                 let marks = [("!", one.cascade), ("?", one.if_exists)];
-                let marks: String = marks
-                    .into_iter()
-                    .filter(|(_, set)| *set)
-                    .map(|(mark, _)| mark)
-                    .collect();
+                let marks: String = marks.into_iter().filter(|(_, set)| *set).map(|(mark, _)| mark).collect();
                 let what: &Removed = &one.what;
                 format!("{what:?} {}{marks}", one.name.written)
             });
@@ -589,47 +460,17 @@ mod tests {
     fn settings_are_listed() {
         use SettingScope::{Lasting, Session, Transaction};
         let cases = [
-            (
-                "SET session_replication_role = 'replica'",
-                "session_replication_role",
-                Some("replica"),
-                Session,
-            ),
-            (
-                "SET SESSION_Replication_Role TO replica",
-                "session_replication_role",
-                Some("replica"),
-                Session,
-            ),
-            (
-                "SET LOCAL search_path TO a, \"B\"",
-                "search_path",
-                Some("a, B"),
-                Transaction,
-            ),
-            (
-                "SET row_security = off",
-                "row_security",
-                Some("off"),
-                Session,
-            ),
+            ("SET session_replication_role = 'replica'", "session_replication_role", Some("replica"), Session),
+            ("SET SESSION_Replication_Role TO replica", "session_replication_role", Some("replica"), Session),
+            ("SET LOCAL search_path TO a, \"B\"", "search_path", Some("a, B"), Transaction),
+            ("SET row_security = off", "row_security", Some("off"), Session),
             ("SET x.y = 5", "x.y", Some("5"), Session),
             ("SET a TO DEFAULT", "a", None, Session),
             ("RESET a", "a", None, Session),
             ("RESET ALL", "all", None, Session),
             ("SET ROLE r", "role", Some("r"), Session),
-            (
-                "SET SESSION AUTHORIZATION r",
-                "session_authorization",
-                Some("r"),
-                Session,
-            ),
-            (
-                "SET TRANSACTION READ WRITE",
-                "transaction_read_only",
-                Some("0"),
-                Transaction,
-            ),
+            ("SET SESSION AUTHORIZATION r", "session_authorization", Some("r"), Session),
+            ("SET TRANSACTION READ WRITE", "transaction_read_only", Some("0"), Transaction),
             (
                 "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
                 "default_transaction_read_only",
@@ -639,54 +480,18 @@ mod tests {
             ("ALTER ROLE r SET a = 'b'", "a", Some("b"), Lasting),
             ("ALTER DATABASE d SET a = 'b'", "a", Some("b"), Lasting),
             ("ALTER SYSTEM SET a = 'b'", "a", Some("b"), Lasting),
-            (
-                "CREATE FUNCTION f() RETURNS int LANGUAGE sql SET a = 'b' AS ''",
-                "a",
-                Some("b"),
-                Lasting,
-            ),
-            (
-                "SELECT set_config('A.b', 'c', true)",
-                "a.b",
-                Some("c"),
-                Transaction,
-            ),
-            (
-                "SELECT pg_catalog.\"set_config\"('a', 'b', false)",
-                "a",
-                Some("b"),
-                Session,
-            ),
-            (
-                "SELECT set_config('a' || 'b', 'c', false)",
-                "*",
-                None,
-                Session,
-            ),
-            (
-                "SELECT U&\"set\\005fconfig\"('a', 'b', false)",
-                "*",
-                None,
-                Session,
-            ),
-            (
-                "DELETE FROM t WHERE set_config($1, 'b', false) = 'b'",
-                "*",
-                None,
-                Session,
-            ),
+            ("CREATE FUNCTION f() RETURNS int LANGUAGE sql SET a = 'b' AS ''", "a", Some("b"), Lasting),
+            ("SELECT set_config('A.b', 'c', true)", "a.b", Some("c"), Transaction),
+            ("SELECT pg_catalog.\"set_config\"('a', 'b', false)", "a", Some("b"), Session),
+            ("SELECT set_config('a' || 'b', 'c', false)", "*", None, Session),
+            ("SELECT U&\"set\\005fconfig\"('a', 'b', false)", "*", None, Session),
+            ("DELETE FROM t WHERE set_config($1, 'b', false) = 'b'", "*", None, Session),
         ];
         for (text, name, value, scope) in cases {
             let facts = facts(text);
-            let [setting] = facts.settings.as_slice() else {
-                panic!("{text}: {:?}", facts.settings)
-            };
+            let [setting] = facts.settings.as_slice() else { panic!("{text}: {:?}", facts.settings) };
             assert_eq!(
-                (
-                    setting.name.as_str(),
-                    setting.value.as_deref(),
-                    setting.scope
-                ),
+                (setting.name.as_str(), setting.value.as_deref(), setting.scope),
                 (name, value, scope),
                 "{text}"
             );
@@ -696,41 +501,20 @@ mod tests {
 
     #[test]
     fn the_rest_of_the_facts() {
-        let execution = facts("EXECUTE \"P\"(1, 'a,b', f(1, 2), ARRAY[1,2])")
-            .executes
-            .expect("an execution");
+        let execution = facts("EXECUTE \"P\"(1, 'a,b', f(1, 2), ARRAY[1,2])").executes.expect("an execution");
         assert_eq!(
-            (
-                execution.name.as_str(),
-                execution.arguments.join("|").as_str()
-            ),
+            (execution.name.as_str(), execution.arguments.join("|").as_str()),
             ("P", "1|'a,b'|f(1, 2)|ARRAY[1,2]")
         );
         assert_eq!(
-            facts("EXPLAIN ANALYZE EXECUTE p(7)")
-                .executes
-                .map(|one| one.arguments),
+            facts("EXPLAIN ANALYZE EXECUTE p(7)").executes.map(|one| one.arguments),
             Some(vec![String::from("7")])
         );
-        assert_eq!(
-            facts("CREATE TABLE x AS EXECUTE p")
-                .executes
-                .map(|one| one.name),
-            Some(String::from("p"))
-        );
-        assert_eq!(
-            facts("PREPARE p AS SELECT 1").prepares.as_deref(),
-            Some("p")
-        );
+        assert_eq!(facts("CREATE TABLE x AS EXECUTE p").executes.map(|one| one.name), Some(String::from("p")));
+        assert_eq!(facts("PREPARE p AS SELECT 1").prepares.as_deref(), Some("p"));
         assert_eq!(facts("SELECT $2, $1, '$9'").parameters, 2);
-        assert_eq!(
-            facts("SELECT lower(x), S.\"F\"(max(y)) FROM t").functions,
-            ["lower", "max", "s.F"]
-        );
-        assert_eq!(
-            facts("DELETE FROM t /* sluice: script=a */").hints,
-            [(String::from("script"), String::from("a"))]
-        );
+        assert_eq!(facts("SELECT lower(x), S.\"F\"(max(y)) FROM t").functions, ["lower", "max", "s.F"]);
+        assert_eq!(facts("DELETE FROM t /* sluice: script=a */").hints, [(String::from("script"), String::from("a"))]);
         assert!(facts("DISCARD ALL").forgets_prepared && facts("DEALLOCATE p").forgets_prepared);
         for text in [
             "VACUUM t",
@@ -742,13 +526,7 @@ mod tests {
         ] {
             assert!(facts(text).outside_transaction_only, "{text}");
         }
-        for text in [
-            "ANALYZE t",
-            "CREATE INDEX i ON t (a)",
-            "REINDEX TABLE t",
-            "TRUNCATE t",
-            "COMMIT",
-        ] {
+        for text in ["ANALYZE t", "CREATE INDEX i ON t (a)", "REINDEX TABLE t", "TRUNCATE t", "COMMIT"] {
             assert!(!facts(text).outside_transaction_only, "{text}");
         }
     }

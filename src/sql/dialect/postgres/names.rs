@@ -6,35 +6,18 @@ use pg_query::protobuf::{Node, RangeVar};
 
 /// A name from its parts, quoted where the server needs quotes.
 pub fn name(parts: Vec<String>) -> Name {
-    let written = parts
-        .iter()
-        .map(|part| quoted(part))
-        .collect::<Vec<_>>()
-        .join(".");
+    let written = parts.iter().map(|part| quoted(part)).collect::<Vec<_>>().join(".");
     Name { written, parts }
 }
 
 pub fn relation(relation: &RangeVar) -> Name {
-    let parts = [
-        &relation.catalogname,
-        &relation.schemaname,
-        &relation.relname,
-    ];
-    name(
-        parts
-            .into_iter()
-            .filter(|part| !part.is_empty())
-            .cloned()
-            .collect(),
-    )
+    let parts = [&relation.catalogname, &relation.schemaname, &relation.relname];
+    name(parts.into_iter().filter(|part| !part.is_empty()).cloned().collect())
 }
 
 /// The name by which expressions call a relation, folded.
 pub fn alias(relation: &RangeVar) -> &str {
-    relation
-        .alias
-        .as_ref()
-        .map_or(relation.relname.as_str(), |alias| alias.aliasname.as_str())
+    relation.alias.as_ref().map_or(relation.relname.as_str(), |alias| alias.aliasname.as_str())
 }
 
 /// A String node's text.
@@ -47,13 +30,8 @@ pub fn string(node: &Node) -> Option<&str> {
 
 /// An identifier, quoted unless it reads back as itself wherever a column or table name may stand.
 pub fn quoted(identifier: &str) -> String {
-    let plain = identifier
-        .bytes()
-        .next()
-        .is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_')
-        && identifier
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    let plain = identifier.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        && identifier.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
         && KEYWORDS.binary_search(&identifier).is_err();
     match plain {
         true => String::from(identifier),

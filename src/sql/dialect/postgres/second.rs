@@ -9,8 +9,7 @@
 use crate::sql::facts::{Change, Facts, Restriction, Verb};
 use crate::sql::lexer::{Kind, Token};
 use sqlparser::ast::{
-    CopySource, FromTable, ObjectName, Query, SetExpr, Statement, TableFactor, TableObject,
-    TableWithJoins,
+    CopySource, FromTable, ObjectName, Query, SetExpr, Statement, TableFactor, TableObject, TableWithJoins,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
@@ -19,19 +18,12 @@ use sqlparser::parser::Parser;
 pub fn objection(text: &str, tokens: &[Token], facts: &Facts) -> Option<String> {
     let statements = Parser::parse_sql(&PostgreSqlDialect {}, &clean(text, tokens)).ok()?;
     let [statement] = statements.as_slice() else {
-        return Some(format!(
-            "a second reader sees {} statements in it",
-            statements.len()
-        ));
+        return Some(format!("a second reader sees {} statements in it", statements.len()));
     };
     let mut seen = Vec::new();
     of_statement(statement, &mut seen).ok()?;
-    let mut expected: Vec<Seen> = facts
-        .changes
-        .iter()
-        .filter(|change| change.verb != Verb::CopyIn)
-        .map(Seen::from)
-        .collect();
+    let mut expected: Vec<Seen> =
+        facts.changes.iter().filter(|change| change.verb != Verb::CopyIn).map(Seen::from).collect();
     seen.sort();
     expected.sort();
     (seen != expected).then(|| String::from("two readers differ on the changes it makes"))
@@ -56,17 +48,11 @@ impl From<&Change> for Seen {
         let conditional = match verb {
             "update" | "delete" => match &change.clauses {
                 Some(clauses) => clauses.condition.is_some(),
-                None => {
-                    !matches!(&change.restriction, Restriction::Nothing { why } if why.starts_with("no WHERE"))
-                }
+                None => !matches!(&change.restriction, Restriction::Nothing { why } if why.starts_with("no WHERE")),
             },
             _ => false,
         };
-        Seen {
-            verb,
-            target: change.target.parts.clone(),
-            conditional,
-        }
+        Seen { verb, target: change.target.parts.clone(), conditional }
     }
 }
 
@@ -80,60 +66,29 @@ fn of_statement(statement: &Statement, seen: &mut Vec<Seen>) -> Result<(), Unfam
             let TableObject::TableName(name) = &insert.table else {
                 return Err(Unfamiliar);
             };
-            seen.push(Seen {
-                verb: "insert",
-                target: parts(name)?,
-                conditional: false,
-            });
-            insert
-                .source
-                .iter()
-                .try_for_each(|source| of_query(source, seen))
+            seen.push(Seen { verb: "insert", target: parts(name)?, conditional: false });
+            insert.source.iter().try_for_each(|source| of_query(source, seen))
         }
         Statement::Update(update) => {
-            seen.push(Seen {
-                verb: "update",
-                target: table(&update.table)?,
-                conditional: update.selection.is_some(),
-            });
+            seen.push(Seen { verb: "update", target: table(&update.table)?, conditional: update.selection.is_some() });
             Ok(())
         }
         Statement::Delete(delete) => {
-            let (FromTable::WithFromKeyword(tables) | FromTable::WithoutKeyword(tables)) =
-                &delete.from;
+            let (FromTable::WithFromKeyword(tables) | FromTable::WithoutKeyword(tables)) = &delete.from;
             let [target] = tables.as_slice() else {
                 return Err(Unfamiliar);
             };
-            seen.push(Seen {
-                verb: "delete",
-                target: table(target)?,
-                conditional: delete.selection.is_some(),
-            });
+            seen.push(Seen { verb: "delete", target: table(target)?, conditional: delete.selection.is_some() });
             Ok(())
         }
         Statement::Merge(merge) => {
-            seen.push(Seen {
-                verb: "merge",
-                target: factor(&merge.table)?,
-                conditional: false,
-            });
+            seen.push(Seen { verb: "merge", target: factor(&merge.table)?, conditional: false });
             Ok(())
         }
-        Statement::Explain { statement, .. } | Statement::Prepare { statement, .. } => {
-            of_statement(statement, seen)
-        }
-        Statement::CreateTable(create) => create
-            .query
-            .as_ref()
-            .map_or(Err(Unfamiliar), |query| of_query(query, seen)),
-        Statement::Copy {
-            source: CopySource::Query(query),
-            ..
-        } => of_query(query, seen),
-        Statement::Copy {
-            source: CopySource::Table { .. },
-            ..
-        } => Ok(()),
+        Statement::Explain { statement, .. } | Statement::Prepare { statement, .. } => of_statement(statement, seen),
+        Statement::CreateTable(create) => create.query.as_ref().map_or(Err(Unfamiliar), |query| of_query(query, seen)),
+        Statement::Copy { source: CopySource::Query(query), .. } => of_query(query, seen),
+        Statement::Copy { source: CopySource::Table { .. }, .. } => Ok(()),
         _ => Err(Unfamiliar),
     }
 }
@@ -152,20 +107,15 @@ fn of_body(body: &SetExpr, seen: &mut Vec<Seen>) -> Result<(), Unfamiliar> {
             of_body(left, seen)?;
             of_body(right, seen)
         }
-        SetExpr::Insert(inner)
-        | SetExpr::Update(inner)
-        | SetExpr::Delete(inner)
-        | SetExpr::Merge(inner) => of_statement(inner, seen),
+        SetExpr::Insert(inner) | SetExpr::Update(inner) | SetExpr::Delete(inner) | SetExpr::Merge(inner) => {
+            of_statement(inner, seen)
+        }
         SetExpr::Select(_) | SetExpr::Values(_) | SetExpr::Table(_) => Ok(()),
     }
 }
 
 fn table(table: &TableWithJoins) -> Result<Vec<String>, Unfamiliar> {
-    if table.joins.is_empty() {
-        factor(&table.relation)
-    } else {
-        Err(Unfamiliar)
-    }
+    if table.joins.is_empty() { factor(&table.relation) } else { Err(Unfamiliar) }
 }
 
 fn factor(factor: &TableFactor) -> Result<Vec<String>, Unfamiliar> {
@@ -218,8 +168,5 @@ fn is_only(text: &str, tokens: &[Token], index: usize) -> bool {
         .checked_sub(1)
         .and_then(|before| tokens.get(before))
         .is_some_and(|before| before.is(b'.') || before.is_word(text, "as"));
-    !is_label
-        && tokens
-            .get(index)
-            .is_some_and(|token| token.is_word(text, "only"))
+    !is_label && tokens.get(index).is_some_and(|token| token.is_word(text, "only"))
 }

@@ -11,18 +11,9 @@ pub fn gather(node: &NodeEnum, facts: &mut Facts) {
     let lasting = Some(SettingScope::Lasting);
     match node {
         NodeEnum::VariableSetStmt(set) => push(set, None, facts),
-        NodeEnum::AlterSystemStmt(alter) => alter
-            .setstmt
-            .iter()
-            .for_each(|set| push(set, lasting, facts)),
-        NodeEnum::AlterRoleSetStmt(alter) => alter
-            .setstmt
-            .iter()
-            .for_each(|set| push(set, lasting, facts)),
-        NodeEnum::AlterDatabaseSetStmt(alter) => alter
-            .setstmt
-            .iter()
-            .for_each(|set| push(set, lasting, facts)),
+        NodeEnum::AlterSystemStmt(alter) => alter.setstmt.iter().for_each(|set| push(set, lasting, facts)),
+        NodeEnum::AlterRoleSetStmt(alter) => alter.setstmt.iter().for_each(|set| push(set, lasting, facts)),
+        NodeEnum::AlterDatabaseSetStmt(alter) => alter.setstmt.iter().for_each(|set| push(set, lasting, facts)),
         NodeEnum::AlterFunctionStmt(alter) => options(&alter.actions, facts),
         NodeEnum::CreateFunctionStmt(create) => options(&create.options, facts),
         _ => {}
@@ -33,10 +24,8 @@ pub fn gather(node: &NodeEnum, facts: &mut Facts) {
 fn options(options: &[Node], facts: &mut Facts) {
     for node in options {
         if let Some(NodeEnum::DefElem(option)) = node.node.as_ref()
-            && let Some(NodeEnum::VariableSetStmt(set)) = option
-                .arg
-                .as_ref()
-                .and_then(|argument| argument.node.as_ref())
+            && let Some(NodeEnum::VariableSetStmt(set)) =
+                option.arg.as_ref().and_then(|argument| argument.node.as_ref())
         {
             push(set, Some(SettingScope::Lasting), facts);
         }
@@ -44,25 +33,14 @@ fn options(options: &[Node], facts: &mut Facts) {
 }
 
 fn push(set: &VariableSetStmt, scope: Option<SettingScope>, facts: &mut Facts) {
-    let scope = scope.unwrap_or(if set.is_local {
-        SettingScope::Transaction
-    } else {
-        SettingScope::Session
-    });
+    let scope = scope.unwrap_or(if set.is_local { SettingScope::Transaction } else { SettingScope::Session });
     let kind = VariableSetKind::try_from(set.kind);
     if kind == Ok(VariableSetKind::VarSetMulti) {
-        facts.settings.extend(
-            set.args
-                .iter()
-                .filter_map(|argument| mode(argument, &set.name)),
-        );
+        facts.settings.extend(set.args.iter().filter_map(|argument| mode(argument, &set.name)));
         return;
     }
-    let name = if kind == Ok(VariableSetKind::VarResetAll) {
-        String::from("all")
-    } else {
-        set.name.to_ascii_lowercase()
-    };
+    let name =
+        if kind == Ok(VariableSetKind::VarResetAll) { String::from("all") } else { set.name.to_ascii_lowercase() };
     let values: Option<Vec<String>> = set.args.iter().map(constant).collect();
     let value = values
         .filter(|values| kind == Ok(VariableSetKind::VarSetValue) && !values.is_empty())
@@ -76,21 +54,9 @@ fn mode(argument: &Node, statement: &str) -> Option<SettingChange> {
         return None;
     };
     let session = statement.eq_ignore_ascii_case("SESSION CHARACTERISTICS");
-    let name = if session {
-        format!("default_{}", option.defname)
-    } else {
-        option.defname.clone()
-    };
-    let scope = if session {
-        SettingScope::Session
-    } else {
-        SettingScope::Transaction
-    };
-    Some(SettingChange {
-        name,
-        value: option.arg.as_deref().and_then(constant),
-        scope,
-    })
+    let name = if session { format!("default_{}", option.defname) } else { option.defname.clone() };
+    let scope = if session { SettingScope::Session } else { SettingScope::Transaction };
+    Some(SettingChange { name, value: option.arg.as_deref().and_then(constant), scope })
 }
 
 fn constant(node: &Node) -> Option<String> {
@@ -119,9 +85,7 @@ pub fn from_calls(text: &str, tokens: &[Token], facts: &mut Facts) {
             && lexer::folded(token.text(text)).as_deref() == Some("set_config")
     });
     let before = facts.settings.len();
-    facts
-        .settings
-        .extend(calls.map(|(index, _)| call(text, tokens.get(index + 1..).unwrap_or_default())));
+    facts.settings.extend(calls.map(|(index, _)| call(text, tokens.get(index + 1..).unwrap_or_default())));
     if facts.settings.len() == before {
         facts.settings.push(any_setting()); // spelled in a way that tokens do not show: U&"…"
     }
@@ -139,25 +103,16 @@ fn call(text: &str, tokens: &[Token]) -> SettingChange {
         true => SettingScope::Transaction,
         false => SettingScope::Session,
     };
-    SettingChange {
-        name: name.to_ascii_lowercase(),
-        value: literal(text, value),
-        scope,
-    }
+    SettingChange { name: name.to_ascii_lowercase(), value: literal(text, value), scope }
 }
 
 fn any_setting() -> SettingChange {
-    SettingChange {
-        name: String::from("*"),
-        value: None,
-        scope: SettingScope::Session,
-    }
+    SettingChange { name: String::from("*"), value: None, scope: SettingScope::Session }
 }
 
 /// The value of a plain literal in which nothing is escaped.
 fn literal(text: &str, token: &Token) -> Option<String> {
     let written = token.text(text);
     let body = written.strip_prefix('\'')?.strip_suffix('\'')?;
-    (token.kind == Kind::String(StringKind::Plain) && !body.contains(['\'', '\\']))
-        .then(|| String::from(body))
+    (token.kind == Kind::String(StringKind::Plain) && !body.contains(['\'', '\\'])).then(|| String::from(body))
 }

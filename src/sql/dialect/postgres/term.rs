@@ -7,8 +7,8 @@ use crate::sql::dialect::postgres::{census, names};
 use crate::sql::predicate::{self, Comparison, Term, Truth};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AConst, AExpr, AExprKind, BoolExprType, BoolTestType, ColumnRef, Node, NullTestType, RangeVar,
-    SelectStmt, SetOperation, SubLink, SubLinkType, TypeCast, TypeName, a_const::Val,
+    AConst, AExpr, AExprKind, BoolExprType, BoolTestType, ColumnRef, Node, NullTestType, RangeVar, SelectStmt,
+    SetOperation, SubLink, SubLinkType, TypeCast, TypeName, a_const::Val,
 };
 use std::collections::BTreeSet;
 
@@ -31,9 +31,7 @@ pub struct Other {
     pub is_target: bool,
 }
 
-const UNKNOWN: Term = Term::Opaque {
-    mentions_target: true,
-};
+const UNKNOWN: Term = Term::Opaque { mentions_target: true };
 
 impl Scope<'_> {
     fn called(&self) -> &str {
@@ -48,20 +46,14 @@ impl Scope<'_> {
         let hidden = relation.schemaname.is_empty() && self.hidden.contains(&relation.relname);
         same && !hidden
             && (relation.inh || !self.target.inh)
-            && relation
-                .alias
-                .as_ref()
-                .is_none_or(|alias| alias.colnames.is_empty())
+            && relation.alias.as_ref().is_none_or(|alias| alias.colnames.is_empty())
     }
 }
 
 /// A node where a truth value is wanted: a bare string literal there is read as one.
 pub fn condition(node: &Node, scope: &Scope) -> Term {
     match value(node, scope) {
-        Term::Constant(text) => text
-            .strip_prefix("s:")
-            .and_then(boolean)
-            .map_or(UNKNOWN, Term::Bool),
+        Term::Constant(text) => text.strip_prefix("s:").and_then(boolean).map_or(UNKNOWN, Term::Bool),
         term => term,
     }
 }
@@ -73,22 +65,14 @@ pub fn value(node: &Node, scope: &Scope) -> Term {
     };
     match node {
         NodeEnum::AConst(constant) => literal(constant),
-        NodeEnum::ParamRef(parameter) => {
-            u16::try_from(parameter.number).map_or(UNKNOWN, Term::Parameter)
-        }
+        NodeEnum::ParamRef(parameter) => u16::try_from(parameter.number).map_or(UNKNOWN, Term::Parameter),
         NodeEnum::ColumnRef(column) => column_of(column, scope),
         NodeEnum::BoolExpr(expression) => {
-            let mut terms: Vec<Term> = expression
-                .args
-                .iter()
-                .map(|argument| condition(argument, scope))
-                .collect();
+            let mut terms: Vec<Term> = expression.args.iter().map(|argument| condition(argument, scope)).collect();
             match BoolExprType::try_from(expression.boolop) {
                 Ok(BoolExprType::AndExpr) => Term::And(terms),
                 Ok(BoolExprType::OrExpr) => Term::Or(terms),
-                Ok(BoolExprType::NotExpr) => terms
-                    .pop()
-                    .map_or(UNKNOWN, |term| Term::Not(Box::new(term))),
+                Ok(BoolExprType::NotExpr) => terms.pop().map_or(UNKNOWN, |term| Term::Not(Box::new(term))),
                 _ => UNKNOWN,
             }
         }
@@ -103,11 +87,7 @@ pub fn value(node: &Node, scope: &Scope) -> Term {
             }
         }
         NodeEnum::BooleanTest(test) => {
-            let inner = Box::new(
-                test.arg
-                    .as_ref()
-                    .map_or(UNKNOWN, |inner| condition(inner, scope)),
-            );
+            let inner = Box::new(test.arg.as_ref().map_or(UNKNOWN, |inner| condition(inner, scope)));
             let negated = |term| Term::Not(Box::new(term));
             match BoolTestType::try_from(test.booltesttype) {
                 Ok(BoolTestType::IsTrue) => Term::Is(inner, true),
@@ -121,20 +101,13 @@ pub fn value(node: &Node, scope: &Scope) -> Term {
         }
         NodeEnum::TypeCast(cast) => cast_of(cast, scope),
         NodeEnum::CollateClause(clause) => child(&clause.arg, scope),
-        NodeEnum::CoalesceExpr(expression) => Term::Coalesce(
-            expression
-                .args
-                .iter()
-                .map(|argument| value(argument, scope))
-                .collect(),
-        ),
+        NodeEnum::CoalesceExpr(expression) => {
+            Term::Coalesce(expression.args.iter().map(|argument| value(argument, scope)).collect())
+        }
         NodeEnum::SubLink(link) => subquery(link, scope),
         NodeEnum::FuncCall(call) => {
-            let mentions_target = call.args.is_empty()
-                || call
-                    .args
-                    .iter()
-                    .any(|argument| mentions(&value(argument, scope)));
+            let mentions_target =
+                call.args.is_empty() || call.args.iter().any(|argument| mentions(&value(argument, scope)));
             Term::Opaque { mentions_target }
         }
         _ => UNKNOWN,
@@ -150,9 +123,7 @@ fn mentions(term: &Term) -> bool {
     !matches!(
         term,
         Term::Foreign { .. }
-            | Term::Opaque {
-                mentions_target: false
-            }
+            | Term::Opaque { mentions_target: false }
             | Term::Integer(_)
             | Term::Constant(_)
             | Term::Bool(_)
@@ -165,10 +136,9 @@ fn literal(constant: &AConst) -> Term {
     }
     match &constant.val {
         Some(Val::Ival(integer)) => Term::Integer(i64::from(integer.ival)),
-        Some(Val::Fval(float)) => float.fval.parse().map_or_else(
-            |_| Term::Constant(format!("n:{}", float.fval)),
-            Term::Integer,
-        ),
+        Some(Val::Fval(float)) => {
+            float.fval.parse().map_or_else(|_| Term::Constant(format!("n:{}", float.fval)), Term::Integer)
+        }
         Some(Val::Boolval(boolean)) => Term::Bool(boolean.boolval),
         Some(Val::Sval(string)) => Term::Constant(format!("s:{}", string.sval)),
         Some(Val::Bsval(bits)) => Term::Constant(format!("b:{}", bits.bsval)),
@@ -178,15 +148,12 @@ fn literal(constant: &AConst) -> Term {
 
 /// What `boolin` accepts: white space around, any case, unique prefixes.
 fn boolean(text: &str) -> Option<bool> {
-    let text = text
-        .trim_matches(|c: char| c.is_ascii_whitespace())
-        .to_ascii_lowercase();
+    let text = text.trim_matches(|c: char| c.is_ascii_whitespace()).to_ascii_lowercase();
     let prefix_of = |word: &str| !text.is_empty() && word.starts_with(&text);
     if text == "1" || text == "on" || prefix_of("true") || prefix_of("yes") {
         return Some(true);
     }
-    (text == "0" || text == "of" || text == "off" || prefix_of("false") || prefix_of("no"))
-        .then_some(false)
+    (text == "0" || text == "of" || text == "off" || prefix_of("false") || prefix_of("no")).then_some(false)
 }
 
 fn column_of(column: &ColumnRef, scope: &Scope) -> Term {
@@ -200,15 +167,10 @@ fn column_of(column: &ColumnRef, scope: &Scope) -> Term {
         [name] => Term::Column(String::from(*name)),
         [qualifier, name] if *qualifier == scope.called() => Term::Column(String::from(*name)),
         [qualifier, name] if scope.from.iter().any(|other| other.called == *qualifier) => {
-            Term::Foreign {
-                of: String::from(*qualifier),
-                name: String::from(*name),
-            }
+            Term::Foreign { of: String::from(*qualifier), name: String::from(*name) }
         }
         [schema, table, name]
-            if scope.target.alias.is_none()
-                && *schema == scope.target.schemaname
-                && *table == scope.target.relname =>
+            if scope.target.alias.is_none() && *schema == scope.target.schemaname && *table == scope.target.relname =>
         {
             Term::Column(String::from(*name))
         }
@@ -241,9 +203,7 @@ fn operation(expression: &AExpr, scope: &Scope) -> Term {
         Ok(AExprKind::AexprNotBetween) => negated(between(expression, scope, false)),
         Ok(AExprKind::AexprBetweenSym) => between(expression, scope, true),
         Ok(AExprKind::AexprNotBetweenSym) => negated(between(expression, scope, true)),
-        _ => Term::Opaque {
-            mentions_target: mentions(&left()) || mentions(&right()),
-        },
+        _ => Term::Opaque { mentions_target: mentions(&left()) || mentions(&right()) },
     }
 }
 
@@ -251,9 +211,7 @@ fn operation(expression: &AExpr, scope: &Scope) -> Term {
 fn operator_name(name: &[Node]) -> Option<&str> {
     match name {
         [operator] => names::string(operator),
-        [schema, operator] if names::string(schema) == Some("pg_catalog") => {
-            names::string(operator)
-        }
+        [schema, operator] if names::string(schema) == Some("pg_catalog") => names::string(operator),
         _ => None,
     }
 }
@@ -288,11 +246,7 @@ fn binary(operator: &str, expression: &AExpr, scope: &Scope) -> Term {
     {
         let pairs = left.args.iter().zip(&right.args);
         let equal = |(a, b)| compared(Comparison::Equal, value(a, scope), value(b, scope), scope);
-        return if left.args.len() == right.args.len() {
-            Term::And(pairs.map(equal).collect())
-        } else {
-            UNKNOWN
-        };
+        return if left.args.len() == right.args.len() { Term::And(pairs.map(equal).collect()) } else { UNKNOWN };
     }
     let left = value(left_node, scope);
     if let Some(comparison) = comparison(operator) {
@@ -304,12 +258,8 @@ fn binary(operator: &str, expression: &AExpr, scope: &Scope) -> Term {
         "^@" => pattern(expression, scope, str::is_empty),
         "!~" | "!~*" => Term::Not(Box::new(pattern(expression, scope, is_any_regex))),
         "!~~" | "!~~*" => Term::Not(Box::new(pattern(expression, scope, is_any_like))),
-        "+" | "-" | "*" | "/" | "%" | "||" => {
-            Term::Strict(String::from(operator), vec![left, right])
-        }
-        _ => Term::Opaque {
-            mentions_target: mentions(&left) || mentions(&right),
-        },
+        "+" | "-" | "*" | "/" | "%" | "||" => Term::Strict(String::from(operator), vec![left, right]),
+        _ => Term::Opaque { mentions_target: mentions(&left) || mentions(&right) },
     }
 }
 
@@ -317,13 +267,8 @@ fn binary(operator: &str, expression: &AExpr, scope: &Scope) -> Term {
 fn compared(comparison: Comparison, left: Term, right: Term, scope: &Scope) -> Term {
     if comparison == Comparison::Equal {
         match (&left, &right) {
-            (Term::Column(column), Term::Foreign { of, name })
-            | (Term::Foreign { of, name }, Term::Column(column))
-                if column == name
-                    && scope
-                        .from
-                        .iter()
-                        .any(|other| other.is_target && other.called == *of) =>
+            (Term::Column(column), Term::Foreign { of, name }) | (Term::Foreign { of, name }, Term::Column(column))
+                if column == name && scope.from.iter().any(|other| other.is_target && other.called == *of) =>
             {
                 return Term::AmongItself(Box::new(Term::Column(column.clone())));
             }
@@ -336,31 +281,18 @@ fn compared(comparison: Comparison, left: Term, right: Term, scope: &Scope) -> T
 /// IN with a list, `= ANY (ARRAY[…])`. Long lists are values to look for, not something to reason over.
 fn one_of(expression: &AExpr, scope: &Scope) -> Term {
     const MOST_VALUES: usize = 64;
-    let elements = match expression
-        .rexpr
-        .as_ref()
-        .and_then(|node| node.node.as_ref())
-    {
+    let elements = match expression.rexpr.as_ref().and_then(|node| node.node.as_ref()) {
         Some(NodeEnum::List(list)) => &list.items,
         Some(NodeEnum::AArrayExpr(array)) => &array.elements,
         _ => return UNKNOWN,
     };
     let left = child(&expression.lexpr, scope);
     if elements.is_empty() || elements.len() > MOST_VALUES {
-        return Term::Opaque {
-            mentions_target: mentions(&left),
-        };
+        return Term::Opaque { mentions_target: mentions(&left) };
     }
     let mut terms: Vec<Term> = elements
         .iter()
-        .map(|element| {
-            compared(
-                Comparison::Equal,
-                left.clone(),
-                value(element, scope),
-                scope,
-            )
-        })
+        .map(|element| compared(Comparison::Equal, left.clone(), value(element, scope), scope))
         .collect();
     match terms.len() {
         1 => terms.remove(0),
@@ -369,28 +301,16 @@ fn one_of(expression: &AExpr, scope: &Scope) -> Term {
 }
 
 fn between(expression: &AExpr, scope: &Scope, symmetric: bool) -> Term {
-    let bounds = match expression
-        .rexpr
-        .as_ref()
-        .and_then(|node| node.node.as_ref())
-    {
+    let bounds = match expression.rexpr.as_ref().and_then(|node| node.node.as_ref()) {
         Some(NodeEnum::List(list)) => list.items.as_slice(),
         _ => return UNKNOWN,
     };
     let [low, high] = bounds else { return UNKNOWN };
     let side = |comparison, bound: &Node| {
-        Term::Compare(
-            comparison,
-            Box::new(child(&expression.lexpr, scope)),
-            Box::new(value(bound, scope)),
-        )
+        Term::Compare(comparison, Box::new(child(&expression.lexpr, scope)), Box::new(value(bound, scope)))
     };
-    let within = |low, high| {
-        Term::And(vec![
-            side(Comparison::GreaterOrEqual, low),
-            side(Comparison::LessOrEqual, high),
-        ])
-    };
+    let within =
+        |low, high| Term::And(vec![side(Comparison::GreaterOrEqual, low), side(Comparison::LessOrEqual, high)]);
     match symmetric {
         true => Term::Or(vec![within(low, high), within(high, low)]),
         false => within(low, high),
@@ -400,12 +320,8 @@ fn between(expression: &AExpr, scope: &Scope, symmetric: bool) -> Term {
 fn pattern(expression: &AExpr, scope: &Scope, is_any: fn(&str) -> bool) -> Term {
     let left = child(&expression.lexpr, scope);
     match child(&expression.rexpr, scope) {
-        Term::Constant(text) if text.strip_prefix("s:").is_some_and(is_any) => {
-            Term::MatchesAny(Box::new(left))
-        }
-        right => Term::Opaque {
-            mentions_target: mentions(&left) || mentions(&right),
-        },
+        Term::Constant(text) if text.strip_prefix("s:").is_some_and(is_any) => Term::MatchesAny(Box::new(left)),
+        right => Term::Opaque { mentions_target: mentions(&left) || mentions(&right) },
     }
 }
 
@@ -414,19 +330,14 @@ fn is_any_like(pattern: &str) -> bool {
 }
 
 fn is_any_regex(pattern: &str) -> bool {
-    matches!(
-        pattern,
-        "" | "^" | "$" | ".*" | "^.*" | ".*$" | "^.*$" | "(.*)"
-    )
+    matches!(pattern, "" | "^" | "$" | ".*" | "^.*" | ".*$" | "^.*$" | "(.*)")
 }
 
 /// Casts change values, so only those are looked through that cannot: constants keep their type beside their text.
 fn cast_of(cast: &TypeCast, scope: &Scope) -> Term {
     let inner = child(&cast.arg, scope);
     let Some(kind) = cast.type_name.as_ref().and_then(plain_type) else {
-        return Term::Opaque {
-            mentions_target: mentions(&inner),
-        };
+        return Term::Opaque { mentions_target: mentions(&inner) };
     };
     let is_text = matches!(kind, "text" | "varchar");
     match inner {
@@ -434,13 +345,8 @@ fn cast_of(cast: &TypeCast, scope: &Scope) -> Term {
         Term::Parameter(number) => Term::Parameter(number),
         Term::Bool(truth) if kind == "bool" => Term::Bool(truth),
         Term::Integer(number) if kind == "bool" => Term::Bool(number != 0),
-        Term::Integer(number) if matches!(kind, "int2" | "int4" | "int8" | "numeric") => {
-            Term::Integer(number)
-        }
-        Term::Constant(text) if kind == "bool" => text
-            .strip_prefix("s:")
-            .and_then(boolean)
-            .map_or(UNKNOWN, Term::Bool),
+        Term::Integer(number) if matches!(kind, "int2" | "int4" | "int8" | "numeric") => Term::Integer(number),
+        Term::Constant(text) if kind == "bool" => text.strip_prefix("s:").and_then(boolean).map_or(UNKNOWN, Term::Bool),
         Term::Constant(text) if is_text => Term::Constant(text),
         Term::Constant(text) if matches!(kind, "int2" | "int4" | "int8") => {
             whole_number(&text).map_or(UNKNOWN, Term::Integer)
@@ -450,9 +356,7 @@ fn cast_of(cast: &TypeCast, scope: &Scope) -> Term {
         inner if is_text && mentions(&inner) && !matches!(inner, Term::Opaque { .. }) => {
             Term::Strict(String::from("text"), vec![inner])
         }
-        inner => Term::Opaque {
-            mentions_target: mentions(&inner),
-        },
+        inner => Term::Opaque { mentions_target: mentions(&inner) },
     }
 }
 
@@ -462,26 +366,17 @@ fn whole_number(text: &str) -> Option<i64> {
 
 /// The last part of a type's name when nothing else (length, array) is said of it.
 fn plain_type(kind: &TypeName) -> Option<&str> {
-    let bare =
-        kind.typmods.is_empty() && kind.array_bounds.is_empty() && !kind.setof && !kind.pct_type;
-    if bare {
-        kind.names.last().and_then(names::string)
-    } else {
-        None
-    }
+    let bare = kind.typmods.is_empty() && kind.array_bounds.is_empty() && !kind.setof && !kind.pct_type;
+    if bare { kind.names.last().and_then(names::string) } else { None }
 }
 
 fn subquery(link: &SubLink, scope: &Scope) -> Term {
-    let Some(NodeEnum::SelectStmt(select)) =
-        link.subselect.as_ref().and_then(|node| node.node.as_ref())
-    else {
+    let Some(NodeEnum::SelectStmt(select)) = link.subselect.as_ref().and_then(|node| node.node.as_ref()) else {
         return UNKNOWN;
     };
     match SubLinkType::try_from(link.sub_link_type) {
         Ok(SubLinkType::ExistsSublink) => exists(select, scope),
-        Ok(SubLinkType::AnySublink)
-            if link.oper_name.is_empty() || operator_name(&link.oper_name) == Some("=") =>
-        {
+        Ok(SubLinkType::AnySublink) if link.oper_name.is_empty() || operator_name(&link.oper_name) == Some("=") => {
             among(link, select, scope).unwrap_or(UNKNOWN)
         }
         Ok(SubLinkType::ExprSublink) => scalar(select, scope).unwrap_or(UNKNOWN),
@@ -498,10 +393,7 @@ fn is_plain(select: &SelectStmt) -> bool {
         && select.limit_offset.is_none()
         && select.with_clause.is_none()
         && select.locking_clause.is_empty()
-        && select
-            .limit_count
-            .as_ref()
-            .is_none_or(|limit| is_positive(limit))
+        && select.limit_count.as_ref().is_none_or(|limit| is_positive(limit))
 }
 
 fn is_positive(limit: &Node) -> bool {
@@ -525,10 +417,7 @@ fn exists(select: &SelectStmt, scope: &Scope) -> Term {
         return UNKNOWN;
     }
     match select.from_clause.as_slice() {
-        [] => select
-            .where_clause
-            .as_ref()
-            .map_or(Term::Inhabited, |inner| condition(inner, scope)),
+        [] => select.where_clause.as_ref().map_or(Term::Inhabited, |inner| condition(inner, scope)),
         [only] => exists_in(only, select, scope).unwrap_or(UNKNOWN),
         _ => UNKNOWN,
     }
@@ -548,39 +437,15 @@ fn exists_in(relation: &Node, select: &SelectStmt, scope: &Scope) -> Option<Term
     let called = String::from(names::alias(relation));
     // Named like the target, the inner relation hides it: then the condition speaks of the inner rows alone.
     let hides = called == scope.called();
-    let from = if hides {
-        Vec::new()
-    } else {
-        vec![Other {
-            called,
-            is_target: true,
-        }]
-    };
-    let term = condition(
-        inner,
-        &Scope {
-            joined: !hides,
-            from,
-            ..scope.clone()
-        },
-    );
+    let from = if hides { Vec::new() } else { vec![Other { called, is_target: true }] };
+    let term = condition(inner, &Scope { joined: !hides, from, ..scope.clone() });
     matches!(predicate::truth(&term), Truth::True(_)).then_some(term)
 }
 
 /// Every target is an aggregate, and nothing groups: exactly one row, whatever WHERE says.
 fn is_aggregate(select: &SelectStmt) -> bool {
-    const AGGREGATES: &[&str] = &[
-        "count",
-        "sum",
-        "min",
-        "max",
-        "avg",
-        "bool_and",
-        "bool_or",
-        "every",
-        "array_agg",
-        "string_agg",
-    ];
+    const AGGREGATES: &[&str] =
+        &["count", "sum", "min", "max", "avg", "bool_and", "bool_or", "every", "array_agg", "string_agg"];
     !select.target_list.is_empty()
         && select.target_list.iter().all(|target| {
             let Some(NodeEnum::ResTarget(target)) = target.node.as_ref() else {
@@ -589,8 +454,7 @@ fn is_aggregate(select: &SelectStmt) -> bool {
             match target.val.as_ref().and_then(|value| value.node.as_ref()) {
                 Some(NodeEnum::FuncCall(call)) => {
                     call.over.is_none()
-                        && operator_name(&call.funcname)
-                            .is_some_and(|name| AGGREGATES.contains(&name))
+                        && operator_name(&call.funcname).is_some_and(|name| AGGREGATES.contains(&name))
                         && census::take(&call.args).functions.is_empty()
                 }
                 _ => false,
@@ -603,11 +467,8 @@ fn among(link: &SubLink, select: &SelectStmt, scope: &Scope) -> Option<Term> {
     let Term::Column(column) = child(&link.testexpr, scope) else {
         return None;
     };
-    let [Some(NodeEnum::RangeVar(relation))] = select
-        .from_clause
-        .iter()
-        .map(|node| node.node.as_ref())
-        .collect::<Vec<_>>()[..]
+    let [Some(NodeEnum::RangeVar(relation))] =
+        select.from_clause.iter().map(|node| node.node.as_ref()).collect::<Vec<_>>()[..]
     else {
         return None;
     };
@@ -615,17 +476,11 @@ fn among(link: &SubLink, select: &SelectStmt, scope: &Scope) -> Option<Term> {
         && select.limit_count.is_none()
         && select.distinct_clause.is_empty()
         && scope.is_target(relation);
-    let inner_scope = Scope {
-        joined: false,
-        from: Vec::new(),
-        target: relation,
-        hidden: scope.hidden.clone(),
-    };
+    let inner_scope = Scope { joined: false, from: Vec::new(), target: relation, hidden: scope.hidden.clone() };
     let unfiltered = select.where_clause.as_ref().is_none_or(|inner| {
         // Under its own name the condition must hold for every inner row, and without leaning on the outer row.
         let same_name = names::alias(relation) != scope.called() || scope.target.alias.is_none();
-        same_name
-            && predicate::truth(&condition(inner, &inner_scope)) == Truth::True(BTreeSet::new())
+        same_name && predicate::truth(&condition(inner, &inner_scope)) == Truth::True(BTreeSet::new())
     });
     let [target] = select.target_list.as_slice() else {
         return None;
@@ -633,8 +488,7 @@ fn among(link: &SubLink, select: &SelectStmt, scope: &Scope) -> Option<Term> {
     let Some(NodeEnum::ResTarget(target)) = target.node.as_ref() else {
         return None;
     };
-    let same =
-        matches!(value(target.val.as_ref()?, &inner_scope), Term::Column(name) if name == column);
+    let same = matches!(value(target.val.as_ref()?, &inner_scope), Term::Column(name) if name == column);
     (whole && unfiltered && same).then(|| Term::AmongItself(Box::new(Term::Column(column))))
 }
 
@@ -650,9 +504,5 @@ fn scalar(select: &SelectStmt, scope: &Scope) -> Option<Term> {
         && select.from_clause.is_empty()
         && select.where_clause.is_none()
         && select.limit_count.is_none();
-    if plain {
-        target.val.as_ref().map(|inner| value(inner, scope))
-    } else {
-        None
-    }
+    if plain { target.val.as_ref().map(|inner| value(inner, scope)) } else { None }
 }
