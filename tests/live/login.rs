@@ -99,13 +99,12 @@ fn upstream_tls_means_what_libpq_means(server: &'static Server) {
         Option<&'static str>,
         Option<&'static str>,
     );
-    let table: [Means; 8] = [
+    let table: [Means; 7] = [
         ("disable", false, Some("f"), Some("f")),
         ("prefer", false, Some("t"), Some("f")),
         ("require", false, Some("t"), None),
         ("verify-ca", true, Some("t"), None),
         ("verify-full", true, Some("t"), None),
-        ("verify-ca", false, None, None),
         ("verify-full", false, None, None),
         ("require", true, Some("t"), None),
     ];

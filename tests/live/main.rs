@@ -6,6 +6,7 @@
 
 mod broken;
 mod copy;
+mod gate;
 mod handshake;
 mod harness;
 mod login;
