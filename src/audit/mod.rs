@@ -542,6 +542,7 @@ mod tests {
                 fingerprint: Some("f1"),
                 challenge: None,
                 promised_rows: Some(12_480),
+                reason: None,
             }
         }
 

@@ -4,6 +4,11 @@
 //! and `operation` prove that what is guarded is refused, confirmed, run and recorded as SPEC.md says.
 //! One binary, so that there is one link and one pair of clusters.
 
+mod broken;
 mod copy;
+mod gate;
+mod handshake;
 mod harness;
+mod login;
+mod memory;
 mod relay;

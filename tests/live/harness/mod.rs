@@ -9,6 +9,7 @@ pub mod certificates;
 pub mod comparison;
 pub mod message;
 pub mod server;
+pub mod shop;
 pub mod sluice;
 pub mod tool;
 pub mod wire;

@@ -4,6 +4,7 @@
 //! of a pipe; when this process ends, even by SIGKILL, the pipe closes, and the keeper stops the server and removes its folder.
 //! Stories share a cluster, never a database.
 
+use super::PATIENCE;
 use super::certificates::Certificates;
 use super::tool::Tool;
 use super::wire::{Address, Wire};
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// The cluster's superuser, trusted.
 pub const SUPERUSER: &str = "postgres";
@@ -160,6 +162,28 @@ impl Database {
         self.value(&format!("SELECT count(*) FROM {table}"))
             .parse()
             .expect("a count")
+    }
+}
+
+/// Asks straight, every few milliseconds: the server has no event for this.
+impl Database {
+    /// Until the server runs exactly this text in this database.
+    pub fn wait_until_it_runs(&self, text: &str) {
+        let quoted = text.replace('\'', "''");
+        let ask = format!(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query = '{quoted}')"
+        );
+        self.wait_until(&ask);
+    }
+
+    /// Until this question is answered with true.
+    pub fn wait_until(&self, question: &str) {
+        let mut watcher = self.connect();
+        let deadline = Instant::now() + PATIENCE;
+        while watcher.simple(question).value() != "t" {
+            assert!(Instant::now() < deadline, "it never came true: {question}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

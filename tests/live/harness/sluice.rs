@@ -89,7 +89,7 @@ impl Setup {
             self.certificates.certificate.display(),
             self.certificates.key.display(),
         );
-        let line = format!("tls = {{ certificate = \"{certificate}\", key = \"{key}\" }}");
+        let line = format!("tls = {{ cert = \"{certificate}\", key = \"{key}\" }}");
         self.listener(&line)
     }
 

@@ -252,9 +252,23 @@ impl Wire {
     /// Bytes as they come, outside any message; none when the other side closed.
     pub fn some_bytes(&mut self) -> Vec<u8> {
         if self.held.is_empty() {
-            self.read_more().expect("bytes in time");
+            match self.read_more() {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+                read => assert!(read.is_ok(), "no bytes in time: {read:?}"),
+            }
         }
         std::mem::take(&mut self.held)
+    }
+
+    /// Every byte until the other side closes, outside any message.
+    pub fn bytes_until_closed(&mut self) -> Vec<u8> {
+        let mut all = Vec::new();
+        loop {
+            match self.some_bytes() {
+                bytes if bytes.is_empty() => return all,
+                bytes => all.extend(bytes),
+            }
+        }
     }
 
     fn read_more(&mut self) -> io::Result<usize> {
