@@ -4,7 +4,7 @@
 //! grows past its bound.
 
 use crate::ground::limits;
-use crate::sql::dialect::postgres;
+use crate::sql::dialect;
 use crate::sql::lexer::{Kind, Lexer};
 use crate::sql::statement::LexicalMode;
 use sha2::{Digest, Sha256};
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 /// Sixteen hexadecimal digits. A text that the authority cannot read is fingerprinted by its redacted text, marked with an `x`.
 pub fn fingerprint(text: &str, mode: LexicalMode) -> String {
     let readable = text.len() <= limits::SQL_FINGERPRINT_BYTES_MAX && !text.contains('\0');
-    let found = if readable { postgres::fingerprint(text, mode).ok() } else { None };
+    let found = if readable { dialect::fingerprint(text, mode).ok() } else { None };
     found.unwrap_or_else(|| {
         let digest = Sha256::digest(redact(text, mode));
         let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();

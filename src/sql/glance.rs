@@ -158,8 +158,20 @@ fn dangerous_word(word: &str) -> bool {
 /// Functions with effects of their own, by name or by the family's prefix.
 fn dangerous_function(name: &str) -> bool {
     const NAMES: &[&str] = &["set_config", "setval", "loread", "lowrite", "query_to_xml", "cursor_to_xml"];
-    const FAMILIES: &[&str] =
-        &["dblink", "lo_", "pg_read_", "pg_file_", "pg_terminate_", "pg_cancel_", "pg_reload_", "pg_rotate_"];
+    const FAMILIES: &[&str] = &[
+        "dblink",
+        "lo_",
+        "pg_read_",
+        "pg_file_",
+        "pg_terminate_",
+        "pg_cancel_",
+        "pg_reload_",
+        "pg_rotate_",
+        "pg_drop_",
+        "pg_promote",
+        "pg_replication_",
+        "pg_switch_",
+    ];
     NAMES.iter().any(|listed| name.eq_ignore_ascii_case(listed))
         || FAMILIES
             .iter()

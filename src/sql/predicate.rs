@@ -493,7 +493,7 @@ mod tests {
     /// What a DELETE's or UPDATE's condition comes to, in a word: `-` nothing, `*` always true, `*a` always true unless a is NULL,
     /// `+a,b` restricts with these columns pinned, `@c` current of.
     fn short(text: &str) -> String {
-        let reading = read(text, LexicalMode::default(), Product::PostgreSql);
+        let reading = read(text, LexicalMode::default(), Product::default());
         let facts = &reading.statements.first().expect("one statement").facts;
         assert_eq!(facts.unread, None, "{text}");
         match &facts.changes.last().expect("a change").restriction {
@@ -567,6 +567,9 @@ mod tests {
             ("EXISTS (SELECT 1)", "*"),
             ("EXISTS (SELECT 1 WHERE false)", "+"),
             ("NOT EXISTS (SELECT 1)", "+"),
+            ("NOT EXISTS (SELECT 1 WHERE NULL)", "*"),
+            ("NOT EXISTS (SELECT 1 WHERE FALSE)", "*"),
+            ("NOT EXISTS (SELECT 1 WHERE id = id)", "+"),
             ("EXISTS (SELECT 1 LIMIT 0)", "+"),
             ("EXISTS (SELECT 1 OFFSET 1)", "+"),
             ("EXISTS (VALUES (1))", "*"),
@@ -613,6 +616,15 @@ mod tests {
             ("1 = id AND b = $2 AND c > 3", "+b,id"),
             ("id = '5'::int", "+id"),
             ("id = $1::int", "+id"),
+            ("name = 'x'::text", "+name"),
+            ("name = 'x'::citext", "+"),
+            ("name = $1::citext", "+"),
+            ("name = 'x'::my.text", "+"),
+            ("name COLLATE \"ci\" = 'x'", "+"),
+            ("name = 'x' COLLATE \"ci\"", "+"),
+            ("id::text = '5'", "+"),
+            ("lower(name) = 'x'", "+"),
+            ("d = '2020-01-01'::date", "+d"),
             ("id = -5", "+id"),
             ("id IN (7)", "+id"),
             ("id IN (7, 8)", "+"),

@@ -3,7 +3,7 @@
 //! Invariant: every text handed out was read back and is exactly one SELECT that changes and sets nothing; parameters keep their
 //! numbers. The parts are spliced from the client's own text, so names and operators mean what they mean there. In doubt: `None`.
 
-use crate::sql::dialect::postgres::{is_one_read, quoted};
+use crate::sql::dialect::{is_one_read, quoted};
 use crate::sql::facts::{Change, Clauses, Verb};
 use crate::sql::lexer::{Kind, Lexer};
 use crate::sql::statement::LexicalMode;
@@ -114,7 +114,7 @@ mod tests {
     const MODE: LexicalMode = LexicalMode { standard_conforming_strings: true };
 
     fn change(text: &str) -> Change {
-        let reading = read(text, MODE, Product::PostgreSql);
+        let reading = read(text, MODE, Product::default());
         assert_eq!(reading.statements[0].facts.unread, None, "{text}");
         reading.statements[0].facts.changes.last().cloned().expect("a change")
     }

@@ -2,13 +2,17 @@
 //!
 //! Invariant: a text that a product's authority refuses, or on which two readers differ, is *unread*, never guessed at.
 
-pub mod postgres;
+mod postgres;
+
+// What the rest of the room needs of the one product there is.
+pub use postgres::{fingerprint, is_one_read, quoted};
 
 use crate::sql::statement::{LexicalMode, Statement};
 
 /// Whose SQL it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Product {
+    #[default]
     PostgreSql,
 }
 

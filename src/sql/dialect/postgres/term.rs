@@ -100,7 +100,8 @@ pub fn value(node: &Node, scope: &Scope) -> Term {
             }
         }
         NodeEnum::TypeCast(cast) => cast_of(cast, scope),
-        NodeEnum::CollateClause(clause) => child(&clause.arg, scope),
+        // Under another collation equality may join what the column's own keeps apart: `name COLLATE ci = 'x'` pins nothing.
+        NodeEnum::CollateClause(clause) => Term::Opaque { mentions_target: mentions(&child(&clause.arg, scope)) },
         NodeEnum::CoalesceExpr(expression) => {
             Term::Coalesce(expression.args.iter().map(|argument| value(argument, scope)).collect())
         }
@@ -179,7 +180,7 @@ fn column_of(column: &ColumnRef, scope: &Scope) -> Term {
 }
 
 fn operation(expression: &AExpr, scope: &Scope) -> Term {
-    let Some(operator) = operator_name(&expression.name) else {
+    let Some(operator) = built_in(&expression.name) else {
         return UNKNOWN;
     };
     let left = || Box::new(child(&expression.lexpr, scope));
@@ -207,8 +208,8 @@ fn operation(expression: &AExpr, scope: &Scope) -> Term {
     }
 }
 
-/// `=`, or `OPERATOR(pg_catalog.=)`: another schema's operator may mean anything.
-fn operator_name(name: &[Node]) -> Option<&str> {
+/// `=`, or `OPERATOR(pg_catalog.=)`, and so for types and functions: another schema's may mean anything.
+fn built_in(name: &[Node]) -> Option<&str> {
     match name {
         [operator] => names::string(operator),
         [schema, operator] if names::string(schema) == Some("pg_catalog") => names::string(operator),
@@ -333,10 +334,10 @@ fn is_any_regex(pattern: &str) -> bool {
     matches!(pattern, "" | "^" | "$" | ".*" | "^.*" | ".*$" | "^.*$" | "(.*)")
 }
 
-/// Casts change values, so only those are looked through that cannot: constants keep their type beside their text.
+/// Casts change values and comparisons (`'x'::citext` equals what text keeps apart), so only those are looked through that cannot.
 fn cast_of(cast: &TypeCast, scope: &Scope) -> Term {
     let inner = child(&cast.arg, scope);
-    let Some(kind) = cast.type_name.as_ref().and_then(plain_type) else {
+    let Some(kind) = cast.type_name.as_ref().and_then(plain_type).filter(|kind| EXACT_TYPES.contains(kind)) else {
         return Term::Opaque { mentions_target: mentions(&inner) };
     };
     let is_text = matches!(kind, "text" | "varchar");
@@ -360,14 +361,35 @@ fn cast_of(cast: &TypeCast, scope: &Scope) -> Term {
     }
 }
 
+/// Types whose equality with a column is no wider than the column's own.
+const EXACT_TYPES: &[&str] = &[
+    "bool",
+    "int2",
+    "int4",
+    "int8",
+    "numeric",
+    "float4",
+    "float8",
+    "text",
+    "varchar",
+    "uuid",
+    "date",
+    "timestamp",
+    "timestamptz",
+    "time",
+    "timetz",
+    "oid",
+    "bytea",
+];
+
 fn whole_number(text: &str) -> Option<i64> {
     text.strip_prefix("s:")?.trim().parse().ok()
 }
 
-/// The last part of a type's name when nothing else (length, array) is said of it.
+/// A built-in type's name when nothing else (length, array) is said of it.
 fn plain_type(kind: &TypeName) -> Option<&str> {
     let bare = kind.typmods.is_empty() && kind.array_bounds.is_empty() && !kind.setof && !kind.pct_type;
-    if bare { kind.names.last().and_then(names::string) } else { None }
+    if bare { built_in(&kind.names) } else { None }
 }
 
 fn subquery(link: &SubLink, scope: &Scope) -> Term {
@@ -376,7 +398,7 @@ fn subquery(link: &SubLink, scope: &Scope) -> Term {
     };
     match SubLinkType::try_from(link.sub_link_type) {
         Ok(SubLinkType::ExistsSublink) => exists(select, scope),
-        Ok(SubLinkType::AnySublink) if link.oper_name.is_empty() || operator_name(&link.oper_name) == Some("=") => {
+        Ok(SubLinkType::AnySublink) if link.oper_name.is_empty() || built_in(&link.oper_name) == Some("=") => {
             among(link, select, scope).unwrap_or(UNKNOWN)
         }
         Ok(SubLinkType::ExprSublink) => scalar(select, scope).unwrap_or(UNKNOWN),
@@ -417,7 +439,11 @@ fn exists(select: &SelectStmt, scope: &Scope) -> Term {
         return UNKNOWN;
     }
     match select.from_clause.as_slice() {
-        [] => select.where_clause.as_ref().map_or(Term::Inhabited, |inner| condition(inner, scope)),
+        // A row comes out if the condition is true; where it is NULL, EXISTS is false.
+        [] => select
+            .where_clause
+            .as_ref()
+            .map_or(Term::Inhabited, |inner| Term::Is(Box::new(condition(inner, scope)), true)),
         [only] => exists_in(only, select, scope).unwrap_or(UNKNOWN),
         _ => UNKNOWN,
     }
@@ -439,7 +465,7 @@ fn exists_in(relation: &Node, select: &SelectStmt, scope: &Scope) -> Option<Term
     let hides = called == scope.called();
     let from = if hides { Vec::new() } else { vec![Other { called, is_target: true }] };
     let term = condition(inner, &Scope { joined: !hides, from, ..scope.clone() });
-    matches!(predicate::truth(&term), Truth::True(_)).then_some(term)
+    matches!(predicate::truth(&term), Truth::True(_)).then(|| Term::Is(Box::new(term), true))
 }
 
 /// Every target is an aggregate, and nothing groups: exactly one row, whatever WHERE says.
@@ -454,7 +480,7 @@ fn is_aggregate(select: &SelectStmt) -> bool {
             match target.val.as_ref().and_then(|value| value.node.as_ref()) {
                 Some(NodeEnum::FuncCall(call)) => {
                     call.over.is_none()
-                        && operator_name(&call.funcname).is_some_and(|name| AGGREGATES.contains(&name))
+                        && built_in(&call.funcname).is_some_and(|name| AGGREGATES.contains(&name))
                         && census::take(&call.args).functions.is_empty()
                 }
                 _ => false,
