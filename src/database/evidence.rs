@@ -293,6 +293,10 @@ fn unbuildable(subject: &Subject<'_>, inquiry: &Inquiry<'_>) -> Option<String> {
     {
         return Some(why);
     }
+    // Not knowing the table, we do not know of rules that make the statement something else.
+    if let Known::Unknown(why) = &subject.table {
+        return Some(why.clone());
+    }
     if inquiry.facts.parameters > 0 && inquiry.parameters.is_none() {
         return Some("its parameters have no values yet".to_owned());
     }
