@@ -1,3 +1,5 @@
-//! A guarded statement on its way: what its sender is shown, and what a confirmation of it is bound to.
+//! A guarded statement on its way: what its sender is shown, what a confirmation of it is bound to, and how that is redeemed.
+
+pub mod challenge;
 pub mod preview;
 pub mod promise;

@@ -5,7 +5,8 @@
 //! A number is called exact only when the server counted to the end.
 
 use crate::database::catalog::{odd, reason};
-use crate::database::{Answer, Ask, AskError, Parameters};
+use crate::database::{Answer, Ask, AskError};
+use crate::protocol::Parameters;
 use crate::policy::question::{Known, Rows};
 use serde_json::Value;
 use std::time::Instant;

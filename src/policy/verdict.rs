@@ -45,3 +45,11 @@ impl Verdict {
         &self.judged
     }
 }
+
+#[cfg(test)]
+impl Verdict {
+    /// For tests of other rooms, which need verdicts without the rules.
+    pub(crate) fn for_test(judged: Vec<Judged>, mode: Mode) -> Verdict {
+        Verdict { judged, mode }
+    }
+}

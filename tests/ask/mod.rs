@@ -2,7 +2,8 @@
 //!
 //! The server lives in a temporary directory, listens on a unix socket only, and is stopped when the last test lets go of it.
 
-use sluice::database::{Answer, Ask, AskError, Parameters};
+use sluice::database::{Answer, Ask, AskError};
+use sluice::protocol::Parameters;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,469 @@
+//! The real binary before a real server, each story with its own process, folder, store and record.
+//!
+//! Invariant: what a story learns of the process it learns by what an operator could see: the log's lines, the record's lines,
+//! the admin endpoint, the exit code, the memory the kernel counts.
+
+use super::PATIENCE;
+use super::certificates::{Certificates, Files};
+use super::server::{Database, TRUSTED};
+use super::tool::{Said, Tool};
+use super::wire::{Address, Wire};
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
+use tempfile::TempDir;
+
+/// How a Sluice is to be started.
+pub struct Setup {
+    upstream: String,
+    listen: String,
+    listener: String,
+    rest: String,
+    folder: TempDir,
+    pub certificates: Files,
+}
+
+pub struct Sluice {
+    child: Child,
+    log: Arc<Log>,
+    pub address: Address,
+    /// Where health and metrics are served.
+    pub admin: SocketAddr,
+    setup: Setup,
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Mutex<(Vec<String>, Ended)>,
+    changed: Condvar,
+}
+
+#[derive(Default, PartialEq)]
+enum Ended {
+    #[default]
+    No,
+    Yes,
+}
+
+impl Setup {
+    /// The smallest configuration, before this database's server.
+    pub fn before(database: &Database) -> Setup {
+        Setup::before_address(&database.server.tcp())
+    }
+
+    pub fn before_address(upstream: &Address) -> Setup {
+        let upstream = match upstream {
+            Address::Tcp(address) => address.to_string(),
+            Address::Unix(path) => format!("unix:{}", path.display()),
+        };
+        let folder = tempfile::Builder::new()
+            .prefix("sluice-story-")
+            .tempdir()
+            .expect("a folder for temporary files");
+        let certificates = Certificates::get().write(folder.path());
+        let listen = "127.0.0.1:0".to_owned();
+        Setup {
+            upstream,
+            listen,
+            listener: String::new(),
+            rest: String::new(),
+            folder,
+            certificates,
+        }
+    }
+
+    /// Lines of TOML for the listener: `upstream_tls = "disable"`.
+    pub fn listener(mut self, lines: &str) -> Setup {
+        self.listener.push_str(lines);
+        self.listener.push('\n');
+        self
+    }
+
+    /// TLS towards clients, with the run's certificate.
+    pub fn with_tls(self) -> Setup {
+        let (certificate, key) = (
+            self.certificates.certificate.display(),
+            self.certificates.key.display(),
+        );
+        let line = format!("tls = {{ cert = \"{certificate}\", key = \"{key}\" }}");
+        self.listener(&line)
+    }
+
+    /// Listens on a unix socket instead.
+    pub fn on_unix_socket(mut self) -> Setup {
+        self.listen = format!(
+            "unix:{}",
+            self.folder.path().join(".s.PGSQL.6432").display()
+        );
+        self
+    }
+
+    /// Further tables of TOML: `[limits]\ntoken_ttl = "1s"`.
+    pub fn with(mut self, tables: &str) -> Setup {
+        self.rest.push_str(tables);
+        self.rest.push('\n');
+        self
+    }
+
+    pub fn start(self) -> Sluice {
+        self.write();
+        Sluice::spawn(self)
+    }
+
+    /// Starts a Sluice that is expected to give up at once; what it said, and its exit code.
+    pub fn start_in_vain(self) -> Said {
+        self.write();
+        Tool::new(env!("CARGO_BIN_EXE_sluice"))
+            .args(["run", "--config"])
+            .args([self.path("sluice.toml")])
+            .run()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self) {
+        let Setup {
+            upstream,
+            listen,
+            listener,
+            rest,
+            ..
+        } = self;
+        let (store, audit) = (self.path("sluice.db"), self.path("audit.jsonl"));
+        let text = format!(
+            "[[listener]]\nname = \"story\"\nprotocol = \"postgres\"\nlisten = \"{listen}\"\nupstream = \"{upstream}\"\n{listener}\n\
+             [store]\nurl = \"sqlite:{}\"\n[audit]\npath = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{rest}",
+            store.display(),
+            audit.display()
+        );
+        fs::write(self.path("sluice.toml"), text).expect("a writable folder");
+    }
+}
+
+impl Sluice {
+    /// The smallest configuration, started.
+    pub fn before(database: &Database) -> Sluice {
+        Setup::before(database).start()
+    }
+
+    fn spawn(setup: Setup) -> Sluice {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        command
+            .args(["run", "--config"])
+            .arg(setup.path("sluice.toml"))
+            .current_dir(setup.folder.path());
+        command.env("NO_COLOR", "1").env_remove("RUST_LOG");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let log = Arc::new(Log::default());
+        let (stderr, writer) = (child.stderr.take().expect("piped"), log.clone());
+        std::thread::spawn(move || writer.keep(BufReader::new(stderr)));
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut sluice = Sluice {
+            child,
+            log,
+            address: Address::Tcp(nowhere),
+            admin: nowhere,
+            setup,
+        };
+        let listening = sluice.log_line("the listener's address", |line| {
+            line.contains("listening") && line.contains("story")
+        });
+        sluice.address = match field(&listening, "address") {
+            path if path.starts_with("unix:") => Address::Unix(path["unix:".len()..].into()),
+            address => Address::Tcp(
+                address
+                    .parse()
+                    .unwrap_or_else(|_| panic!("no address in {listening}")),
+            ),
+        };
+        let admin = sluice.log_line("the admin address", |line| {
+            line.contains("listening") && line.contains("admin")
+        });
+        sluice.admin = field(&admin, "address")
+            .parse()
+            .unwrap_or_else(|_| panic!("no address in {admin}"));
+        sluice
+    }
+
+    /// A trusted user, logged in through the gate.
+    pub fn connect(&self, database: &Database) -> Wire {
+        self.connect_as(TRUSTED, database)
+    }
+
+    pub fn connect_as(&self, user: &str, database: &Database) -> Wire {
+        Wire::login(&self.address, user, &database.name)
+    }
+
+    /// A port for clients that want one.
+    pub fn port(&self) -> u16 {
+        let Address::Tcp(address) = &self.address else {
+            panic!("this one listens on a unix socket")
+        };
+        address.port()
+    }
+
+    /// The first line of the log that matches, now or within the deadline.
+    pub fn log_line(&self, what: &str, matches: impl Fn(&str) -> bool) -> String {
+        self.log.wait_for(what, matches)
+    }
+
+    /// How many lines the log has so far, for [`Sluice::log_line_after`].
+    pub fn log_length(&self) -> usize {
+        self.log.lines.lock().expect("no writer panics").0.len()
+    }
+
+    pub fn log_line_after(
+        &self,
+        start: usize,
+        what: &str,
+        matches: impl Fn(&str) -> bool,
+    ) -> String {
+        self.log.wait_from(start, what, matches)
+    }
+
+    /// The record, one JSON value a line.
+    pub fn record(&self) -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(self.record_path()).unwrap_or_default();
+        text.lines()
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))
+            })
+            .collect()
+    }
+
+    pub fn record_path(&self) -> PathBuf {
+        self.setup.path("audit.jsonl")
+    }
+
+    /// What `sluice audit verify` says of the record.
+    pub fn verify_record(&self) -> Said {
+        verify(&self.record_path())
+    }
+
+    /// Everything in the folder that Sluice itself wrote, as bytes: for looking for what must not be there.
+    pub fn everything_written(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for name in ["sluice.db", "sluice.db-wal", "audit.jsonl"] {
+            bytes.extend(fs::read(self.setup.path(name)).unwrap_or_default());
+        }
+        bytes.extend(
+            self.log
+                .lines
+                .lock()
+                .expect("no writer panics")
+                .0
+                .join("\n")
+                .into_bytes(),
+        );
+        bytes
+    }
+
+    /// Writes another configuration over the old one and sends SIGHUP; returns when the log tells of the reload.
+    pub fn reload(&mut self, tables: &str) -> String {
+        self.setup.rest = tables.to_owned();
+        self.setup.write();
+        let before = self.log_length();
+        self.signal("HUP");
+        self.log_line_after(before, "a reload", |line| line.contains("reload"))
+    }
+
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.child.id().to_string())
+            .status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill -{name}");
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn ended(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        self.log.wait_for_end(deadline);
+        self.child.wait().expect("our own child")
+    }
+
+    /// Ends this process as a crash would and starts another with the same files. The address changes.
+    pub fn crash_and_restart(mut self) -> Sluice {
+        self.child.kill().expect("our own child");
+        self.child.wait().expect("our own child");
+        let folder = tempfile::tempdir().expect("a folder");
+        let nowhere = Files {
+            authority: PathBuf::new(),
+            certificate: PathBuf::new(),
+            key: PathBuf::new(),
+        };
+        let (upstream, listen, listener, rest) = Default::default();
+        let left = Setup {
+            upstream,
+            listen,
+            listener,
+            rest,
+            folder,
+            certificates: nowhere,
+        };
+        let setup = std::mem::replace(&mut self.setup, left);
+        Sluice::spawn(setup)
+    }
+
+    /// The most memory the process ever held at once, in bytes.
+    pub fn most_memory(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// The memory the process holds now, in bytes.
+    pub fn memory_now(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, what: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .expect("a living process");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(what))
+            .expect("the kernel counts it");
+        line.split_whitespace()
+            .next()
+            .and_then(|kib| kib.parse::<u64>().ok())
+            .expect("a number")
+            * 1024
+    }
+
+    /// GET of a path on the admin endpoint: status line and body.
+    pub fn get(&self, path: &str) -> (String, String) {
+        let mut stream =
+            TcpStream::connect_timeout(&self.admin, PATIENCE).expect("the admin endpoint listens");
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a socket option");
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: sluice\r\nConnection: close\r\n\r\n"
+        )
+        .expect("it takes a request");
+        let mut answer = String::new();
+        stream
+            .read_to_string(&mut answer)
+            .expect("an answer in time");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        (
+            head.lines().next().unwrap_or_default().to_owned(),
+            body.to_owned(),
+        )
+    }
+}
+
+/// `sluice audit verify FILE`.
+pub fn verify(record: &Path) -> Said {
+    Tool::new(env!("CARGO_BIN_EXE_sluice"))
+        .args(["audit", "verify"])
+        .args([record])
+        .run()
+}
+
+impl Drop for Sluice {
+    fn drop(&mut self) {
+        let _gone_already = self.child.kill();
+        let _status = self.child.wait();
+        if std::thread::panicking() {
+            let lines = self
+                .log
+                .lines
+                .lock()
+                .map(|lines| lines.0.clone())
+                .unwrap_or_default();
+            eprintln!(
+                "--- the last lines of sluice's log\n{}\n---",
+                lines[lines.len().saturating_sub(60)..].join("\n")
+            );
+        }
+    }
+}
+
+impl Log {
+    fn keep(&self, lines: impl BufRead) {
+        for line in lines.split(b'\n').map_while(Result::ok) {
+            self.lines
+                .lock()
+                .expect("no reader panics while it holds it")
+                .0
+                .push(String::from_utf8_lossy(&line).into_owned());
+            self.changed.notify_all();
+        }
+        self.lines
+            .lock()
+            .expect("no reader panics while it holds it")
+            .1 = Ended::Yes;
+        self.changed.notify_all();
+    }
+
+    fn wait_for(&self, what: &str, matches: impl Fn(&str) -> bool) -> String {
+        self.wait_from(0, what, matches)
+    }
+
+    fn wait_from(&self, start: usize, what: &str, matches: impl Fn(&str) -> bool) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut lines = self.lines.lock().expect("no writer panics");
+        loop {
+            let found = lines
+                .0
+                .iter()
+                .skip(start)
+                .find(|line| matches(line))
+                .cloned();
+            if let Some(line) = found {
+                return line;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || lines.1 == Ended::Yes {
+                let said = lines.0.join("\n");
+                drop(lines);
+                panic!("{what} did not come up in the log:\n{said}");
+            }
+            lines = self
+                .changed
+                .wait_timeout(lines, left)
+                .expect("no writer panics")
+                .0;
+        }
+    }
+
+    fn wait_for_end(&self, deadline: Instant) {
+        let mut lines = self.lines.lock().expect("no writer panics");
+        while lines.1 == Ended::No {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let said = lines.0.join("\n");
+                drop(lines);
+                panic!("it did not end:\n{said}");
+            }
+            lines = self
+                .changed
+                .wait_timeout(lines, left)
+                .expect("no writer panics")
+                .0;
+        }
+    }
+}
+
+/// `name=value` or `name="value"` of a log line.
+fn field(line: &str, name: &str) -> String {
+    let start = line
+        .find(&format!("{name}="))
+        .unwrap_or_else(|| panic!("no {name} in {line}"))
+        + name.len()
+        + 1;
+    let value = line[start..].split_whitespace().next().unwrap_or_default();
+    value.trim_matches('"').to_owned()
+}
