@@ -208,6 +208,10 @@ async fn change<A: Ask>(
 
 /// What needs no question: rows bounded by the text or by a unique key, and rows that no question can tell.
 fn told_by_text(change: &Change, table: &Known<Table>, facts: &Facts) -> Option<Known<Rows>> {
+    // Not knowing the table, we do not know of rules that make the statement something else.
+    if let Known::Unknown(why) = table {
+        return Some(Known::Unknown(why.clone()));
+    }
     if let Some(why) = table.known().and_then(|table| replaced(change, table)) {
         return Some(Known::Unknown(why));
     }
@@ -225,6 +229,8 @@ fn told_by_text(change: &Change, table: &Known<Table>, facts: &Facts) -> Option<
         (Verb::Merge { .. }, ..) => Some(Known::Unknown(
             "how many rows MERGE would change is not counted".to_owned(),
         )),
+        // What was not read may lift what was.
+        _ if facts.unread.is_some() => None,
         (_, Restriction::CurrentOf { .. }, _) => Some(Known::Known(Rows::AtMost(1))),
         (_, Restriction::Restricts { pinned }, _) if one_row(change, table.known()?, pinned) => {
             Some(Known::Known(Rows::AtMost(1)))
@@ -292,6 +298,10 @@ fn unbuildable(subject: &Subject<'_>, inquiry: &Inquiry<'_>) -> Option<String> {
         .and_then(|table| replaced(subject.change, table))
     {
         return Some(why);
+    }
+    // Not knowing the table, we do not know of rules that make the statement something else.
+    if let Known::Unknown(why) = &subject.table {
+        return Some(why.clone());
     }
     if inquiry.facts.parameters > 0 && inquiry.parameters.is_none() {
         return Some("its parameters have no values yet".to_owned());

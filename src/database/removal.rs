@@ -45,10 +45,13 @@ pub(in crate::database) async fn evidence<A: Ask>(
         Removed::Database => database(interview, removal).await,
         // The server refuses to drop a tablespace that holds anything.
         Removed::Tablespace => Ok((Vec::new(), Vec::new())),
-        Removed::Other(what) if removal.cascade => Err(format!(
-            "what DROP {} … CASCADE takes along is not looked up",
-            what.to_uppercase()
-        )),
+        Removed::Other(what) if removal.cascade => match other(removal, what) {
+            Some(question) => walked(interview, removal, &question).await,
+            None => Err(format!(
+                "what DROP {} … CASCADE takes along is not looked up",
+                what.to_uppercase()
+            )),
+        },
         Removed::Other(_) => Ok((Vec::new(), Vec::new())),
     };
     match found {
@@ -334,6 +337,28 @@ fn schema(removal: &Removal) -> String {
     finish(DROPPED, &start, "pg_namespace", "0", true, "in the schema")
 }
 
+/// What CASCADE takes along from an object that holds no rows itself: a view, a type whose columns go with it.
+fn other(removal: &Removal, what: &str) -> Option<String> {
+    let dotted = quote::literal(&quote::dotted(&removal.name.parts));
+    let (class, start) = match what.to_lowercase().as_str() {
+        "view" | "sequence" | "index" | "foreign table" => {
+            ("pg_class", relation(&removal.name.parts))
+        }
+        "type" | "domain" => (
+            "pg_type",
+            format!("pg_catalog.to_regtype({dotted})::pg_catalog.oid"),
+        ),
+        "extension" => {
+            let name = quote::literal(removal.name.parts.last()?);
+            let find =
+                quote::catalog("(SELECT e.oid FROM pg_catalog.pg_extension e WHERE e.extname = ");
+            ("pg_extension", format!("{find}{name}::pg_catalog.name)"))
+        }
+        _ => return None,
+    };
+    Some(finish(DROPPED, &start, class, "0", true, "depends on it"))
+}
+
 fn finish(
     walk: &str,
     start: &str,
@@ -398,6 +423,7 @@ SELECT pg_catalog.json_build_object(
  'dependents', (SELECT pg_catalog.json_agg(t.description ORDER BY t.description) FROM (
      SELECT DISTINCT pg_catalog.pg_describe_object(w.class, w.id, w.sub) AS description FROM walk w
      WHERE w.told AND w.because IS NOT NULL
+       AND NOT EXISTS (SELECT FROM walk o WHERE o.class = w.class AND o.id = w.id AND o.sub = w.sub AND o.because IS NULL)
        AND NOT (w.class = 'pg_catalog.pg_class'::pg_catalog.regclass AND w.sub = 0 AND EXISTS (
          SELECT FROM pg_catalog.pg_class c WHERE c.oid = w.id AND (c.relkind = 'r' OR c.relkind = 'p' OR c.relkind = 'm')))
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = w.class AND d.objid = w.id AND d.deptype = 'i')

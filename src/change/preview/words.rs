@@ -36,6 +36,21 @@ pub fn short_amount(rows: Rows) -> String {
     }
 }
 
+/// A sum is known no better than its weakest part.
+pub fn sum(a: Rows, b: Rows) -> Rows {
+    let n = a.number().saturating_add(b.number());
+    match (a, b) {
+        (Rows::Estimate(_), _) | (_, Rows::Estimate(_)) => Rows::Estimate(n),
+        // At least some and at most others: neither holds of the sum.
+        (Rows::AtLeast(_), Rows::AtMost(_)) | (Rows::AtMost(_), Rows::AtLeast(_)) => {
+            Rows::Estimate(n)
+        }
+        (Rows::AtLeast(_), _) | (_, Rows::AtLeast(_)) => Rows::AtLeast(n),
+        (Rows::AtMost(_), _) | (_, Rows::AtMost(_)) => Rows::AtMost(n),
+        (Rows::Exact(_), Rows::Exact(_)) => Rows::Exact(n),
+    }
+}
+
 /// "0.3 %". Neither 0 nor 100 is said of a share that is only near it.
 pub fn percent(part: u64, all: u64) -> String {
     let share = part as f64 * 100.0 / all as f64;
