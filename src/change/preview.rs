@@ -36,40 +36,15 @@ pub struct Offer {
     pub at_most: AtMost,
 }
 
-pub fn render(
-    facts: &Facts,
-    evidence: &Evidence,
-    verdict: &Verdict,
-    sizes: &Sizes,
-    offer: &Offer,
-) -> Preview {
+pub fn render(facts: &Facts, evidence: &Evidence, verdict: &Verdict, sizes: &Sizes, offer: &Offer) -> Preview {
     render_judged(facts, evidence, verdict.judged(), sizes, offer)
 }
 
 /// The same from the judged findings alone, strongest level deciding.
-pub fn render_judged(
-    facts: &Facts,
-    evidence: &Evidence,
-    judged: &[Judged],
-    sizes: &Sizes,
-    offer: &Offer,
-) -> Preview {
-    let level = judged
-        .iter()
-        .map(|judged| judged.level)
-        .max()
-        .unwrap_or_default();
-    let subject = Subject {
-        facts,
-        evidence,
-        judged,
-        sizes,
-    };
-    Preview {
-        message: subject.message(level),
-        detail: bounded(subject.detail()),
-        hint: subject.hint(level, offer),
-    }
+pub fn render_judged(facts: &Facts, evidence: &Evidence, judged: &[Judged], sizes: &Sizes, offer: &Offer) -> Preview {
+    let level = judged.iter().map(|judged| judged.level).max().unwrap_or_default();
+    let subject = Subject { facts, evidence, judged, sizes };
+    Preview { message: subject.message(level), detail: bounded(subject.detail()), hint: subject.hint(level, offer) }
 }
 
 struct Subject<'a> {
@@ -90,38 +65,21 @@ impl Subject<'_> {
 
     /// One line: what it would do, the first thing it does first.
     fn message(&self, level: Level) -> String {
-        let mut parts: Vec<String> = self
-            .changes()
-            .map(|(change, evidence)| change::message(change, evidence))
-            .collect();
-        parts.extend(
-            self.removals()
-                .map(|(removal, evidence)| removal::message(removal, evidence)),
-        );
+        let mut parts: Vec<String> =
+            self.changes().map(|(change, evidence)| change::message(change, evidence)).collect();
+        parts.extend(self.removals().map(|(removal, evidence)| removal::message(removal, evidence)));
         let denied = if level == Level::Deny { "denied: " } else { "" };
         match parts.as_slice() {
             [] => {
-                let strongest = self
-                    .judged
-                    .iter()
-                    .filter(|judged| judged.level == level)
-                    .map(told)
-                    .next()
-                    .unwrap_or_default();
-                let verb = if level == Level::Deny {
-                    "denied"
-                } else {
-                    "not run yet"
-                };
+                let strongest =
+                    self.judged.iter().filter(|judged| judged.level == level).map(told).next().unwrap_or_default();
+                let verb = if level == Level::Deny { "denied" } else { "not run yet" };
                 format!("sluice: {verb}: {strongest}")
             }
             [one] => format!("sluice: {denied}this would {one}"),
             [first, more @ ..] => {
-                let parts = if more.len() == 1 {
-                    "1 part more".to_owned()
-                } else {
-                    format!("{} parts more", more.len())
-                };
+                let parts =
+                    if more.len() == 1 { "1 part more".to_owned() } else { format!("{} parts more", more.len()) };
                 format!("sluice: {denied}this would {first}; and {parts}")
             }
         }
@@ -138,11 +96,7 @@ impl Subject<'_> {
         }
         for (at, (removal, evidence)) in self.removals().enumerate() {
             if several {
-                lines.push(format!(
-                    "{}. {}",
-                    self.facts.changes.len() + at + 1,
-                    removal::message(removal, evidence)
-                ));
+                lines.push(format!("{}. {}", self.facts.changes.len() + at + 1, removal::message(removal, evidence)));
             }
             removal::lines(evidence, &mut lines);
         }
@@ -151,12 +105,7 @@ impl Subject<'_> {
 
     fn rules(&self) -> Vec<String> {
         let some = |wanted: &dyn Fn(Level) -> bool| {
-            let told: Vec<String> = self
-                .judged
-                .iter()
-                .filter(|judged| wanted(judged.level))
-                .map(told)
-                .collect();
+            let told: Vec<String> = self.judged.iter().filter(|judged| wanted(judged.level)).map(told).collect();
             (!told.is_empty()).then(|| told.join(", "))
         };
         let strong = some(&|level| level > Level::Warn).map(|told| format!("rules: {told}"));
@@ -180,15 +129,11 @@ impl Subject<'_> {
                     lasting(offer.valid)
                 ));
             }
-            (Level::Approve, _) => lines.push(
-                "It needs the approval of another person, which this version cannot take."
-                    .to_owned(),
-            ),
+            (Level::Approve, _) => {
+                lines.push("It needs the approval of another person, which this version cannot take.".to_owned())
+            }
             (Level::Deny, _) if lines.is_empty() => {
-                lines.push(
-                    "SLUICE EXPLAIN with this statement shows which line of the policy denies it."
-                        .to_owned(),
-                );
+                lines.push("SLUICE EXPLAIN with this statement shows which line of the policy denies it.".to_owned());
             }
             _ => {}
         }
@@ -198,10 +143,7 @@ impl Subject<'_> {
     /// Only rows that are counted afterwards can be held to a number.
     fn confirm_line(&self, offer: &Offer) -> String {
         match offer.at_most.rows {
-            Some(_) => {
-                "To run it whole, in one transaction that is rolled back if it changes more:"
-                    .to_owned()
-            }
+            Some(_) => "To run it whole, in one transaction that is rolled back if it changes more:".to_owned(),
             None if self.facts.outside_transaction_only => "To run it as it is:".to_owned(),
             None => "To run it whole:".to_owned(),
         }
@@ -222,11 +164,7 @@ fn cover(at_most: AtMost) -> String {
 fn told(judged: &Judged) -> String {
     match judged.finding.message.is_empty() {
         true => judged.finding.rule.to_owned(),
-        false => format!(
-            "{} ({})",
-            judged.finding.rule,
-            plain(&judged.finding.message)
-        ),
+        false => format!("{} ({})", judged.finding.rule, plain(&judged.finding.message)),
     }
 }
 
@@ -254,10 +192,7 @@ mod tests {
     use crate::sql::facts::{Name, Nesting, OnConflict, Removed, Restriction, Source, Verb};
 
     fn name(written: &str) -> Name {
-        Name {
-            written: written.to_owned(),
-            parts: written.split('.').map(str::to_owned).collect(),
-        }
+        Name { written: written.to_owned(), parts: written.split('.').map(str::to_owned).collect() }
     }
 
     fn change(verb: Verb) -> Change {
@@ -294,32 +229,14 @@ mod tests {
 
     fn judged(level: Level, instead: Option<&str>) -> Judged {
         let instead = instead.map(str::to_owned);
-        let finding = Finding {
-            rule: "a-rule",
-            about: About::Statement,
-            message: "why\n".to_owned(),
-            instead,
-        };
-        Judged {
-            finding,
-            level,
-            origin: "preset standard".into(),
-        }
+        let finding = Finding { rule: "a-rule", about: About::Statement, message: "why\n".to_owned(), instead };
+        Judged { finding, level, origin: "preset standard".into() }
     }
 
     fn shown(changes: &[(Verb, Known<Rows>)], judged: Judged, offer: &Offer) -> Preview {
-        let facts = Facts {
-            changes: changes.iter().map(|(verb, _)| change(*verb)).collect(),
-            ..Facts::default()
-        };
-        let changes = changes
-            .iter()
-            .map(|(verb, rows)| evidence(*verb, rows.clone()))
-            .collect();
-        let evidence = Evidence {
-            changes,
-            removals: Vec::new(),
-        };
+        let facts = Facts { changes: changes.iter().map(|(verb, _)| change(*verb)).collect(), ..Facts::default() };
+        let changes = changes.iter().map(|(verb, rows)| evidence(*verb, rows.clone())).collect();
+        let evidence = Evidence { changes, removals: Vec::new() };
         render_judged(&facts, &evidence, &[judged], &Sizes::default(), offer)
     }
 
@@ -347,27 +264,11 @@ mod tests {
                 "delete an estimated 7 of about 4,012,331 rows of public.carts (under 0.1 %)",
             ),
             // Statistics that the count contradicts are not shown.
-            (
-                Verb::Delete,
-                Known::Known(Rows::Exact(5_000_000)),
-                "delete 5,000,000 rows of public.carts",
-            ),
-            (
-                Verb::Delete,
-                Known::Unknown("no right".into()),
-                "delete an unknown number of rows of public.carts",
-            ),
-            (
-                Verb::Insert,
-                Known::Known(Rows::AtMost(3)),
-                "insert at most 3 rows into public.carts",
-            ),
+            (Verb::Delete, Known::Known(Rows::Exact(5_000_000)), "delete 5,000,000 rows of public.carts"),
+            (Verb::Delete, Known::Unknown("no right".into()), "delete an unknown number of rows of public.carts"),
+            (Verb::Insert, Known::Known(Rows::AtMost(3)), "insert at most 3 rows into public.carts"),
         ] {
-            let preview = shown(
-                &[(verb, rows)],
-                judged(Level::Confirm, None),
-                &Offer::default(),
-            );
+            let preview = shown(&[(verb, rows)], judged(Level::Confirm, None), &Offer::default());
             assert_eq!(preview.message, format!("sluice: this would {said}"));
         }
     }
@@ -379,27 +280,16 @@ mod tests {
             judged(Level::Confirm, None),
             &Offer::default(),
         );
-        assert_eq!(
-            preview.detail,
-            "rules: a-rule (why\\n)\n  rows: unknown: no\\nright"
-        );
+        assert_eq!(preview.detail, "rules: a-rule (why\\n)\n  rows: unknown: no\\nright");
     }
 
     #[test]
     fn several_changes_are_each_listed() {
-        let changes = [
-            (Verb::Delete, Known::Known(Rows::Exact(1))),
-            (Verb::Update, Known::Known(Rows::Exact(2))),
-        ];
+        let changes = [(Verb::Delete, Known::Known(Rows::Exact(1))), (Verb::Update, Known::Known(Rows::Exact(2)))];
         let preview = shown(&changes, judged(Level::Warn, None), &Offer::default());
+        assert!(preview.message.ends_with("; and 1 part more"), "{}", preview.message);
         assert!(
-            preview.message.ends_with("; and 1 part more"),
-            "{}",
-            preview.message
-        );
-        assert!(
-            preview.detail.starts_with("warnings: a-rule")
-                && preview.detail.contains("\n2. update 2 of"),
+            preview.detail.starts_with("warnings: a-rule") && preview.detail.contains("\n2. update 2 of"),
             "{}",
             preview.detail
         );
@@ -408,20 +298,9 @@ mod tests {
     #[test]
     fn a_denial_says_what_to_do_instead_and_offers_no_token() {
         let rows = Known::Known(Rows::Exact(9));
-        let offer = Offer {
-            token: Some("K7QF-2M9X".into()),
-            ..Offer::default()
-        };
-        let preview = shown(
-            &[(Verb::Delete, rows)],
-            judged(Level::Deny, Some("Delete fewer.")),
-            &offer,
-        );
-        assert!(
-            preview
-                .message
-                .starts_with("sluice: denied: this would delete 9")
-        );
+        let offer = Offer { token: Some("K7QF-2M9X".into()), ..Offer::default() };
+        let preview = shown(&[(Verb::Delete, rows)], judged(Level::Deny, Some("Delete fewer.")), &offer);
+        assert!(preview.message.starts_with("sluice: denied: this would delete 9"));
         assert_eq!(preview.hint, "Delete fewer.");
         let nothing = shown(&[], judged(Level::Deny, None), &offer);
         assert_eq!(nothing.message, "sluice: denied: a-rule (why\\n)");
@@ -433,26 +312,16 @@ mod tests {
         let offer = |rows| Offer {
             token: Some("K7QF-2M9X".into()),
             valid: Duration::from_secs(600),
-            at_most: AtMost {
-                rows,
-                cascade: Some(0),
-            },
+            at_most: AtMost { rows, cascade: Some(0) },
         };
         for (rows, said) in [
             (
                 Some(13_104),
                 "rolled back if it changes more:\n  SLUICE CONFIRM 'K7QF-2M9X';      valid 10 minutes, once, for you, for at most 13,104 rows",
             ),
-            (
-                None,
-                "To run it whole:\n  SLUICE CONFIRM 'K7QF-2M9X';      valid 10 minutes, once, for you",
-            ),
+            (None, "To run it whole:\n  SLUICE CONFIRM 'K7QF-2M9X';      valid 10 minutes, once, for you"),
         ] {
-            let preview = shown(
-                &[(Verb::Delete, Known::NotAsked)],
-                judged(Level::Confirm, None),
-                &offer(rows),
-            );
+            let preview = shown(&[(Verb::Delete, Known::NotAsked)], judged(Level::Confirm, None), &offer(rows));
             assert!(preview.hint.ends_with(said), "{}", preview.hint);
         }
     }
@@ -465,50 +334,26 @@ mod tests {
             bytes: 8192,
             because: because.map(str::to_owned),
         };
-        let removal = |what| Removal {
-            what,
-            name: name("carts"),
-            cascade: true,
-            if_exists: false,
-            nesting: Nesting::Outer,
-        };
+        let removal =
+            |what| Removal { what, name: name("carts"), cascade: true, if_exists: false, nesting: Nesting::Outer };
         let both = vec![
             table("public.carts", Rows::Exact(2), None),
             table("public.items", Rows::Estimate(1000), Some("a_fkey")),
         ];
         for (what, tables, said) in [
-            (
-                Removed::Rows,
-                Known::Known(both),
-                "truncate carts, with an estimated 1,002 rows, 16 kB, in 2 tables",
-            ),
+            (Removed::Rows, Known::Known(both), "truncate carts, with an estimated 1,002 rows, 16 kB, in 2 tables"),
             (
                 Removed::Table,
                 Known::Known(vec![table("public.carts", Rows::Exact(1), None)]),
                 "drop table carts, with 1 row, 8.0 kB",
             ),
-            (
-                Removed::Table,
-                Known::Unknown("no right".into()),
-                "drop table carts, with an unknown number of rows",
-            ),
+            (Removed::Table, Known::Unknown("no right".into()), "drop table carts, with an unknown number of rows"),
         ] {
-            let facts = Facts {
-                removals: vec![removal(what)],
-                ..Facts::default()
-            };
+            let facts = Facts { removals: vec![removal(what)], ..Facts::default() };
             let dependents = Known::Known(vec!["view v".to_owned()]);
-            let evidence = Evidence {
-                changes: Vec::new(),
-                removals: vec![RemovalEvidence { tables, dependents }],
-            };
-            let preview = render_judged(
-                &facts,
-                &evidence,
-                &[judged(Level::Confirm, None)],
-                &Sizes::default(),
-                &Offer::default(),
-            );
+            let evidence = Evidence { changes: Vec::new(), removals: vec![RemovalEvidence { tables, dependents }] };
+            let preview =
+                render_judged(&facts, &evidence, &[judged(Level::Confirm, None)], &Sizes::default(), &Offer::default());
             assert_eq!(preview.message, format!("sluice: this would {said}"));
             assert!(preview.detail.ends_with("also goes: view v"));
         }
@@ -516,11 +361,7 @@ mod tests {
 
     #[test]
     fn a_long_detail_is_cut_and_says_so() {
-        let detail = bounded(vec![
-            "x".repeat(limits::PREVIEW_BYTES - 10),
-            "y".repeat(20),
-            "z".to_owned(),
-        ]);
+        let detail = bounded(vec!["x".repeat(limits::PREVIEW_BYTES - 10), "y".repeat(20), "z".to_owned()]);
         assert!(detail.ends_with("… 2 lines more were cut off"));
     }
 }

@@ -29,24 +29,9 @@ async fn cascades_are_followed_over_all_levels_and_actions() {
         "  public.h Cascade AtMost(2)",
     ];
     assert_eq!(tree(&evidence), expected);
-    let update = |set| {
-        Build {
-            verb: Verb::Update,
-            target: "a",
-            set,
-            condition: "id <= 3",
-            ..Build::default()
-        }
-        .said()
-    };
-    assert_eq!(
-        tree(&ask(&mut client, &update(&[("id", "id + 100")])).await),
-        ["public.b Cascade AtMost(30)"]
-    );
-    assert_eq!(
-        tree(&ask(&mut client, &update(&[("k", "0")])).await),
-        ["public.f SetNull AtMost(1)"]
-    );
+    let update = |set| Build { verb: Verb::Update, target: "a", set, condition: "id <= 3", ..Build::default() }.said();
+    assert_eq!(tree(&ask(&mut client, &update(&[("id", "id + 100")])).await), ["public.b Cascade AtMost(30)"]);
+    assert_eq!(tree(&ask(&mut client, &update(&[("k", "0")])).await), ["public.f SetNull AtMost(1)"]);
     assert!(tree(&ask(&mut client, &delete("d", "")).await).is_empty());
 }
 
@@ -69,14 +54,8 @@ async fn no_row_is_counted_twice() {
         .await;
     for (said, expected) in [
         // A chain of 60: the rows that the DELETE names itself are not counted again.
-        (
-            delete("tree", "id = 10"),
-            vec!["public.tree Cascade Exact(50)"],
-        ),
-        (
-            delete("tree", "id >= 10"),
-            vec!["public.tree Cascade Exact(0)"],
-        ),
+        (delete("tree", "id = 10"), vec!["public.tree Cascade Exact(50)"]),
+        (delete("tree", "id >= 10"), vec!["public.tree Cascade Exact(0)"]),
         // The row (1, 1) is reached both ways.
         (
             delete("a", "id = 1"),
@@ -100,12 +79,7 @@ async fn no_row_is_counted_twice() {
             ],
         ),
     ] {
-        assert_eq!(
-            tree(&ask(&mut client, &said).await),
-            expected,
-            "{}",
-            said.text
-        );
+        assert_eq!(tree(&ask(&mut client, &said).await), expected, "{}", said.text);
     }
     client.run("UPDATE x SET y = id - 1 WHERE id > 5").await;
     let long = tree(&ask(&mut client, &delete("x", "id = 3")).await);
@@ -120,9 +94,7 @@ async fn foretold_rows_are_the_rows_that_go() {
     let mut client = server.client("").await;
     let mut state = 7_u64;
     let mut dice = |sides: u64| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) % sides
     };
     let mut exact = 0;
@@ -131,11 +103,7 @@ async fn foretold_rows_are_the_rows_that_go() {
         for table in 0..4 {
             setup += &format!("CREATE TABLE t{table} (id int PRIMARY KEY, r0 int, r1 int);");
             for id in 1..=12 {
-                setup += &format!(
-                    "INSERT INTO t{table} VALUES ({id}, {}, {});",
-                    1 + dice(12),
-                    1 + dice(12)
-                );
+                setup += &format!("INSERT INTO t{table} VALUES ({id}, {}, {});", 1 + dice(12), 1 + dice(12));
             }
         }
         for table in 0..4 {
@@ -145,10 +113,7 @@ async fn foretold_rows_are_the_rows_that_go() {
                     "ALTER TABLE t{table} ADD FOREIGN KEY (r{column}) REFERENCES t{} ON DELETE {action};",
                     dice(4)
                 );
-                setup += &format!(
-                    "UPDATE t{table} SET r{column} = NULL WHERE id % 3 = {};",
-                    dice(3)
-                );
+                setup += &format!("UPDATE t{table} SET r{column} = NULL WHERE id % 3 = {};", dice(3));
             }
         }
         client.run(&setup).await;
@@ -156,23 +121,11 @@ async fn foretold_rows_are_the_rows_that_go() {
         let evidence = ask(&mut client, &said).await;
         let mut foretold = [2, 0, 0, 0];
         let mut whole = true;
-        sum_deleted(
-            evidence
-                .cascade
-                .known()
-                .unwrap_or_else(|| panic!("{evidence:?}")),
-            &mut foretold,
-            &mut whole,
-        );
+        sum_deleted(evidence.cascade.known().unwrap_or_else(|| panic!("{evidence:?}")), &mut foretold, &mut whole);
         client.run(&format!("BEGIN; {}", said.text)).await;
         for (table, foretold) in foretold.into_iter().enumerate() {
-            let left = client
-                .value(&format!("SELECT count(*) FROM t{table}"))
-                .await;
-            let gone = 12
-                - left
-                    .and_then(|left| left.parse::<u64>().ok())
-                    .unwrap_or_default();
+            let left = client.value(&format!("SELECT count(*) FROM t{table}")).await;
+            let gone = 12 - left.and_then(|left| left.parse::<u64>().ok()).unwrap_or_default();
             assert!(
                 gone == foretold || (!whole && foretold < gone),
                 "round {round}: t{table}: {gone} went, {foretold} foretold: {setup} {:#?}",
@@ -188,13 +141,7 @@ async fn foretold_rows_are_the_rows_that_go() {
 fn sum_deleted(branches: &[Cascade], sums: &mut [u64; 4], whole: &mut bool) {
     for branch in branches {
         *whole &= branch.stopped.is_none();
-        let table: usize = branch
-            .key
-            .child
-            .written
-            .trim_start_matches("public.t")
-            .parse()
-            .expect("a number");
+        let table: usize = branch.key.child.written.trim_start_matches("public.t").parse().expect("a number");
         if branch.action == Action::Cascade
             && branch.key.on_delete == Action::Cascade
             && matches!(branch.rows, Known::Known(Rows::Exact(_)))
@@ -218,11 +165,7 @@ async fn partitions_stand_in_a_cascade_once() {
          CREATE TABLE l (p int REFERENCES p1 ON DELETE CASCADE); INSERT INTO l VALUES (1), (9)",
         )
         .await;
-    let two = [
-        "public.c Cascade Exact(50)",
-        "  public.n Cascade Exact(50)",
-        "public.l Cascade Exact(2)",
-    ];
+    let two = ["public.c Cascade Exact(50)", "  public.n Cascade Exact(50)", "public.l Cascade Exact(2)"];
     assert_eq!(tree(&ask(&mut client, &delete("p", "id < 10")).await), two);
     assert_eq!(tree(&ask(&mut client, &delete("p1", "")).await), two);
     assert_eq!(table(&mut client, "p").await.children, 2);

@@ -20,40 +20,18 @@ async fn removals_list_all_that_goes() {
         )
         .await;
     let listed = |evidence: &Evidence| -> Vec<String> {
-        let tables = evidence.removals[0]
-            .tables
-            .known()
-            .unwrap_or_else(|| panic!("{evidence:?}"));
+        let tables = evidence.removals[0].tables.known().unwrap_or_else(|| panic!("{evidence:?}"));
         tables
             .iter()
-            .map(|t| {
-                format!(
-                    "{} {:?} {}",
-                    t.name.written,
-                    t.rows,
-                    t.because.as_deref().unwrap_or("-")
-                )
-            })
+            .map(|t| format!("{} {:?} {}", t.name.written, t.rows, t.because.as_deref().unwrap_or("-")))
             .collect()
     };
     let a = "s.a Exact(2) -";
     for (said, expected, dependents) in [
         (removal(Removed::Rows, "s.a", false), vec![a], vec![]),
-        (
-            removal(Removed::Rows, "s.a", true),
-            vec![a, "public.c Exact(3) c_b_fkey", "s.b Exact(1) b_a_fkey"],
-            vec![],
-        ),
-        (
-            removal(Removed::Rows, "s.p", false),
-            vec!["s.p Exact(0) -", "s.p1 Exact(1) partition"],
-            vec![],
-        ),
-        (
-            removal(Removed::Table, "s.p", false),
-            vec!["s.p Exact(0) -", "s.p1 Exact(1) partition"],
-            vec![],
-        ),
+        (removal(Removed::Rows, "s.a", true), vec![a, "public.c Exact(3) c_b_fkey", "s.b Exact(1) b_a_fkey"], vec![]),
+        (removal(Removed::Rows, "s.p", false), vec!["s.p Exact(0) -", "s.p1 Exact(1) partition"], vec![]),
+        (removal(Removed::Table, "s.p", false), vec!["s.p Exact(0) -", "s.p1 Exact(1) partition"], vec![]),
         (removal(Removed::Table, "s.a", false), vec![a], vec![]),
         (
             removal(Removed::Table, "s.a", true),
@@ -76,16 +54,8 @@ async fn removals_list_all_that_goes() {
             vec!["s.a Exact(1) values in column note that are not NULL"],
             vec!["view v"],
         ),
-        (
-            removal(Removed::Other("view".into()), "o.base", true),
-            vec![],
-            vec!["view o.above"],
-        ),
-        (
-            removal(Removed::Other("type".into()), "o.mood", true),
-            vec![],
-            vec!["column feels of table o.kept"],
-        ),
+        (removal(Removed::Other("view".into()), "o.base", true), vec![], vec!["view o.above"]),
+        (removal(Removed::Other("type".into()), "o.mood", true), vec![], vec!["column feels of table o.kept"]),
         (
             removal(Removed::Other("extension".into()), "plpgsql", true),
             vec![],
@@ -93,14 +63,8 @@ async fn removals_list_all_that_goes() {
         ),
         (
             removal(Removed::Column("id".into()), "s.a", true),
-            vec![
-                "s.a Exact(2) values in column id that are not NULL",
-                "public.m Exact(2) materialized view",
-            ],
-            vec![
-                "column twice of table s.a",
-                "constraint b_a_fkey on table s.b",
-            ],
+            vec!["s.a Exact(2) values in column id that are not NULL", "public.m Exact(2) materialized view"],
+            vec!["column twice of table s.a", "constraint b_a_fkey on table s.b"],
         ),
     ] {
         let evidence = ask_with(&mut client, &said, EVERYTHING, None, 100).await;
@@ -112,40 +76,22 @@ async fn removals_list_all_that_goes() {
             said.facts.removals
         );
     }
-    let database = client
-        .value("SELECT current_database()")
-        .await
-        .unwrap_or_default();
-    let evidence = ask_with(
-        &mut client,
-        &removal(Removed::Database, &database, false),
-        EVERYTHING,
-        None,
-        100,
-    )
-    .await;
-    assert!(
-        evidence.removals[0]
-            .tables
-            .known()
-            .is_some_and(|tables| tables[0].bytes > 1_000_000)
-    );
-    let missing = ask_with(
-        &mut client,
-        &removal(Removed::Table, "nowhere", false),
-        EVERYTHING,
-        None,
-        100,
-    )
-    .await;
+    client
+        .run(
+            "CREATE ROLE removals_owner; GRANT ALL ON SCHEMA s TO removals_owner; ALTER TABLE s.a OWNER TO removals_owner;
+             ALTER TABLE s.a ENABLE ROW LEVEL SECURITY; ALTER TABLE s.a FORCE ROW LEVEL SECURITY; SET ROLE removals_owner",
+        )
+        .await;
+    let hidden = removal(Removed::Column("note".into()), "s.a", false);
+    let hidden = ask_with(&mut client, &hidden, EVERYTHING, None, 100).await;
+    assert_eq!(listed(&hidden), ["s.a AtLeast(0) values in column note that are not NULL"]);
+    client.run("RESET ROLE").await;
+    let database = client.value("SELECT current_database()").await.unwrap_or_default();
+    let evidence = ask_with(&mut client, &removal(Removed::Database, &database, false), EVERYTHING, None, 100).await;
+    assert!(evidence.removals[0].tables.known().is_some_and(|tables| tables[0].bytes > 1_000_000));
+    let missing = ask_with(&mut client, &removal(Removed::Table, "nowhere", false), EVERYTHING, None, 100).await;
     assert!(reason(&missing.removals[0].tables).contains("does not exist"));
-    let kind = ask_with(
-        &mut client,
-        &removal(Removed::Other("function".into()), "kind", true),
-        EVERYTHING,
-        None,
-        100,
-    )
-    .await;
+    let kind =
+        ask_with(&mut client, &removal(Removed::Other("function".into()), "kind", true), EVERYTHING, None, 100).await;
     assert!(reason(&kind.removals[0].tables).contains("FUNCTION"));
 }

@@ -45,11 +45,7 @@ pub fn message(change: &Change, evidence: &ChangeEvidence) -> String {
             format!("merge into {name}, and so {verb} {rows} {unit}")
         }
         Verb::Update | Verb::Delete => {
-            let verb = if change.verb == Verb::Update {
-                "update"
-            } else {
-                "delete"
-            };
+            let verb = if change.verb == Verb::Update { "update" } else { "delete" };
             match total {
                 Some((of, share)) => format!("{verb} {rows} of {of} rows of {name}{share}"),
                 None => format!("{verb} {rows} {unit} of {name}"),
@@ -106,9 +102,7 @@ pub fn lines(change: &Change, evidence: &ChangeEvidence, sizes: &Sizes, out: &mu
         out.push(format!("  rows: unknown: {}", plain(why)));
     }
     match &evidence.cascade {
-        Known::Known(branches) if !branches.is_empty() => {
-            tree::lines(change, evidence, branches, out)
-        }
+        Known::Known(branches) if !branches.is_empty() => tree::lines(change, evidence, branches, out),
         Known::Unknown(why) => out.push(format!("  by cascade: unknown: {}", plain(why))),
         _ => {}
     }
@@ -140,26 +134,19 @@ fn unknown<T>(known: &Known<T>) -> Option<&String> {
 
 fn fires(change: &Change, table: &Table, out: &mut Vec<String>) {
     let fired = table.triggers.iter().filter(|trigger| match change.verb {
-        Verb::Insert | Verb::CopyIn => {
-            trigger.on_insert || (trigger.on_update && !change.assignments.is_empty())
-        }
+        Verb::Insert | Verb::CopyIn => trigger.on_insert || (trigger.on_update && !change.assignments.is_empty()),
         Verb::Update => trigger.on_update,
         Verb::Delete => trigger.on_delete,
         Verb::Merge { updates, deletes } => {
             trigger.on_insert || (trigger.on_update && updates) || (trigger.on_delete && deletes)
         }
     });
-    let names: Vec<String> = fired
-        .map(|trigger| format!("{} ({})", plain(&trigger.name), plain(&trigger.when)))
-        .collect();
+    let names: Vec<String> =
+        fired.map(|trigger| format!("{} ({})", plain(&trigger.name), plain(&trigger.when))).collect();
     if !names.is_empty() {
         let more = names.len().saturating_sub(limits::PREVIEW_LINES);
         let shown: Vec<String> = names.into_iter().take(limits::PREVIEW_LINES).collect();
-        let rest = if more > 0 {
-            format!(" and {more} more")
-        } else {
-            String::new()
-        };
+        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
         out.push(format!("  fires: {}{rest}", shown.join(", ")));
     }
 }

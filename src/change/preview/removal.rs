@@ -30,26 +30,11 @@ pub fn message(removal: &Removal, evidence: &RemovalEvidence) -> String {
         };
     };
     if removal.what == Removed::Database {
-        return format!(
-            "{what}, {}",
-            bytes(
-                tables
-                    .iter()
-                    .fold(0, |sum, table| sum.saturating_add(table.bytes))
-            )
-        );
+        return format!("{what}, {}", bytes(tables.iter().fold(0, |sum, table| sum.saturating_add(table.bytes))));
     }
-    let rows = tables
-        .iter()
-        .fold(Rows::Exact(0), |rows, table| sum(rows, table.rows));
-    let size = tables
-        .iter()
-        .fold(0u64, |sum, table| sum.saturating_add(table.bytes));
-    let size = if size > 0 {
-        format!(", {}", bytes(size))
-    } else {
-        String::new()
-    };
+    let rows = tables.iter().fold(Rows::Exact(0), |rows, table| sum(rows, table.rows));
+    let size = tables.iter().fold(0u64, |sum, table| sum.saturating_add(table.bytes));
+    let size = if size > 0 { format!(", {}", bytes(size)) } else { String::new() };
     let unit = if rows.number() == 1 { "row" } else { "rows" };
     let named = usize::from(removal.what != Removed::Schema);
     let more = match tables.len().saturating_sub(named) {
@@ -60,43 +45,23 @@ pub fn message(removal: &Removal, evidence: &RemovalEvidence) -> String {
     if tables.is_empty() {
         return what;
     }
-    let values = if matches!(removal.what, Removed::Column(_)) {
-        "with values in"
-    } else {
-        "with"
-    };
+    let values = if matches!(removal.what, Removed::Column(_)) { "with values in" } else { "with" };
     format!("{what}, {values} {} {unit}{size}{more}", amount(rows))
 }
 
 pub fn lines(evidence: &RemovalEvidence, out: &mut Vec<String>) {
     match &evidence.tables {
         Known::Known(tables) if tables.len() > 1 => {
-            let shown: Vec<Row> = tables
-                .iter()
-                .take(limits::PREVIEW_LINES)
-                .map(removed_row)
-                .collect();
+            let shown: Vec<Row> = tables.iter().take(limits::PREVIEW_LINES).map(removed_row).collect();
             let width = |at: usize| {
-                shown
-                    .iter()
-                    .filter_map(|row| row.get(at))
-                    .map(|cell| cell.chars().count())
-                    .max()
-                    .unwrap_or(0)
+                shown.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0)
             };
             let (name, rows, size) = (width(0), width(1), width(2));
             for [a, b, c, d] in &shown {
-                out.push(
-                    format!("  {a:<name$}  {b:>rows$}  {c:>size$}   {d}")
-                        .trim_end()
-                        .to_owned(),
-                );
+                out.push(format!("  {a:<name$}  {b:>rows$}  {c:>size$}   {d}").trim_end().to_owned());
             }
             if tables.len() > shown.len() {
-                out.push(format!(
-                    "  … and {} tables more",
-                    number((tables.len() - shown.len()) as u64)
-                ));
+                out.push(format!("  … and {} tables more", number((tables.len() - shown.len()) as u64)));
             }
         }
         Known::Unknown(why) => out.push(format!("  rows: unknown: {}", plain(why))),
@@ -104,26 +69,15 @@ pub fn lines(evidence: &RemovalEvidence, out: &mut Vec<String>) {
     }
     if let Known::Known(dependents) = &evidence.dependents {
         out.extend(
-            dependents
-                .iter()
-                .take(limits::PREVIEW_LINES)
-                .map(|dependent| format!("  also goes: {}", plain(dependent))),
+            dependents.iter().take(limits::PREVIEW_LINES).map(|dependent| format!("  also goes: {}", plain(dependent))),
         );
         if dependents.len() > limits::PREVIEW_LINES {
-            out.push(format!(
-                "  … and {} objects more",
-                number((dependents.len() - limits::PREVIEW_LINES) as u64)
-            ));
+            out.push(format!("  … and {} objects more", number((dependents.len() - limits::PREVIEW_LINES) as u64)));
         }
     }
 }
 
 fn removed_row(table: &RemovedTable) -> Row {
     let because = table.because.as_deref().map(plain).unwrap_or_default();
-    [
-        plain(&table.name.written),
-        short_amount(table.rows),
-        bytes(table.bytes),
-        because,
-    ]
+    [plain(&table.name.written), short_amount(table.rows), bytes(table.bytes), because]
 }

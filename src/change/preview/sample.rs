@@ -9,11 +9,8 @@ use crate::policy::settings::Sizes;
 
 /// A table with a line of headings; columns that do not fit are counted.
 pub fn lines(sample: &Sample, sizes: &Sizes, out: &mut Vec<String>) {
-    let rows: Vec<&Vec<Option<String>>> = sample
-        .rows
-        .iter()
-        .take(usize::try_from(sizes.sample_rows).unwrap_or(usize::MAX))
-        .collect();
+    let rows: Vec<&Vec<Option<String>>> =
+        sample.rows.iter().take(usize::try_from(sizes.sample_rows).unwrap_or(usize::MAX)).collect();
     if rows.is_empty() {
         return;
     }
@@ -25,46 +22,21 @@ pub fn lines(sample: &Sample, sizes: &Sizes, out: &mut Vec<String>) {
     for (at, heading) in sample.columns.iter().enumerate() {
         let heading = cut(&plain(heading));
         let cells: Vec<String> = rows.iter().map(|row| cell(row, at)).collect();
-        let width = cells
-            .iter()
-            .chain([&heading])
-            .map(|cell| cell.chars().count())
-            .max()
-            .unwrap_or(0);
+        let width = cells.iter().chain([&heading]).map(|cell| cell.chars().count()).max().unwrap_or(0);
         if used + width > limits::SAMPLE_CHARS && !columns.is_empty() {
             break;
         }
         used += width + 3;
         columns.push((heading, cells, width));
     }
-    out.push(format!(
-        "  first {}:",
-        if rows.len() == 1 {
-            "row".to_owned()
-        } else {
-            format!("{} rows", rows.len())
-        }
-    ));
+    out.push(format!("  first {}:", if rows.len() == 1 { "row".to_owned() } else { format!("{} rows", rows.len()) }));
     let line = |cells: Vec<(&String, usize)>| {
-        let cells: Vec<String> = cells
-            .into_iter()
-            .map(|(cell, width)| format!("{cell:<width$}"))
-            .collect();
+        let cells: Vec<String> = cells.into_iter().map(|(cell, width)| format!("{cell:<width$}")).collect();
         format!("   {}", cells.join(" | ").trim_end())
     };
-    out.push(line(
-        columns
-            .iter()
-            .map(|(heading, _, width)| (heading, *width))
-            .collect(),
-    ));
+    out.push(line(columns.iter().map(|(heading, _, width)| (heading, *width)).collect()));
     for at in 0..rows.len() {
-        out.push(line(
-            columns
-                .iter()
-                .filter_map(|(_, cells, width)| Some((cells.get(at)?, *width)))
-                .collect(),
-        ));
+        out.push(line(columns.iter().filter_map(|(_, cells, width)| Some((cells.get(at)?, *width))).collect()));
     }
     let more = sample.columns.len() - columns.len();
     if more > 0 {
