@@ -18,6 +18,13 @@ pub enum Address {
 
 impl Address {
     pub fn parse(text: &str) -> Result<Address, String> {
+        match Address::any(text)? {
+            Address::Tcp { port: 0, .. } => Err(format!("`{text}`: nothing can be reached on port 0")),
+            address => Ok(address),
+        }
+    }
+
+    fn any(text: &str) -> Result<Address, String> {
         match text.strip_prefix("unix:") {
             Some(path) if Path::new(path).is_absolute() => Ok(Address::Unix(PathBuf::from(path))),
             Some(_) => Err(format!(
@@ -29,7 +36,7 @@ impl Address {
 
     /// One that can be listened on: its host is an IP address, so that it is plain which interface is opened.
     pub fn parse_listen(text: &str) -> Result<Address, String> {
-        match Address::parse(text)? {
+        match Address::any(text)? {
             Address::Tcp { host, .. } if host.parse::<IpAddr>().is_err() => Err(format!(
                 "`{host}` is not an IP address: say 127.0.0.1 for this machine only, 0.0.0.0 or [::] for all interfaces"
             )),

@@ -125,7 +125,7 @@ impl Session {
             Form::Simple => {
                 self.drain().await?;
                 match self.talk.status() {
-                    b'T' => {
+                    status if status == b'T' || self.pipeline.executed => {
                         self.link.say(Script::default().query(POISON));
                         self.talk.expect(Expected::PoisonQuery(error), None);
                     }
@@ -320,6 +320,7 @@ impl Session {
             Looked::At(judgement) => *judgement,
             Looked::Not(refusal) => return self.refuse(&refusal, form).await,
             Looked::Wrong(error) => return self.fail_with(error.into_bytes(), form).await,
+            Looked::Discarded => return Ok(()),
             Looked::Missing => return self.refuse(&misused(&Misuse::OtherStatement), form).await,
         };
         if judgement.verdict.in_force() >= Level::Deny {
@@ -457,7 +458,7 @@ impl Session {
                     return Ok(ran);
                 }
                 // Of a CONFIRM by the extended protocol the client was told that it returns no rows.
-                b'T' | b'D' if form == Form::Extended => {}
+                b'T' | b'D' | b'H' | b'd' | b'c' if form == Form::Extended => {}
                 b'1' | b'2' | b'3' | b'n' | b't' => {}
                 b'S' => self.note_and_pass(frame),
                 b'G' => return Err(End::Refused(Refusal::new(Code::CannotKnow, "sluice: a guarded statement asked for COPY data"))),

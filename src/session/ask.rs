@@ -83,7 +83,8 @@ impl<'a> Asker<'a> {
         time: Duration,
     ) -> Result<Asker<'a>, Broken> {
         debug_assert!(talk.is_quiet());
-        let deadline = Instant::now() + time;
+        // The database keeps `time` for each question; what is left beyond it is for the estimates that follow a count in vain.
+        let deadline = Instant::now() + time + limits::ESTIMATES_TIME;
         let status_before = talk.status();
         seat.take_cancelled();
         let mut asker =

@@ -132,7 +132,7 @@ impl Session {
             Looked::At(judgement) => judgement,
             Looked::Not(refusal) => return Ok(Err(refusal)),
             Looked::Wrong(error) => return Ok(Err(of_the_server(&error))),
-            Looked::Missing => return Ok(Err(usage("there is no such prepared statement"))),
+            Looked::Discarded | Looked::Missing => return Ok(Err(usage("there is no such prepared statement"))),
         };
         let shown = self.preview(&judgement, None);
         let lines = shown.message.lines().chain(shown.detail.lines());
@@ -146,7 +146,7 @@ impl Session {
             Looked::At(judgement) => judgement,
             Looked::Not(refusal) => return Ok(Err(refusal)),
             Looked::Wrong(error) => return Ok(Err(of_the_server(&error))),
-            Looked::Missing => return Ok(Err(usage("there is no such prepared statement"))),
+            Looked::Discarded | Looked::Missing => return Ok(Err(usage("there is no such prepared statement"))),
         };
         let now = self.house.clock.now();
         let policy = self.house.policy.load_full();

@@ -92,6 +92,8 @@ pub(in crate::session) enum Looked {
     Not(Refusal),
     /// The server refuses the text itself: its error, whole.
     Wrong(Frame),
+    /// What came before it in the pipeline failed: the server would not look at it.
+    Discarded,
     /// No such prepared statement: the server says so itself.
     Missing,
 }
@@ -145,8 +147,7 @@ impl Session {
         }
         self.drain().await?;
         if self.pipeline.discarding {
-            let refusal = Refusal::new(Code::CannotKnow, "sluice: an earlier statement of the pipeline failed");
-            return Ok(Looked::Not(refusal));
+            return Ok(Looked::Discarded);
         }
         let Some(ground) = self.ground(&seen.pieces) else {
             // A failed transaction: the server refuses everything but its end, and our questions with it.

@@ -126,6 +126,9 @@ impl Session {
 
     async fn query(&mut self, frame: Frame) -> Result<(), End> {
         let Ok(text) = command::query(&frame) else { return Err(malformed("Query")) };
+        if let Some(refusal) = self.settle().await? {
+            return self.refuse(&refusal, Form::Simple).await;
+        }
         match self.glance(&text) {
             Glance::Harmless { changes_session, .. } => {
                 if changes_session {
@@ -144,6 +147,7 @@ impl Session {
                     Looked::At(judgement) => self.act_on_query(frame, *judgement).await,
                     Looked::Not(refusal) => self.refuse(&refusal, Form::Simple).await,
                     Looked::Wrong(error) => self.fail_with(error.into_bytes(), Form::Simple).await,
+                    Looked::Discarded => Ok(()),
                     Looked::Missing => Err(malformed("Query")),
                 }
             }
@@ -212,6 +216,7 @@ impl Session {
             Looked::At(judgement) => *judgement,
             Looked::Not(refusal) => return self.refuse(&refusal, Form::Extended).await,
             Looked::Wrong(error) => return self.fail_with(error.into_bytes(), Form::Extended).await,
+            Looked::Discarded => return Ok(()),
             Looked::Missing => {
                 // The server refuses the Bind as it would any: nothing of this name can be prepared in between.
                 self.pipeline.open = true;
@@ -248,9 +253,21 @@ impl Session {
     }
 
     async fn execute(&mut self, frame: Frame) -> Result<(), End> {
-        let Ok(portal) = command::execute(&frame) else { return Err(malformed("Execute")) };
+        let Ok((portal, rows_max)) = command::execute(&frame) else { return Err(malformed("Execute")) };
+        // What comes next may commit: a change that is held to its count must be known by then.
+        if let Some(refusal) = self.settle().await? {
+            return self.refuse(&refusal, Form::Extended).await;
+        }
+        if self.pipeline.discarding {
+            return Ok(());
+        }
         let mark = match self.portals.get(&portal).cloned() {
             Some(Portal::Command(text)) => return self.command(&text, Form::Extended).await,
+            Some(Portal::Judged(watched)) if watched.withheld && rows_max > 0 => {
+                let message = "sluice: a change that is held to its count cannot be fetched in parts";
+                let refusal = Refusal::new(Code::CannotKnow, message).hint("Execute it without a row limit.");
+                return self.refuse(&refusal, Form::Extended).await;
+            }
             Some(Portal::Judged(watched)) => {
                 self.pipeline.withheld |= watched.withheld;
                 Some(Mark::Watched(watched))
@@ -282,12 +299,10 @@ impl Session {
     }
 
     async fn sync(&mut self, frame: Frame) -> Result<(), End> {
-        if self.pipeline.withheld && !self.talk.in_copy() {
-            self.drain().await?;
-            if let Some((changed, agreed)) = self.pipeline.exceeded.take() {
-                let refusal = act::exceeded(changed, agreed);
-                self.poison(message::error(&refusal, message::Severity::Error));
-            }
+        if !self.talk.in_copy()
+            && let Some(refusal) = self.settle().await?
+        {
+            self.poison(message::error(&refusal, message::Severity::Error));
         }
         if !self.talk.in_copy() {
             self.pipeline = Pipeline::default();
@@ -295,6 +310,16 @@ impl Session {
         self.link.housekeep(Housekeeping::Sync, frame.into_bytes());
         self.talk.expect(Expected::Sync, None);
         Ok(())
+    }
+
+    /// Before anything that could commit: waits for a change that is held to its count. `Some`: it was more.
+    async fn settle(&mut self) -> Result<Option<Refusal>, End> {
+        if !self.pipeline.withheld {
+            return Ok(None);
+        }
+        self.drain().await?;
+        self.pipeline.withheld = false;
+        Ok(self.pipeline.exceeded.take().map(|(changed, agreed)| act::exceeded(changed, agreed)))
     }
 
     /// Makes the upstream fail what the client has begun, with our words in place of its own.

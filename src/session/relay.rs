@@ -180,6 +180,11 @@ impl Session {
     }
 
     fn ready(&mut self) {
+        if self.talk.is_quiet() {
+            // Everything that was begun before has ended with this: by its Sync, or by a Query after it.
+            self.pipeline.open = false;
+            self.pipeline.executed = false;
+        }
         if self.talk.status() == b'I' {
             // Portals do not outlive their transaction.
             self.portals.clear();

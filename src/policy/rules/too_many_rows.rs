@@ -36,17 +36,13 @@ impl Rule for TooManyRows {
         if look.facts.changes.is_empty() {
             return Vec::new();
         }
-        let (total, limit) = (look.tally().direct.clone(), limit(look.sizes, look.caller));
-        if !total.exceeds(limit) {
-            return Vec::new();
-        }
-        let message = format!("{total} > {}", grouped(limit));
-        vec![finding(
-            self,
-            About::Statement,
-            message,
-            &instead(look.sizes, look.caller),
-        )]
+        let limit = limit(look.sizes, look.caller);
+        let tally = look.tally();
+        let parts = [(&tally.direct, ""), (&tally.cascaded, " by cascade")];
+        let mut over = parts.into_iter().filter(|(count, _)| count.exceeds(limit));
+        let Some((count, how)) = over.next() else { return Vec::new() };
+        let message = format!("{count}{how} > {}", grouped(limit));
+        vec![finding(self, About::Statement, message, &instead(look.sizes, look.caller))]
     }
 }
 

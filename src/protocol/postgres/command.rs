@@ -97,14 +97,14 @@ pub fn subject(frame: &Frame) -> Result<Subject, Short> {
     }
 }
 
-/// Execute: the portal. The row limit that follows needs no judging.
-pub fn execute(frame: &Frame) -> Result<Bytes, Short> {
+/// Execute: the portal and the most rows to send at once (0: all).
+pub fn execute(frame: &Frame) -> Result<(Bytes, i32), Short> {
     let body = frame.body_bytes();
     let mut cursor = Cursor::new(&body);
     let length = cursor.cstr()?.len();
-    cursor.i32()?;
+    let rows_max = cursor.i32()?;
     cursor.finish()?;
-    Ok(body.slice(..length))
+    Ok((body.slice(..length), rows_max))
 }
 
 /// ParameterDescription: type OIDs.

@@ -96,9 +96,11 @@ fn call(text: &str, tokens: &[Token]) -> SettingChange {
         return any_setting();
     };
     let shape = open.is(b'(') && comma.is(b',') && second.is(b',') && close.is(b')');
-    let (Some(name), true) = (literal(text, name), shape) else {
+    if !shape {
         return any_setting();
-    };
+    }
+    // A name by an expression may be any, but what a constant sets it to is known (pg_dump 15 opens with such a call).
+    let name = literal(text, name).unwrap_or_else(|| any_setting().name);
     let scope = match local.is_word(text, "true") {
         true => SettingScope::Transaction,
         false => SettingScope::Session,
