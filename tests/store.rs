@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use sluice::change::challenge::{
     self, Draft, Misuse, check, check_statement, issue, look_up, redeem,
 };
-use sluice::database::Parameters;
+use sluice::protocol::Parameters;
 use sluice::ground::clock::HandClock;
 use sluice::ground::limits;
 use sluice::ground::secret::Token;

@@ -44,29 +44,14 @@ pub struct AtMost {
 }
 
 pub fn promise(evidence: &Evidence) -> Promise {
-    let cascades = evidence
-        .changes
-        .iter()
-        .map(|change| carried_on(&change.cascade));
+    let cascades = evidence.changes.iter().map(|change| carried_on(&change.cascade));
     let removed = |tables: &Known<Vec<crate::policy::question::RemovedTable>>| {
-        tables.known()?.iter().try_fold(0u64, |sum, table| {
-            Some(sum.saturating_add(all(table.rows)?))
-        })
+        tables.known()?.iter().try_fold(0u64, |sum, table| Some(sum.saturating_add(all(table.rows)?)))
     };
     Promise {
-        changes: evidence
-            .changes
-            .iter()
-            .map(|change| all(*change.rows.known()?))
-            .collect(),
-        cascade: cascades
-            .into_iter()
-            .try_fold(0u64, |sum, rows| Some(sum.saturating_add(rows?))),
-        removals: evidence
-            .removals
-            .iter()
-            .map(|removal| removed(&removal.tables))
-            .collect(),
+        changes: evidence.changes.iter().map(|change| all(*change.rows.known()?)).collect(),
+        cascade: cascades.into_iter().try_fold(0u64, |sum, rows| Some(sum.saturating_add(rows?))),
+        removals: evidence.removals.iter().map(|removal| removed(&removal.tables)).collect(),
         shape: shape(evidence),
     }
 }
@@ -103,9 +88,10 @@ pub fn within(promised: &Promise, now: &Promise, tolerance: f64) -> Moved {
 impl Promise {
     /// What the command tags together, and the cascades, may come to. `None` where nothing is promised.
     pub fn at_most(&self, tolerance: f64) -> AtMost {
-        let sum = self.changes.iter().try_fold(0u64, |sum, rows| {
-            Some(sum.saturating_add(with_tolerance((*rows)?, tolerance)))
-        });
+        let sum = self
+            .changes
+            .iter()
+            .try_fold(0u64, |sum, rows| Some(sum.saturating_add(with_tolerance((*rows)?, tolerance))));
         AtMost {
             rows: sum.filter(|_| !self.changes.is_empty()),
             cascade: self.cascade.map(|rows| with_tolerance(rows, tolerance)),
@@ -129,9 +115,7 @@ fn all(rows: Rows) -> Option<u64> {
 }
 
 fn carried_on(cascade: &Known<Vec<Cascade>>) -> Option<u64> {
-    cascade.known()?.iter().try_fold(0u64, |sum, branch| {
-        Some(sum.saturating_add(branch_rows(branch)?))
-    })
+    cascade.known()?.iter().try_fold(0u64, |sum, branch| Some(sum.saturating_add(branch_rows(branch)?)))
 }
 
 fn branch_rows(branch: &Cascade) -> Option<u64> {
@@ -139,9 +123,7 @@ fn branch_rows(branch: &Cascade) -> Option<u64> {
         return None;
     }
     let here = all(*branch.rows.known()?)?;
-    branch.below.iter().try_fold(here, |sum, below| {
-        Some(sum.saturating_add(branch_rows(below)?))
-    })
+    branch.below.iter().try_fold(here, |sum, below| Some(sum.saturating_add(branch_rows(below)?)))
 }
 
 fn shape(evidence: &Evidence) -> String {
@@ -156,24 +138,10 @@ fn shape(evidence: &Evidence) -> String {
     }
     for removal in &evidence.removals {
         part("removal");
-        removal
-            .tables
-            .known()
-            .into_iter()
-            .flatten()
-            .for_each(|table| part(&table.name.parts.join("\u{1}")));
-        removal
-            .dependents
-            .known()
-            .into_iter()
-            .flatten()
-            .for_each(|dependent| part(dependent));
+        removal.tables.known().into_iter().flatten().for_each(|table| part(&table.name.parts.join("\u{1}")));
+        removal.dependents.known().into_iter().flatten().for_each(|dependent| part(dependent));
     }
-    digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -181,11 +149,7 @@ mod tests {
     use super::*;
 
     fn promised(changes: &[Option<u64>], cascade: Option<u64>) -> Promise {
-        Promise {
-            changes: changes.to_vec(),
-            cascade,
-            ..Promise::default()
-        }
+        Promise { changes: changes.to_vec(), cascade, ..Promise::default() }
     }
 
     #[test]
@@ -194,50 +158,16 @@ mod tests {
         for (now, moved) in [
             (promised(&[Some(1050)], Some(42)), Moved::No),
             (promised(&[Some(0)], Some(0)), Moved::No),
-            (
-                promised(&[Some(1051)], Some(40)),
-                Moved::Rows {
-                    was: 1000,
-                    now: Some(1051),
-                },
-            ),
-            (
-                promised(&[None], Some(40)),
-                Moved::Rows {
-                    was: 1000,
-                    now: None,
-                },
-            ),
-            (
-                promised(&[Some(1000)], Some(43)),
-                Moved::Cascade {
-                    was: 40,
-                    now: Some(43),
-                },
-            ),
-            (
-                promised(&[Some(1000)], None),
-                Moved::Cascade { was: 40, now: None },
-            ),
+            (promised(&[Some(1051)], Some(40)), Moved::Rows { was: 1000, now: Some(1051) }),
+            (promised(&[None], Some(40)), Moved::Rows { was: 1000, now: None }),
+            (promised(&[Some(1000)], Some(43)), Moved::Cascade { was: 40, now: Some(43) }),
+            (promised(&[Some(1000)], None), Moved::Cascade { was: 40, now: None }),
             (promised(&[], Some(40)), Moved::Shape),
-            (
-                Promise {
-                    shape: "x".into(),
-                    ..promised(&[Some(1000)], Some(40))
-                },
-                Moved::Shape,
-            ),
+            (Promise { shape: "x".into(), ..promised(&[Some(1000)], Some(40)) }, Moved::Shape),
         ] {
             assert_eq!(within(&was, &now, 5.0), moved);
         }
-        assert_eq!(
-            within(
-                &promised(&[None], None),
-                &promised(&[Some(7)], Some(7)),
-                5.0
-            ),
-            Moved::No
-        );
+        assert_eq!(within(&promised(&[None], None), &promised(&[Some(7)], Some(7)), 5.0), Moved::No);
     }
 
     #[test]
@@ -252,19 +182,7 @@ mod tests {
         ] {
             assert_eq!(with_tolerance(rows, tolerance), most);
         }
-        assert_eq!(
-            promised(&[Some(10), Some(20)], None).at_most(10.0),
-            AtMost {
-                rows: Some(33),
-                cascade: None
-            }
-        );
-        assert_eq!(
-            promised(&[Some(10), None], Some(1)).at_most(0.0),
-            AtMost {
-                rows: None,
-                cascade: Some(1)
-            }
-        );
+        assert_eq!(promised(&[Some(10), Some(20)], None).at_most(10.0), AtMost { rows: Some(33), cascade: None });
+        assert_eq!(promised(&[Some(10), None], Some(1)).at_most(0.0), AtMost { rows: None, cascade: Some(1) });
     }
 }

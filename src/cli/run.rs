@@ -11,7 +11,7 @@ use crate::config::{self, Address, Config, Listener, LogFormat, UpstreamTls};
 use crate::ground::clock::Clock;
 use crate::policy::settings::Policy;
 use crate::serve::listen::{Bound, run_thread};
-use crate::serve::tls;
+use crate::serve::tls::{self, Trust};
 use crate::session::House;
 use crate::session::registry::Registry;
 use crate::session::upstream::{self, Target, TlsMode};
@@ -103,7 +103,7 @@ impl Service {
         for listener in &self.config.listeners {
             let failed = |error: &dyn std::fmt::Display| format!("listener \"{}\": {error}", listener.name);
             let socket = bind(&listener.listen).map_err(|error| failed(&format!("cannot listen on {}: {error}", listener.listen)))?;
-            let acceptor = listener.tls.as_ref().map(tls::acceptor).transpose().map_err(|error| failed(&error))?;
+            let acceptor = acceptor(listener).map_err(|error| failed(&error))?;
             let target = target(listener, &self.config).map_err(|error| failed(&error))?;
             tracing::info!(listener = %listener.name, address = %socket.address(), upstream = %target.address, "listening");
             self.addresses.push(socket.address());
@@ -231,7 +231,7 @@ impl Service {
         };
         let mut acceptors = Vec::new();
         for listener in &config.listeners {
-            match listener.tls.as_ref().map(tls::acceptor).transpose() {
+            match acceptor(listener) {
                 Ok(acceptor) => acceptors.push(acceptor),
                 Err(error) => {
                     tracing::error!(listener = %listener.name, error, "a certificate cannot be read, the old policy stays in force");
@@ -279,6 +279,10 @@ impl Service {
     }
 }
 
+fn acceptor(listener: &Listener) -> Result<Option<TlsAcceptor>, String> {
+    listener.tls.as_ref().map(|files| tls::acceptor(&files.cert, &files.key)).transpose()
+}
+
 fn store_url(config: &Config) -> String {
     match &config.store {
         config::Store::Sqlite(path) => format!("sqlite:{}", path.display()),
@@ -305,6 +309,15 @@ fn target(listener: &Listener, config: &Config) -> Result<Target, String> {
         Address::Tcp { host, port } => upstream::Address::Tcp { host: host.clone(), port: *port },
         Address::Unix(path) => upstream::Address::Unix(path.clone()),
     };
-    let connector = tls::connector(listener.upstream_tls, &listener.upstream_ca)?;
+    let roots = match &listener.upstream_ca {
+        config::Roots::System => tls::Roots::System,
+        config::Roots::File(path) => tls::Roots::File(path.clone()),
+    };
+    let trust = match listener.upstream_tls {
+        UpstreamTls::VerifyFull => Trust::Name(roots),
+        UpstreamTls::VerifyCa => Trust::Chain(roots),
+        UpstreamTls::Disable | UpstreamTls::Prefer | UpstreamTls::Require => Trust::Anybody,
+    };
+    let connector = tls::connector(&trust)?;
     Ok(Target { address, mode, connector, timeout: config.sessions.connect_timeout })
 }

@@ -40,25 +40,14 @@ pub(in crate::database) async fn walk<A: Ask>(
         return Known::Known(Vec::new());
     }
     let effects = effects(start.change, start.table);
-    let graph = match interview
-        .document(&crate::database::catalog::postgres::foreign_keys(
-            start.table.id,
-        ))
-        .await
-    {
+    let graph = match interview.document(&crate::database::catalog::postgres::foreign_keys(start.table.id)).await {
         Ok(answer) => match Graph::read(&answer) {
             Some(graph) => graph,
             None => return Known::Unknown(crate::database::catalog::odd()),
         },
         Err(reason) => return Known::Unknown(reason),
     };
-    let mut walk = Walk {
-        graph: &graph,
-        start,
-        effects: &effects,
-        nodes: Vec::new(),
-        left_out: false,
-    };
+    let mut walk = Walk { graph: &graph, start, effects: &effects, nodes: Vec::new(), left_out: false };
     walk.root(&effects);
     let mut next = 0;
     while next < walk.nodes.len() {
@@ -67,10 +56,7 @@ pub(in crate::database) async fn walk<A: Ask>(
         next += 1;
     }
     if walk.left_out {
-        return Known::Unknown(format!(
-            "more than {} foreign keys carry it on",
-            limits::CASCADE_BRANCHES
-        ));
+        return Known::Unknown(format!("more than {} foreign keys carry it on", limits::CASCADE_BRANCHES));
     }
     Known::Known(walk.assemble())
 }
@@ -78,11 +64,7 @@ pub(in crate::database) async fn walk<A: Ask>(
 /// Some foreign key carries this change on.
 pub(in crate::database) fn carries(change: &Change, table: &Table) -> bool {
     let effects = effects(change, table);
-    table.referenced_by.iter().any(|key| {
-        effects
-            .iter()
-            .any(|effect| effect.carried_by(key).is_some())
-    })
+    table.referenced_by.iter().any(|key| effects.iter().any(|effect| effect.carried_by(key).is_some()))
 }
 
 /// What happens to rows: they go, or these columns of them change.
@@ -103,15 +85,8 @@ impl Effect {
                 Action::NoAction | Action::Restrict => None,
             },
             Effect::Set(columns) => {
-                let touched = |(parent, child): (&String, &String)| {
-                    columns.contains(parent).then(|| child.clone())
-                };
-                let set: Vec<String> = key
-                    .parent_columns
-                    .iter()
-                    .zip(&key.child_columns)
-                    .filter_map(touched)
-                    .collect();
+                let touched = |(parent, child): (&String, &String)| columns.contains(parent).then(|| child.clone());
+                let set: Vec<String> = key.parent_columns.iter().zip(&key.child_columns).filter_map(touched).collect();
                 match key.on_update {
                     _ if set.is_empty() => None,
                     Action::Cascade => Some((Action::Cascade, Effect::Set(set))),
@@ -127,9 +102,7 @@ impl Effect {
         match (self, other) {
             (Effect::Delete, _) => true,
             (Effect::Set(_), Effect::Delete) => false,
-            (Effect::Set(mine), Effect::Set(theirs)) => {
-                theirs.iter().all(|column| mine.contains(column))
-            }
+            (Effect::Set(mine), Effect::Set(theirs)) => theirs.iter().all(|column| mine.contains(column)),
         }
     }
 }
@@ -137,19 +110,8 @@ impl Effect {
 /// A MERGE can have both. Generated columns follow the ones that are set, which ones is not looked up: all of them count.
 fn effects(change: &Change, table: &Table) -> Vec<Effect> {
     let set = || {
-        let generated = table
-            .columns
-            .iter()
-            .filter(|column| column.generated)
-            .map(|column| column.name.clone());
-        Effect::Set(
-            change
-                .assignments
-                .iter()
-                .map(|assignment| assignment.column.clone())
-                .chain(generated)
-                .collect(),
-        )
+        let generated = table.columns.iter().filter(|column| column.generated).map(|column| column.name.clone());
+        Effect::Set(change.assignments.iter().map(|assignment| assignment.column.clone()).chain(generated).collect())
     };
     match change.verb {
         Verb::Delete => vec![Effect::Delete],
@@ -187,11 +149,9 @@ impl<'a> Walk<'a> {
     fn root(&mut self, effects: &'a [Effect]) {
         let target = match &self.start.unaskable {
             Some(why) => Err(why.clone()),
-            None => Ok(Rc::new(Reach::Target {
-                text: self.start.text,
-                mode: self.start.mode,
-                change: self.start.change,
-            })),
+            None => {
+                Ok(Rc::new(Reach::Target { text: self.start.text, mode: self.start.mode, change: self.start.change }))
+            }
         };
         for effect in effects {
             for edge in self.graph.below_start(self.start.table) {
@@ -208,10 +168,7 @@ impl<'a> Walk<'a> {
         if node.rows == Known::Known(Rows::Exact(0)) {
             return;
         }
-        let counted = matches!(
-            node.rows,
-            Known::Known(Rows::Exact(_) | Rows::AtMost(_) | Rows::AtLeast(_))
-        );
+        let counted = matches!(node.rows, Known::Known(Rows::Exact(_) | Rows::AtMost(_) | Rows::AtLeast(_)));
         let reach = match &node.rows {
             Known::Unknown(why) => Err(format!("the level above is not known: {why}")),
             _ => node.reach.clone(),
@@ -221,9 +178,7 @@ impl<'a> Walk<'a> {
         let below: Vec<&'a Edge> = self
             .graph
             .below(own.child)
-            .filter(|edge| {
-                effect.carried_by(&edge.key).is_some() && !(closed && std::ptr::eq(*edge, own))
-            })
+            .filter(|edge| effect.carried_by(&edge.key).is_some() && !(closed && std::ptr::eq(*edge, own)))
             .collect();
         let stop = if below.is_empty() {
             None
@@ -264,13 +219,7 @@ impl<'a> Walk<'a> {
         false
     }
 
-    fn add(
-        &mut self,
-        above: Option<usize>,
-        edge: &'a Edge,
-        effect: &Effect,
-        from: &Result<Rc<Reach<'a>>, String>,
-    ) {
+    fn add(&mut self, above: Option<usize>, edge: &'a Edge, effect: &Effect, from: &Result<Rc<Reach<'a>>, String>) {
         let Some((action, carried)) = effect.carried_by(&edge.key) else {
             return;
         };
@@ -278,18 +227,9 @@ impl<'a> Walk<'a> {
             self.left_out = true;
             return;
         }
-        let closure =
-            edge.child == edge.parent && *effect == Effect::Delete && carried == Effect::Delete;
-        let reach = from.clone().map(|parent| {
-            Rc::new(Reach::Below {
-                parent,
-                edge,
-                closure,
-            })
-        });
-        let level = above
-            .and_then(|above| self.nodes.get(above))
-            .map_or(1, |node| node.level + 1);
+        let closure = edge.child == edge.parent && *effect == Effect::Delete && carried == Effect::Delete;
+        let reach = from.clone().map(|parent| Rc::new(Reach::Below { parent, edge, closure }));
+        let level = above.and_then(|above| self.nodes.get(above)).map_or(1, |node| node.level + 1);
         self.nodes.push(Node {
             above,
             level,
@@ -310,9 +250,7 @@ impl<'a> Walk<'a> {
             Ok(question) => {
                 // An UPDATE that leaves a key's value as it is carries nothing on: the count is then a bound.
                 match (interview.rows(&question).await, &node.effect, node.action) {
-                    (Known::Known(Rows::Exact(n)), Effect::Set(_), _)
-                        if n > 0 && !self.below_delete(node) =>
-                    {
+                    (Known::Known(Rows::Exact(n)), Effect::Set(_), _) if n > 0 && !self.below_delete(node) => {
                         Known::Known(Rows::AtMost(n))
                     }
                     (rows, _, _) => rows,
@@ -336,28 +274,18 @@ impl<'a> Walk<'a> {
     fn question(&self, node: &Node<'a>, at: usize, bound: u64) -> Result<String, String> {
         let reach = node.reach.as_ref().map_err(Clone::clone)?;
         if node.edge.hidden {
-            return Err(format!(
-                "row security may hide rows of {} from this user",
-                node.edge.key.child.written
-            ));
+            return Err(format!("row security may hide rows of {} from this user", node.edge.key.child.written));
         }
         let earlier: Vec<&Reach<'a>> = self
             .nodes
             .iter()
             .take(at)
-            .filter(|other| {
-                other.edge.child == node.edge.child && other.effect.covers(&node.effect)
-            })
+            .filter(|other| other.edge.child == node.edge.child && other.effect.covers(&node.effect))
             .filter_map(|other| other.reach.as_deref().ok())
             .collect();
         let itself = self.graph.is_start(node.edge.child, self.start.table.id)
-            && self
-                .effects
-                .iter()
-                .all(|effect| effect.covers(&node.effect));
-        reach
-            .count(&earlier, itself, bound)
-            .ok_or_else(|| "the question would grow too long".to_owned())
+            && self.effects.iter().all(|effect| effect.covers(&node.effect));
+        reach.count(&earlier, itself, bound).ok_or_else(|| "the question would grow too long".to_owned())
     }
 
     /// Nodes come after the one above them, so the tree folds from the end.

@@ -36,34 +36,16 @@ pub(in crate::database) async fn look_up<A: Ask>(
     text: &str,
     views: &[u64],
 ) -> Result<Calls, String> {
-    let names: Vec<Vec<String>> = facts
-        .functions
-        .iter()
-        .map(|written| parts(written))
-        .collect();
+    let names: Vec<Vec<String>> = facts.functions.iter().map(|written| parts(written)).collect();
     let answer = interview.document(&question(&names, views, text)).await?;
     let found: Vec<Found> = list(&answer["functions"])
         .and_then(|values| values.iter().map(found).collect::<Option<_>>())
         .ok_or_else(crate::database::catalog::odd)?;
-    let operators = crate::database::catalog::texts(&answer["operators"])
-        .ok_or_else(crate::database::catalog::odd)?;
-    let called = crate::database::catalog::texts(&answer["viewed"])
-        .ok_or_else(crate::database::catalog::odd)?;
-    let calls = facts
-        .functions
-        .iter()
-        .zip(&names)
-        .map(|(written, name)| judge(written, name, &found))
-        .collect();
-    let views = called
-        .first()
-        .map(|function| objection_text(function).replace("condition", "view"));
-    Ok(Calls {
-        calls,
-        operators,
-        views,
-        unread: facts.unread.clone(),
-    })
+    let operators = crate::database::catalog::texts(&answer["operators"]).ok_or_else(crate::database::catalog::odd)?;
+    let called = crate::database::catalog::texts(&answer["viewed"]).ok_or_else(crate::database::catalog::odd)?;
+    let calls = facts.functions.iter().zip(&names).map(|(written, name)| judge(written, name, &found)).collect();
+    let views = called.first().map(|function| objection_text(function).replace("condition", "view"));
+    Ok(Calls { calls, operators, views, unread: facts.unread.clone() })
 }
 
 impl Calls {
@@ -81,13 +63,8 @@ impl Calls {
             .filter(|call| hidden || text.contains(&call.bare))
             .find_map(|call| call.objection.clone());
         let operator = || {
-            let operator = self
-                .operators
-                .iter()
-                .find(|operator| text.contains(operator.as_str()))?;
-            Some(format!(
-                "the condition may use an operator {operator} that runs a user's function"
-            ))
+            let operator = self.operators.iter().find(|operator| text.contains(operator.as_str()))?;
+            Some(format!("the condition may use an operator {operator} that runs a user's function"))
         };
         call.or_else(|| self.views.clone()).or_else(operator)
     }
@@ -140,19 +117,12 @@ const GRAMMAR: &[&str] = &[
 fn judge(written: &str, name: &[String], found: &[Found]) -> Call {
     let bare = name.last().cloned().unwrap_or_default();
     let schema = name.len().checked_sub(2).and_then(|at| name.get(at));
-    let mut candidates = found
-        .iter()
-        .filter(|one| one.name == bare && schema.is_none_or(|schema| *schema == one.schema))
-        .peekable();
-    let known =
-        candidates.peek().is_some() || (schema.is_none() && GRAMMAR.contains(&bare.as_str()));
+    let mut candidates =
+        found.iter().filter(|one| one.name == bare && schema.is_none_or(|schema| *schema == one.schema)).peekable();
+    let known = candidates.peek().is_some() || (schema.is_none() && GRAMMAR.contains(&bare.as_str()));
     let harmless = known && candidates.all(|one| one.harmless);
     let objection = (!harmless).then(|| objection_text(written));
-    Call {
-        written: written.to_owned(),
-        bare: bare.to_lowercase(),
-        objection,
-    }
+    Call { written: written.to_owned(), bare: bare.to_lowercase(), objection }
 }
 
 fn objection_text(function: &str) -> String {
@@ -164,17 +134,9 @@ fn objection_text(function: &str) -> String {
 fn question(names: &[Vec<String>], views: &[u64], text: &str) -> String {
     // OPERATOR(schema.sign) reaches past the search path.
     let anywhere = text.to_lowercase().contains("operator").to_string();
-    let bare: Vec<String> = names
-        .iter()
-        .filter_map(|name| name.last())
-        .map(|name| quote::literal(name))
-        .collect();
-    let schemas: Vec<String> = names
-        .iter()
-        .filter(|n| n.len() > 1)
-        .filter_map(|n| n.get(n.len() - 2))
-        .map(|n| quote::literal(n))
-        .collect();
+    let bare: Vec<String> = names.iter().filter_map(|name| name.last()).map(|name| quote::literal(name)).collect();
+    let schemas: Vec<String> =
+        names.iter().filter(|n| n.len() > 1).filter_map(|n| n.get(n.len() - 2)).map(|n| quote::literal(n)).collect();
     let ids: Vec<String> = views.iter().map(u64::to_string).collect();
     let values = [
         ("names", bare.join(", ")),
@@ -182,10 +144,7 @@ fn question(names: &[Vec<String>], views: &[u64], text: &str) -> String {
         ("views", ids.join(", ")),
         ("anywhere", anywhere),
     ];
-    let values: Vec<(&str, &str)> = values
-        .iter()
-        .map(|(place, value)| (*place, value.as_str()))
-        .collect();
+    let values: Vec<(&str, &str)> = values.iter().map(|(place, value)| (*place, value.as_str())).collect();
     quote::fill(&quote::catalog(QUESTION), &values)
 }
 
@@ -238,11 +197,7 @@ mod tests {
     use super::*;
 
     fn one(schema: &str, name: &str, harmless: bool) -> Found {
-        Found {
-            schema: schema.into(),
-            name: name.into(),
-            harmless,
-        }
+        Found { schema: schema.into(), name: name.into(), harmless }
     }
 
     #[test]
@@ -263,11 +218,7 @@ mod tests {
             ("nullif", true),
             ("evil.nullif", false),
         ] {
-            assert_eq!(
-                judge(written, &parts(written), &found).objection.is_none(),
-                harmless,
-                "{written}"
-            );
+            assert_eq!(judge(written, &parts(written), &found).objection.is_none(), harmless, "{written}");
         }
     }
 
@@ -279,12 +230,7 @@ mod tests {
             views: None,
             unread: None,
         };
-        for (text, fine) in [
-            ("a = 1", true),
-            ("F(a)", false),
-            ("u&\"\\0066\"(a)", false),
-            ("a === 1", false),
-        ] {
+        for (text, fine) in [("a = 1", true), ("F(a)", false), ("u&\"\\0066\"(a)", false), ("a === 1", false)] {
             assert_eq!(calls.objection(&[text]).is_none(), fine, "{text}");
         }
     }

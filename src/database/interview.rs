@@ -6,8 +6,8 @@
 
 use crate::database::catalog::{odd, reason};
 use crate::database::{Answer, Ask, AskError};
-use crate::protocol::Parameters;
 use crate::policy::question::{Known, Rows};
+use crate::protocol::Parameters;
 use serde_json::Value;
 use std::time::Instant;
 
@@ -31,15 +31,7 @@ impl<'a, A: Ask> Interview<'a, A> {
         deadline: Instant,
         count_bound: u64,
     ) -> Interview<'a, A> {
-        Interview {
-            asker,
-            parameters,
-            now,
-            deadline,
-            count_bound,
-            late: false,
-            over: None,
-        }
+        Interview { asker, parameters, now, deadline, count_bound, late: false, over: None }
     }
 
     /// Whether there is still somebody to ask.
@@ -48,11 +40,7 @@ impl<'a, A: Ask> Interview<'a, A> {
     }
 
     /// One question. Texts made from the client's statement need its parameters; ours must not get them.
-    pub async fn ask(
-        &mut self,
-        sql: &str,
-        parameters: Option<&Parameters>,
-    ) -> Result<Answer, AskError> {
+    pub async fn ask(&mut self, sql: &str, parameters: Option<&Parameters>) -> Result<Answer, AskError> {
         if let Some(over) = &self.over {
             return Err(over.clone());
         }
@@ -86,10 +74,7 @@ impl<'a, A: Ask> Interview<'a, A> {
             }
         }
         match self.plan(count).await {
-            Ok(plan) => plan_rows(&plan).map_or_else(
-                || Known::Unknown(odd()),
-                |n| Known::Known(Rows::Estimate(n)),
-            ),
+            Ok(plan) => plan_rows(&plan).map_or_else(|| Known::Unknown(odd()), |n| Known::Known(Rows::Estimate(n))),
             Err(reason) => Known::Unknown(reason),
         }
     }
@@ -97,20 +82,11 @@ impl<'a, A: Ask> Interview<'a, A> {
     /// The plan of a question. Only for texts whose functions are known to be harmless: planning can run them.
     pub async fn plan(&mut self, question: &str) -> Result<Value, String> {
         let parameters = self.parameters;
-        let answer = self
-            .ask(&format!("EXPLAIN (FORMAT JSON) {question}"), parameters)
-            .await;
+        let answer = self.ask(&format!("EXPLAIN (FORMAT JSON) {question}"), parameters).await;
         let answer = answer.map_err(|error| reason(&error))?;
-        let lines: Vec<&str> = answer
-            .rows
-            .iter()
-            .filter_map(|row| row.first()?.as_deref())
-            .collect();
+        let lines: Vec<&str> = answer.rows.iter().filter_map(|row| row.first()?.as_deref()).collect();
         let plan: Value = serde_json::from_str(&lines.join("\n")).map_err(|_| odd())?;
-        plan.get(0)
-            .and_then(|plan| plan.get("Plan"))
-            .cloned()
-            .ok_or_else(odd)
+        plan.get(0).and_then(|plan| plan.get("Plan")).cloned().ok_or_else(odd)
     }
 
     pub fn out_of_time(&mut self) -> bool {
@@ -119,11 +95,7 @@ impl<'a, A: Ask> Interview<'a, A> {
     }
 
     fn bounded(&self, counted: u64) -> Rows {
-        if counted > self.count_bound {
-            Rows::AtLeast(counted)
-        } else {
-            Rows::Exact(counted)
-        }
+        if counted > self.count_bound { Rows::AtLeast(counted) } else { Rows::Exact(counted) }
     }
 }
 
@@ -135,8 +107,7 @@ pub(in crate::database) fn first_number(answer: &Answer) -> Option<u64> {
 /// The planner's rows below the counting, where no limit has cut them.
 fn plan_rows(plan: &Value) -> Option<u64> {
     let mut node = plan;
-    while let Some("Aggregate" | "Limit" | "Subquery Scan" | "Gather") = node["Node Type"].as_str()
-    {
+    while let Some("Aggregate" | "Limit" | "Subquery Scan" | "Gather") = node["Node Type"].as_str() {
         match node["Plans"].as_array().and_then(|plans| plans.first()) {
             Some(below) => node = below,
             None => break,
@@ -144,22 +115,13 @@ fn plan_rows(plan: &Value) -> Option<u64> {
     }
     let rows = node["Plan Rows"].as_f64()?;
     // A parallel node's number is one worker's share; by the planner's own rule the leader and the workers share alike or better.
-    let workers = if node["Parallel Aware"] == Value::Bool(true) {
-        plan_workers(plan) + 1
-    } else {
-        1
-    };
+    let workers = if node["Parallel Aware"] == Value::Bool(true) { plan_workers(plan) + 1 } else { 1 };
     Some((rows as u64).saturating_mul(workers))
 }
 
 fn plan_workers(plan: &Value) -> u64 {
     let here = plan["Workers Planned"].as_u64().unwrap_or(0);
-    plan["Plans"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(plan_workers)
-        .fold(here, u64::max)
+    plan["Plans"].as_array().into_iter().flatten().map(plan_workers).fold(here, u64::max)
 }
 
 #[cfg(test)]

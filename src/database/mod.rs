@@ -18,8 +18,7 @@ use crate::protocol::Parameters;
 pub trait Ask {
     /// Text answer to one statement. An error leaves the next question askable. `parameters` are the client's own, for
     /// texts made from its statement; all `$n` keep their numbers.
-    async fn ask(&mut self, sql: &str, parameters: Option<&Parameters>)
-    -> Result<Answer, AskError>;
+    async fn ask(&mut self, sql: &str, parameters: Option<&Parameters>) -> Result<Answer, AskError>;
 }
 
 /// Rows in text form; `None` is NULL.

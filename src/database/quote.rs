@@ -33,21 +33,13 @@ pub fn ident(name: &str) -> String {
 
 /// `"schema"."table"`.
 pub fn dotted(parts: &[String]) -> String {
-    parts
-        .iter()
-        .map(|part| ident(part))
-        .collect::<Vec<_>>()
-        .join(".")
+    parts.iter().map(|part| ident(part)).collect::<Vec<_>>().join(".")
 }
 
 /// A name as a person would write it: quoted only where the server needs it.
 pub fn shown(schema: &str, name: &str) -> Name {
     let parts = vec![schema.to_owned(), name.to_owned()];
-    let written = parts
-        .iter()
-        .map(|part| plainly(part))
-        .collect::<Vec<_>>()
-        .join(".");
+    let written = parts.iter().map(|part| plainly(part)).collect::<Vec<_>>().join(".");
     Name { written, parts }
 }
 
@@ -57,10 +49,7 @@ pub fn shown(schema: &str, name: &str) -> Name {
 pub fn catalog(sql: &str) -> String {
     let mut out = sql.to_owned();
     for operator in ["=", "<>", "<", ">", ">=", "<=", "@>", "-", "/"] {
-        out = out.replace(
-            &format!(" {operator} "),
-            &format!(" OPERATOR(pg_catalog.{operator}) "),
-        );
+        out = out.replace(&format!(" {operator} "), &format!(" OPERATOR(pg_catalog.{operator}) "));
     }
     out
 }
@@ -70,9 +59,8 @@ pub fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let (mut out, mut rest) = (String::with_capacity(template.len()), template);
     while let Some((before, after)) = rest.split_once('{') {
         out.push_str(before);
-        let value = values.iter().find_map(|(place, value)| {
-            Some((value, after.strip_prefix(place)?.strip_prefix('}')?))
-        });
+        let value =
+            values.iter().find_map(|(place, value)| Some((value, after.strip_prefix(place)?.strip_prefix('}')?)));
         rest = match value {
             Some((value, behind)) => {
                 out.push_str(value);
@@ -90,14 +78,8 @@ pub fn fill(template: &str, values: &[(&str, &str)]) -> String {
 
 fn plainly(part: &str) -> String {
     let simple = part.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && part
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if simple && !RESERVED.contains(&part) {
-        part.to_owned()
-    } else {
-        ident(part)
-    }
+        && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if simple && !RESERVED.contains(&part) { part.to_owned() } else { ident(part) }
 }
 
 /// Words that cannot stand unquoted as a table's name (PostgreSQL manual, appendix C, "reserved").
@@ -236,17 +218,11 @@ mod tests {
 
     #[test]
     fn a_value_is_not_filled_again() {
-        assert_eq!(
-            fill("{a}, {b}, {c}", &[("a", "{b}"), ("b", "2")]),
-            "{b}, 2, {c}"
-        );
+        assert_eq!(fill("{a}, {b}, {c}", &[("a", "{b}"), ("b", "2")]), "{b}, 2, {c}");
     }
 
     #[test]
     fn operators_are_the_servers_own() {
-        assert_eq!(
-            catalog("a = b AND c <> d"),
-            "a OPERATOR(pg_catalog.=) b AND c OPERATOR(pg_catalog.<>) d"
-        );
+        assert_eq!(catalog("a = b AND c <> d"), "a OPERATOR(pg_catalog.=) b AND c OPERATOR(pg_catalog.<>) d");
     }
 }

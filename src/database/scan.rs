@@ -7,28 +7,17 @@ use crate::sql::facts::Change;
 use serde_json::Value;
 
 /// The scan of the target; for a table with partitions the first one, and how many more there are.
-pub(in crate::database) fn describe(
-    plan: &Value,
-    change: &Change,
-    table: &Known<Table>,
-) -> Known<String> {
+pub(in crate::database) fn describe(plan: &Value, change: &Change, table: &Known<Table>) -> Known<String> {
     let called = change.called.trim_matches('"').to_owned();
     let mut scans = Vec::new();
     collect(plan, &mut scans);
     let is_target = |node: &&&Value| {
         let alias = node["Alias"].as_str().unwrap_or_default();
-        let child = alias
-            .strip_prefix(&called)
-            .and_then(|rest| rest.strip_prefix('_'));
-        alias == called
-            || child.is_some_and(|number| {
-                !number.is_empty() && number.chars().all(|c| c.is_ascii_digit())
-            })
+        let child = alias.strip_prefix(&called).and_then(|rest| rest.strip_prefix('_'));
+        alias == called || child.is_some_and(|number| !number.is_empty() && number.chars().all(|c| c.is_ascii_digit()))
     };
     let named = |node: &&&Value| {
-        node["Relation Name"]
-            .as_str()
-            .is_some_and(|name| table.known().is_some_and(|table| table.name == name))
+        node["Relation Name"].as_str().is_some_and(|name| table.known().is_some_and(|table| table.name == name))
     };
     let mut targets: Vec<&&Value> = scans.iter().filter(is_target).collect();
     if targets.is_empty() {
@@ -37,9 +26,7 @@ pub(in crate::database) fn describe(
     match targets.as_slice() {
         [] => Known::Unknown("the plan does not show it".to_owned()),
         [one] => Known::Known(one_scan(one)),
-        [first, more @ ..] => {
-            Known::Known(format!("{} and {} scans more", one_scan(first), more.len()))
-        }
+        [first, more @ ..] => Known::Known(format!("{} and {} scans more", one_scan(first), more.len())),
     }
 }
 
@@ -58,10 +45,7 @@ fn one_scan(node: &Value) -> String {
         Some("Index Only Scan") => "Index Scan",
         kind => kind.unwrap_or("scan"),
     };
-    let index = node["Index Name"]
-        .as_str()
-        .map(str::to_owned)
-        .or_else(|| index_below(node));
+    let index = node["Index Name"].as_str().map(str::to_owned).or_else(|| index_below(node));
     match index {
         Some(index) => format!("{kind} using {index}"),
         None => kind.to_owned(),
@@ -73,12 +57,7 @@ fn index_below(node: &Value) -> Option<String> {
     let below = node["Plans"].as_array()?;
     let names: Vec<String> = below
         .iter()
-        .filter_map(|node| {
-            node["Index Name"]
-                .as_str()
-                .map(str::to_owned)
-                .or_else(|| index_below(node))
-        })
+        .filter_map(|node| node["Index Name"].as_str().map(str::to_owned).or_else(|| index_below(node)))
         .collect();
     (!names.is_empty()).then(|| names.join(", "))
 }
@@ -107,23 +86,13 @@ mod tests {
         let index = json!({"Node Type": "Bitmap Heap Scan", "Relation Name": "carts", "Alias": "c", "Plans": [
             {"Node Type": "Bitmap Index Scan", "Index Name": "carts_status_idx"}]});
         for (plans, said) in [
+            (json!([scan("u", "Seq Scan"), index]), "Bitmap Heap Scan using carts_status_idx"),
             (
-                json!([scan("u", "Seq Scan"), index]),
-                "Bitmap Heap Scan using carts_status_idx",
-            ),
-            (
-                json!([
-                    scan("c_1", "Seq Scan"),
-                    scan("c_2", "Seq Scan"),
-                    scan("c_x", "Seq Scan")
-                ]),
+                json!([scan("c_1", "Seq Scan"), scan("c_2", "Seq Scan"), scan("c_x", "Seq Scan")]),
                 "Seq Scan and 1 scans more",
             ),
         ] {
-            assert_eq!(
-                describe(&json!({"Plans": plans}), &change, &Known::NotAsked),
-                Known::Known(said.to_owned())
-            );
+            assert_eq!(describe(&json!({"Plans": plans}), &change, &Known::NotAsked), Known::Known(said.to_owned()));
         }
     }
 }

@@ -5,7 +5,6 @@
 //!
 //! Source: libpq manual, "SSL Mode Descriptions".
 
-use crate::config::{Roots, ServerTls, UpstreamTls};
 use crate::protocol::postgres::handshake;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -13,32 +12,50 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_t
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-/// What clients are shown.
-pub fn acceptor(tls: &ServerTls) -> Result<TlsAcceptor, String> {
-    let file = |path: &std::path::Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let certificates = CertificateDer::pem_file_iter(&tls.cert)
+/// Whom to believe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trust {
+    /// Anybody: encrypted only.
+    Anybody,
+    /// Who shows a chain to these roots, under any name.
+    Chain(Roots),
+    /// Who shows a chain to these roots and is called what was connected to.
+    Name(Roots),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Roots {
+    System,
+    File(PathBuf),
+}
+
+/// What clients are shown; both files in PEM form.
+pub fn acceptor(cert: &Path, key_file: &Path) -> Result<TlsAcceptor, String> {
+    let file = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let certificates = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| file(&tls.cert, &error))?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| file(&tls.key, &error))?;
+        .map_err(|error| file(cert, &error))?;
+    let key = PrivateKeyDer::from_pem_file(key_file).map_err(|error| file(key_file, &error))?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_no_client_auth()
         .with_single_cert(certificates, key)
-        .map_err(|error| file(&tls.cert, &error))?;
+        .map_err(|error| file(cert, &error))?;
     config.alpn_protocols = vec![handshake::ALPN.to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// How an upstream is met.
-pub fn connector(mode: UpstreamTls, roots: &Roots) -> Result<TlsConnector, String> {
-    let verifier: Arc<dyn ServerCertVerifier> = match mode {
-        UpstreamTls::VerifyFull => verifier(roots)?,
-        UpstreamTls::VerifyCa => Arc::new(AnyName(verifier(roots)?)),
-        _ => Arc::new(Unverified(provider())),
+pub fn connector(trust: &Trust) -> Result<TlsConnector, String> {
+    let verifier: Arc<dyn ServerCertVerifier> = match trust {
+        Trust::Name(roots) => verifier(roots)?,
+        Trust::Chain(roots) => Arc::new(AnyName(verifier(roots)?)),
+        Trust::Anybody => Arc::new(Unverified(provider())),
     };
     let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()

@@ -116,7 +116,11 @@ impl Session {
     /// Refuses as the server would: the rest of the pipeline is discarded, a transaction fails.
     pub(in crate::session) async fn refuse(&mut self, refusal: &Refusal, form: Form) -> Result<(), End> {
         metrics::counter!("sluice_refusals_total", "code" => refusal.code.sqlstate()).increment(1);
-        let error = message::error(refusal, Severity::Error);
+        self.fail_with(message::error(refusal, Severity::Error), form).await
+    }
+
+    /// The statement fails with this error: ours, or the server's own.
+    pub(in crate::session) async fn fail_with(&mut self, error: Bytes, form: Form) -> Result<(), End> {
         match form {
             Form::Simple => {
                 self.drain().await?;
@@ -135,7 +139,7 @@ impl Session {
                 let begun = self.talk.status() == b'T' || self.pipeline.executed;
                 if begun && !self.pipeline.discarding {
                     self.pipeline.open = true;
-                    self.poison(refusal);
+                    self.poison(error);
                 } else {
                     self.reply(error);
                 }
@@ -149,7 +153,7 @@ impl Session {
     async fn refusal(&mut self, judgement: &Judgement, protocol: ProtocolKind) -> Result<Refusal, End> {
         let verdict = &judgement.verdict;
         let level = verdict.in_force();
-        let alone = judgement.statements.len() == 1;
+        let alone = judgement.pieces.len() == 1;
         let (token, id) = match level {
             Level::Confirm | Level::Approve if alone => match self.issue(judgement, protocol).await {
                 Ok((token, id)) => (Some(token), Some(id)),
@@ -163,15 +167,15 @@ impl Session {
             Level::Confirm => Code::NeedsConfirming,
             _ => Code::Denied,
         };
-        let text = self.recorded_text(&judgement.text);
-        let about = Recording { challenge: id, statement: text.as_deref(), reason: judgement.caller.reason.as_deref(), ..self.recording() };
+        let text = self.recorded_text(&judgement.source);
+        let about = Recording { challenge: id, statement: text.as_deref(), reason: judgement.told.reason.as_deref(), ..self.recording() };
         if let Err(error) = self.house.recorder.refusal(verdict, code.sqlstate(), about) {
             tracing::error!(session = %self.id, %error, "a refusal could not be recorded");
         }
         let mut refusal = Refusal::new(code, preview.message).detail(preview.detail);
         refusal.hint = Some(preview.hint).filter(|hint| !hint.is_empty());
         if !alone && level < Level::Deny {
-            let count = judgement.statements.len();
+            let count = judgement.pieces.len();
             refusal.message = format!("{} (statement {} of {count} in this message; none was run)", refusal.message, judgement.worst + 1);
             refusal.hint = Some(format!("Send statement {} of the message alone to be able to confirm it.", judgement.worst + 1));
         }
@@ -182,8 +186,8 @@ impl Session {
     pub(in crate::session) fn preview(&self, judgement: &Judgement, token: Option<String>) -> preview::Preview {
         let offer = Offer { token, valid: judgement.sizes.token_ttl, at_most: judgement.promise.at_most(judgement.sizes.tolerance) };
         let nothing = (Default::default(), Default::default());
-        let (facts, evidence) = match (judgement.statements.get(judgement.worst), judgement.evidence.get(judgement.worst)) {
-            (Some(statement), Some(evidence)) => (&statement.facts, evidence),
+        let (facts, evidence) = match (judgement.pieces.get(judgement.worst), judgement.evidence.get(judgement.worst)) {
+            (Some(piece), Some(evidence)) => (&piece.facts, evidence),
             _ => (&nothing.0, &nothing.1),
         };
         preview::render(facts, evidence, &judgement.verdict, &judgement.sizes, &offer)
@@ -221,10 +225,10 @@ impl Session {
         judgement: &Judgement,
         level: Level,
     ) -> Result<Option<Result<Redeemed, Refusal>>, End> {
-        if level >= Level::Deny || judgement.statements.len() != 1 {
+        if level >= Level::Deny || judgement.pieces.len() != 1 {
             return Ok(None);
         }
-        let told = &judgement.caller;
+        let told = &judgement.told;
         let (typed, on_session) = match (&told.confirm, &told.confirm_on_session) {
             (Some(hint), _) => (hint, false),
             (None, Some(set)) => (set, true),
@@ -315,6 +319,8 @@ impl Session {
         let mut judgement = match self.look(Subjected::Source(source), bound).await? {
             Looked::At(judgement) => *judgement,
             Looked::Not(refusal) => return self.refuse(&refusal, form).await,
+            Looked::Wrong(error) => return self.fail_with(error.into_bytes(), form).await,
+            Looked::Missing => return self.refuse(&misused(&Misuse::OtherStatement), form).await,
         };
         if judgement.verdict.in_force() >= Level::Deny {
             let refusal = self.refusal(&judgement, ProtocolKind::Simple).await?;
@@ -358,11 +364,11 @@ impl Session {
         if self.pipeline.open && self.talk.status() == b'I' {
             self.end_unexecuted_pipeline().await?;
         }
-        let own = self.talk.status() == b'I' && !judgement.statements.iter().any(|one| one.facts.outside_transaction_only);
+        let own = self.talk.status() == b'I' && !judgement.pieces.iter().any(|piece| piece.facts.outside_transaction_only);
         let promised = run.rows_max;
-        let text = self.recorded_text(&judgement.text);
+        let text = self.recorded_text(&judgement.source);
         let about =
-            Recording { challenge: run.challenge, promised_rows: promised, statement: text.as_deref(), reason: judgement.caller.reason.as_deref(), ..self.recording() };
+            Recording { challenge: run.challenge, promised_rows: promised, statement: text.as_deref(), reason: judgement.told.reason.as_deref(), ..self.recording() };
         let permit = match self.house.recorder.record(&judgement.verdict, action, about, script) {
             Ok(permit) => permit,
             Err(error) => {
@@ -538,10 +544,10 @@ impl Session {
         frame: &Frame,
         challenge: Option<crate::ground::ids::ChallengeId>,
     ) -> Result<(crate::audit::Permit, Watched), End> {
-        let text = self.recorded_text(&judgement.text);
+        let text = self.recorded_text(&judgement.source);
         let rows_max = self.expected_rows(judgement);
         let about =
-            Recording { challenge, statement: text.as_deref(), promised_rows: rows_max, reason: judgement.caller.reason.as_deref(), ..self.recording() };
+            Recording { challenge, statement: text.as_deref(), promised_rows: rows_max, reason: judgement.told.reason.as_deref(), ..self.recording() };
         match self.house.recorder.record(&judgement.verdict, action, about, frame.clone().into_bytes()) {
             Ok(permit) => {
                 let line = permit.line();
@@ -570,7 +576,7 @@ impl Session {
 
     /// What a statement that goes on changes in what we hold to be known.
     fn remember(&mut self, judgement: &Judgement) {
-        let mut facts = judgement.statements.iter().map(|one| &one.facts);
+        let mut facts = judgement.pieces.iter().map(|piece| &piece.facts);
         if facts.clone().any(|facts| facts.changes_session) {
             self.cache.clear();
         }
@@ -582,8 +588,8 @@ impl Session {
 
     /// A change whose rows were counted: it must not commit more. Not where Sluice cannot hold a commit back.
     fn is_withheld(&self, judgement: &Judgement) -> bool {
-        let [statement] = &judgement.statements[..] else { return false };
-        let facts = &statement.facts;
+        let [piece] = &judgement.pieces[..] else { return false };
+        let facts = &piece.facts;
         judgement.mode == Mode::Enforce
             && !facts.outside_transaction_only
             && facts.transaction.is_none()

@@ -41,6 +41,8 @@ pub enum Ground {
     Savepoint,
     /// The implicit transaction of a pipeline that has executed something.
     Implicit,
+    /// A failed transaction that the message to come ends: nothing can be asked.
+    Failed,
 }
 
 /// The connection is in a state that we do not know: the session must end.
@@ -66,6 +68,7 @@ struct Heard {
     answer: Answer,
     types: Vec<u32>,
     error: Option<(String, String)>,
+    failure: Option<Frame>,
     too_large: bool,
     status: u8,
 }
@@ -96,7 +99,7 @@ impl<'a> Asker<'a> {
                 let inner = format!("SAVEPOINT {INNER}");
                 asker.must(&[&outer, "SET TRANSACTION READ ONLY", &timeout, &inner]).await?;
             }
-            Ground::Implicit => {}
+            Ground::Implicit | Ground::Failed => {}
         }
         Ok(asker)
     }
@@ -108,6 +111,14 @@ impl<'a> Asker<'a> {
             Some((code, message)) => Err(AskError::Database { code, message }),
             None => Ok(heard.types),
         }
+    }
+
+    /// What the server itself says of a text before anything of it runs: its own error, whole, if it refuses to parse or to analyse
+    /// it. `None` where it finds nothing wrong, or where its error is not about the text.
+    pub async fn parse_error(&mut self, text: &[u8]) -> Result<Option<Frame>, AskError> {
+        let script = Script::default().close_statement(NAME).parse_bytes(NAME, text);
+        let heard = self.run(script).await?;
+        Ok(heard.failure.filter(is_about_the_text))
     }
 
     /// Puts the connection back as it was. Whether the client asked to cancel meanwhile, and whether its implicit transaction
@@ -123,7 +134,7 @@ impl<'a> Asker<'a> {
                 let release = format!("RELEASE SAVEPOINT {OUTER}");
                 self.must(&[&back, &release]).await?;
             }
-            Ground::Implicit => {}
+            Ground::Implicit | Ground::Failed => {}
         }
         Ok(Ended { cancelled: self.cancelled || self.seat.take_cancelled(), failed: self.failed })
     }
@@ -132,7 +143,7 @@ impl<'a> Asker<'a> {
     async fn must(&mut self, statements: &[&str]) -> Result<(), Broken> {
         let mut script = Script::default();
         for statement in statements {
-            script = script.close_statement(NAME).parse(NAME, statement, &[]).bind(NAME, NAME, None).execute(NAME, 0);
+            script = script.close_portal(NAME).close_statement(NAME).parse(NAME, statement, &[]).bind(NAME, NAME, None).execute(NAME, 0);
             script = script.close_portal(NAME);
         }
         let script = script.close_statement(NAME).sync();
@@ -155,6 +166,9 @@ impl<'a> Asker<'a> {
     }
 
     async fn run(&mut self, script: Script) -> Result<Heard, AskError> {
+        if self.ground == Ground::Failed {
+            return Err(AskError::Database { code: "25P02".to_owned(), message: "the transaction has failed".to_owned() });
+        }
         if self.broken.is_some() || self.failed {
             return Err(AskError::Lost);
         }
@@ -218,6 +232,7 @@ impl<'a> Asker<'a> {
                 b'E' => {
                     let field = |kind| command::error_field(frame.body(), kind).unwrap_or_default();
                     heard.error = Some((field(b'C'), field(b'M')));
+                    heard.failure = Some(frame);
                     if !with_sync {
                         return Ok(heard);
                     }
@@ -258,6 +273,15 @@ impl<'a> Asker<'a> {
     }
 }
 
+/// Errors of syntax, names, rights and values. Not the one that says a text holds several statements: PostgreSQL calls that a syntax
+/// error too, but such a text runs (the routine's name is not translated, its message is).
+fn is_about_the_text(failure: &Frame) -> bool {
+    let field = |kind| command::error_field(failure.body(), kind).unwrap_or_default();
+    let code = field(b'C');
+    let class = code.get(..2).unwrap_or_default();
+    matches!(class, "42" | "22" | "0A" | "3F" | "26") && !matches!(field(b'R').as_str(), "" | "exec_parse_message")
+}
+
 /// How the questions ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
@@ -271,6 +295,7 @@ impl Ask for Asker<'_> {
     async fn ask(&mut self, sql: &str, parameters: Option<&Parameters>) -> Result<Answer, AskError> {
         let types = parameters.map_or(&[][..], |given| &given.types);
         let script = Script::default()
+            .close_portal(NAME)
             .close_statement(NAME)
             .parse(NAME, sql, types)
             .bind(NAME, NAME, parameters)

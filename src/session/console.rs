@@ -6,6 +6,8 @@ use crate::change::challenge;
 use crate::policy;
 use crate::policy::rules::Caller;
 use crate::policy::settings::Mode;
+use crate::protocol::postgres::command;
+use crate::protocol::postgres::frame::Frame;
 use crate::protocol::postgres::message;
 use crate::protocol::{Code, Refusal};
 use crate::session::act::{Form, misused};
@@ -129,6 +131,8 @@ impl Session {
         let judgement = match self.look_at(self.subject(statement), None, Depth::Everything).await? {
             Looked::At(judgement) => judgement,
             Looked::Not(refusal) => return Ok(Err(refusal)),
+            Looked::Wrong(error) => return Ok(Err(of_the_server(&error))),
+            Looked::Missing => return Ok(Err(usage("there is no such prepared statement"))),
         };
         let shown = self.preview(&judgement, None);
         let lines = shown.message.lines().chain(shown.detail.lines());
@@ -141,15 +145,17 @@ impl Session {
         let judgement = match self.look_at(self.subject(statement), None, Depth::WhatRulesNeed).await? {
             Looked::At(judgement) => judgement,
             Looked::Not(refusal) => return Ok(Err(refusal)),
+            Looked::Wrong(error) => return Ok(Err(of_the_server(&error))),
+            Looked::Missing => return Ok(Err(usage("there is no such prepared statement"))),
         };
         let now = self.house.clock.now();
         let policy = self.house.policy.load_full();
-        let caller = Caller { max_affected: judgement.caller.max_affected };
+        let caller = Caller { max_affected: judgement.told.max_affected };
         let mut rows = Vec::new();
-        for (statement, evidence) in judgement.statements.iter().zip(&judgement.evidence) {
-            let names = policy::names(&statement.facts, evidence);
+        for (piece, evidence) in judgement.pieces.iter().zip(&judgement.evidence) {
+            let names = policy::names(&piece.facts, evidence);
             let effective = policy::scope::effective(&policy, &self.principal, &names, now);
-            for rule in policy::explain(&statement.facts, evidence, &effective, &caller) {
+            for rule in policy::explain(&piece.facts, evidence, &effective, &caller) {
                 let matches = rule.findings.iter().map(|finding| finding.message.as_str()).collect::<Vec<_>>().join("; ");
                 let matches = Some(matches).filter(|_| !rule.findings.is_empty());
                 rows.push(vec![some(rule.code), Some(rule.level.to_string()), some(&rule.origin), matches]);
@@ -291,6 +297,13 @@ fn unquoted(text: &str) -> String {
 
 fn usage(what: &str) -> Refusal {
     Refusal::new(Code::Syntax, format!("sluice: {what}")).hint("SLUICE HELP lists the commands.")
+}
+
+/// The database finds the statement itself wrong.
+fn of_the_server(error: &Frame) -> Refusal {
+    let field = |kind| command::error_field(error.body(), kind).unwrap_or_default();
+    Refusal::new(Code::Syntax, format!("sluice: the database refuses this statement: {}", field(b'M')))
+        .detail(format!("SQLSTATE {}", field(b'C')))
 }
 
 fn some(text: &str) -> Option<String> {

@@ -170,7 +170,10 @@ async fn authenticate(
             return Ok(Outcome::TryAgain(client));
         }
         untouched = false;
-        client.send(frame.into_bytes());
+        client.send(match client.wire().is_tls() {
+            false if tag == b'R' => handshake::without_channel_binding(frame.into_bytes()),
+            _ => frame.into_bytes(),
+        });
         let written = match tag {
             b'R' => {
                 let Ok(wanted) = authentication(&body) else {

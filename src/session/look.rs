@@ -4,14 +4,17 @@
 //! that mode could have changed unseen, a text that depends on it counts as unread.
 
 use crate::change::promise::{self, Promise};
-use crate::database::catalog::Cache;
+use crate::database::catalog::{self, Cache};
 use crate::database::evidence::Inquiry;
 use crate::database::{Ask, AskError, evidence};
 use crate::policy::question::{Evidence, Questions, Rows};
 use crate::policy::rules::Caller;
-use crate::policy::settings::{Effective, Mode, Sizes};
+use crate::policy::scope::Principal;
+use crate::policy::settings::{Effective, Mode, Policy, Sizes};
 use crate::policy::verdict::Verdict;
 use crate::policy::{self, Asked, scope};
+use crate::protocol::postgres::frame::Frame;
+use crate::protocol::postgres::message::Script;
 use crate::protocol::{Code, Parameters, Refusal};
 use crate::session::ask::{Asker, Broken, Ground};
 use crate::session::{End, Session};
@@ -47,20 +50,26 @@ pub(in crate::session) struct Bound {
     pub parameters: Parameters,
 }
 
+/// One statement of a message, with its own text.
+#[derive(Debug, Clone)]
+pub(in crate::session) struct Piece {
+    /// The statement, or what an EXECUTE stands for: the spans of its facts point into it.
+    pub text: String,
+    pub facts: Facts,
+}
+
 /// A statement (or a message of several) with everything that is known of it.
 pub(in crate::session) struct Judgement {
     /// As it was sent.
     pub source: String,
-    /// What the statements' spans point into: the source, or what an EXECUTE stands for.
-    pub text: String,
-    pub statements: Vec<Statement>,
+    pub pieces: Vec<Piece>,
     pub evidence: Vec<Evidence>,
     pub verdict: Verdict,
     /// The statement with the strongest finding.
     pub worst: usize,
     pub parameters: Option<Parameters>,
     pub context: Context,
-    pub caller: Told,
+    pub told: Told,
     pub promise: Promise,
     pub sizes: Sizes,
     pub mode: Mode,
@@ -77,25 +86,29 @@ pub(in crate::session) struct Told {
     pub reason: Option<String>,
 }
 
+pub(in crate::session) enum Looked {
+    At(Box<Judgement>),
+    /// It could not be judged: what the client is told.
+    Not(Refusal),
+    /// The server refuses the text itself: its error, whole.
+    Wrong(Frame),
+    /// No such prepared statement: the server says so itself.
+    Missing,
+}
+
+/// How much is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::session) enum Depth {
+    WhatRulesNeed,
+    Everything,
+}
+
 impl Judgement {
     /// Some change's rows were counted or guessed, not bounded by keys: others may come in between.
     pub fn was_counted(&self) -> bool {
         let changes = self.evidence.iter().flat_map(|known| &known.changes);
         changes.filter_map(|change| change.rows.known()).any(|rows| !matches!(rows, Rows::AtMost(_)))
     }
-}
-
-pub(in crate::session) enum Looked {
-    At(Box<Judgement>),
-    /// It could not be judged: what the client is told.
-    Not(Refusal),
-}
-
-/// More than what is needed: everything a preview shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::session) enum Depth {
-    WhatRulesNeed,
-    Everything,
 }
 
 impl Session {
@@ -113,159 +126,81 @@ impl Session {
         let now = self.house.clock.now();
         let policy = self.house.policy.load_full();
         let effective = self.standing.get(&policy, &self.principal, now).clone();
-        let mut statements = match &subject {
-            Subjected::Source(source) => read(source),
-            Subjected::Named(_) => Vec::new(),
+        let (source, pieces) = match &subject {
+            Subjected::Source(source) => (String::from_utf8_lossy(&source.text).into_owned(), read(source)),
+            Subjected::Named(_) => (String::new(), Vec::new()),
         };
-        let text = match &subject {
-            Subjected::Source(source) => String::from_utf8_lossy(&source.text).into_owned(),
-            Subjected::Named(_) => String::new(),
-        };
-        let asked = |statements: &[Statement]| -> Vec<Asked> {
-            statements.iter().map(|statement| questions(&statement.facts, &effective, depth)).collect()
-        };
-        let mode = match &subject {
-            Subjected::Source(source) => source.mode,
-            Subjected::Named(_) => LexicalMode::default(),
-        };
-        let source = text.clone();
-        let mut questions = asked(&statements);
-        let looks_up = matches!(subject, Subjected::Named(_)) || statements.iter().any(|one| one.facts.executes.is_some());
-        if effective.mode == Mode::Off || (!looks_up && questions.iter().all(Asked::none)) {
-            let evidence = statements.iter().map(|_| Evidence::default()).collect();
-            let told = told(&statements, &Context::new());
-            return Ok(self.judged(source, text, statements, evidence, Found::unasked(told, bound), &effective));
+        let mut seen = Seen { pieces, bound, ..Seen::default() };
+        if matches!(subject, Subjected::Source(_)) && depth == Depth::WhatRulesNeed {
+            let looks_up = seen.pieces.iter().any(|piece| piece.facts.executes.is_some());
+            let asks = seen.pieces.iter().any(|piece| !policy::questions(&piece.facts, &effective).none());
+            if effective.mode == Mode::Off || !(looks_up || asks) {
+                let judgement = judged(source.clone(), seen, &effective);
+                if Session::passes(judgement.verdict.in_force()) {
+                    return Ok(Looked::At(Box::new(judgement)));
+                }
+                // It will be refused: what a refusal shows, and is bound to, is asked for.
+                seen = Seen { pieces: judgement.pieces, bound: seen_bound(judgement.parameters), ..Seen::default() };
+            }
         }
         self.drain().await?;
         if self.pipeline.discarding {
-            return Ok(Looked::Not(act_on_discarded()));
+            let refusal = Refusal::new(Code::CannotKnow, "sluice: an earlier statement of the pipeline failed");
+            return Ok(Looked::Not(refusal));
         }
-        let Some(ground) = self.ground(&statements) else {
+        let Some(ground) = self.ground(&seen.pieces) else {
             // A failed transaction: the server refuses everything but its end, and our questions with it.
-            let evidence = statements.iter().map(|_| Evidence::default()).collect();
             let effective = Effective { mode: Mode::Off, ..effective };
-            return Ok(self.judged(source, text, statements, evidence, Found::unasked(Told::default(), bound), &effective));
+            return Ok(Looked::At(Box::new(judged(source, seen, &effective))));
         };
         if ground == Ground::Own && self.pipeline.open {
             self.end_unexecuted_pipeline().await?;
         }
         let time = effective.sizes.preview_timeout;
-        let mut asker = match Asker::begin(&mut self.link, &self.seat, &self.talk, ground, time).await {
-            Ok(asker) => asker,
-            Err(broken) => return Err(unknown_state(broken)),
+        let started = Instant::now();
+        let mut asker =
+            Asker::begin(&mut self.link, &self.seat, &self.talk, ground, time).await.map_err(unknown_state)?;
+        let scene = Scene {
+            subject: &subject,
+            depth,
+            policy: &policy,
+            standing: &effective,
+            principal: &self.principal,
+            now,
         };
-        let mut bound = bound;
-        let mut text = text;
-        let mut all = Vec::new();
-        let mut unanswered = None;
-        let mut found = Found::default();
-        if let Some(bound) = &mut bound {
-            match &bound.statement {
-                Some(name) => match asker.parameter_types(name).await {
-                    Ok(types) => bound.parameters.types = types,
-                    Err(error) => unanswered = Some(error),
-                },
-                None => {}
-            }
-        }
-        if unanswered.is_none() {
-            match context(&mut asker).await {
-                Ok(context) => found.context = context,
-                Err(error) => unanswered = Some(error),
-            }
-        }
-        if unanswered.is_none() && looks_up {
-            match resolve(&mut asker, &subject, &mut text, &mut statements).await {
-                Ok(()) => questions = asked(&statements),
-                Err(error) => unanswered = Some(error),
-            }
-        }
-        if unanswered.is_none() {
-            for (statement, asked) in statements.iter().zip(&questions) {
-                let parameters = bound.as_ref().map(|bound| &bound.parameters);
-                let own_text = own_text(&text, statement);
-                let gathering = Gathering { cache: &mut self.cache, sizes: &effective.sizes, mode };
-                all.push(gather(&mut asker, &own_text, statement, asked, parameters, gathering).await);
-            }
-        }
-        found.told = told(&statements, &found.context);
-        let effective = match policy.has_tables() {
-            true => {
-                let names = statements.iter().zip(&all).flat_map(|(one, known)| policy::names(&one.facts, known));
-                scope::effective(&policy, &self.principal, &names.collect::<Vec<_>>(), now)
-            }
-            false => effective,
-        };
-        let verdicts = verdicts(&statements, &all, &effective, &found.told);
-        let worst = strongest(&verdicts);
-        if let (Some(statement), Some(known), true) = (statements.get(worst), all.get_mut(worst), depth == Depth::WhatRulesNeed)
-            && verdicts.get(worst).is_some_and(|verdict| !Session::passes(verdict.in_force()))
-        {
-            let parameters = bound.as_ref().map(|bound| &bound.parameters);
-            let own_text = own_text(&text, statement);
-            let gathering = Gathering { cache: &mut self.cache, sizes: &effective.sizes, mode };
-            let shown = gather(&mut asker, &own_text, statement, &only_shown(&statement.facts), parameters, gathering).await;
-            show(known, shown);
-        }
+        let interviewed = interview(&mut asker, &scene, &mut seen, &mut self.cache).await;
         let ended = asker.end().await.map_err(unknown_state)?;
+        metrics::histogram!("sluice_questions_seconds").record(started.elapsed().as_secs_f64());
         if ended.cancelled {
             return Ok(Looked::Not(Refusal::new(Code::Cancelled, "canceling statement due to user request")));
         }
-        if ended.failed {
-            self.pipeline.discarding = true;
+        self.pipeline.discarding |= ended.failed;
+        match interviewed {
+            Ok(Interviewed::Judged(effective)) => Ok(Looked::At(Box::new(judged(source, seen, &effective)))),
+            Ok(Interviewed::Wrong(error)) => Ok(Looked::Wrong(error)),
+            Ok(Interviewed::Missing) => Ok(Looked::Missing),
+            Err(error) => {
+                let message = format!("sluice: the statement could not be judged: {}", catalog::reason(&error));
+                Ok(Looked::Not(Refusal::new(Code::CannotKnow, message)))
+            }
         }
-        if let Some(error) = unanswered {
-            let message = format!("sluice: the statement could not be judged: {}", reason(&error));
-            return Ok(Looked::Not(Refusal::new(Code::CannotKnow, message)));
-        }
-        found.bound = bound;
-        Ok(self.judged(source, text, statements, all, found, &effective))
-    }
-
-    fn judged(
-        &mut self,
-        source: String,
-        text: String,
-        statements: Vec<Statement>,
-        evidence: Vec<Evidence>,
-        found: Found,
-        effective: &Effective,
-    ) -> Looked {
-        let verdicts = verdicts(&statements, &evidence, effective, &found.told);
-        let worst = strongest(&verdicts);
-        let verdict = policy::together(verdicts, effective);
-        let promise = evidence.get(worst).map(promise::promise).unwrap_or_default();
-        Looked::At(Box::new(Judgement {
-            source,
-            text,
-            statements,
-            evidence,
-            verdict,
-            worst,
-            parameters: found.bound.map(|bound| bound.parameters),
-            context: found.context,
-            caller: found.told,
-            promise,
-            sizes: effective.sizes,
-            mode: effective.mode,
-        }))
     }
 
     /// Where questions can be asked now; nowhere in a failed transaction, except that a message which ends it goes on after that
     /// end, where nothing is known yet.
-    fn ground(&self, statements: &[Statement]) -> Option<Ground> {
+    fn ground(&self, pieces: &[Piece]) -> Option<Ground> {
         match self.talk.status() {
             b'T' => Some(Ground::Savepoint),
             b'I' if self.pipeline.executed => Some(Ground::Implicit),
             b'I' => Some(Ground::Own),
-            _ if statements.len() == 1 && statements.iter().all(|one| one.facts.transaction.is_none()) => None,
-            _ => Some(Ground::Implicit),
+            _ if pieces.len() <= 1 && pieces.iter().all(|piece| piece.facts.transaction.is_none()) => None,
+            _ => Some(Ground::Failed),
         }
     }
 
     /// Something was prepared or bound, nothing executed: a Sync of ours ends the implicit transaction with nothing in it.
     pub(in crate::session) async fn end_unexecuted_pipeline(&mut self) -> Result<(), End> {
-        self.link.say(crate::protocol::postgres::message::Script::default().sync());
+        self.link.say(Script::default().sync());
         match self.hear_ready().await? {
             b'I' => {
                 self.pipeline.open = false;
@@ -276,17 +211,121 @@ impl Session {
     }
 }
 
-/// What the questions brought beside the evidence.
+/// What is known so far.
 #[derive(Default)]
-struct Found {
+struct Seen {
+    pieces: Vec<Piece>,
+    evidence: Vec<Evidence>,
     context: Context,
     told: Told,
     bound: Option<Bound>,
 }
 
-impl Found {
-    fn unasked(told: Told, bound: Option<Bound>) -> Found {
-        Found { context: Context::new(), told, bound }
+struct Scene<'a> {
+    subject: &'a Subjected,
+    depth: Depth,
+    policy: &'a Policy,
+    /// The policy for tables that are not known yet: as strict as for any.
+    standing: &'a Effective,
+    principal: &'a Principal,
+    now: jiff::Timestamp,
+}
+
+enum Interviewed {
+    Judged(Effective),
+    Wrong(Frame),
+    Missing,
+}
+
+/// Everything that is asked about one message, in its order.
+async fn interview(
+    asker: &mut Asker<'_>,
+    scene: &Scene<'_>,
+    seen: &mut Seen,
+    cache: &mut Cache,
+) -> Result<Interviewed, AskError> {
+    if let Some(Bound { statement: Some(name), parameters }) = &mut seen.bound {
+        match asker.parameter_types(name).await {
+            Ok(types) => parameters.types = types,
+            Err(AskError::Database { code, .. }) if code == "26000" => return Ok(Interviewed::Missing),
+            Err(error) => return Err(error),
+        }
+    }
+    seen.context = context(asker).await?;
+    resolve(asker, scene.subject, &mut seen.pieces).await?;
+    let questions = |piece: &Piece| match scene.depth {
+        Depth::WhatRulesNeed => policy::questions(&piece.facts, scene.standing),
+        Depth::Everything => Asked::preview(&piece.facts),
+    };
+    let sizes = &scene.standing.sizes;
+    for piece in &seen.pieces {
+        let parameters = seen.bound.as_ref().map(|bound| &bound.parameters);
+        let mode = scene.subject.mode();
+        seen.evidence.push(gather(asker, piece, &questions(piece), parameters, Gathering { cache, sizes, mode }).await);
+    }
+    seen.told = told(&seen.pieces, &seen.context);
+    let effective = match scene.policy.has_tables() {
+        true => {
+            let names = seen.pieces.iter().zip(&seen.evidence);
+            let names: Vec<_> = names.flat_map(|(piece, known)| policy::names(&piece.facts, known)).collect();
+            scope::effective(scene.policy, scene.principal, &names, scene.now)
+        }
+        false => scene.standing.clone(),
+    };
+    let verdicts = verdicts(&seen.pieces, &seen.evidence, &effective, &seen.told);
+    let worst = strongest(&verdicts);
+    let refused = verdicts.get(worst).is_some_and(|verdict| !Session::passes(verdict.in_force()));
+    if !refused && scene.depth == Depth::WhatRulesNeed {
+        return Ok(Interviewed::Judged(effective));
+    }
+    // Before anything is refused, the server has its word: what it would not run is answered with its own error.
+    if let (Subjected::Source(source), None) = (scene.subject, &seen.bound)
+        && let Some(error) = asker.parse_error(&source.text).await?
+    {
+        return Ok(Interviewed::Wrong(error));
+    }
+    if let (Some(piece), Some(known), Depth::WhatRulesNeed) =
+        (seen.pieces.get(worst), seen.evidence.get_mut(worst), scene.depth)
+    {
+        let parameters = seen.bound.as_ref().map(|bound| &bound.parameters);
+        let with = Gathering { cache, sizes, mode: scene.subject.mode() };
+        let shown = gather(asker, piece, &only_shown(&piece.facts), parameters, with).await;
+        show(known, shown);
+    }
+    Ok(Interviewed::Judged(effective))
+}
+
+fn judged(source: String, seen: Seen, effective: &Effective) -> Judgement {
+    let mut evidence = seen.evidence;
+    evidence.resize_with(seen.pieces.len(), Evidence::default);
+    let told = if seen.context.is_empty() { told(&seen.pieces, &seen.context) } else { seen.told };
+    let verdicts = verdicts(&seen.pieces, &evidence, effective, &told);
+    let worst = strongest(&verdicts);
+    Judgement {
+        source,
+        verdict: policy::together(verdicts, effective),
+        worst,
+        promise: evidence.get(worst).map(promise::promise).unwrap_or_default(),
+        pieces: seen.pieces,
+        evidence,
+        parameters: seen.bound.map(|bound| bound.parameters),
+        context: seen.context,
+        told,
+        sizes: effective.sizes,
+        mode: effective.mode,
+    }
+}
+
+fn seen_bound(parameters: Option<Parameters>) -> Option<Bound> {
+    parameters.map(|parameters| Bound { statement: None, parameters })
+}
+
+impl Subjected {
+    fn mode(&self) -> LexicalMode {
+        match self {
+            Subjected::Source(source) => source.mode,
+            Subjected::Named(_) => LexicalMode::default(),
+        }
     }
 }
 
@@ -298,8 +337,7 @@ struct Gathering<'a> {
 
 async fn gather(
     asker: &mut impl Ask,
-    text: &str,
-    statement: &Statement,
+    piece: &Piece,
     asked: &Asked,
     parameters: Option<&Parameters>,
     with: Gathering<'_>,
@@ -308,9 +346,9 @@ async fn gather(
         return Evidence::default();
     }
     let inquiry = Inquiry {
-        text,
+        text: &piece.text,
         mode: with.mode,
-        facts: &statement.facts,
+        facts: &piece.facts,
         changes: &asked.changes,
         removals: &asked.removals,
         parameters,
@@ -322,9 +360,9 @@ async fn gather(
 }
 
 /// A verdict for each statement.
-fn verdicts(statements: &[Statement], evidence: &[Evidence], effective: &Effective, told: &Told) -> Vec<Verdict> {
+fn verdicts(pieces: &[Piece], evidence: &[Evidence], effective: &Effective, told: &Told) -> Vec<Verdict> {
     let caller = Caller { max_affected: told.max_affected };
-    statements.iter().zip(evidence).map(|(one, known)| policy::judge(&one.facts, known, effective, &caller)).collect()
+    pieces.iter().zip(evidence).map(|(piece, known)| policy::judge(&piece.facts, known, effective, &caller)).collect()
 }
 
 /// The statement that decides: the first of those with the strongest finding.
@@ -346,32 +384,25 @@ fn show(known: &mut Evidence, shown: Evidence) {
     }
 }
 
-fn questions(facts: &Facts, effective: &Effective, depth: Depth) -> Asked {
-    match depth {
-        Depth::WhatRulesNeed => policy::questions(facts, effective),
-        Depth::Everything => Asked::preview(facts),
-    }
-}
-
-fn read(source: &Source) -> Vec<Statement> {
+fn read(source: &Source) -> Vec<Piece> {
     let Ok(text) = std::str::from_utf8(&source.text) else {
-        return vec![unread(&source.text, "it is not UTF-8 text")];
+        return vec![unread(&String::from_utf8_lossy(&source.text), "it is not UTF-8 text")];
     };
     let reading = sql::read(text, source.mode, Product::PostgreSql);
     if reading.mode_sensitive && !source.settled {
-        return vec![unread(&source.text, "standard_conforming_strings, which decides how it is read, may be about to change")];
+        return vec![unread(text, "standard_conforming_strings, which decides how it is read, may be about to change")];
     }
-    reading.statements
+    pieces(text, reading.statements)
 }
 
-fn unread(text: &[u8], why: &str) -> Statement {
+fn pieces(text: &str, statements: Vec<Statement>) -> Vec<Piece> {
+    let own = |statement: &Statement| text.get(statement.span.clone()).unwrap_or_default().to_owned();
+    statements.into_iter().map(|statement| Piece { text: own(&statement), facts: statement.facts }).collect()
+}
+
+fn unread(text: &str, why: &str) -> Piece {
     let facts = Facts { kind: Kind::Unread, unread: Some(why.to_owned()), changes_session: true, ..Facts::default() };
-    Statement { span: 0..text.len(), facts }
-}
-
-/// The statement's own text: what was prepared, for an EXECUTE that was resolved.
-fn own_text(text: &str, statement: &Statement) -> String {
-    text.get(statement.span.clone()).unwrap_or_default().to_owned()
+    Piece { text: text.to_owned(), facts }
 }
 
 /// The settings that give names their meaning, and what the sender told its session.
@@ -386,48 +417,36 @@ async fn context(asker: &mut impl Ask) -> Result<Context, AskError> {
     Ok(names.iter().zip(values).filter_map(|(name, value)| Some(((*name).to_owned(), value?))).collect())
 }
 
-/// Puts what is executed in the place of EXECUTE and of names that only the server knows. `text` becomes the text that the
-/// statements' spans point into.
-async fn resolve(
-    asker: &mut impl Ask,
-    subject: &Subjected,
-    text: &mut String,
-    statements: &mut Vec<Statement>,
-) -> Result<(), AskError> {
+/// Puts what is executed in the place of EXECUTE and of names that only the server knows.
+async fn resolve(asker: &mut impl Ask, subject: &Subjected, pieces: &mut Vec<Piece>) -> Result<(), AskError> {
     if let Subjected::Named(name) = subject {
         let name = String::from_utf8_lossy(name).into_owned();
-        *statements = match prepared_text(asker, &name).await? {
-            Some(prepared) => {
-                let read = executed(&prepared.text, &name);
-                *text = prepared.text;
-                read
-            }
-            // The server does not know it either, and says so itself.
-            None => Vec::new(),
-        };
+        // A name that the server does not know either is its to refuse.
+        let prepared = prepared_text(asker, &name).await?;
+        *pieces = prepared.map(|prepared| executed(&prepared.text, &name)).into_iter().collect();
         return Ok(());
     }
-    let [statement] = &statements[..] else {
-        for statement in statements.iter_mut().filter(|one| one.facts.executes.is_some()) {
-            statement.facts.unread.get_or_insert_with(|| "EXECUTE together with other statements".to_owned());
+    for at in 0..pieces.len() {
+        let Some(execution) = pieces[at].facts.executes.clone() else { continue };
+        let mut before = pieces[..at].iter().map(|piece| &piece.facts);
+        if before.any(|facts| facts.prepares.is_some() || facts.forgets_prepared) {
+            pieces[at].facts.unread = Some("EXECUTE in one message with what gives its name another meaning".to_owned());
+            continue;
         }
-        return Ok(());
-    };
-    let Some(execution) = statement.facts.executes.clone() else { return Ok(()) };
-    let Some(prepared) = prepared_text(asker, &execution.name).await? else { return Ok(()) };
-    let spliced = sql::rewrite::with_arguments(&prepared.text, LexicalMode::default(), &execution.arguments, &prepared.types);
-    let hints = statement.facts.hints.clone();
-    *statements = match spliced {
-        Some(spliced) => {
-            let mut read = executed(&spliced, &execution.name);
-            *text = spliced;
-            for one in &mut read {
-                one.facts.hints.extend(hints.iter().cloned());
-            }
-            read
-        }
-        None => vec![unread(text.as_bytes(), "its arguments could not be put into what was prepared")],
-    };
+        let Some(prepared) = prepared_text(asker, &execution.name).await? else {
+            // Nothing of this name: the server refuses it.
+            pieces[at].facts = Facts { kind: Kind::Read, ..Facts::default() };
+            continue;
+        };
+        let arguments = &execution.arguments;
+        let spliced = sql::rewrite::with_arguments(&prepared.text, LexicalMode::default(), arguments, &prepared.types);
+        let hints = pieces[at].facts.hints.clone();
+        pieces[at] = match spliced {
+            Some(spliced) => executed(&spliced, &execution.name),
+            None => unread(&pieces[at].text, "its arguments could not be put into what was prepared"),
+        };
+        pieces[at].facts.hints.extend(hints);
+    }
     Ok(())
 }
 
@@ -452,40 +471,34 @@ async fn prepared_text(asker: &mut impl Ask, name: &str) -> Result<Option<Prepar
 
 /// What a prepared text does when it is executed. The server keeps the whole message that a PREPARE came in, so the statement is
 /// looked for by its name; the mode it was read under is not known any more.
-fn executed(text: &str, name: &str) -> Vec<Statement> {
+fn executed(text: &str, name: &str) -> Piece {
     let reading = sql::read(text, LexicalMode::default(), Product::PostgreSql);
     if reading.mode_sensitive {
-        return vec![unread(text.as_bytes(), "it was prepared under a standard_conforming_strings that is not known")];
+        return unread(text, "it was prepared under a standard_conforming_strings that is not known");
     }
-    let mut statements = reading.statements;
-    if statements.iter().any(|one| one.facts.prepares.is_some()) {
-        statements.retain(|one| one.facts.prepares.as_deref() == Some(name));
+    let mut found = pieces(text, reading.statements);
+    if found.iter().any(|piece| piece.facts.prepares.is_some()) {
+        found.retain(|piece| piece.facts.prepares.as_deref() == Some(name));
     }
-    match statements.pop() {
-        Some(one) if statements.is_empty() => vec![Statement { facts: policy::executed(&one.facts), span: one.span }],
-        _ => vec![unread(text.as_bytes(), "it was prepared together with other statements")],
+    match found.pop() {
+        Some(piece) if found.is_empty() => Piece { facts: policy::executed(&piece.facts), text: piece.text },
+        _ => unread(text, "it was prepared together with other statements"),
     }
 }
 
 /// Hints count before what the session was told; the last of a kind counts.
-fn told(statements: &[Statement], context: &Context) -> Told {
-    let hints = statements.iter().flat_map(|one| &one.facts.hints);
+fn told(pieces: &[Piece], context: &Context) -> Told {
+    let hints = pieces.iter().flat_map(|piece| &piece.facts.hints);
     let hint = |name: &str| hints.clone().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).last();
     let session = |name: &str| context.get(name).filter(|value| !value.is_empty()).cloned();
     Told {
-        max_affected: hint("max_affected").or_else(|| session("sluice.max_affected")).and_then(|number| number.parse().ok()),
+        max_affected: hint("max_affected")
+            .or_else(|| session("sluice.max_affected"))
+            .and_then(|number| number.parse().ok()),
         confirm: hint("confirm"),
         confirm_on_session: session("sluice.confirm"),
         reason: hint("reason").or_else(|| session("sluice.reason")),
     }
-}
-
-fn reason(error: &AskError) -> String {
-    crate::database::catalog::reason(error)
-}
-
-fn act_on_discarded() -> Refusal {
-    Refusal::new(Code::CannotKnow, "sluice: an earlier statement of the pipeline failed")
 }
 
 pub(in crate::session) fn unknown_state(broken: Broken) -> End {

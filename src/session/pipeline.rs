@@ -119,7 +119,7 @@ impl Session {
                 self.link.housekeep(Housekeeping::Terminate, frame.into_bytes());
                 Err(End::Client)
             }
-            b'F' => Err(End::Refused(act::denial(&policy::refuse_door("the function-call message")))),
+            b'F' => self.refuse(&act::denial(&policy::refuse_door("the function-call message")), Form::Simple).await,
             _ => Err(End::Refused(Refusal::new(Code::Protocol, "sluice: a password message after the login"))),
         }
     }
@@ -143,6 +143,8 @@ impl Session {
                 match self.look(Subjected::Source(source), None).await? {
                     Looked::At(judgement) => self.act_on_query(frame, *judgement).await,
                     Looked::Not(refusal) => self.refuse(&refusal, Form::Simple).await,
+                    Looked::Wrong(error) => self.fail_with(error.into_bytes(), Form::Simple).await,
+                    Looked::Missing => Err(malformed("Query")),
                 }
             }
         }
@@ -209,6 +211,12 @@ impl Session {
         let judgement = match self.look(subject, Some(bound)).await? {
             Looked::At(judgement) => *judgement,
             Looked::Not(refusal) => return self.refuse(&refusal, Form::Extended).await,
+            Looked::Wrong(error) => return self.fail_with(error.into_bytes(), Form::Extended).await,
+            Looked::Missing => {
+                // The server refuses the Bind as it would any: nothing of this name can be prepared in between.
+                self.pipeline.open = true;
+                return self.forward_harmless(frame, Expected::Bind, None).await;
+            }
         };
         self.act_on_bind(frame, portal, judgement).await
     }
@@ -278,7 +286,7 @@ impl Session {
             self.drain().await?;
             if let Some((changed, agreed)) = self.pipeline.exceeded.take() {
                 let refusal = act::exceeded(changed, agreed);
-                self.poison(&refusal);
+                self.poison(message::error(&refusal, message::Severity::Error));
             }
         }
         if !self.talk.in_copy() {
@@ -290,9 +298,9 @@ impl Session {
     }
 
     /// Makes the upstream fail what the client has begun, with our words in place of its own.
-    pub(in crate::session) fn poison(&mut self, refusal: &Refusal) {
+    pub(in crate::session) fn poison(&mut self, error: Bytes) {
         self.link.say(Script::default().parse(act::POISON_NAME, act::POISON, &[]));
-        self.talk.expect(Expected::Poison(message::error(refusal, message::Severity::Error)), None);
+        self.talk.expect(Expected::Poison(error), None);
     }
 
     /// Forwards what there is nothing to say about. Refused with `SL007` where even that cannot be recorded.

@@ -13,10 +13,7 @@ pub fn name(written: &str) -> Name {
         Some(quoted) => quoted.trim_end_matches('"').to_owned(),
         None => part.to_lowercase(),
     });
-    Name {
-        written: written.to_owned(),
-        parts: parts.collect(),
-    }
+    Name { written: written.to_owned(), parts: parts.collect() }
 }
 
 /// `with` DELETE FROM / UPDATE `target` [AS called] SET … USING/FROM `from` WHERE `condition`.
@@ -64,67 +61,38 @@ impl Build<'_> {
         let deletes = self.verb == Verb::Delete;
         let with = (!self.with.is_empty()).then(|| put("", self.with));
         let only = if self.only { "ONLY " } else { "" };
-        let alias = if self.called.is_empty() {
-            String::new()
-        } else {
-            format!(" AS {}", self.called)
-        };
-        let target = put(
-            if deletes { " DELETE FROM " } else { " UPDATE " },
-            &format!("{only}{}{alias}", self.target),
-        );
+        let alias = if self.called.is_empty() { String::new() } else { format!(" AS {}", self.called) };
+        let target = put(if deletes { " DELETE FROM " } else { " UPDATE " }, &format!("{only}{}{alias}", self.target));
         for (at, (column, value)) in self.set.iter().enumerate() {
-            put(
-                if at == 0 { " SET " } else { ", " },
-                &format!("{column} = {value}"),
-            );
+            put(if at == 0 { " SET " } else { ", " }, &format!("{column} = {value}"));
         }
-        let from = (!self.from.is_empty())
-            .then(|| put(if deletes { " USING " } else { " FROM " }, self.from));
+        let from = (!self.from.is_empty()).then(|| put(if deletes { " USING " } else { " FROM " }, self.from));
         let condition = (!self.condition.is_empty()).then(|| put(" WHERE ", self.condition));
         let restriction = match condition {
-            None => Restriction::Nothing {
-                why: "there is no WHERE".to_owned(),
-            },
-            Some(_) => Restriction::Restricts {
-                pinned: owned(self.pinned),
-            },
+            None => Restriction::Nothing { why: "there is no WHERE".to_owned() },
+            Some(_) => Restriction::Restricts { pinned: owned(self.pinned) },
         };
         let last = self.target.rsplit('.').next().unwrap_or_default();
-        let assignments = self.set.iter().map(|(column, value)| Assignment {
-            column: column.to_string(),
-            value: Some(value.to_string()),
-        });
+        let assignments = self
+            .set
+            .iter()
+            .map(|(column, value)| Assignment { column: column.to_string(), value: Some(value.to_string()) });
         let change = Change {
             verb: self.verb,
             target: name(self.target),
-            called: if self.called.is_empty() {
-                last.to_owned()
-            } else {
-                self.called.to_owned()
-            },
+            called: if self.called.is_empty() { last.to_owned() } else { self.called.to_owned() },
             only: self.only,
             restriction,
             assignments: assignments.collect(),
             source: Source::None,
             on_conflict: OnConflict::Fails,
             nesting: Nesting::Outer,
-            clauses: Some(Clauses {
-                with,
-                target,
-                from,
-                condition,
-            }),
+            clauses: Some(Clauses { with, target, from, condition }),
         };
         let functions = owned(self.functions);
         Said {
             text,
-            facts: Facts {
-                changes: vec![change],
-                functions,
-                parameters: self.parameters,
-                ..Facts::default()
-            },
+            facts: Facts { changes: vec![change], functions, parameters: self.parameters, ..Facts::default() },
         }
     }
 }
@@ -134,27 +102,10 @@ fn owned(parts: &[&str]) -> Vec<String> {
 }
 
 pub fn delete(target: &str, condition: &str) -> Said {
-    Build {
-        target,
-        condition,
-        ..Build::default()
-    }
-    .said()
+    Build { target, condition, ..Build::default() }.said()
 }
 
 pub fn removal(what: Removed, target: &str, cascade: bool) -> Said {
-    let removal = Removal {
-        what,
-        name: name(target),
-        cascade,
-        if_exists: false,
-        nesting: Nesting::Outer,
-    };
-    Said {
-        text: String::new(),
-        facts: Facts {
-            removals: vec![removal],
-            ..Facts::default()
-        },
-    }
+    let removal = Removal { what, name: name(target), cascade, if_exists: false, nesting: Nesting::Outer };
+    Said { text: String::new(), facts: Facts { removals: vec![removal], ..Facts::default() } }
 }

@@ -36,6 +36,19 @@ pub fn short_amount(rows: Rows) -> String {
     }
 }
 
+/// A sum is known no better than its weakest part.
+pub fn sum(a: Rows, b: Rows) -> Rows {
+    let n = a.number().saturating_add(b.number());
+    match (a, b) {
+        (Rows::Estimate(_), _) | (_, Rows::Estimate(_)) => Rows::Estimate(n),
+        // At least some and at most others: neither holds of the sum.
+        (Rows::AtLeast(_), Rows::AtMost(_)) | (Rows::AtMost(_), Rows::AtLeast(_)) => Rows::Estimate(n),
+        (Rows::AtLeast(_), _) | (_, Rows::AtLeast(_)) => Rows::AtLeast(n),
+        (Rows::AtMost(_), _) | (_, Rows::AtMost(_)) => Rows::AtMost(n),
+        (Rows::Exact(_), Rows::Exact(_)) => Rows::Exact(n),
+    }
+}
+
 /// "0.3 %". Neither 0 nor 100 is said of a share that is only near it.
 pub fn percent(part: u64, all: u64) -> String {
     let share = part as f64 * 100.0 / all as f64;
@@ -58,11 +71,7 @@ pub fn bytes(n: u64) -> String {
         }
         (size, unit) = (size / 1024.0, next);
     }
-    if size < 10.0 && unit != "bytes" {
-        format!("{size:.1} {unit}")
-    } else {
-        format!("{size:.0} {unit}")
-    }
+    if size < 10.0 && unit != "bytes" { format!("{size:.1} {unit}") } else { format!("{size:.0} {unit}") }
 }
 
 /// "10 minutes"
@@ -102,12 +111,7 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        for (n, said) in [
-            (0, "0"),
-            (999, "999"),
-            (1_000, "1,000"),
-            (4_012_331, "4,012,331"),
-        ] {
+        for (n, said) in [(0, "0"), (999, "999"), (1_000, "1,000"), (4_012_331, "4,012,331")] {
             assert_eq!(number(n), said);
         }
         for (part, all, said) in [
@@ -120,12 +124,7 @@ mod tests {
         ] {
             assert_eq!(percent(part, all), said);
         }
-        for (n, said) in [
-            (0, "0 bytes"),
-            (999, "999 bytes"),
-            (8192, "8.0 kB"),
-            (1_288_490_189, "1.2 GB"),
-        ] {
+        for (n, said) in [(0, "0 bytes"), (999, "999 bytes"), (8192, "8.0 kB"), (1_288_490_189, "1.2 GB")] {
             assert_eq!(bytes(n), said);
         }
         for (seconds, said) in [(1, "1 second"), (600, "10 minutes"), (7200, "2 hours")] {

@@ -33,10 +33,7 @@ pub(super) struct Graph {
 
 impl Graph {
     pub fn read(answer: &Value) -> Option<Graph> {
-        let (mut partitions, mut children) = (
-            HashMap::<u64, Vec<u64>>::new(),
-            HashMap::<u64, Vec<u64>>::new(),
-        );
+        let (mut partitions, mut children) = (HashMap::<u64, Vec<u64>>::new(), HashMap::<u64, Vec<u64>>::new());
         for pair in list(&answer["inherits"])? {
             let (child, parent) = (pair[0].as_u64()?, pair[1].as_u64()?);
             children.entry(parent).or_default().push(child);
@@ -44,39 +41,23 @@ impl Graph {
                 partitions.entry(parent).or_default().push(child);
             }
         }
-        let edges = list(&answer["keys"])?
-            .iter()
-            .map(edge)
-            .collect::<Option<_>>()?;
-        Some(Graph {
-            edges,
-            partitions,
-            children,
-        })
+        let edges = list(&answer["keys"])?.iter().map(edge).collect::<Option<_>>()?;
+        Some(Graph { edges, partitions, children })
     }
 
     /// The keys that point at the table a change names, or at tables that it stands for.
     pub fn below_start<'a>(&'a self, table: &Table) -> Vec<&'a Edge> {
         let stands_for = |edge: &&Edge| edge.key_is_one_of(&table.referenced_by);
         let mut seen = HashSet::new();
-        self.edges
-            .iter()
-            .filter(stands_for)
-            .filter(|edge| seen.insert((&edge.key.name, edge.child)))
-            .collect()
+        self.edges.iter().filter(stands_for).filter(|edge| seen.insert((&edge.key.name, edge.child))).collect()
     }
 
     /// The keys that point at a table further down.
     pub fn below(&self, table: u64) -> impl Iterator<Item = &Edge> {
         let members = closure(table, &self.partitions);
-        let here: Vec<&Edge> = self
-            .edges
-            .iter()
-            .filter(|edge| members.contains(&edge.parent))
-            .collect();
+        let here: Vec<&Edge> = self.edges.iter().filter(|edge| members.contains(&edge.parent)).collect();
         let ids: HashSet<u64> = here.iter().map(|edge| edge.id).collect();
-        here.into_iter()
-            .filter(move |edge| !ids.contains(&edge.clone_of))
+        here.into_iter().filter(move |edge| !ids.contains(&edge.clone_of))
     }
 
     /// The table is the start's own, or one that its rows live in.
@@ -88,9 +69,7 @@ impl Graph {
 impl Edge {
     fn key_is_one_of(&self, keys: &[ForeignKey]) -> bool {
         keys.iter().any(|key| {
-            key.name == self.key.name
-                && key.child == self.key.child
-                && key.parent_columns == self.key.parent_columns
+            key.name == self.key.name && key.child == self.key.child && key.parent_columns == self.key.parent_columns
         })
     }
 }
@@ -98,13 +77,7 @@ impl Edge {
 fn closure(table: u64, below: &HashMap<u64, Vec<u64>>) -> HashSet<u64> {
     let (mut members, mut open) = (HashSet::from([table]), vec![table]);
     while let Some(next) = open.pop() {
-        open.extend(
-            below
-                .get(&next)
-                .into_iter()
-                .flatten()
-                .filter(|child| members.insert(**child)),
-        );
+        open.extend(below.get(&next).into_iter().flatten().filter(|child| members.insert(**child)));
     }
     members
 }

@@ -14,17 +14,9 @@ use std::rc::Rc;
 /// A set of rows.
 pub(super) enum Reach<'a> {
     /// The rows that the client's change names.
-    Target {
-        text: &'a str,
-        mode: LexicalMode,
-        change: &'a Change,
-    },
+    Target { text: &'a str, mode: LexicalMode, change: &'a Change },
     /// Child rows whose foreign key is among the parent's rows; `closure`: and so on along the same key.
-    Below {
-        parent: Rc<Reach<'a>>,
-        edge: &'a Edge,
-        closure: bool,
-    },
+    Below { parent: Rc<Reach<'a>>, edge: &'a Edge, closure: bool },
 }
 
 impl<'a> Reach<'a> {
@@ -49,10 +41,7 @@ impl<'a> Reach<'a> {
             conditions.push(format!("NOT {}", other.holds(&row, &mut aliases)?));
         }
         if itself {
-            conditions.push(format!(
-                "NOT {}",
-                self.target().is_target(&row, &mut aliases)?
-            ));
+            conditions.push(format!("NOT {}", self.target().is_target(&row, &mut aliases)?));
         }
         let limit = bound.saturating_add(1);
         let from = child(edge);
@@ -73,17 +62,12 @@ impl<'a> Reach<'a> {
     /// A query for these columns of the set's rows.
     fn keys(&self, columns: &[String], aliases: &mut Aliases) -> Option<String> {
         match self {
-            Reach::Target { text, mode, change } => {
-                rewrite::keys_text(text, *mode, change, columns)
-            }
+            Reach::Target { text, mode, change } => rewrite::keys_text(text, *mode, change, columns),
             Reach::Below { edge, .. } => {
                 let row = aliases.next();
                 let list = each(columns, |column| format!("{row}.{}", ident(column)), ", ");
                 let holds = self.holds(&row, aliases)?;
-                Some(format!(
-                    "SELECT {list} FROM {} AS {row} WHERE {holds}",
-                    child(edge)
-                ))
+                Some(format!("SELECT {list} FROM {} AS {row} WHERE {holds}", child(edge)))
             }
         }
     }
@@ -94,27 +78,11 @@ impl<'a> Reach<'a> {
             Reach::Target { .. } => self.is_target(row, aliases),
             Reach::Below { closure: false, .. } => self.directly(row, aliases),
             Reach::Below { edge, .. } => {
-                let (keys, first, next, closed) = (
-                    aliases.next(),
-                    aliases.next(),
-                    aliases.next(),
-                    aliases.next(),
-                );
+                let (keys, first, next, closed) = (aliases.next(), aliases.next(), aliases.next(), aliases.next());
                 let columns = numbered(edge.key.parent_columns.len());
-                let parent = |row: &str| {
-                    each(
-                        &edge.key.parent_columns,
-                        |column| format!("{row}.{}", ident(column)),
-                        ", ",
-                    )
-                };
-                let step = compared(
-                    &closed,
-                    &columns,
-                    &edge.equals,
-                    &next,
-                    &edge.key.child_columns,
-                );
+                let parent =
+                    |row: &str| each(&edge.key.parent_columns, |column| format!("{row}.{}", ident(column)), ", ");
+                let step = compared(&closed, &columns, &edge.equals, &next, &edge.key.child_columns);
                 let start = self.directly(&first, aliases)?;
                 let table = child(edge);
                 Some(format!(
@@ -138,10 +106,7 @@ impl<'a> Reach<'a> {
         let columns = numbered(edge.key.parent_columns.len());
         let above = parent.keys(&edge.key.parent_columns, aliases)?;
         let same = compared(&keys, &columns, &edge.equals, row, &edge.key.child_columns);
-        Some(format!(
-            "EXISTS (SELECT 1 FROM ({above}) AS {keys} ({}) WHERE {same})",
-            columns.join(", ")
-        ))
+        Some(format!("EXISTS (SELECT 1 FROM ({above}) AS {keys} ({}) WHERE {same})", columns.join(", ")))
     }
 
     /// The change's own rows are told by where they lie: any table has that.
@@ -155,10 +120,7 @@ impl<'a> Reach<'a> {
         let columns = numbered(2);
         let equals = ["pg_catalog.=".to_owned(), "pg_catalog.=".to_owned()];
         let same = compared(&keys, &columns, &equals, row, &place);
-        Some(format!(
-            "EXISTS (SELECT 1 FROM ({own}) AS {keys} ({}) WHERE {same})",
-            columns.join(", ")
-        ))
+        Some(format!("EXISTS (SELECT 1 FROM ({own}) AS {keys} ({}) WHERE {same})", columns.join(", ")))
     }
 }
 
@@ -193,13 +155,7 @@ fn compared(
 ) -> String {
     let pairs = left_columns.iter().zip(operators).zip(right_columns);
     pairs
-        .map(|((l, operator), r)| {
-            format!(
-                "{left}.{} OPERATOR({operator}) {right}.{}",
-                ident(l),
-                ident(r)
-            )
-        })
+        .map(|((l, operator), r)| format!("{left}.{} OPERATOR({operator}) {right}.{}", ident(l), ident(r)))
         .collect::<Vec<_>>()
         .join(" AND ")
 }

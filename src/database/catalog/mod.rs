@@ -18,13 +18,8 @@ use std::time::Instant;
 pub async fn table(asker: &mut impl Ask, name: &Name) -> Known<Table> {
     match asker.ask(&postgres::table(&name.parts), None).await {
         Ok(answer) => match answer.rows.first().and_then(|row| row.first()) {
-            Some(Some(json)) => {
-                read_table(json).map_or_else(|| Known::Unknown(odd()), Known::Known)
-            }
-            _ => Known::Unknown(format!(
-                "relation {} does not exist",
-                quote::dotted(&name.parts)
-            )),
+            Some(Some(json)) => read_table(json).map_or_else(|| Known::Unknown(odd()), Known::Known),
+            _ => Known::Unknown(format!("relation {} does not exist", quote::dotted(&name.parts))),
         },
         Err(error) => Known::Unknown(reason(&error)),
     }
@@ -44,11 +39,7 @@ impl Cache {
 
     pub fn put(&mut self, name: &Name, table: Table, now: Instant) {
         if self.tables.len() >= limits::CATALOG_TABLES {
-            let oldest = self
-                .tables
-                .iter()
-                .min_by_key(|(_, (since, _))| *since)
-                .map(|(name, _)| name.clone());
+            let oldest = self.tables.iter().min_by_key(|(_, (since, _))| *since).map(|(name, _)| name.clone());
             oldest.map(|name| self.tables.remove(&name));
         }
         self.tables.insert(name.parts.clone(), (now, table));
@@ -104,8 +95,7 @@ pub fn foreign_key(value: &Value) -> Option<ForeignKey> {
         on_update: action(&value["on_update"])?,
         child_indexed: value["indexed"].as_bool()?,
     };
-    (!key.child_columns.is_empty() && key.child_columns.len() == key.parent_columns.len())
-        .then_some(key)
+    (!key.child_columns.is_empty() && key.child_columns.len() == key.parent_columns.len()).then_some(key)
 }
 
 fn action(value: &Value) -> Option<Action> {
@@ -132,35 +122,15 @@ fn read_table(json: &str) -> Option<Table> {
         schema: text(&shape["schema"])?,
         name: text(&shape["name"])?,
         kind,
-        columns: list(&shape["columns"])?
-            .iter()
-            .map(column)
-            .collect::<Option<_>>()?,
-        unique_keys: keys
-            .iter()
-            .map(|key| texts(&key["columns"]))
-            .collect::<Option<_>>()?,
+        columns: list(&shape["columns"])?.iter().map(column).collect::<Option<_>>()?,
+        unique_keys: keys.iter().map(|key| texts(&key["columns"])).collect::<Option<_>>()?,
         primary_key: primary.map_or(Some(Vec::new()), |key| texts(&key["columns"]))?,
-        referenced_by: list(&shape["foreign_keys"])?
-            .iter()
-            .map(foreign_key)
-            .collect::<Option<_>>()?,
-        triggers: list(&shape["triggers"])?
-            .iter()
-            .map(trigger)
-            .collect::<Option<_>>()?,
+        referenced_by: list(&shape["foreign_keys"])?.iter().map(foreign_key).collect::<Option<_>>()?,
+        triggers: list(&shape["triggers"])?.iter().map(trigger).collect::<Option<_>>()?,
         has_rules: shape["rules"].as_bool()?,
         row_security: shape["row_security"].as_bool()?,
-        children: if is_view {
-            0
-        } else {
-            answer["children"].as_u64()?
-        },
-        estimated_rows: if rows_known {
-            Some(size["rows"].as_u64()?)
-        } else {
-            None
-        },
+        children: if is_view { 0 } else { answer["children"].as_u64()? },
+        estimated_rows: if rows_known { Some(size["rows"].as_u64()?) } else { None },
         exact_rows: None,
         bytes: if is_view { 0 } else { size["bytes"].as_u64()? },
         shape: digest(shape),
@@ -169,10 +139,7 @@ fn read_table(json: &str) -> Option<Table> {
 
 /// `serde_json` keeps an object's keys in order, so the same shape has the same text.
 fn digest(shape: &Value) -> String {
-    Sha256::digest(shape.to_string())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(shape.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn kind(relkind: &str, temporary: bool) -> TableKind {
@@ -214,15 +181,10 @@ fn trigger(value: &Value) -> Option<Trigger> {
     } else {
         "AFTER"
     };
-    let events: Vec<&str> = [
-        (INSERT, "INSERT"),
-        (UPDATE, "UPDATE"),
-        (DELETE, "DELETE"),
-        (TRUNCATE, "TRUNCATE"),
-    ]
-    .into_iter()
-    .filter_map(|(bit, word)| has(bit).then_some(word))
-    .collect();
+    let events: Vec<&str> = [(INSERT, "INSERT"), (UPDATE, "UPDATE"), (DELETE, "DELETE"), (TRUNCATE, "TRUNCATE")]
+        .into_iter()
+        .filter_map(|(bit, word)| has(bit).then_some(word))
+        .collect();
     let each = if has(ROW) { "each row" } else { "once" };
     Some(Trigger {
         name: text(&value["name"])?,
@@ -241,27 +203,14 @@ mod tests {
     use std::time::Duration;
 
     fn name(part: &str) -> Name {
-        Name {
-            written: part.to_owned(),
-            parts: vec![part.to_owned()],
-        }
+        Name { written: part.to_owned(), parts: vec![part.to_owned()] }
     }
 
     #[test]
     fn a_table_is_forgotten_after_its_time_and_when_told() {
         let (mut cache, start) = (Cache::default(), Instant::now());
-        cache.put(
-            &name("carts"),
-            Table {
-                id: 7,
-                ..Table::default()
-            },
-            start,
-        );
-        assert_eq!(
-            cache.get(&name("carts"), start).map(|table| table.id),
-            Some(7)
-        );
+        cache.put(&name("carts"), Table { id: 7, ..Table::default() }, start);
+        assert_eq!(cache.get(&name("carts"), start).map(|table| table.id), Some(7));
         assert_eq!(cache.get(&name("carts"), start + limits::CATALOG_TTL), None);
         cache.clear();
         assert_eq!(cache.get(&name("carts"), start), None);
@@ -271,11 +220,7 @@ mod tests {
     fn the_oldest_table_makes_room() {
         let (mut cache, start) = (Cache::default(), Instant::now());
         for n in 0..=limits::CATALOG_TABLES {
-            cache.put(
-                &name(&n.to_string()),
-                Table::default(),
-                start + Duration::from_millis(n as u64),
-            );
+            cache.put(&name(&n.to_string()), Table::default(), start + Duration::from_millis(n as u64));
         }
         let now = start + Duration::from_secs(1);
         assert_eq!(cache.tables.len(), limits::CATALOG_TABLES);

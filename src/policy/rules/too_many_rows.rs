@@ -36,11 +36,11 @@ impl Rule for TooManyRows {
         if look.facts.changes.is_empty() {
             return Vec::new();
         }
-        let (total, limit) = (look.tally().total(), limit(look.sizes, look.caller));
+        let (total, limit) = (look.tally().direct.clone(), limit(look.sizes, look.caller));
         if !total.exceeds(limit) {
             return Vec::new();
         }
-        let message = format!("{total}, cascades included, > {}", grouped(limit));
+        let message = format!("{total} > {}", grouped(limit));
         vec![finding(
             self,
             About::Statement,
@@ -53,8 +53,8 @@ impl Rule for TooManyRows {
 /// The limit that holds for this caller.
 pub fn limit(sizes: &Sizes, caller: &Caller) -> u64 {
     match caller.max_affected {
-        Some(stated) => stated.min(sizes.max_affected_limit.max(sizes.max_affected)),
-        None => sizes.max_affected,
+        Some(stated) if stated <= sizes.max_affected_limit.max(sizes.max_affected) => stated,
+        _ => sizes.max_affected,
     }
 }
 
@@ -83,7 +83,8 @@ mod tests {
             (Some(10), 10),
             (Some(0), 0),
             (Some(150), 150),
-            (Some(9_999), 200),
+            (Some(200), 200),
+            (Some(9_999), 50),
         ];
         for (stated, expected) in pairs {
             assert_eq!(

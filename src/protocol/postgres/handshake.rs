@@ -95,6 +95,26 @@ impl Startup {
     }
 }
 
+/// An AuthenticationSASL without the mechanisms that bind to a TLS channel, for a client that has none: libpq refuses to go on
+/// when they are offered over a plain connection. Any other message as it is.
+pub fn without_channel_binding(message: Bytes) -> Bytes {
+    let Some(list) = message.get(9..).filter(|_| message.starts_with(b"R") && message[5..9] == [0, 0, 0, 10]) else {
+        return message;
+    };
+    let mechanisms: Vec<&[u8]> =
+        list.split(|byte| *byte == 0).filter(|name| !name.is_empty() && !name.ends_with(b"-PLUS")).collect();
+    let mut body = vec![0, 0, 0, 10];
+    for mechanism in mechanisms {
+        body.extend_from_slice(mechanism);
+        body.push(0);
+    }
+    body.push(0);
+    let mut out = BytesMut::from(&b"R"[..]);
+    out.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
+    out.extend_from_slice(&body);
+    out.freeze()
+}
+
 fn startup(packet: Bytes) -> Result<Startup, BadOpening> {
     let malformed = || BadOpening("invalid startup packet layout: expected terminator as last byte".to_owned());
     let mut cursor = Cursor::new(&packet[8..]);
@@ -184,6 +204,16 @@ mod tests {
             let expected: Vec<_> = expected.into_iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
             assert_eq!(got, expected, "{options}");
         }
+    }
+
+    #[test]
+    fn channel_binding_is_not_offered_without_a_channel() {
+        let offered = Bytes::from_static(b"R\0\0\0\x2a\0\0\0\x0aSCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0");
+        let left = Bytes::from_static(b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0");
+        assert_eq!(without_channel_binding(offered), left);
+        assert_eq!(without_channel_binding(left.clone()), left);
+        let other = Bytes::from_static(b"R\0\0\0\x08\0\0\0\x00");
+        assert_eq!(without_channel_binding(other.clone()), other);
     }
 
     #[test]

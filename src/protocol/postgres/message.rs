@@ -123,6 +123,18 @@ impl Script {
         self
     }
 
+    /// A text that may not be UTF-8, as it came. A NUL ends it: such a text is refused before.
+    pub fn parse_bytes(mut self, name: &str, text: &[u8]) -> Script {
+        self.out.put_u8(b'P');
+        self.out.put_i32((4 + name.len() + 1 + text.len() + 1 + 2) as i32);
+        self.out.put_slice(name.as_bytes());
+        self.out.put_u8(0);
+        self.out.put_slice(text);
+        self.out.put_u8(0);
+        self.out.put_i16(0);
+        self
+    }
+
     /// Results are asked for in text form.
     pub fn bind(mut self, portal: &str, statement: &str, parameters: Option<&Parameters>) -> Script {
         let (formats, values) = match parameters {
