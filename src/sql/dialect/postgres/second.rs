@@ -170,3 +170,41 @@ fn is_only(text: &str, tokens: &[Token], index: usize) -> bool {
         .is_some_and(|before| before.is(b'.') || before.is_word(text, "as"));
     !is_label && tokens.get(index).is_some_and(|token| token.is_word(text, "only"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::dialect::{Product, read};
+    use crate::sql::facts::Nesting;
+    use crate::sql::lexer;
+    use crate::sql::statement::LexicalMode;
+
+    /// What the second reader says after the facts were falsified.
+    fn objects(text: &str, falsify: impl Fn(&mut Facts)) -> bool {
+        let mode = LexicalMode::default();
+        let mut facts = read(text, mode, Product::default()).statements.remove(0).facts;
+        falsify(&mut facts);
+        objection(text, &lexer::tokens(text, mode).0, &facts).is_some()
+    }
+
+    #[test]
+    fn a_change_that_only_one_reader_sees_is_objected_to() {
+        let text = "WITH d AS (DELETE FROM ONLY t RETURNING 'it''s' /* x */) UPDATE s.\"U\" SET a = 1 WHERE b";
+        assert!(!objects(text, |_| ()));
+        assert!(objects(text, |facts| drop(facts.changes.remove(0))));
+        assert!(objects(text, |facts| facts.changes[0].verb = Verb::Insert));
+        assert!(objects(text, |facts| facts.changes[1].target.parts[1].make_ascii_lowercase()));
+        assert!(objects(text, |facts| {
+            facts.changes[0].clauses = None;
+            facts.changes[0].restriction = Restriction::Restricts { pinned: Vec::new() };
+        }));
+        assert!(!objects(text, |facts| facts.changes[0].nesting = Nesting::Outer));
+    }
+
+    #[test]
+    fn what_it_cannot_read_it_does_not_object_to() {
+        for text in ["DELETE FROM t WHERE CURRENT OF c", "UPDATE t SET a.b[1] = 2 WHERE id = 1"] {
+            assert!(!objects(text, |facts| facts.changes.clear()) || !objects(text, |_| ()), "{text}");
+        }
+    }
+}
