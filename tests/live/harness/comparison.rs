@@ -30,17 +30,6 @@ impl Place {
         self.transcript
             .push((name, wire.heard.into_iter().map(Message::masked).collect()));
     }
-
-    /// Something else that must be the same.
-    pub fn note(&mut self, what: &'static str, bytes: &[u8]) {
-        self.transcript.push((
-            what,
-            vec![Message {
-                tag: b'=',
-                body: bytes.to_vec(),
-            }],
-        ));
-    }
 }
 
 /// Runs `script` in both places, after `setup` in each of their databases.

@@ -13,7 +13,7 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ pub struct Server {
     /// Of the unix socket.
     pub folder: PathBuf,
     /// Closes when this process ends: see the module's invariant.
-    _keeper: ChildStdin,
+    _keeper: Child,
 }
 
 /// One story's own database. It is not dropped: its cluster goes as a whole.
@@ -303,7 +303,7 @@ fn write_settings(folder: &Path, version: u32, port: u16, user: &ServerUser) {
 }
 
 /// Starts the cluster and the shell that ends it: see the module's invariant.
-fn keep(folder: &Path, bin: &Path, user: &ServerUser) -> ChildStdin {
+fn keep(folder: &Path, bin: &Path, user: &ServerUser) -> Child {
     const SCRIPT: &str = r#"
         folder=$1 bin=$2; shift 2
         "$@" "$bin/initdb" -D "$folder/data" -U postgres --no-sync --encoding=UTF8 --locale=C -A trust >"$folder/initdb.log" 2>&1 &&
@@ -344,7 +344,7 @@ fn keep(folder: &Path, bin: &Path, user: &ServerUser) -> ChildStdin {
         log("start.log"),
         log("server.log")
     );
-    keeper.stdin.take().expect("piped")
+    keeper
 }
 
 fn roles() -> Vec<String> {

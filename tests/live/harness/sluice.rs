@@ -23,6 +23,7 @@ pub struct Setup {
     listen: String,
     listener: String,
     rest: String,
+    record: PathBuf,
     folder: TempDir,
     pub certificates: Files,
 }
@@ -33,8 +34,11 @@ pub struct Sluice {
     pub address: Address,
     /// Where health and metrics are served.
     pub admin: SocketAddr,
-    setup: Setup,
+    /// Taken only when another process goes on with the same files.
+    setup: Option<Setup>,
 }
+
+const INVARIANT: &str = "only crash_and_restart takes it, and that ends this one";
 
 #[derive(Default)]
 struct Log {
@@ -71,6 +75,7 @@ impl Setup {
             listen,
             listener: String::new(),
             rest: String::new(),
+            record: folder.path().join("audit.jsonl"),
             folder,
             certificates,
         }
@@ -109,6 +114,16 @@ impl Setup {
         self
     }
 
+    pub fn listening_on(mut self, address: &str) -> Setup {
+        self.listen = address.to_owned();
+        self
+    }
+
+    pub fn recording_to(mut self, path: &str) -> Setup {
+        self.record = path.into();
+        self
+    }
+
     pub fn start(self) -> Sluice {
         self.write();
         Sluice::spawn(self)
@@ -135,7 +150,7 @@ impl Setup {
             rest,
             ..
         } = self;
-        let (store, audit) = (self.path("sluice.db"), self.path("audit.jsonl"));
+        let (store, audit) = (self.path("sluice.db"), &self.record);
         let text = format!(
             "[[listener]]\nname = \"story\"\nprotocol = \"postgres\"\nlisten = \"{listen}\"\nupstream = \"{upstream}\"\n{listener}\n\
              [store]\nurl = \"sqlite:{}\"\n[audit]\npath = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{rest}",
@@ -174,7 +189,7 @@ impl Sluice {
             log,
             address: Address::Tcp(nowhere),
             admin: nowhere,
-            setup,
+            setup: Some(setup),
         };
         let listening = sluice.log_line("the listener's address", |line| {
             line.contains("listening") && line.contains("story")
@@ -194,6 +209,10 @@ impl Sluice {
             .parse()
             .unwrap_or_else(|_| panic!("no address in {admin}"));
         sluice
+    }
+
+    fn setup(&self) -> &Setup {
+        self.setup.as_ref().expect(INVARIANT)
     }
 
     /// A trusted user, logged in through the gate.
@@ -243,7 +262,7 @@ impl Sluice {
     }
 
     pub fn record_path(&self) -> PathBuf {
-        self.setup.path("audit.jsonl")
+        self.setup().record.clone()
     }
 
     /// What `sluice audit verify` says of the record.
@@ -255,7 +274,7 @@ impl Sluice {
     pub fn everything_written(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for name in ["sluice.db", "sluice.db-wal", "audit.jsonl"] {
-            bytes.extend(fs::read(self.setup.path(name)).unwrap_or_default());
+            bytes.extend(fs::read(self.setup().path(name)).unwrap_or_default());
         }
         bytes.extend(
             self.log
@@ -271,8 +290,9 @@ impl Sluice {
 
     /// Writes another configuration over the old one and sends SIGHUP; returns when the log tells of the reload.
     pub fn reload(&mut self, tables: &str) -> String {
-        self.setup.rest = tables.to_owned();
-        self.setup.write();
+        let setup = self.setup.as_mut().expect(INVARIANT);
+        setup.rest = tables.to_owned();
+        setup.write();
         let before = self.log_length();
         self.signal("HUP");
         self.log_line_after(before, "a reload", |line| line.contains("reload"))
@@ -297,22 +317,7 @@ impl Sluice {
     pub fn crash_and_restart(mut self) -> Sluice {
         self.child.kill().expect("our own child");
         self.child.wait().expect("our own child");
-        let folder = tempfile::tempdir().expect("a folder");
-        let nowhere = Files {
-            authority: PathBuf::new(),
-            certificate: PathBuf::new(),
-            key: PathBuf::new(),
-        };
-        let (upstream, listen, listener, rest) = Default::default();
-        let left = Setup {
-            upstream,
-            listen,
-            listener,
-            rest,
-            folder,
-            certificates: nowhere,
-        };
-        let setup = std::mem::replace(&mut self.setup, left);
+        let setup = self.setup.take().expect(INVARIANT);
         Sluice::spawn(setup)
     }
 

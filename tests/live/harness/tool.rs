@@ -28,7 +28,7 @@ impl Tool {
     pub fn new(program: impl AsRef<Path>) -> Tool {
         let mut command = Command::new("timeout");
         command
-            .args(["--kill-after=5", "180"])
+            .args(["--kill-after=5", "120"])
             .arg(program.as_ref());
         for (name, value) in [
             ("LC_ALL", "C"),
