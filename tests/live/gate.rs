@@ -151,19 +151,10 @@ fn asks_and_then_runs(
     mut send: impl FnMut(&str) -> crate::harness::wire::Outcome,
 ) {
     let before = database.value(case.probe);
-    assert_ne!(
-        before, case.after,
-        "{}: the probe shows no difference",
-        case.statement
-    );
+    assert_ne!(before, case.after, "{}: the probe shows no difference", case.statement);
     let refused = Refused::to_confirm(&send(case.statement));
     assert!(refused.names_rule(case.rule), "{}: {refused:?}", case.rule);
-    assert_eq!(
-        database.value(case.probe),
-        before,
-        "{} was refused and yet did something",
-        case.statement
-    );
+    assert_eq!(database.value(case.probe), before, "{} was refused and yet did something", case.statement);
     let confirmed = send(&format!("SLUICE CONFIRM '{}'", refused.token()));
     confirmed.expect_fine(case.statement);
     assert_eq!(confirmed.tags(), [case.tag], "{}", case.statement);
@@ -175,33 +166,17 @@ fn asks_and_then_runs(
 fn assert_recorded(sluice: &Sluice, rule: &str) {
     let record = sluice.record();
     let named = |line: &serde_json::Value| {
-        line["rules"]
-            .as_array()
-            .is_some_and(|rules| rules.iter().any(|one| one["rule"] == rule))
+        line["rules"].as_array().is_some_and(|rules| rules.iter().any(|one| one["rule"] == rule))
     };
-    let refusal = record
-        .iter()
-        .position(|line| line["kind"] == "refusal" && named(line));
-    let refusal =
-        refusal.unwrap_or_else(|| panic!("no refusal for {rule} in the record: {record:#?}"));
+    let refusal = record.iter().position(|line| line["kind"] == "refusal" && named(line));
+    let refusal = refusal.unwrap_or_else(|| panic!("no refusal for {rule} in the record: {record:#?}"));
     assert_eq!(record[refusal]["sqlstate"], "SL001");
-    let permit = record
-        .iter()
-        .position(|line| line["kind"] == "statement" && line["action"] == "confirmed");
-    let permit =
-        permit.unwrap_or_else(|| panic!("no confirmed statement in the record: {record:#?}"));
-    let outcome = record
-        .iter()
-        .position(|line| line["kind"] == "outcome" && line["of"] == record[permit]["seq"]);
+    let permit = record.iter().position(|line| line["kind"] == "statement" && line["action"] == "confirmed");
+    let permit = permit.unwrap_or_else(|| panic!("no confirmed statement in the record: {record:#?}"));
+    let outcome = record.iter().position(|line| line["kind"] == "outcome" && line["of"] == record[permit]["seq"]);
     let outcome = outcome.unwrap_or_else(|| panic!("no outcome in the record: {record:#?}"));
-    assert!(
-        refusal < permit && permit < outcome,
-        "recorded before it is forwarded, and after it was done"
-    );
-    assert_eq!(
-        record[permit]["challenge"], record[refusal]["challenge"],
-        "the two belong together"
-    );
+    assert!(refusal < permit && permit < outcome, "recorded before it is forwarded, and after it was done");
+    assert_eq!(record[permit]["challenge"], record[refusal]["challenge"], "the two belong together");
     let verified = sluice.verify_record();
     assert_eq!(verified.code, Some(0), "{verified:?}");
 }
@@ -212,50 +187,25 @@ fn what_is_denied_stays_denied(server: &'static Server) {
         ("too-many-rows", "DELETE FROM events WHERE kind = 'click'"),
         ("too-many-rows", "UPDATE events SET kind = 'x'"),
         ("guard-off", "SET session_replication_role = replica"),
-        (
-            "guard-off",
-            "SELECT set_config('session_replication_role', 'replica', false)",
-        ),
-        (
-            "guard-off",
-            "ALTER ROLE trusty SET session_replication_role = 'replica'",
-        ),
+        ("guard-off", "SELECT set_config('session_replication_role', 'replica', false)"),
+        ("guard-off", "ALTER ROLE trusty SET session_replication_role = 'replica'"),
     ] {
         for extended in [false, true] {
             let mut wire = sluice.connect_as(SUPERUSER, &database);
-            let outcome = if extended {
-                wire.extended(statement, &[])
-            } else {
-                wire.simple(statement)
-            };
+            let outcome = if extended { wire.extended(statement, &[]) } else { wire.simple(statement) };
             let refused = Refused::denied(&outcome);
             assert!(refused.names_rule(rule), "{statement}: {refused:?}");
-            assert!(
-                !refused.hint.is_empty(),
-                "a denial says what to do instead: {refused:?}"
-            );
+            assert!(!refused.hint.is_empty(), "a denial says what to do instead: {refused:?}");
             assert_eq!(outcome.status(), 'I');
-            assert_eq!(
-                wire.simple("SHOW session_replication_role").value(),
-                "origin"
-            );
+            assert_eq!(wire.simple("SHOW session_replication_role").value(), "origin");
         }
     }
-    assert_eq!(
-        database.value("SELECT count(*) FROM events WHERE kind = 'click'"),
-        "60000"
-    );
+    assert_eq!(database.value("SELECT count(*) FROM events WHERE kind = 'click'"), "60000");
     // A setting of the startup packet is no way round.
     let mut wire = Wire::open(&sluice.address);
-    let options = [
-        ("user", SUPERUSER),
-        ("database", &database.name),
-        ("options", "-c session_replication_role=replica"),
-    ];
-    wire.send(&crate::harness::message::startup(
-        crate::harness::message::PROTOCOL_3_0,
-        &options,
-    ));
+    let options =
+        [("user", SUPERUSER), ("database", &database.name), ("options", "-c session_replication_role=replica")];
+    wire.send(&crate::harness::message::startup(crate::harness::message::PROTOCOL_3_0, &options));
     assert_eq!(wire.until_closed().code(), "SL003");
 }
 
@@ -263,37 +213,13 @@ fn a_preview_shows_what_it_would_do(server: &'static Server) {
     let (database, sluice) = shop(server);
     let mut wire = sluice.connect(&database);
     let refused = Refused::to_confirm(&wire.simple("DELETE FROM carts WHERE status = 'abandoned'"));
-    assert!(
-        refused.message.contains("delete 2,000") && refused.message.contains("carts"),
-        "{refused:?}"
-    );
-    assert!(
-        refused.message.contains("4,200 rows more by cascade"),
-        "4,000 items and 200 notes: {refused:?}"
-    );
-    for part in [
-        "cart_items",
-        "4,000",
-        "cart_items_cart_id_fkey",
-        "item_notes",
-        "200",
-        "first 10 rows",
-        "abandoned",
-    ] {
-        assert!(
-            refused.detail.contains(part),
-            "no {part} in {}",
-            refused.detail
-        );
+    assert!(refused.message.contains("delete 2,000") && refused.message.contains("carts"), "{refused:?}");
+    assert!(refused.message.contains("4,200 rows more by cascade"), "4,000 items and 200 notes: {refused:?}");
+    for part in ["cart_items", "4,000", "cart_items_cart_id_fkey", "item_notes", "200", "first 10 rows", "abandoned"] {
+        assert!(refused.detail.contains(part), "no {part} in {}", refused.detail);
     }
-    assert!(
-        refused.hint.contains("10 min") && refused.hint.contains("once"),
-        "{}",
-        refused.hint
-    );
-    let refused = Refused::to_confirm(
-        &wire.simple("UPDATE logs SET line = 'after' WHERE id > 0 AND kind = kind"),
-    );
+    assert!(refused.hint.contains("10 min") && refused.hint.contains("once"), "{}", refused.hint);
+    let refused = Refused::to_confirm(&wire.simple("UPDATE logs SET line = 'after' WHERE id > 0 AND kind = kind"));
     assert!(
         refused.detail.contains("after") && refused.detail.contains("line 1"),
         "before → after: {}",
@@ -304,11 +230,7 @@ fn a_preview_shows_what_it_would_do(server: &'static Server) {
         CREATE TRIGGER logs_audit AFTER DELETE ON logs FOR EACH ROW EXECUTE FUNCTION noted()",
     );
     let refused = Refused::to_confirm(&wire.simple("DELETE FROM logs"));
-    assert!(
-        refused.detail.contains("logs_audit"),
-        "a trigger is named: {}",
-        refused.detail
-    );
+    assert!(refused.detail.contains("logs_audit"), "a trigger is named: {}", refused.detail);
 }
 
 fn ordinary_work_passes_unasked(server: &'static Server) {
@@ -319,10 +241,7 @@ fn ordinary_work_passes_unasked(server: &'static Server) {
         ("DELETE FROM logs WHERE id BETWEEN 2 AND 101", "DELETE 100"),
         ("UPDATE carts SET note = 'x' WHERE id = 7", "UPDATE 1"),
         ("DELETE FROM carts WHERE id = 4711", "DELETE 1"),
-        (
-            "INSERT INTO logs SELECT n, 'bulk', NULL FROM generate_series(1000, 9000) n",
-            "INSERT 0 8001",
-        ),
+        ("INSERT INTO logs SELECT n, 'bulk', NULL FROM generate_series(1000, 9000) n", "INSERT 0 8001"),
         ("DELETE FROM logs WHERE id = -1", "DELETE 0"),
         ("UPDATE logs SET line = line WHERE false", "UPDATE 0"),
         ("EXPLAIN DELETE FROM logs", "EXPLAIN"),
@@ -330,10 +249,7 @@ fn ordinary_work_passes_unasked(server: &'static Server) {
         ("DROP TABLE more", "DROP TABLE"),
         ("CREATE INDEX ON logs (kind)", "CREATE INDEX"),
         ("DROP INDEX logs_kind_idx", "DROP INDEX"),
-        (
-            "CREATE VIEW odd AS SELECT * FROM logs WHERE kind = 'odd'",
-            "CREATE VIEW",
-        ),
+        ("CREATE VIEW odd AS SELECT * FROM logs WHERE kind = 'odd'", "CREATE VIEW"),
         ("DROP VIEW odd", "DROP VIEW"),
         ("VACUUM logs", "VACUUM"),
         ("GRANT SELECT ON logs TO other", "GRANT"),
@@ -341,11 +257,7 @@ fn ordinary_work_passes_unasked(server: &'static Server) {
         let outcome = wire.simple(statement);
         outcome.expect_fine(statement);
         assert_eq!(outcome.tags(), [tag], "{statement}");
-        assert!(
-            outcome.notices().is_empty(),
-            "{statement}: {:?}",
-            outcome.notices()
-        );
+        assert!(outcome.notices().is_empty(), "{statement}: {:?}", outcome.notices());
     }
 }
 
@@ -376,20 +288,14 @@ fn changes_hidden_in_other_statements(server: &'static Server) {
         "DROP SCHEMA public CASCADE",
     ] {
         let outcome = wire.simple(statement);
-        assert!(
-            ["SL001", "SL003"].contains(&outcome.code().as_str()),
-            "{statement}: {outcome:#?}"
-        );
+        assert!(["SL001", "SL003"].contains(&outcome.code().as_str()), "{statement}: {outcome:#?}");
         Refused::of(&outcome);
         assert_eq!(outcome.status(), 'I');
     }
     // Prepared in SQL: nothing happens until it is executed.
     wire.simple("PREPARE clear AS DELETE FROM logs");
     Refused::of(&wire.simple("EXECUTE clear"));
-    assert_eq!(
-        database.value("SELECT count(*) FROM logs WHERE line LIKE 'line %'"),
-        "500"
-    );
+    assert_eq!(database.value("SELECT count(*) FROM logs WHERE line LIKE 'line %'"), "500");
     assert_eq!(database.count("events"), 60_000);
 }
 
@@ -398,13 +304,11 @@ fn a_stated_higher_limit(server: &'static Server) {
     let mut wire = sluice.connect(&database);
     let statement = "DELETE FROM events WHERE kind = 'click'";
     Refused::denied(&wire.simple(statement));
-    let refused =
-        Refused::to_confirm(&wire.simple(&format!("/* sluice: max_affected=70000 */ {statement}")));
+    let refused = Refused::to_confirm(&wire.simple(&format!("/* sluice: max_affected=70000 */ {statement}")));
     assert!(refused.message.contains("60,000"), "{refused:?}");
     Refused::denied(&wire.simple(&format!("/* sluice: max_affected=59999 */ {statement}")));
     Refused::denied(&wire.simple(&format!("/* sluice: max_affected=99999999 */ {statement}")));
-    wire.simple("SET sluice.max_affected = 70000")
-        .expect_fine("harmless without Sluice");
+    wire.simple("SET sluice.max_affected = 70000").expect_fine("harmless without Sluice");
     let refused = Refused::to_confirm(&wire.simple(statement));
     let confirmed = wire.simple(&format!("SLUICE CONFIRM '{}'", refused.token()));
     assert_eq!(confirmed.tags(), ["DELETE 60000"], "{confirmed:#?}");
@@ -414,88 +318,43 @@ fn a_stated_higher_limit(server: &'static Server) {
 fn parameters_decide(server: &'static Server) {
     let (database, sluice) = shop(server);
     let mut wire = sluice.connect(&database);
-    wire.send(
-        &[
-            parse("d", "DELETE FROM logs WHERE id <= $1", &[]),
-            describe(b'S', "d"),
-            sync(),
-        ]
-        .concat(),
-    );
+    wire.send(&[parse("d", "DELETE FROM logs WHERE id <= $1", &[]), describe(b'S', "d"), sync()].concat());
     wire.until_ready().expect_fine("preparing does nothing");
     let mut run = |value: &str| {
-        wire.send(
-            &[
-                bind("", "d", 0, &[Some(value.as_bytes())]),
-                execute("", 0),
-                sync(),
-            ]
-            .concat(),
-        );
+        wire.send(&[bind("", "d", 0, &[Some(value.as_bytes())]), execute("", 0), sync()].concat());
         wire.until_ready()
     };
     assert_eq!(run("3").tags(), ["DELETE 3"], "few rows pass");
     database.run("INSERT INTO logs SELECT n, 'more' FROM generate_series(1001, 5000) n");
     let refused = Refused::to_confirm(&run("4000"));
-    assert!(
-        refused.message.contains("3,497"),
-        "497 left of the 500, and 3,000 more: {refused:?}"
-    );
-    assert_eq!(
-        run("4").tags(),
-        ["DELETE 1"],
-        "the prepared statement is still there"
-    );
+    assert!(refused.message.contains("3,497"), "497 left of the 500, and 3,000 more: {refused:?}");
+    assert_eq!(run("4").tags(), ["DELETE 1"], "the prepared statement is still there");
     let mut wire = sluice.connect(&database);
     let confirmed = wire.simple(&format!("SLUICE CONFIRM '{}'", refused.token()));
-    assert_eq!(
-        confirmed.tags(),
-        ["DELETE 3496"],
-        "with the values it was shown for: {confirmed:#?}"
-    );
+    assert_eq!(confirmed.tags(), ["DELETE 3496"], "with the values it was shown for: {confirmed:#?}");
     assert_eq!(database.value("SELECT min(id) FROM logs"), "4001");
 }
 
 fn binary_parameters(server: &'static Server) {
     let (database, sluice) = shop(server);
     let mut wire = sluice.connect(&database);
-    wire.send(
-        &[
-            parse("", "UPDATE carts SET note = $2 WHERE id <= $1", &[23, 25]),
-            sync(),
-        ]
-        .concat(),
-    );
+    wire.send(&[parse("", "UPDATE carts SET note = $2 WHERE id <= $1", &[23, 25]), sync()].concat());
     wire.until_ready().expect_fine("prepared");
-    wire.send(
-        &[
-            bind("", "", 1, &[Some(&3000i32.to_be_bytes()), Some(b"it's")]),
-            execute("", 0),
-            sync(),
-        ]
-        .concat(),
-    );
+    wire.send(&[bind("", "", 1, &[Some(&3000i32.to_be_bytes()), Some(b"it's")]), execute("", 0), sync()].concat());
     let refused = Refused::to_confirm(&wire.until_ready());
     assert!(refused.message.contains("3,000"), "{refused:?}");
-    wire.simple(&format!("SLUICE CONFIRM '{}'", refused.token()))
-        .expect_fine("confirmed");
-    assert_eq!(
-        database.value("SELECT count(*) FROM carts WHERE note = 'it''s'"),
-        "3000"
-    );
+    wire.simple(&format!("SLUICE CONFIRM '{}'", refused.token())).expect_fine("confirmed");
+    assert_eq!(database.value("SELECT count(*) FROM carts WHERE note = 'it''s'"), "3000");
 }
 
 fn temporary_tables_are_ones_own(server: &'static Server) {
     let (database, sluice) = shop(server);
     let mut wire = sluice.connect(&database);
-    wire.simple("CREATE TEMP TABLE scratch AS SELECT generate_series(1, 500) AS n")
-        .expect_fine("a table of one's own");
+    wire.simple("CREATE TEMP TABLE scratch AS SELECT generate_series(1, 500) AS n").expect_fine("a table of one's own");
     assert_eq!(wire.simple("DELETE FROM scratch").tags(), ["DELETE 500"]);
-    wire.simple("TRUNCATE scratch; DROP TABLE scratch")
-        .expect_fine("nobody else's");
+    wire.simple("TRUNCATE scratch; DROP TABLE scratch").expect_fine("nobody else's");
     // A temporary table that hides the real one is a temporary table; dropped, the name means the real one again.
-    wire.simple("CREATE TEMP TABLE logs (id int); INSERT INTO logs VALUES (1)")
-        .expect_fine("it hides the real one");
+    wire.simple("CREATE TEMP TABLE logs (id int); INSERT INTO logs VALUES (1)").expect_fine("it hides the real one");
     assert_eq!(wire.simple("DELETE FROM logs").tags(), ["DELETE 1"]);
     wire.simple("DROP TABLE pg_temp.logs").expect_fine("gone");
     Refused::to_confirm(&wire.simple("DELETE FROM logs"));
@@ -518,23 +377,15 @@ fn rows_that_the_user_cannot_see(server: &'static Server) {
     );
     // May delete but not look: nothing of the rows is shown, and it is said that they are unknown.
     let refused = Refused::of(&wire.simple("DELETE FROM closed"));
-    assert!(
-        !refused.detail.contains("hush") && refused.message.contains("unknown"),
-        "{refused:?}"
-    );
-    assert_eq!(
-        wire.simple("DELETE FROM nowhere WHERE id = 1").status(),
-        'I'
-    );
+    assert!(!refused.detail.contains("hush") && refused.message.contains("unknown"), "{refused:?}");
+    assert_eq!(wire.simple("DELETE FROM nowhere WHERE id = 1").status(), 'I');
 }
 
 fn the_questions_leave_no_trace(server: &'static Server) {
     let (database, sluice) = shop(server);
     let mut wire = sluice.connect(&database);
-    wire.simple(
-        "SET TimeZone = 'Asia/Tokyo'; SET statement_timeout = '77s'; SET lock_timeout = '5s'",
-    )
-    .expect_fine("settings");
+    wire.simple("SET TimeZone = 'Asia/Tokyo'; SET statement_timeout = '77s'; SET lock_timeout = '5s'")
+        .expect_fine("settings");
     wire.send(&[parse("", "SELECT 'unnamed'", &[]), sync()].concat());
     wire.until_ready();
     wire.send(&[parse("mine", "SELECT 'named'", &[]), sync()].concat());
@@ -546,40 +397,27 @@ fn the_questions_leave_no_trace(server: &'static Server) {
         wire.until_ready()
     };
     Refused::to_confirm(&outcome);
-    assert!(
-        outcome.notices().is_empty() && !outcome.letters().contains('S'),
-        "{outcome:#?}"
-    );
+    assert!(outcome.notices().is_empty() && !outcome.letters().contains('S'), "{outcome:#?}");
     let settings = "SELECT string_agg(name || '=' || setting, ',' ORDER BY name) FROM pg_settings
         WHERE name IN ('TimeZone', 'statement_timeout', 'lock_timeout', 'transaction_read_only', 'search_path')";
     let expected = "TimeZone=Asia/Tokyo,lock_timeout=5000,search_path=\"$user\", public,statement_timeout=77000,transaction_read_only=off";
     assert_eq!(wire.simple(settings).value(), expected);
-    assert_eq!(
-        wire.simple("SELECT string_agg(name, ',') FROM pg_prepared_statements")
-            .value(),
-        "mine"
-    );
+    assert_eq!(wire.simple("SELECT string_agg(name, ',') FROM pg_prepared_statements").value(), "mine");
     assert_eq!(wire.simple("SELECT count(*) FROM pg_cursors").value(), "0");
     assert_eq!(
-        wire.simple(
-            "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'tuple'"
-        )
-        .value(),
+        wire.simple("SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'tuple'").value(),
         "0"
     );
     wire.send(&[bind("", "mine", 0, &[]), execute("", 0), sync()].concat());
     assert_eq!(wire.until_ready().value(), "named");
     // In a transaction no snapshot is fixed earlier than the client's own statement would fix it.
-    wire.simple("BEGIN ISOLATION LEVEL REPEATABLE READ")
-        .expect_fine("BEGIN");
+    wire.simple("BEGIN ISOLATION LEVEL REPEATABLE READ").expect_fine("BEGIN");
     wire.simple("SAVEPOINT before");
     Refused::to_confirm(&wire.simple("DELETE FROM carts WHERE status = 'abandoned'"));
     wire.simple("ROLLBACK TO before").expect_fine("back");
     wire.simple("COMMIT").expect_fine("COMMIT");
     assert_eq!(
-        database.value(
-            "SELECT xact_rollback < 100000 FROM pg_stat_database WHERE datname = current_database()"
-        ),
+        database.value("SELECT xact_rollback < 100000 FROM pg_stat_database WHERE datname = current_database()"),
         "t"
     );
 }
@@ -589,20 +427,18 @@ fn a_free_change_that_grew_is_rolled_back(server: &'static Server) {
     let mut wire = sluice.connect(&database);
     // It is counted as ten rows. Before it runs, it has become hundreds: the lock lets reading pass and changing wait.
     let mut other = database.connect();
-    other.simple("UPDATE logs SET kind = 'few' WHERE id <= 10; BEGIN; LOCK TABLE logs IN SHARE ROW EXCLUSIVE MODE").expect_fine("a lock");
+    other
+        .simple("UPDATE logs SET kind = 'few' WHERE id <= 10; BEGIN; LOCK TABLE logs IN SHARE ROW EXCLUSIVE MODE")
+        .expect_fine("a lock");
     let statement = "DELETE FROM logs WHERE kind = 'few'";
     wire.send(&query(statement));
-    database.wait_until("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')");
-    other
-        .simple("UPDATE logs SET kind = 'few' WHERE id <= 400; COMMIT")
-        .expect_fine("more of them");
+    database.wait_until(
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')",
+    );
+    other.simple("UPDATE logs SET kind = 'few' WHERE id <= 400; COMMIT").expect_fine("more of them");
     let outcome = wire.until_ready();
     let refused = Refused::of(&outcome);
-    assert_eq!(
-        (refused.code.as_str(), outcome.status()),
-        ("SL004", 'I'),
-        "{refused:?}"
-    );
+    assert_eq!((refused.code.as_str(), outcome.status()), ("SL004", 'I'), "{refused:?}");
     assert_eq!(database.count("logs"), 500, "rolled back");
     assert_eq!(sluice.verify_record().code, Some(0));
 }
@@ -617,27 +453,15 @@ fn a_change_that_was_said_to_be_one_row(server: &'static Server) {
     }
     for id in 301..=600 {
         assert_eq!(
-            wire.extended(
-                "UPDATE events SET kind = 'seen' WHERE id = $1::int",
-                &[&id.to_string()]
-            )
-            .tags(),
+            wire.extended("UPDATE events SET kind = 'seen' WHERE id = $1::int", &[&id.to_string()]).tags(),
             ["UPDATE 1"]
         );
     }
-    assert_eq!(
-        database.value("SELECT count(*) FROM events WHERE kind = 'seen'"),
-        "600"
-    );
+    assert_eq!(database.value("SELECT count(*) FROM events WHERE kind = 'seen'"), "600");
     // The key goes away behind our back: what was known of it must not be believed for long, nor without looking at the tag.
-    database.run(
-        "ALTER TABLE events DROP CONSTRAINT events_pkey; UPDATE events SET id = 1 WHERE id <= 5000",
-    );
+    database.run("ALTER TABLE events DROP CONSTRAINT events_pkey; UPDATE events SET id = 1 WHERE id <= 5000");
     let outcome = wire.simple("DELETE FROM events WHERE id = 1");
-    assert!(
-        ["SL001", "SL004"].contains(&outcome.code().as_str()),
-        "{outcome:#?}"
-    );
+    assert!(["SL001", "SL004"].contains(&outcome.code().as_str()), "{outcome:#?}");
     assert_eq!(database.count("events"), 60_000);
 }
 
@@ -647,18 +471,12 @@ fn observe_mode_refuses_nothing(server: &'static Server) {
     let outcome = wire.simple("DELETE FROM logs");
     assert_eq!(outcome.tags(), ["DELETE 500"], "{outcome:#?}");
     let record = sluice.record();
-    let seen = record.iter().any(|line| {
-        line["mode"] == "observe" && line["level"] == "confirm" && line["kind"] == "statement"
-    });
-    assert!(
-        seen,
-        "what would have been refused is recorded: {record:#?}"
-    );
+    let seen = record
+        .iter()
+        .any(|line| line["mode"] == "observe" && line["level"] == "confirm" && line["kind"] == "statement");
+    assert!(seen, "what would have been refused is recorded: {record:#?}");
     // The doors stay shut: what comes through them was judged by nobody.
-    wire.send(&crate::harness::message::message(
-        b'F',
-        &[0, 0, 0, 177, 0, 0, 0, 0, 0, 0],
-    ));
+    wire.send(&crate::harness::message::message(b'F', &[0, 0, 0, 177, 0, 0, 0, 0, 0, 0]));
     assert_eq!(wire.until_ready().code(), "SL003");
 }
 
@@ -666,10 +484,7 @@ fn off_is_off(server: &'static Server) {
     let (database, sluice) = shop_with(server, |setup| setup.with("[policy]\nmode = \"off\""));
     let mut wire = sluice.connect(&database);
     let outcome = wire.simple("DELETE FROM logs");
-    assert_eq!(
-        (outcome.tags(), outcome.notices()),
-        (vec!["DELETE 500".to_owned()], vec![])
-    );
+    assert_eq!((outcome.tags(), outcome.notices()), (vec!["DELETE 500".to_owned()], vec![]));
 }
 
 fn scopes_decide_for_whom(server: &'static Server) {
@@ -683,33 +498,18 @@ name = \"no drops\"
 rules = { drop-data = \"deny\", truncate = \"warn\" }";
     let (database, sluice) = shop_with(server, |setup| setup.with(scopes));
     database.run("GRANT ALL ON ALL TABLES IN SCHEMA public TO other");
-    let (mut trusty, mut other) = (
-        sluice.connect(&database),
-        sluice.connect_as("other", &database),
-    );
+    let (mut trusty, mut other) = (sluice.connect(&database), sluice.connect_as("other", &database));
     Refused::to_confirm(&trusty.simple("DELETE FROM logs"));
     Refused::denied(&trusty.simple("DROP TABLE logs"));
     assert_eq!(other.simple("DELETE FROM logs").tags(), ["DELETE 500"]);
     let refused = Refused::to_confirm(&other.simple("UPDATE carts SET note = 'x'"));
-    assert!(
-        refused.names_rule("missing-where"),
-        "another table: {refused:?}"
-    );
+    assert!(refused.names_rule("missing-where"), "another table: {refused:?}");
     let warned = trusty.simple("TRUNCATE events");
     assert_eq!(warned.tags(), ["TRUNCATE TABLE"]);
-    assert!(
-        warned
-            .notices()
-            .iter()
-            .any(|notice| notice.contains("truncate")),
-        "{warned:#?}"
-    );
+    assert!(warned.notices().iter().any(|notice| notice.contains("truncate")), "{warned:#?}");
     let explained = trusty.simple("SLUICE EXPLAIN DROP TABLE logs");
-    let line = explained
-        .rows()
-        .into_iter()
-        .find(|row| row[0].as_deref() == Some("drop-data"))
-        .expect("the rule is listed");
+    let line =
+        explained.rows().into_iter().find(|row| row[0].as_deref() == Some("drop-data")).expect("the rule is listed");
     let told = line.iter().flatten().cloned().collect::<Vec<_>>().join(" ");
     assert!(
         told.contains("deny") && told.contains("no drops") && told.contains("sluice.toml:"),
@@ -718,51 +518,31 @@ rules = { drop-data = \"deny\", truncate = \"warn\" }";
 }
 
 fn names_are_resolved_as_the_server_does(server: &'static Server) {
-    let scopes =
-        "[[scope]]\nmatch = { table = [\"staging.*\"] }\nrules = { missing-where = \"allow\" }";
+    let scopes = "[[scope]]\nmatch = { table = [\"staging.*\"] }\nrules = { missing-where = \"allow\" }";
     let (database, sluice) = shop_with(server, |setup| setup.with(scopes));
     database.run("CREATE SCHEMA staging; CREATE TABLE staging.logs AS SELECT * FROM logs; CREATE TABLE \"Staging.logs\" AS SELECT * FROM logs");
     let mut wire = sluice.connect(&database);
-    assert_eq!(
-        wire.simple("DELETE FROM staging.logs WHERE id <= 100")
-            .tags(),
-        ["DELETE 100"]
-    );
+    assert_eq!(wire.simple("DELETE FROM staging.logs WHERE id <= 100").tags(), ["DELETE 100"]);
     Refused::to_confirm(&wire.simple("DELETE FROM logs"));
     Refused::to_confirm(&wire.simple("DELETE FROM \"Staging.logs\""));
-    wire.simple("SET search_path = staging, public")
-        .expect_fine("another path");
-    assert_eq!(
-        wire.simple("DELETE FROM LOGS").tags(),
-        ["DELETE 400"],
-        "now the name means staging's"
-    );
-    wire.simple("SET search_path = public")
-        .expect_fine("and back");
+    wire.simple("SET search_path = staging, public").expect_fine("another path");
+    assert_eq!(wire.simple("DELETE FROM LOGS").tags(), ["DELETE 400"], "now the name means staging's");
+    wire.simple("SET search_path = public").expect_fine("and back");
     Refused::to_confirm(&wire.simple("DELETE FROM logs"));
     assert_eq!(database.count("public.logs"), 500);
 }
 
 fn estimates_are_called_estimates(server: &'static Server) {
-    let (database, sluice) = shop_with(server, |setup| {
-        setup.with("[limits]\npreview_timeout = \"300ms\"")
-    });
+    let (database, sluice) = shop_with(server, |setup| setup.with("[limits]\npreview_timeout = \"300ms\""));
     database.run("CREATE FUNCTION slow(n int) RETURNS bool LANGUAGE plpgsql STABLE AS 'BEGIN PERFORM pg_sleep(0.05); RETURN true; END'");
     let mut wire = sluice.connect(&database);
     let started = std::time::Instant::now();
     let refused = Refused::of(&wire.simple("DELETE FROM logs WHERE slow(id)"));
-    assert!(
-        started.elapsed().as_secs() < 20,
-        "a guard that hangs is an outage: {:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed().as_secs() < 20, "a guard that hangs is an outage: {:?}", started.elapsed());
     let says = refused.message.contains("about")
         || refused.message.contains("at least")
         || refused.message.contains("unknown");
-    assert!(
-        says,
-        "what was not counted is not called counted: {refused:?}"
-    );
+    assert!(says, "what was not counted is not called counted: {refused:?}");
     assert_eq!(database.count("logs"), 500);
     assert_eq!(wire.simple("SHOW statement_timeout").value(), "0");
 }

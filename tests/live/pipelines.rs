@@ -20,39 +20,24 @@ fn a_refusal_fails_the_transaction(server: &'static Server) {
     let (database, sluice) = shop(server);
     let mut wire = sluice.connect(&database);
     assert_eq!(wire.simple("BEGIN").status(), 'T');
-    wire.simple("INSERT INTO logs VALUES (1001, 'first')")
-        .expect_fine("ordinary work");
+    wire.simple("INSERT INTO logs VALUES (1001, 'first')").expect_fine("ordinary work");
     let outcome = wire.simple("DELETE FROM logs");
     Refused::to_confirm(&outcome);
     assert_eq!(outcome.status(), 'E');
     assert_eq!(outcome.letters(), "EZ");
-    assert_eq!(
-        wire.simple("SELECT 1").code(),
-        "25P02",
-        "the server itself holds it to be failed"
-    );
+    assert_eq!(wire.simple("SELECT 1").code(), "25P02", "the server itself holds it to be failed");
     let committed = wire.simple("COMMIT");
-    assert_eq!(
-        (committed.tags(), committed.status()),
-        (vec!["ROLLBACK".to_owned()], 'I'),
-        "as PostgreSQL answers it"
-    );
-    assert_eq!(
-        database.count("logs"),
-        500,
-        "a script that goes on after an error commits nothing of it"
-    );
+    assert_eq!((committed.tags(), committed.status()), (vec!["ROLLBACK".to_owned()], 'I'), "as PostgreSQL answers it");
+    assert_eq!(database.count("logs"), 500, "a script that goes on after an error commits nothing of it");
 }
 
 fn a_savepoint_takes_it_back(server: &'static Server) {
     let (database, sluice) = shop(server);
     let mut wire = sluice.connect(&database);
-    wire.simple("BEGIN; INSERT INTO logs VALUES (1001, 'first'); SAVEPOINT before")
-        .expect_fine("ordinary work");
+    wire.simple("BEGIN; INSERT INTO logs VALUES (1001, 'first'); SAVEPOINT before").expect_fine("ordinary work");
     assert_eq!(wire.simple("DELETE FROM logs").status(), 'E');
     assert_eq!(wire.simple("ROLLBACK TO before").status(), 'T');
-    wire.simple("INSERT INTO logs VALUES (1002, 'second')")
-        .expect_fine("it goes on");
+    wire.simple("INSERT INTO logs VALUES (1002, 'second')").expect_fine("it goes on");
     assert_eq!(wire.simple("COMMIT").tags(), ["COMMIT"]);
     assert_eq!(database.count("logs"), 502);
 }
@@ -66,11 +51,7 @@ fn confirming_within_a_transaction(server: &'static Server) {
         wire.simple("ROLLBACK").expect_fine("first");
         wire.simple("BEGIN").expect_fine("BEGIN");
         let confirmed = wire.simple(&format!("SLUICE CONFIRM '{token}'"));
-        assert_eq!(
-            (confirmed.tags(), confirmed.status()),
-            (vec!["DELETE 500".to_owned()], 'T'),
-            "{confirmed:#?}"
-        );
+        assert_eq!((confirmed.tags(), confirmed.status()), (vec!["DELETE 500".to_owned()], 'T'), "{confirmed:#?}");
         assert_eq!(database.count("logs"), 500, "not committed yet");
         wire.simple(end).expect_fine(end);
         assert_eq!(database.count("logs"), left);
@@ -87,11 +68,7 @@ fn a_failed_transaction_confirms_nothing(server: &'static Server) {
     assert_ne!(outcome.code(), "", "{outcome:#?}");
     assert_eq!(database.count("logs"), 500);
     wire.simple("ROLLBACK").expect_fine("ROLLBACK");
-    assert_eq!(
-        wire.simple(&format!("SLUICE CONFIRM '{token}'")).tags(),
-        ["DELETE 500"],
-        "the token is still good"
-    );
+    assert_eq!(wire.simple(&format!("SLUICE CONFIRM '{token}'")).tags(), ["DELETE 500"], "the token is still good");
 }
 
 fn a_text_of_several_statements(server: &'static Server) {
@@ -106,35 +83,17 @@ fn a_text_of_several_statements(server: &'static Server) {
         let outcome = wire.simple(text);
         let refused = Refused::of(&outcome);
         assert_eq!(
-            (
-                refused.code.as_str(),
-                outcome.letters().as_str(),
-                outcome.status()
-            ),
+            (refused.code.as_str(), outcome.letters().as_str(), outcome.status()),
             ("SL001", "EZ", 'I'),
             "{text}: {refused:?}"
         );
-        assert!(
-            !refused.hint.contains("SLUICE CONFIRM"),
-            "only a statement sent alone can be confirmed: {refused:?}"
-        );
-        assert!(
-            refused.hint.contains("alone"),
-            "it says which to send alone: {refused:?}"
-        );
+        assert!(!refused.hint.contains("SLUICE CONFIRM"), "only a statement sent alone can be confirmed: {refused:?}");
+        assert!(refused.hint.contains("alone"), "it says which to send alone: {refused:?}");
     }
-    assert_eq!(
-        database.value("SELECT count(*) || ' ' || max(id) FROM logs"),
-        "500 500",
-        "none of any was run"
-    );
+    assert_eq!(database.value("SELECT count(*) || ' ' || max(id) FROM logs"), "500 500", "none of any was run");
     // In a transaction it fails as a whole text would that begins with an error.
     wire.simple("BEGIN").expect_fine("BEGIN");
-    assert_eq!(
-        wire.simple("INSERT INTO logs VALUES (1001, 'a'); DELETE FROM logs")
-            .status(),
-        'E'
-    );
+    assert_eq!(wire.simple("INSERT INTO logs VALUES (1001, 'a'); DELETE FROM logs").status(), 'E');
     wire.simple("ROLLBACK").expect_fine("ROLLBACK");
 }
 
@@ -143,53 +102,29 @@ fn a_text_of_several_statements(server: &'static Server) {
 fn a_pipeline_around_a_refusal(server: &'static Server) {
     let (database, sluice) = shop(server);
     let mut wire = sluice.connect(&database);
-    let add = |id: &str| {
-        whole(
-            "INSERT INTO logs VALUES ($1, 'added')",
-            &[Some(id.as_bytes())],
-        )
-    };
+    let add = |id: &str| whole("INSERT INTO logs VALUES ($1, 'added')", &[Some(id.as_bytes())]);
     let refused = whole("DELETE FROM logs", &[]);
     wire.send(&[add("1001"), add("1002"), refused, add("1003"), sync()].concat());
     let outcome = wire.until_ready();
     Refused::to_confirm(&outcome);
-    assert_eq!(
-        outcome.tags(),
-        ["INSERT 0 1", "INSERT 0 1"],
-        "answered in order: {outcome:#?}"
-    );
+    assert_eq!(outcome.tags(), ["INSERT 0 1", "INSERT 0 1"], "answered in order: {outcome:#?}");
     assert_eq!(outcome.status(), 'I');
     assert_eq!(database.count("logs"), 500, "as after any error");
     wire.send(&[add("1004"), sync()].concat());
-    wire.until_ready()
-        .expect_fine("the next pipeline is a new one");
+    wire.until_ready().expect_fine("the next pipeline is a new one");
     assert_eq!(database.count("logs"), 501);
 }
 
 /// The same scripts with a refused statement and with one that the server refuses: the same messages, the same status, the same
 /// effects; only the error differs.
 fn a_refusal_answers_like_an_error(server: &'static Server) {
-    let add = |id: &str| {
-        whole(
-            "INSERT INTO logs VALUES ($1, 'added')",
-            &[Some(id.as_bytes())],
-        )
-    };
+    let add = |id: &str| whole("INSERT INTO logs VALUES ($1, 'added')", &[Some(id.as_bytes())]);
     type Script = fn(&dyn Fn(&str) -> Vec<u8>, &[u8]) -> Vec<Vec<u8>>;
     let scripts: &[Script] = &[
         |_, bad| vec![[bad, &sync()].concat()],
+        |add, bad| vec![[&add("1001"), bad, &add("1002"), &sync()].concat(), [add("1003"), sync()].concat()],
         |add, bad| {
-            vec![
-                [&add("1001"), bad, &add("1002"), &sync()].concat(),
-                [add("1003"), sync()].concat(),
-            ]
-        },
-        |add, bad| {
-            vec![
-                [&query("BEGIN")[..]].concat(),
-                [&add("1001"), bad, &add("1002"), &sync()].concat(),
-                query("COMMIT"),
-            ]
+            vec![[&query("BEGIN")[..]].concat(), [&add("1001"), bad, &add("1002"), &sync()].concat(), query("COMMIT")]
         },
         |add, bad| {
             let begin = whole("BEGIN", &[]);
@@ -210,18 +145,7 @@ fn a_refusal_answers_like_an_error(server: &'static Server) {
                 query("COMMIT"),
             ]
         },
-        |_, bad| {
-            vec![
-                [
-                    bad,
-                    bad,
-                    &close(b'S', "x"),
-                    &describe(b'S', "nobody"),
-                    &sync(),
-                ]
-                .concat(),
-            ]
-        },
+        |_, bad| vec![[bad, bad, &close(b'S', "x"), &describe(b'S', "nobody"), &sync()].concat()],
     ];
     for (at, script) in scripts.iter().enumerate() {
         let told = |sluice: &Sluice, database: &Database, bad: &[u8]| {
@@ -232,24 +156,13 @@ fn a_refusal_answers_like_an_error(server: &'static Server) {
                 let outcome = wire.until_ready();
                 letters.push(format!("{} {}", outcome.letters(), outcome.status()));
             }
-            (
-                letters,
-                database.value("SELECT count(*) || ' ' || max(id) FROM logs"),
-            )
+            (letters, database.value("SELECT count(*) || ' ' || max(id) FROM logs"))
         };
         let (database, sluice) = shop(server);
         // Both fail at Bind: a refusal for its rows, an error for its value.
-        let refusal = told(
-            &sluice,
-            &database,
-            &whole("DELETE FROM logs WHERE id > $1", &[Some(b"0")]),
-        );
+        let refusal = told(&sluice, &database, &whole("DELETE FROM logs WHERE id > $1", &[Some(b"0")]));
         let (database, sluice) = shop(server);
-        let error = told(
-            &sluice,
-            &database,
-            &whole("DELETE FROM logs WHERE id > $1", &[Some(b"zero")]),
-        );
+        let error = told(&sluice, &database, &whole("DELETE FROM logs WHERE id > $1", &[Some(b"zero")]));
         assert_eq!(refusal, error, "script {at}");
     }
 }
@@ -261,13 +174,8 @@ fn a_refusal_before_a_flush(server: &'static Server) {
     Refused::to_confirm(&wire.until(b'E'));
     // Until a Sync comes, everything is discarded, as after an error.
     wire.send(
-        &[
-            whole("SELECT 'discarded'", &[]),
-            flush(),
-            whole("INSERT INTO logs VALUES (1001, 'x')", &[]),
-            sync(),
-        ]
-        .concat(),
+        &[whole("SELECT 'discarded'", &[]), flush(), whole("INSERT INTO logs VALUES (1001, 'x')", &[]), sync()]
+            .concat(),
     );
     let outcome = wire.until_ready();
     assert_eq!(outcome.letters(), "Z", "{outcome:#?}");
@@ -278,43 +186,17 @@ fn a_refusal_before_a_flush(server: &'static Server) {
 fn two_refusals_in_one_pipeline(server: &'static Server) {
     let (database, sluice) = shop(server);
     let mut wire = sluice.connect(&database);
-    wire.send(
-        &[
-            whole("DELETE FROM logs", &[]),
-            whole("TRUNCATE carts CASCADE", &[]),
-            sync(),
-        ]
-        .concat(),
-    );
+    wire.send(&[whole("DELETE FROM logs", &[]), whole("TRUNCATE carts CASCADE", &[]), sync()].concat());
     let outcome = wire.until_ready();
-    assert_eq!(
-        outcome.letters().matches('E').count(),
-        1,
-        "the second was discarded: {outcome:#?}"
-    );
+    assert_eq!(outcome.letters().matches('E').count(), 1, "the second was discarded: {outcome:#?}");
     assert_eq!(wire.simple("SLUICE PENDING").rows().len(), 1);
 }
 
 fn a_refusal_between_two_syncs(server: &'static Server) {
     let (database, sluice) = shop(server);
     let mut wire = sluice.connect(&database);
-    let add = |id: &str| {
-        whole(
-            "INSERT INTO logs VALUES ($1, 'added')",
-            &[Some(id.as_bytes())],
-        )
-    };
-    wire.send(
-        &[
-            add("1001"),
-            sync(),
-            whole("DELETE FROM logs", &[]),
-            sync(),
-            add("1002"),
-            sync(),
-        ]
-        .concat(),
-    );
+    let add = |id: &str| whole("INSERT INTO logs VALUES ($1, 'added')", &[Some(id.as_bytes())]);
+    wire.send(&[add("1001"), sync(), whole("DELETE FROM logs", &[]), sync(), add("1002"), sync()].concat());
     assert_eq!(wire.until_ready().tags(), ["INSERT 0 1"]);
     Refused::to_confirm(&wire.until_ready());
     assert_eq!(wire.until_ready().tags(), ["INSERT 0 1"]);
@@ -324,28 +206,15 @@ fn a_refusal_between_two_syncs(server: &'static Server) {
 fn preparing_is_not_running(server: &'static Server) {
     let (database, sluice) = shop(server);
     let mut wire = sluice.connect(&database);
-    let prepared = [
-        parse("d", "DELETE FROM logs", &[]),
-        describe(b'S', "d"),
-        sync(),
-    ]
-    .concat();
+    let prepared = [parse("d", "DELETE FROM logs", &[]), describe(b'S', "d"), sync()].concat();
     wire.send(&prepared);
     let outcome = wire.until_ready();
     outcome.expect_fine("drivers prepare and describe before they run");
     wire.send(&[bind("", "d", 0, &[]), execute("", 0), sync()].concat());
     Refused::to_confirm(&wire.until_ready());
     // After a reload, after DEALLOCATE and under the same name again: judged for what it is now.
-    wire.send(
-        &[
-            close(b'S', "d"),
-            parse("d", "DELETE FROM logs WHERE id = 1", &[]),
-            sync(),
-        ]
-        .concat(),
-    );
-    wire.until_ready()
-        .expect_fine("another statement by that name");
+    wire.send(&[close(b'S', "d"), parse("d", "DELETE FROM logs WHERE id = 1", &[]), sync()].concat());
+    wire.until_ready().expect_fine("another statement by that name");
     wire.send(&[bind("", "d", 0, &[]), execute("", 0), sync()].concat());
     assert_eq!(wire.until_ready().tags(), ["DELETE 1"]);
     assert_eq!(database.count("logs"), 499);
@@ -357,39 +226,21 @@ fn a_portal_run_twice(server: &'static Server) {
     wire.simple("BEGIN").expect_fine("BEGIN");
     let text = "UPDATE logs SET line = 'x' WHERE id <= 5 RETURNING id";
     wire.send(
-        &[
-            parse("", text, &[]),
-            bind("p", "", 0, &[]),
-            execute("p", 2),
-            execute("p", 2),
-            execute("p", 0),
-            sync(),
-        ]
-        .concat(),
+        &[parse("", text, &[]), bind("p", "", 0, &[]), execute("p", 2), execute("p", 2), execute("p", 0), sync()]
+            .concat(),
     );
     let outcome = wire.until_ready();
     outcome.expect_fine("in pieces");
     assert_eq!(outcome.rows().len(), 5, "{outcome:#?}");
     wire.simple("COMMIT").expect_fine("COMMIT");
-    assert_eq!(
-        database.value("SELECT count(*) FROM logs WHERE line = 'x'"),
-        "5"
-    );
+    assert_eq!(database.value("SELECT count(*) FROM logs WHERE line = 'x'"), "5");
 }
 
 fn transactions_begun_within_a_pipeline(server: &'static Server) {
     let (database, sluice) = shop(server);
     let mut wire = sluice.connect(&database);
     let add = whole("INSERT INTO logs VALUES (1001, 'added')", &[]);
-    wire.send(
-        &[
-            whole("BEGIN", &[]),
-            add.clone(),
-            whole("DELETE FROM logs", &[]),
-            sync(),
-        ]
-        .concat(),
-    );
+    wire.send(&[whole("BEGIN", &[]), add.clone(), whole("DELETE FROM logs", &[]), sync()].concat());
     let outcome = wire.until_ready();
     Refused::to_confirm(&outcome);
     assert_eq!(outcome.status(), 'E');
@@ -401,20 +252,10 @@ fn transactions_begun_within_a_pipeline(server: &'static Server) {
 fn confirming_by_the_extended_protocol(server: &'static Server) {
     let (database, sluice) = shop(server);
     let mut wire = sluice.connect(&database);
-    let token =
-        Refused::to_confirm(&wire.extended("DELETE FROM logs WHERE id > $1::int", &["100"]))
-            .token();
+    let token = Refused::to_confirm(&wire.extended("DELETE FROM logs WHERE id > $1::int", &["100"])).token();
     let confirmed = wire.extended(&format!("SLUICE CONFIRM '{token}'"), &[]);
-    assert_eq!(
-        (confirmed.tags(), confirmed.status()),
-        (vec!["DELETE 400".to_owned()], 'I'),
-        "{confirmed:#?}"
-    );
-    assert_eq!(
-        confirmed.letters(),
-        "12nCZ",
-        "parsed, bound, no rows, done: {confirmed:#?}"
-    );
+    assert_eq!((confirmed.tags(), confirmed.status()), (vec!["DELETE 400".to_owned()], 'I'), "{confirmed:#?}");
+    assert_eq!(confirmed.letters(), "12nCZ", "parsed, bound, no rows, done: {confirmed:#?}");
     // As drivers do it: prepared under a name, described, run.
     let token = Refused::to_confirm(&wire.simple("DELETE FROM logs")).token();
     let text = format!("SLUICE CONFIRM '{token}'");
@@ -429,33 +270,16 @@ fn commands_in_a_pipeline(server: &'static Server) {
     let (database, sluice) = shop(server);
     let mut wire = sluice.connect(&database);
     wire.send(
-        &[
-            whole("SELECT 'before'", &[]),
-            whole("SLUICE STATUS", &[]),
-            whole("SELECT 'after'", &[]),
-            sync(),
-        ]
-        .concat(),
+        &[whole("SELECT 'before'", &[]), whole("SLUICE STATUS", &[]), whole("SELECT 'after'", &[]), sync()].concat(),
     );
     let outcome = wire.until_ready();
     outcome.expect_fine("in their places");
     let tags = outcome.tags();
-    assert_eq!(
-        (tags[0].as_str(), tags[2].as_str()),
-        ("SELECT 1", "SELECT 1"),
-        "{tags:?}"
-    );
+    assert_eq!((tags[0].as_str(), tags[2].as_str()), ("SELECT 1", "SELECT 1"), "{tags:?}");
     let rows = outcome.rows();
-    assert_eq!(
-        (rows[0][0].as_deref(), rows[rows.len() - 1][0].as_deref()),
-        (Some("before"), Some("after"))
-    );
+    assert_eq!((rows[0][0].as_deref(), rows[rows.len() - 1][0].as_deref()), (Some("before"), Some("after")));
     // What would run something behind our back is not a command.
-    for text in [
-        "SLUICE HELP; DELETE FROM logs",
-        "DELETE FROM logs; SLUICE HELP",
-        "SLUICE HELP; SLUICE HELP",
-    ] {
+    for text in ["SLUICE HELP; DELETE FROM logs", "DELETE FROM logs; SLUICE HELP", "SLUICE HELP; SLUICE HELP"] {
         assert_ne!(wire.simple(text).code(), "", "{text}");
     }
     assert_eq!(database.count("logs"), 500);
@@ -464,31 +288,21 @@ fn commands_in_a_pipeline(server: &'static Server) {
 fn sql_level_prepare(server: &'static Server) {
     let (database, sluice) = shop(server);
     let mut wire = sluice.connect(&database);
-    wire.simple("PREPARE some (int) AS DELETE FROM logs WHERE id <= $1")
-        .expect_fine("nothing happens yet");
+    wire.simple("PREPARE some (int) AS DELETE FROM logs WHERE id <= $1").expect_fine("nothing happens yet");
     assert_eq!(wire.simple("EXECUTE some(5)").tags(), ["DELETE 5"]);
     let refused = Refused::to_confirm(&wire.simple("EXECUTE some(400)"));
-    assert_eq!(
-        wire.simple(&format!("SLUICE CONFIRM '{}'", refused.token()))
-            .tags(),
-        ["DELETE 395"]
-    );
+    assert_eq!(wire.simple(&format!("SLUICE CONFIRM '{}'", refused.token())).tags(), ["DELETE 395"]);
     // The same name, another meaning, in between.
-    wire.simple("PREPARE other AS SELECT 1")
-        .expect_fine("harmless");
+    wire.simple("PREPARE other AS SELECT 1").expect_fine("harmless");
     wire.simple("DEALLOCATE other").expect_fine("gone");
-    wire.simple("PREPARE other AS DELETE FROM carts")
-        .expect_fine("prepared");
+    wire.simple("PREPARE other AS DELETE FROM carts").expect_fine("prepared");
     Refused::of(&wire.simple("EXECUTE other"));
     Refused::of(&wire.extended("EXECUTE other", &[]));
     wire.send(&[bind("", "other", 0, &[]), execute("", 0), sync()].concat());
     Refused::of(&wire.until_ready());
     Refused::of(&wire.simple("EXPLAIN ANALYZE EXECUTE other"));
     Refused::of(&wire.simple("CREATE TABLE made AS EXECUTE other"));
-    assert_eq!(
-        (database.count("logs"), database.count("carts")),
-        (100, 5000)
-    );
+    assert_eq!((database.count("logs"), database.count("carts")), (100, 5000));
 }
 
 fn a_refused_copy(server: &'static Server) {
@@ -509,12 +323,7 @@ fn statements_that_cannot_run_in_a_transaction(server: &'static Server) {
     let doomed = server.database("CREATE TABLE t AS SELECT 1 AS n");
     let refused = Refused::to_confirm(&wire.simple(&format!("DROP DATABASE {}", doomed.name)));
     let confirmed = wire.simple(&format!("SLUICE CONFIRM '{}'", refused.token()));
-    assert_eq!(
-        confirmed.tags(),
-        ["DROP DATABASE"],
-        "it is not wrapped in one: {confirmed:#?}"
-    );
+    assert_eq!(confirmed.tags(), ["DROP DATABASE"], "it is not wrapped in one: {confirmed:#?}");
     wire.simple("VACUUM logs").expect_fine("nor is VACUUM");
-    wire.simple("CREATE INDEX CONCURRENTLY ON logs (kind)")
-        .expect_fine("nor a concurrent index");
+    wire.simple("CREATE INDEX CONCURRENTLY ON logs (kind)").expect_fine("nor a concurrent index");
 }

@@ -25,10 +25,7 @@ pub fn shop(server: &'static Server) -> (Database, Sluice) {
     shop_with(server, |setup| setup)
 }
 
-pub fn shop_with(
-    server: &'static Server,
-    configure: impl Fn(Setup) -> Setup,
-) -> (Database, Sluice) {
+pub fn shop_with(server: &'static Server, configure: impl Fn(Setup) -> Setup) -> (Database, Sluice) {
     let database = server.database(SHOP);
     let sluice = configure(Setup::before(&database)).start();
     (database, sluice)
@@ -46,30 +43,13 @@ pub struct Refused {
 impl Refused {
     /// Takes the refusal out of an answer, and holds it to what every refusal promises.
     pub fn of(outcome: &Outcome) -> Refused {
-        let fields = outcome
-            .error()
-            .unwrap_or_else(|| panic!("not refused: {outcome:#?}"));
+        let fields = outcome.error().unwrap_or_else(|| panic!("not refused: {outcome:#?}"));
         let field = |letter| fields.get(&letter).cloned().unwrap_or_default();
-        let refused = Refused {
-            code: field('C'),
-            message: field('M'),
-            detail: field('D'),
-            hint: field('H'),
-        };
+        let refused = Refused { code: field('C'), message: field('M'), detail: field('D'), hint: field('H') };
         assert!(refused.code.starts_with("SL"), "not Sluice's: {refused:?}");
-        assert!(
-            refused.message.starts_with("sluice: ") && !refused.message.contains('\n'),
-            "{refused:?}"
-        );
-        assert_eq!(
-            (field('S').as_str(), field('V').as_str()),
-            ("ERROR", "ERROR"),
-            "{fields:?}"
-        );
-        assert!(
-            outcome.rows().is_empty() || outcome.messages.len() > 2,
-            "{outcome:#?}"
-        );
+        assert!(refused.message.starts_with("sluice: ") && !refused.message.contains('\n'), "{refused:?}");
+        assert_eq!((field('S').as_str(), field('V').as_str()), ("ERROR", "ERROR"), "{fields:?}");
+        assert!(outcome.rows().is_empty() || outcome.messages.len() > 2, "{outcome:#?}");
         refused
     }
 
@@ -84,25 +64,17 @@ impl Refused {
     pub fn denied(outcome: &Outcome) -> Refused {
         let refused = Refused::of(outcome);
         assert_eq!(refused.code, "SL003", "{refused:?}");
-        assert!(
-            !refused.hint.contains("SLUICE CONFIRM"),
-            "no token helps against a denial: {refused:?}"
-        );
+        assert!(!refused.hint.contains("SLUICE CONFIRM"), "no token helps against a denial: {refused:?}");
         refused
     }
 
     pub fn token(&self) -> String {
-        let start = self
-            .hint
-            .find("SLUICE CONFIRM '")
-            .unwrap_or_else(|| panic!("no token in {self:?}"));
+        let start = self.hint.find("SLUICE CONFIRM '").unwrap_or_else(|| panic!("no token in {self:?}"));
         let rest = &self.hint[start + "SLUICE CONFIRM '".len()..];
         rest.split('\'').next().expect("a closing quote").to_owned()
     }
 
     pub fn names_rule(&self, rule: &str) -> bool {
-        self.detail
-            .lines()
-            .any(|line| line.starts_with("rules: ") && line.contains(rule))
+        self.detail.lines().any(|line| line.starts_with("rules: ") && line.contains(rule))
     }
 }
