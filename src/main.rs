@@ -1,1 +1,67 @@
-fn main(){}
+//! The program: arguments in, exit code out. Everything else is in the library.
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "sluice", version, about = "A gate for SQL: shows what a destructive statement would do before it may do it")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the proxy.
+    Run {
+        #[arg(long, value_name = "FILE", default_value = "sluice.toml")]
+        config: PathBuf,
+    },
+    /// A throwaway database with sample data and a gate before it.
+    Demo {
+        /// Where the gate listens on 127.0.0.1.
+        #[arg(long, default_value_t = 6432)]
+        port: u16,
+    },
+    /// The page of a rule; without a rule, all of them in a line each.
+    Explain { rule: Option<String> },
+    /// The record.
+    Audit {
+        #[command(subcommand)]
+        command: Audit,
+    },
+}
+
+#[derive(Subcommand)]
+enum Audit {
+    /// Check that the record's chain is whole.
+    Verify {
+        file: PathBuf,
+        /// The hash that its last line must have, known from elsewhere: without it a cut-off end cannot be seen.
+        #[arg(long, value_name = "HASH")]
+        expect_last: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Run { config } => sluice::cli::run::run(&config),
+        Command::Demo { port } => sluice::cli::demonstrate::run(port),
+        Command::Explain { rule: None } => {
+            print!("{}", sluice::cli::explain::list());
+            Ok(())
+        }
+        Command::Explain { rule: Some(rule) } => sluice::cli::explain::explain(&rule).map(|page| print!("{page}")),
+        Command::Audit { command: Audit::Verify { file, expect_last } } => {
+            return ExitCode::from(sluice::cli::audit::run(&file, expect_last.as_deref()));
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("sluice: {why}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,1 +1,7 @@
-//! To come.
+//! The command line: what each subcommand does, its exit code, and the wiring of everything beneath.
+
+pub mod audit;
+pub mod demo;
+pub mod demonstrate;
+pub mod explain;
+pub mod run;

@@ -2,7 +2,16 @@
 //!
 //! Invariant: everything here only reads; whoever implements [`Ask`] runs the questions so that they could not write.
 
-use bytes::Bytes;
+mod cascade;
+pub mod catalog;
+pub mod evidence;
+mod harmless;
+mod interview;
+pub mod quote;
+mod removal;
+mod scan;
+
+use crate::protocol::Parameters;
 
 /// Runs one question on the client's own upstream connection. Implemented by the session; by a plain client in tests.
 #[allow(async_fn_in_trait)] // used generically only, on one thread: no Send bound wanted
@@ -10,16 +19,6 @@ pub trait Ask {
     /// Text answer to one statement. An error leaves the next question askable. `parameters` are the client's own, for
     /// texts made from its statement; all `$n` keep their numbers.
     async fn ask(&mut self, sql: &str, parameters: Option<&Parameters>) -> Result<Answer, AskError>;
-}
-
-/// The values a client bound, exactly as it sent them.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Parameters {
-    /// Type OIDs as the server resolved them (ParameterDescription), one a value.
-    pub types: Vec<u32>,
-    /// Format codes as sent: none, one for all, or one a value.
-    pub formats: Vec<i16>,
-    pub values: Vec<Option<Bytes>>,
 }
 
 /// Rows in text form; `None` is NULL.

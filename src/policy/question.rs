@@ -132,6 +132,8 @@ pub struct Table {
     pub children: u64,
     /// The server's estimate of all rows (reltuples); `None` when never analysed.
     pub estimated_rows: Option<u64>,
+    /// All rows, counted just now: only for previews, and only of a table that is small enough.
+    pub exact_rows: Option<u64>,
     pub bytes: u64,
     /// A digest over everything above that a confirmation depends on: columns, keys, foreign keys, triggers.
     pub shape: String,

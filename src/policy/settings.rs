@@ -4,6 +4,8 @@
 //! never changes a policy half-way through judging.
 
 use crate::policy::finding::Level;
+use crate::policy::levels::Preset;
+use crate::policy::scope::Scope;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +50,39 @@ pub enum Mode {
 
 /// Where a level comes from, for `SLUICE EXPLAIN`: "preset standard", "sluice.toml:31 [[scope]] \"night jobs\"".
 pub type Origin = Arc<str>;
+
+/// A whole policy as configured: what holds for everybody, and the scopes that refine it, in the order they are written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// Set anew by whoever loads a policy; what was judged under another generation is judged again.
+    pub generation: u64,
+    pub preset: Preset,
+    pub mode: Mode,
+    pub sizes: Sizes,
+    /// Parallel to `policy::rules::all()`.
+    pub levels: Arc<[(Level, Origin)]>,
+    pub scopes: Vec<Scope>,
+}
+
+impl Policy {
+    pub fn preset(preset: Preset) -> Policy {
+        let (mode, levels) = (preset.mode(), preset.levels());
+        Policy {
+            generation: 0,
+            preset,
+            mode,
+            sizes: Sizes::default(),
+            levels,
+            scopes: Vec::new(),
+        }
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy::preset(Preset::default())
+    }
+}
 
 /// The policy as it applies to one principal at one time: scopes resolved.
 #[derive(Debug, Clone)]

@@ -22,7 +22,11 @@ pub struct Verdict {
 impl Verdict {
     /// The strongest level among the findings: what would happen in enforce mode.
     pub fn level(&self) -> Level {
-        self.judged.iter().map(|judged| judged.level).max().unwrap_or_default()
+        self.judged
+            .iter()
+            .map(|judged| judged.level)
+            .max()
+            .unwrap_or_default()
     }
 
     /// What happens: `observe` and `off` let through what they found.
@@ -39,5 +43,13 @@ impl Verdict {
 
     pub fn judged(&self) -> &[Judged] {
         &self.judged
+    }
+}
+
+#[cfg(test)]
+impl Verdict {
+    /// For tests of other rooms, which need verdicts without the rules.
+    pub(crate) fn for_test(judged: Vec<Judged>, mode: Mode) -> Verdict {
+        Verdict { judged, mode }
     }
 }

@@ -1,1 +1,109 @@
-//! To come.
+//! The wire, as values: bytes cut into bounded frames, frames named, answers encoded. Pure: no sockets, no clock.
+//!
+//! Invariant: a frame owns exactly the bytes that arrived for it; what is judged is what is forwarded.
+
+pub mod cursor;
+pub mod postgres;
+
+/// Why Sluice itself says no. The codes are stable: scripts branch on them (SPEC.md, "Refusals carry stable codes").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// SL001: needs confirming.
+    NeedsConfirming,
+    /// SL002: needs another's approval.
+    NeedsApproval,
+    /// SL003: denied.
+    Denied,
+    /// SL004: changed more than was confirmed; rolled back.
+    ExceedsConfirmed,
+    /// SL005: token wrong, used up or expired.
+    Token,
+    /// SL007: cannot record or ask, so it refuses.
+    CannotKnow,
+    /// The protocol was broken, or a message came that no session of this kind may send.
+    Protocol,
+    /// A name or a form of a `SLUICE …` command that does not exist.
+    Syntax,
+    /// A bound of ours was reached.
+    Limit,
+    /// The client's own cancel request, met while we were asking.
+    Cancelled,
+    /// The upstream cannot be reached or broke off.
+    Upstream,
+    /// We are going down.
+    Shutdown,
+}
+
+impl Code {
+    /// SQLSTATE.
+    pub fn sqlstate(self) -> &'static str {
+        match self {
+            Code::NeedsConfirming => "SL001",
+            Code::NeedsApproval => "SL002",
+            Code::Denied => "SL003",
+            Code::ExceedsConfirmed => "SL004",
+            Code::Token => "SL005",
+            Code::CannotKnow => "SL007",
+            Code::Protocol => "08P01",
+            Code::Syntax => "42601",
+            Code::Limit => "54000",
+            Code::Cancelled => "57014",
+            Code::Upstream => "08006",
+            Code::Shutdown => "57P01",
+        }
+    }
+}
+
+/// A refusal, before it is put into a protocol's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: Code,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+}
+
+impl Refusal {
+    pub fn new(code: Code, message: impl Into<String>) -> Refusal {
+        Refusal { code, message: message.into(), detail: None, hint: None }
+    }
+
+    pub fn detail(mut self, detail: impl Into<String>) -> Refusal {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Refusal {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Messages that carry nothing to judge. Closed: what is not here is judged or refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Housekeeping {
+    /// End of a pipeline: answers and transaction status are due.
+    Sync,
+    /// Send what you have.
+    Flush,
+    /// What does this prepared statement or portal look like?
+    Describe,
+    /// Forget a prepared statement or portal.
+    Close,
+    /// Run a portal whose Bind was judged.
+    Execute,
+    /// COPY data, its end or its failure, under a COPY that was judged.
+    CopyData,
+    /// Goodbye.
+    Terminate,
+}
+
+/// The values a client bound to a statement's parameters, exactly as it sent them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Parameters {
+    /// Type OIDs as the server resolved them (ParameterDescription), one a value.
+    pub types: Vec<u32>,
+    /// Format codes as sent: none, one for all, or one a value.
+    pub formats: Vec<i16>,
+    pub values: Vec<Option<bytes::Bytes>>,
+}

@@ -1,1 +1,224 @@
-//! To come.
+//! One client's conversation, from the accepted socket to the last byte.
+//!
+//! Reading order: [`visit`] is a connection's life; `relay` its loop; `pipeline` what each message of the client leads to;
+//! `look` how a statement is read, asked about and judged; `act` how it is refused or carried out; `console` the `SLUICE …`
+//! commands; `ask` how questions leave no trace; `link` the two ends.
+//!
+//! Invariant: a session ends rather than go on in a state that it does not know.
+
+mod act;
+mod ask;
+mod console;
+pub mod link;
+mod login;
+mod look;
+mod pipeline;
+pub mod registry;
+mod relay;
+pub mod upstream;
+pub mod wire;
+
+use crate::audit::{Login, Recorder, Recording};
+use crate::database::catalog::Cache;
+use crate::ground::clock::Clock;
+use crate::ground::ids::SessionId;
+use crate::policy::scope::{Principal, Standing};
+use crate::policy::settings::Policy;
+use crate::policy::{self, finding::Level};
+use crate::protocol::postgres::Conversation;
+use crate::protocol::postgres::frame::ClientCutter;
+use crate::protocol::postgres::handshake::Startup;
+use crate::protocol::postgres::message::{self, Severity};
+use crate::protocol::{Code, Refusal};
+use crate::session::link::{Leg, Link};
+use crate::session::login::Visit;
+use crate::session::pipeline::{Mark, Pipeline, Portal, Prepared};
+use crate::session::registry::{Registry, Seat};
+use crate::session::upstream::Target;
+use crate::session::wire::Wire;
+use crate::sql::facts::{Facts, Kind, SettingChange, SettingScope};
+use crate::sql::statement::LexicalMode;
+use crate::store::Store;
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+/// What all sessions of one listener share, on one thread.
+pub struct House {
+    pub listener: String,
+    pub target: Target,
+    pub acceptor: Arc<ArcSwap<Option<TlsAcceptor>>>,
+    pub policy: Arc<ArcSwap<Policy>>,
+    pub store: Store,
+    pub recorder: Recorder,
+    pub registry: Arc<Registry>,
+    pub clock: Clock,
+    pub login_timeout: Duration,
+    pub sessions_max: usize,
+    /// Becomes true when Sluice is going down.
+    pub draining: watch::Receiver<bool>,
+}
+
+/// One conversation past its login.
+pub(in crate::session) struct Session {
+    house: Arc<House>,
+    id: SessionId,
+    principal: Principal,
+    link: Link,
+    cutter: ClientCutter,
+    talk: Conversation<Mark>,
+    seat: Seat,
+    /// As the server reports them (ParameterStatus).
+    settings: HashMap<String, String>,
+    standing: Standing,
+    cache: Cache,
+    prepared: HashMap<Bytes, Prepared>,
+    portals: HashMap<Bytes, Portal>,
+    pipeline: Pipeline,
+}
+
+/// Why a session ended.
+#[derive(Debug)]
+pub(in crate::session) enum End {
+    /// The client said goodbye or went away.
+    Client,
+    /// The upstream closed; what it said before was passed on.
+    Upstream,
+    /// It is told why, and closed.
+    Refused(Refusal),
+}
+
+/// A connection's life.
+pub async fn visit(house: Arc<House>, wire: Wire, address: String) {
+    let Some(seat) = house.registry.seat(house.sessions_max) else {
+        let refusal = Refusal::new(Code::Limit, "sluice: sorry, too many clients already");
+        return send_away(Leg::new(wire), &refusal).await;
+    };
+    let acceptor = house.acceptor.load_full();
+    let received = tokio::time::timeout(house.login_timeout, login::receive(wire, acceptor.as_ref().as_ref())).await;
+    match received {
+        Ok(Ok(Visit::Login(client, startup))) => log_in(house, client, startup, seat, address).await,
+        Ok(Ok(Visit::Cancel(packet))) => {
+            // Behind the length and the request code lies exactly what BackendKeyData held.
+            house.registry.cancel(&packet[8..]);
+            login::hand_on_cancel(packet, &house.target).await;
+        }
+        Ok(Ok(Visit::Gone)) => {}
+        Ok(Err(error)) => tracing::debug!(%address, %error, "connection lost before the login"),
+        Err(_) => tracing::debug!(%address, "no login within the timeout"),
+    }
+}
+
+async fn log_in(house: Arc<House>, client: Leg, startup: Startup, mut seat: Seat, address: String) {
+    let Ok(id) = SessionId::new(house.clock.now()) else {
+        return send_away(client, &Refusal::new(Code::CannotKnow, "sluice: no randomness for a session id")).await;
+    };
+    let user = startup.parameter("user").unwrap_or_default().to_owned();
+    let database = startup.parameter("database").filter(|name| !name.is_empty()).unwrap_or(&user).to_owned();
+    let application = startup.parameter("application_name").unwrap_or_default().to_owned();
+    let principal = Principal { user, database, address, application };
+    if let Err(refusal) = judge_startup(&house, &startup, &principal) {
+        note_login(&house, id, &principal, Login::Refused { sqlstate: refusal.code.sqlstate(), why: &refusal.message });
+        return send_away(client, &refusal).await;
+    }
+    let relayed = login::relay(client, &startup, &house.target, &mut seat);
+    let logged_in = match tokio::time::timeout(house.login_timeout, relayed).await {
+        Ok(Ok(Some(logged_in))) => logged_in,
+        Ok(Ok(None)) => {
+            return note_login(&house, id, &principal, Login::Refused { sqlstate: "28000", why: "by the database" });
+        }
+        Ok(Err((client, refusal))) => {
+            note_login(&house, id, &principal, Login::Refused { sqlstate: refusal.code.sqlstate(), why: &refusal.message });
+            return send_away(client, &refusal).await;
+        }
+        Err(_) => return note_login(&house, id, &principal, Login::Refused { sqlstate: "57014", why: "login timeout" }),
+    };
+    note_login(&house, id, &principal, Login::Accepted);
+    let mut session = Session {
+        link: Link::new(logged_in.client, logged_in.upstream),
+        cutter: logged_in.cutter,
+        talk: Conversation::new(logged_in.status),
+        settings: logged_in.settings,
+        standing: Standing::default(),
+        cache: Cache::default(),
+        prepared: HashMap::new(),
+        portals: HashMap::new(),
+        pipeline: Pipeline::default(),
+        house,
+        id,
+        principal,
+        seat,
+    };
+    tracing::debug!(session = %session.id, user = %session.principal.user, "session begins");
+    let end = session.run().await;
+    session.finish(end).await;
+}
+
+/// Replication is another protocol; settings made at the start are judged as SET would be.
+fn judge_startup(house: &House, startup: &Startup, principal: &Principal) -> Result<(), Refusal> {
+    if startup.wants_replication() {
+        let verdict = policy::refuse_door("the replication protocol");
+        return Err(act::denial(&verdict));
+    }
+    let settings = startup.settings().into_iter().map(|(name, value)| SettingChange {
+        name,
+        value: Some(value),
+        scope: SettingScope::Session,
+    });
+    let facts = Facts { kind: Kind::Set, settings: settings.collect(), ..Facts::default() };
+    let mut standing = Standing::default();
+    let policy = house.policy.load();
+    let effective = standing.get(&policy, principal, house.clock.now());
+    let verdict = policy::judge(&facts, &Default::default(), effective, &Default::default());
+    if verdict.in_force() > Level::Warn { Err(act::denial(&verdict)) } else { Ok(()) }
+}
+
+fn note_login(house: &House, id: SessionId, principal: &Principal, login: Login<'_>) {
+    if let Err(error) = house.recorder.login(id, &house.listener, principal, login) {
+        tracing::error!(session = %id, %error, "a login could not be recorded");
+    }
+}
+
+async fn send_away(mut leg: Leg, refusal: &Refusal) {
+    leg.send(message::error(refusal, Severity::Fatal));
+    let _ = tokio::time::timeout(Duration::from_secs(5), leg.close()).await;
+}
+
+impl Session {
+    /// How texts fall into tokens now, by the server's own report.
+    pub(in crate::session) fn mode(&self) -> LexicalMode {
+        let off = self.settings.get("standard_conforming_strings").is_some_and(|value| value == "off");
+        LexicalMode { standard_conforming_strings: !off }
+    }
+
+    pub(in crate::session) fn recording(&self) -> Recording<'_> {
+        Recording {
+            session: self.id,
+            listener: &self.house.listener,
+            principal: &self.principal,
+            statement: None,
+            fingerprint: None,
+            challenge: None,
+            promised_rows: None,
+            reason: None,
+        }
+    }
+
+    async fn finish(mut self, end: End) {
+        if let End::Refused(refusal) = &end {
+            tracing::warn!(session = %self.id, code = refusal.code.sqlstate(), message = %refusal.message, "session ended by Sluice");
+            self.link.client.send(message::error(refusal, Severity::Fatal));
+        }
+        tracing::debug!(session = %self.id, ?end, "session ends");
+        let closing = async {
+            self.link.client.close().await;
+            self.link.close_upstream().await;
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(5), closing).await;
+        let _ = self.house.recorder.logout(self.id, &self.house.listener, &self.principal);
+    }
+}

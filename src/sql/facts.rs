@@ -95,7 +95,10 @@ pub enum Verb {
     Update,
     Delete,
     /// MERGE, by what its WHEN clauses may do.
-    Merge { updates: bool, deletes: bool },
+    Merge {
+        updates: bool,
+        deletes: bool,
+    },
     /// COPY … FROM.
     CopyIn,
 }

@@ -1,3 +1,17 @@
-//! SQL as we read it.
+//! SQL as we read it: text in, facts out.
+//!
+//! The short way is [`glance()`]; the long way is [`read()`]. Both are pure: no sockets, no clock, no state between calls.
+pub mod dialect;
 pub mod facts;
+pub mod fingerprint;
+pub mod glance;
+pub mod hints;
+pub mod lexer;
+pub mod predicate;
+pub mod rewrite;
+pub mod split;
 pub mod statement;
+
+pub use dialect::{Product, Reading, read};
+pub use fingerprint::{fingerprint, redact};
+pub use glance::{Glance, glance};

@@ -1,1 +1,206 @@
-//! To come.
+//! Our own state: challenges and the wrong tries at their tokens. It outlives a restart and a `kill -9`.
+//!
+//! Invariants: a challenge is redeemed at most once, whoever asks, from whichever process on the same file; an answer "redeemed" is
+//! given only after it is on disk; every request is answered or given up within [`limits::STORE_DEADLINE`]. A request that was given
+//! up may still be carried out: a token may then be used up although nobody ran its statement, never the other way round.
+//!
+//! Whatever the store cannot answer is an error, and its caller refuses (`SL007`).
+
+mod embedded;
+pub mod kept;
+
+use crate::ground::ids::ChallengeId;
+use crate::ground::limits;
+use crate::ground::secret::{HashKey, Token, TokenHash};
+use crate::store::embedded::Embedded;
+use crate::store::kept::{Challenge, Holder, Status};
+use jiff::Timestamp;
+use std::fmt;
+use std::sync::Arc;
+
+/// The store. Cheap to clone, usable from any thread whose tokio runtime has its timer enabled. Dropping a request's future is
+/// allowed at any time, with the same meaning as its deadline having passed.
+#[derive(Clone)]
+pub struct Store {
+    embedded: Embedded,
+    key: Arc<HashKey>,
+}
+
+impl Store {
+    /// `sqlite:PATH` or `sqlite::memory:`. Waits for the disk: call it before serving, not from a session.
+    pub fn open(url: &str) -> Result<Store, StoreError> {
+        let (embedded, key) = match url.split_once(':') {
+            Some(("sqlite", ":memory:")) => embedded::open_in_memory()?,
+            Some(("sqlite", path)) if !path.is_empty() => embedded::open_file(path.as_ref())?,
+            Some((scheme, _)) => return Err(StoreError::UnknownScheme(scheme.to_owned())),
+            None => return Err(StoreError::UnknownScheme(url.to_owned())),
+        };
+        Ok(Store {
+            embedded,
+            key: Arc::new(key),
+        })
+    }
+
+    /// The form in which this store knows a token.
+    pub fn hash(&self, token: &Token) -> TokenHash {
+        token.hash(&self.key)
+    }
+
+    /// Keeps a new challenge. When its holder has too many pending, the oldest of them goes.
+    pub async fn create(&self, challenge: Challenge) -> Result<(), StoreError> {
+        let bytes = challenge.bytes();
+        if bytes > limits::CHALLENGE_BYTES_MAX {
+            return Err(StoreError::TooLarge {
+                bytes,
+                bytes_max: limits::CHALLENGE_BYTES_MAX,
+            });
+        }
+        self.embedded
+            .run(move |db| embedded::create(db, &challenge))
+            .await
+    }
+
+    /// Looks a typed token up for somebody, as one step: limit of tries, search, and counting the try if it was wrong. A token of
+    /// another user or another listener is wrong in the same way as one that never existed.
+    pub async fn look_up(
+        &self,
+        hash: TokenHash,
+        by: &Holder,
+        now: Timestamp,
+    ) -> Result<Found, StoreError> {
+        let by = by.clone();
+        self.embedded
+            .run(move |db| embedded::look_up(db, hash, &by, now))
+            .await
+    }
+
+    /// A holder's pending challenges on this database, newest first.
+    pub async fn pending(
+        &self,
+        holder: &Holder,
+        now: Timestamp,
+    ) -> Result<Vec<Challenge>, StoreError> {
+        let holder = holder.clone();
+        self.embedded
+            .run(move |db| embedded::pending(db, &holder, now))
+            .await
+    }
+
+    /// How many challenges are pending altogether.
+    pub async fn pending_total(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.embedded
+            .run(move |db| embedded::pending_total(db, now))
+            .await
+    }
+
+    /// Uses a challenge up. Of all who try, exactly one is answered [`Ended::Now`].
+    pub async fn redeem(&self, id: ChallengeId, now: Timestamp) -> Result<Ended, StoreError> {
+        self.embedded
+            .run(move |db| embedded::end(db, id, Status::Used, now))
+            .await
+    }
+
+    /// Takes a challenge back, so that nobody can confirm it.
+    pub async fn reject(&self, id: ChallengeId, now: Timestamp) -> Result<Ended, StoreError> {
+        self.embedded
+            .run(move |db| embedded::end(db, id, Status::Rejected, now))
+            .await
+    }
+
+    /// The janitor's round: marks what expired, forgets what ended longer than [`limits::CHALLENGE_KEEP`] ago and what was
+    /// counted in windows that are over.
+    pub async fn sweep(&self, now: Timestamp) -> Result<Swept, StoreError> {
+        self.embedded.run(move |db| embedded::sweep(db, now)).await
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Store(…)")
+    }
+}
+
+/// What became of looking up a token.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// It belongs to the one who asked, whatever its state: [`Challenge::status`] says.
+    Challenge(Box<Challenge>),
+    /// No such token for this principal. The try was counted; this many are left in the window.
+    Unknown { tries_left: u32 },
+    /// Too many wrong tries: until then every try fails, right ones too.
+    Blocked { until: Timestamp },
+}
+
+/// What became of ending a challenge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// This call did it.
+    Now,
+    /// It had ended before, this way.
+    Before(Status),
+    /// It is not there: never was, or was swept.
+    Unknown,
+}
+
+/// What a janitor's round did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    pub expired: usize,
+    pub forgotten: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreError {
+    UnknownScheme(String),
+    /// The file was written by a newer Sluice.
+    Newer {
+        found: i64,
+        known: i64,
+    },
+    /// The file is a database, but not ours.
+    NotOurs(String),
+    /// The file or its key could not be made or read.
+    File(String),
+    TooLarge {
+        bytes: usize,
+        bytes_max: usize,
+    },
+    /// No answer within the deadline.
+    Deadline,
+    /// The store's thread is gone.
+    Gone,
+    /// SQLite's own words.
+    Database(String),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::UnknownScheme(scheme) => {
+                write!(
+                    f,
+                    "store url: \"{scheme}\" is not known; use sqlite:PATH or sqlite::memory:"
+                )
+            }
+            StoreError::Newer { found, known } => write!(
+                f,
+                "the store has schema version {found}, this Sluice knows up to {known}: use the newer Sluice that wrote it, or another file"
+            ),
+            StoreError::NotOurs(why) => write!(f, "the store's file is not a Sluice store: {why}"),
+            StoreError::File(why) => write!(f, "the store's file cannot be used: {why}"),
+            StoreError::TooLarge { bytes, bytes_max } => write!(
+                f,
+                "the statement with its parameters and preview takes {bytes} bytes, and a challenge holds at most {bytes_max}: nobody could read it before confirming"
+            ),
+            StoreError::Deadline => write!(
+                f,
+                "the store did not answer within {} s",
+                limits::STORE_DEADLINE.as_secs()
+            ),
+            StoreError::Gone => f.write_str("the store has stopped"),
+            StoreError::Database(why) => write!(f, "the store failed: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}

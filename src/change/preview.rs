@@ -1,0 +1,367 @@
+//! What the client is shown of a statement that is not simply let through: message, detail, hint, as PostgreSQL's errors have them.
+//!
+//! Invariants: it says no more than is known: an estimate is called one, a count that stopped is "at least", what was not
+//! learned is "unknown" with its reason, and what is cut says so. Nothing that comes from the database can break a line or
+//! move the cursor: control characters are shown as escapes. It offers nothing that this version cannot do. Pure.
+
+mod change;
+mod removal;
+mod sample;
+mod tree;
+mod words;
+
+use crate::change::promise::AtMost;
+use crate::ground::limits;
+use crate::policy::finding::Level;
+use crate::policy::question::{ChangeEvidence, Evidence, RemovalEvidence};
+use crate::policy::settings::Sizes;
+use crate::policy::verdict::{Judged, Verdict};
+use crate::sql::facts::{Change, Facts, Removal};
+use std::time::Duration;
+use words::{lasting, number, plain};
+
+/// Fit for an error's three fields.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Preview {
+    pub message: String,
+    pub detail: String,
+    pub hint: String,
+}
+
+/// What may be done with the statement; without a token there is nothing to confirm.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Offer {
+    pub token: Option<String>,
+    pub valid: Duration,
+    pub at_most: AtMost,
+}
+
+pub fn render(facts: &Facts, evidence: &Evidence, verdict: &Verdict, sizes: &Sizes, offer: &Offer) -> Preview {
+    render_judged(facts, evidence, verdict.judged(), sizes, offer)
+}
+
+/// The same from the judged findings alone, strongest level deciding.
+pub fn render_judged(facts: &Facts, evidence: &Evidence, judged: &[Judged], sizes: &Sizes, offer: &Offer) -> Preview {
+    let level = judged.iter().map(|judged| judged.level).max().unwrap_or_default();
+    let subject = Subject { facts, evidence, judged, sizes };
+    Preview { message: subject.message(level), detail: bounded(subject.detail()), hint: subject.hint(level, offer) }
+}
+
+struct Subject<'a> {
+    facts: &'a Facts,
+    evidence: &'a Evidence,
+    judged: &'a [Judged],
+    sizes: &'a Sizes,
+}
+
+impl Subject<'_> {
+    fn changes(&self) -> impl Iterator<Item = (&Change, &ChangeEvidence)> {
+        self.facts.changes.iter().zip(&self.evidence.changes)
+    }
+
+    fn removals(&self) -> impl Iterator<Item = (&Removal, &RemovalEvidence)> {
+        self.facts.removals.iter().zip(&self.evidence.removals)
+    }
+
+    /// One line: what it would do, the first thing it does first.
+    fn message(&self, level: Level) -> String {
+        let mut parts: Vec<String> =
+            self.changes().map(|(change, evidence)| change::message(change, evidence)).collect();
+        parts.extend(self.removals().map(|(removal, evidence)| removal::message(removal, evidence)));
+        let denied = if level == Level::Deny { "denied: " } else { "" };
+        match parts.as_slice() {
+            [] => {
+                let strongest =
+                    self.judged.iter().filter(|judged| judged.level == level).map(told).next().unwrap_or_default();
+                let verb = if level == Level::Deny { "denied" } else { "not run yet" };
+                format!("sluice: {verb}: {strongest}")
+            }
+            [one] => format!("sluice: {denied}this would {one}"),
+            [first, more @ ..] => {
+                let parts =
+                    if more.len() == 1 { "1 part more".to_owned() } else { format!("{} parts more", more.len()) };
+                format!("sluice: {denied}this would {first}; and {parts}")
+            }
+        }
+    }
+
+    fn detail(&self) -> Vec<String> {
+        let mut lines = self.rules();
+        let several = self.facts.changes.len() + self.facts.removals.len() > 1;
+        for (at, (change, evidence)) in self.changes().enumerate() {
+            if several {
+                lines.push(format!("{}. {}", at + 1, change::message(change, evidence)));
+            }
+            change::lines(change, evidence, self.sizes, &mut lines);
+        }
+        for (at, (removal, evidence)) in self.removals().enumerate() {
+            if several {
+                lines.push(format!("{}. {}", self.facts.changes.len() + at + 1, removal::message(removal, evidence)));
+            }
+            removal::lines(evidence, &mut lines);
+        }
+        lines
+    }
+
+    fn rules(&self) -> Vec<String> {
+        let some = |wanted: &dyn Fn(Level) -> bool| {
+            let told: Vec<String> = self.judged.iter().filter(|judged| wanted(judged.level)).map(told).collect();
+            (!told.is_empty()).then(|| told.join(", "))
+        };
+        let strong = some(&|level| level > Level::Warn).map(|told| format!("rules: {told}"));
+        let weak = some(&|level| level == Level::Warn).map(|told| format!("warnings: {told}"));
+        strong.into_iter().chain(weak).collect()
+    }
+
+    fn hint(&self, level: Level, offer: &Offer) -> String {
+        let mut lines: Vec<String> = Vec::new();
+        for judged in self.judged.iter().filter(|judged| judged.level == level) {
+            let instead = judged.finding.instead.as_deref().map(plain);
+            lines.extend(instead.filter(|line| !lines.contains(line)));
+        }
+        match (level, &offer.token) {
+            (Level::Confirm, Some(token)) => {
+                lines.push(self.confirm_line(offer));
+                let most = cover(offer.at_most);
+                lines.push(format!(
+                    "  SLUICE CONFIRM '{}';      valid {}, once, for you{most}",
+                    plain(token),
+                    lasting(offer.valid)
+                ));
+            }
+            (Level::Approve, _) => {
+                lines.push("It needs the approval of another person, which this version cannot take.".to_owned())
+            }
+            (Level::Deny, _) if lines.is_empty() => {
+                lines.push("SLUICE EXPLAIN with this statement shows which line of the policy denies it.".to_owned());
+            }
+            _ => {}
+        }
+        lines.join("\n")
+    }
+
+    /// Only rows that are counted afterwards can be held to a number.
+    fn confirm_line(&self, offer: &Offer) -> String {
+        match offer.at_most.rows {
+            Some(_) => "To run it whole, in one transaction that is rolled back if it changes more:".to_owned(),
+            None if self.facts.outside_transaction_only => "To run it as it is:".to_owned(),
+            None => "To run it whole:".to_owned(),
+        }
+    }
+}
+
+fn cover(at_most: AtMost) -> String {
+    match (at_most.rows, at_most.cascade) {
+        (Some(rows), Some(cascade)) if cascade > 0 => {
+            format!(", for at most {} + {} rows", number(rows), number(cascade))
+        }
+        (Some(1), _) => ", for at most 1 row".to_owned(),
+        (Some(rows), _) => format!(", for at most {} rows", number(rows)),
+        (None, _) => String::new(),
+    }
+}
+
+fn told(judged: &Judged) -> String {
+    match judged.finding.message.is_empty() {
+        true => judged.finding.rule.to_owned(),
+        false => format!("{} ({})", judged.finding.rule, plain(&judged.finding.message)),
+    }
+}
+
+/// Whole lines up to the bound; what is cut is said.
+fn bounded(lines: Vec<String>) -> String {
+    let mut out = String::new();
+    let count = lines.len();
+    for (at, line) in lines.into_iter().enumerate() {
+        if out.len() + line.len() > limits::PREVIEW_BYTES {
+            out.push_str(&format!("… {} lines more were cut off", count - at));
+            break;
+        }
+        out.push_str(&line);
+        out.push('\n');
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::finding::{About, Finding};
+    use crate::policy::question::{Known, RemovedTable, Rows, Table};
+    use crate::sql::facts::{Name, Nesting, OnConflict, Removed, Restriction, Source, Verb};
+
+    fn name(written: &str) -> Name {
+        Name { written: written.to_owned(), parts: written.split('.').map(str::to_owned).collect() }
+    }
+
+    fn change(verb: Verb) -> Change {
+        Change {
+            verb,
+            target: name("carts"),
+            called: "carts".to_owned(),
+            only: false,
+            restriction: Restriction::NotApplicable,
+            assignments: Vec::new(),
+            source: Source::None,
+            on_conflict: OnConflict::Fails,
+            nesting: Nesting::Outer,
+            clauses: None,
+        }
+    }
+
+    fn evidence(verb: Verb, rows: Known<Rows>) -> ChangeEvidence {
+        let table = Table {
+            schema: "public".to_owned(),
+            name: "carts".to_owned(),
+            estimated_rows: Some(4_012_331),
+            ..Table::default()
+        };
+        ChangeEvidence {
+            verb,
+            table: Known::Known(table),
+            rows,
+            cascade: Known::NotAsked,
+            sample: Known::NotAsked,
+            scan: Known::NotAsked,
+        }
+    }
+
+    fn judged(level: Level, instead: Option<&str>) -> Judged {
+        let instead = instead.map(str::to_owned);
+        let finding = Finding { rule: "a-rule", about: About::Statement, message: "why\n".to_owned(), instead };
+        Judged { finding, level, origin: "preset standard".into() }
+    }
+
+    fn shown(changes: &[(Verb, Known<Rows>)], judged: Judged, offer: &Offer) -> Preview {
+        let facts = Facts { changes: changes.iter().map(|(verb, _)| change(*verb)).collect(), ..Facts::default() };
+        let changes = changes.iter().map(|(verb, rows)| evidence(*verb, rows.clone())).collect();
+        let evidence = Evidence { changes, removals: Vec::new() };
+        render_judged(&facts, &evidence, &[judged], &Sizes::default(), offer)
+    }
+
+    #[test]
+    fn a_number_says_how_well_it_is_known() {
+        for (verb, rows, said) in [
+            (
+                Verb::Delete,
+                Known::Known(Rows::Exact(12_480)),
+                "delete 12,480 of about 4,012,331 rows of public.carts (0.3 %)",
+            ),
+            (
+                Verb::Update,
+                Known::Known(Rows::AtMost(1)),
+                "update at most 1 of about 4,012,331 rows of public.carts (under 0.1 %)",
+            ),
+            (
+                Verb::Delete,
+                Known::Known(Rows::AtLeast(50_001)),
+                "delete at least 50,001 of about 4,012,331 rows of public.carts",
+            ),
+            (
+                Verb::Delete,
+                Known::Known(Rows::Estimate(7)),
+                "delete an estimated 7 of about 4,012,331 rows of public.carts (under 0.1 %)",
+            ),
+            // Statistics that the count contradicts are not shown.
+            (Verb::Delete, Known::Known(Rows::Exact(5_000_000)), "delete 5,000,000 rows of public.carts"),
+            (Verb::Delete, Known::Unknown("no right".into()), "delete an unknown number of rows of public.carts"),
+            (Verb::Insert, Known::Known(Rows::AtMost(3)), "insert at most 3 rows into public.carts"),
+        ] {
+            let preview = shown(&[(verb, rows)], judged(Level::Confirm, None), &Offer::default());
+            assert_eq!(preview.message, format!("sluice: this would {said}"));
+        }
+    }
+
+    #[test]
+    fn the_unknown_says_why() {
+        let preview = shown(
+            &[(Verb::Delete, Known::Unknown("no\nright".into()))],
+            judged(Level::Confirm, None),
+            &Offer::default(),
+        );
+        assert_eq!(preview.detail, "rules: a-rule (why\\n)\n  rows: unknown: no\\nright");
+    }
+
+    #[test]
+    fn several_changes_are_each_listed() {
+        let changes = [(Verb::Delete, Known::Known(Rows::Exact(1))), (Verb::Update, Known::Known(Rows::Exact(2)))];
+        let preview = shown(&changes, judged(Level::Warn, None), &Offer::default());
+        assert!(preview.message.ends_with("; and 1 part more"), "{}", preview.message);
+        assert!(
+            preview.detail.starts_with("warnings: a-rule") && preview.detail.contains("\n2. update 2 of"),
+            "{}",
+            preview.detail
+        );
+    }
+
+    #[test]
+    fn a_denial_says_what_to_do_instead_and_offers_no_token() {
+        let rows = Known::Known(Rows::Exact(9));
+        let offer = Offer { token: Some("K7QF-2M9X".into()), ..Offer::default() };
+        let preview = shown(&[(Verb::Delete, rows)], judged(Level::Deny, Some("Delete fewer.")), &offer);
+        assert!(preview.message.starts_with("sluice: denied: this would delete 9"));
+        assert_eq!(preview.hint, "Delete fewer.");
+        let nothing = shown(&[], judged(Level::Deny, None), &offer);
+        assert_eq!(nothing.message, "sluice: denied: a-rule (why\\n)");
+        assert!(nothing.hint.contains("SLUICE EXPLAIN"));
+    }
+
+    #[test]
+    fn an_offer_promises_only_what_is_held_to() {
+        let offer = |rows| Offer {
+            token: Some("K7QF-2M9X".into()),
+            valid: Duration::from_secs(600),
+            at_most: AtMost { rows, cascade: Some(0) },
+        };
+        for (rows, said) in [
+            (
+                Some(13_104),
+                "rolled back if it changes more:\n  SLUICE CONFIRM 'K7QF-2M9X';      valid 10 minutes, once, for you, for at most 13,104 rows",
+            ),
+            (None, "To run it whole:\n  SLUICE CONFIRM 'K7QF-2M9X';      valid 10 minutes, once, for you"),
+        ] {
+            let preview = shown(&[(Verb::Delete, Known::NotAsked)], judged(Level::Confirm, None), &offer(rows));
+            assert!(preview.hint.ends_with(said), "{}", preview.hint);
+        }
+    }
+
+    #[test]
+    fn removals_sum_what_goes() {
+        let table = |written: &str, rows, because: Option<&str>| RemovedTable {
+            name: name(written),
+            rows,
+            bytes: 8192,
+            because: because.map(str::to_owned),
+        };
+        let removal =
+            |what| Removal { what, name: name("carts"), cascade: true, if_exists: false, nesting: Nesting::Outer };
+        let both = vec![
+            table("public.carts", Rows::Exact(2), None),
+            table("public.items", Rows::Estimate(1000), Some("a_fkey")),
+        ];
+        for (what, tables, said) in [
+            (Removed::Rows, Known::Known(both), "truncate carts, with an estimated 1,002 rows, 16 kB, in 2 tables"),
+            (
+                Removed::Table,
+                Known::Known(vec![table("public.carts", Rows::Exact(1), None)]),
+                "drop table carts, with 1 row, 8.0 kB",
+            ),
+            (Removed::Table, Known::Unknown("no right".into()), "drop table carts, with an unknown number of rows"),
+        ] {
+            let facts = Facts { removals: vec![removal(what)], ..Facts::default() };
+            let dependents = Known::Known(vec!["view v".to_owned()]);
+            let evidence = Evidence { changes: Vec::new(), removals: vec![RemovalEvidence { tables, dependents }] };
+            let preview =
+                render_judged(&facts, &evidence, &[judged(Level::Confirm, None)], &Sizes::default(), &Offer::default());
+            assert_eq!(preview.message, format!("sluice: this would {said}"));
+            assert!(preview.detail.ends_with("also goes: view v"));
+        }
+    }
+
+    #[test]
+    fn a_long_detail_is_cut_and_says_so() {
+        let detail = bounded(vec!["x".repeat(limits::PREVIEW_BYTES - 10), "y".repeat(20), "z".to_owned()]);
+        assert!(detail.ends_with("… 2 lines more were cut off"));
+    }
+}

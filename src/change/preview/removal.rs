@@ -1,0 +1,83 @@
+//! What goes away with TRUNCATE and DROP, in words and as a list.
+//!
+//! Invariant: a list that is shortened says by how much; a sum is known no better than its weakest part.
+
+use crate::change::preview::words::{amount, bytes, number, plain, short_amount, sum};
+use crate::ground::limits;
+use crate::policy::question::{Known, RemovalEvidence, RemovedTable, Rows};
+use crate::sql::facts::{Removal, Removed};
+
+/// A line of the list: name, rows, size, why.
+type Row = [String; 4];
+
+pub fn message(removal: &Removal, evidence: &RemovalEvidence) -> String {
+    let name = plain(&removal.name.written);
+    let what = match &removal.what {
+        Removed::Rows => format!("truncate {name}"),
+        Removed::Table => format!("drop table {name}"),
+        Removed::Column(column) => format!("drop column {} of {name}", plain(column)),
+        Removed::Schema => format!("drop schema {name}"),
+        Removed::Database => format!("drop database {name}"),
+        Removed::Partition(partition) => format!("take partition {} from {name}", plain(partition)),
+        Removed::MaterializedView => format!("drop materialized view {name}"),
+        Removed::Tablespace => format!("drop tablespace {name}"),
+        Removed::Other(kind) => format!("drop {} {name}", plain(kind)),
+    };
+    let Known::Known(tables) = &evidence.tables else {
+        return match &evidence.tables {
+            Known::Unknown(_) => format!("{what}, with an unknown number of rows"),
+            _ => what,
+        };
+    };
+    if removal.what == Removed::Database {
+        return format!("{what}, {}", bytes(tables.iter().fold(0, |sum, table| sum.saturating_add(table.bytes))));
+    }
+    let rows = tables.iter().fold(Rows::Exact(0), |rows, table| sum(rows, table.rows));
+    let size = tables.iter().fold(0u64, |sum, table| sum.saturating_add(table.bytes));
+    let size = if size > 0 { format!(", {}", bytes(size)) } else { String::new() };
+    let unit = if rows.number() == 1 { "row" } else { "rows" };
+    let named = usize::from(removal.what != Removed::Schema);
+    let more = match tables.len().saturating_sub(named) {
+        0 => String::new(),
+        1 => format!(", in {} tables", tables.len()).replace("1 tables", "1 table"),
+        _ => format!(", in {} tables", number(tables.len() as u64)),
+    };
+    if tables.is_empty() {
+        return what;
+    }
+    let values = if matches!(removal.what, Removed::Column(_)) { "with values in" } else { "with" };
+    format!("{what}, {values} {} {unit}{size}{more}", amount(rows))
+}
+
+pub fn lines(evidence: &RemovalEvidence, out: &mut Vec<String>) {
+    match &evidence.tables {
+        Known::Known(tables) if tables.len() > 1 => {
+            let shown: Vec<Row> = tables.iter().take(limits::PREVIEW_LINES).map(removed_row).collect();
+            let width = |at: usize| {
+                shown.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+            };
+            let (name, rows, size) = (width(0), width(1), width(2));
+            for [a, b, c, d] in &shown {
+                out.push(format!("  {a:<name$}  {b:>rows$}  {c:>size$}   {d}").trim_end().to_owned());
+            }
+            if tables.len() > shown.len() {
+                out.push(format!("  … and {} tables more", number((tables.len() - shown.len()) as u64)));
+            }
+        }
+        Known::Unknown(why) => out.push(format!("  rows: unknown: {}", plain(why))),
+        _ => {}
+    }
+    if let Known::Known(dependents) = &evidence.dependents {
+        out.extend(
+            dependents.iter().take(limits::PREVIEW_LINES).map(|dependent| format!("  also goes: {}", plain(dependent))),
+        );
+        if dependents.len() > limits::PREVIEW_LINES {
+            out.push(format!("  … and {} objects more", number((dependents.len() - limits::PREVIEW_LINES) as u64)));
+        }
+    }
+}
+
+fn removed_row(table: &RemovedTable) -> Row {
+    let because = table.because.as_deref().map(plain).unwrap_or_default();
+    [plain(&table.name.written), short_amount(table.rows), bytes(table.bytes), because]
+}

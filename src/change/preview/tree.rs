@@ -1,0 +1,82 @@
+//! What foreign keys carry on, drawn as a tree, with what its counts do not say.
+//!
+//! Invariant: every branch has its rows or "unknown" with the reason below the tree; branches that are not drawn are counted.
+
+use crate::change::preview::change::table_name;
+use crate::change::preview::words::{number, plain, short_amount};
+use crate::ground::limits;
+use crate::policy::question::{Action, Cascade, ChangeEvidence, Known, Rows};
+use crate::sql::facts::{Change, Verb};
+
+/// A line of the tree: name, rows, what happens, by which key.
+type Row = [String; 4];
+
+pub fn lines(change: &Change, evidence: &ChangeEvidence, branches: &[Cascade], out: &mut Vec<String>) {
+    let verb = match change.verb {
+        Verb::Delete => "delete",
+        Verb::Update => "update",
+        Verb::Merge { .. } => "merge",
+        Verb::Insert | Verb::CopyIn => "insert",
+    };
+    let rows = evidence.rows.known().map_or_else(|| "unknown".to_owned(), |rows| short_amount(*rows));
+    let name = table_name(change, evidence);
+    let mut drawn = vec![[name, rows, verb.to_owned(), String::new()]];
+    let mut notes = Vec::new();
+    let deletes = change.verb == Verb::Delete || matches!(change.verb, Verb::Merge { deletes: true, .. });
+    branches.iter().for_each(|branch| branch_rows(branch, 0, deletes, &mut drawn, &mut notes));
+    let more = drawn.len().saturating_sub(limits::PREVIEW_LINES);
+    drawn.truncate(limits::PREVIEW_LINES);
+    let width =
+        |at: usize| drawn.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let (name, rows, verb) = (width(0), width(1), width(2));
+    for [a, b, c, d] in &drawn {
+        out.push(format!("  {a:<name$}  {b:>rows$}   {c:<verb$}   {d}").trim_end().to_owned());
+    }
+    if more > 0 {
+        out.push(format!("  … and {} branches more", number(more as u64)));
+    }
+    notes.sort();
+    notes.dedup();
+    notes.truncate(limits::PREVIEW_LINES);
+    out.extend(notes);
+}
+
+fn branch_rows(branch: &Cascade, depth: usize, by_delete: bool, drawn: &mut Vec<Row>, notes: &mut Vec<String>) {
+    let key = &branch.key;
+    let child = plain(&key.child.written);
+    let (event, verb) = match (by_delete && key.on_delete == branch.action, branch.action) {
+        (true, Action::Cascade) => ("ON DELETE", "delete"),
+        (false, Action::Cascade) => ("ON UPDATE", "update"),
+        (true, Action::SetNull) => ("ON DELETE", "set null"),
+        (false, Action::SetNull) => ("ON UPDATE", "set null"),
+        (true, _) => ("ON DELETE", "set default"),
+        (false, _) => ("ON UPDATE", "set default"),
+    };
+    let action = match branch.action {
+        Action::Cascade => "CASCADE",
+        Action::SetNull => "SET NULL",
+        Action::SetDefault => "SET DEFAULT",
+        Action::Restrict => "RESTRICT",
+        Action::NoAction => "NO ACTION",
+    };
+    let rows = branch.rows.known().map_or_else(|| "unknown".to_owned(), |rows| short_amount(*rows));
+    let happens = if branch.rows == Known::Known(Rows::Exact(0)) { String::new() } else { verb.to_owned() };
+    drawn.push([
+        format!("{}└ {child}", "  ".repeat(depth)),
+        rows,
+        happens,
+        format!("{} {event} {action}", plain(&key.name)),
+    ]);
+    if let Known::Unknown(why) = &branch.rows {
+        notes.push(format!("  unknown: {child}: {}", plain(why)));
+    }
+    if let Some(why) = &branch.stopped {
+        notes.push(format!("  not followed further below {child}: {}", plain(why)));
+    }
+    if !key.child_indexed {
+        let columns = plain(&key.child_columns.join(", "));
+        notes.push(format!("  no index on {child} ({columns}): every row above reads the whole table"));
+    }
+    let deletes = by_delete && branch.action == Action::Cascade && event == "ON DELETE";
+    branch.below.iter().for_each(|below| branch_rows(below, depth + 1, deletes, drawn, notes));
+}

@@ -1,0 +1,139 @@
+//! Numbers, sizes, times and foreign text as a preview writes them.
+//!
+//! Invariant: what [`plain`] returns stands on one line and moves nothing on a terminal.
+
+use crate::policy::question::Rows;
+use std::time::Duration;
+
+/// 4,012,331
+pub fn number(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// In a sentence.
+pub fn amount(rows: Rows) -> String {
+    match rows {
+        Rows::Exact(n) => number(n),
+        Rows::AtMost(n) => format!("at most {}", number(n)),
+        Rows::AtLeast(n) => format!("at least {}", number(n)),
+        Rows::Estimate(n) => format!("an estimated {}", number(n)),
+    }
+}
+
+/// In a table.
+pub fn short_amount(rows: Rows) -> String {
+    match rows {
+        Rows::Estimate(n) => format!("estimate {}", number(n)),
+        rows => amount(rows),
+    }
+}
+
+/// A sum is known no better than its weakest part.
+pub fn sum(a: Rows, b: Rows) -> Rows {
+    let n = a.number().saturating_add(b.number());
+    match (a, b) {
+        (Rows::Estimate(_), _) | (_, Rows::Estimate(_)) => Rows::Estimate(n),
+        // At least some and at most others: neither holds of the sum.
+        (Rows::AtLeast(_), Rows::AtMost(_)) | (Rows::AtMost(_), Rows::AtLeast(_)) => Rows::Estimate(n),
+        (Rows::AtLeast(_), _) | (_, Rows::AtLeast(_)) => Rows::AtLeast(n),
+        (Rows::AtMost(_), _) | (_, Rows::AtMost(_)) => Rows::AtMost(n),
+        (Rows::Exact(_), Rows::Exact(_)) => Rows::Exact(n),
+    }
+}
+
+/// "0.3 %". Neither 0 nor 100 is said of a share that is only near it.
+pub fn percent(part: u64, all: u64) -> String {
+    let share = part as f64 * 100.0 / all as f64;
+    match part {
+        0 => "0 %".to_owned(),
+        part if part == all => "100 %".to_owned(),
+        _ if share < 0.1 => "under 0.1 %".to_owned(),
+        _ if share > 99.9 => "over 99.9 %".to_owned(),
+        _ if share < 10.0 => format!("{share:.1} %"),
+        _ => format!("{share:.0} %"),
+    }
+}
+
+pub fn bytes(n: u64) -> String {
+    let units = ["kB", "MB", "GB", "TB", "PB"];
+    let (mut size, mut unit) = (n as f64, "bytes");
+    for next in units {
+        if size < 1000.0 {
+            break;
+        }
+        (size, unit) = (size / 1024.0, next);
+    }
+    if size < 10.0 && unit != "bytes" { format!("{size:.1} {unit}") } else { format!("{size:.0} {unit}") }
+}
+
+/// "10 minutes"
+pub fn lasting(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (n, unit) = match seconds {
+        0..120 => (seconds, "second"),
+        120..7200 => (seconds / 60, "minute"),
+        _ => (seconds / 3600, "hour"),
+    };
+    format!("{n} {unit}{}", if n == 1 { "" } else { "s" })
+}
+
+/// Text from outside on one line, with everything that could steer a terminal or reorder the line written out.
+pub fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c.is_control() || steers(c) => out.push_str(&format!("\\u{{{:x}}}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Marks that are not seen but change what is: directions, joins, separators.
+fn steers(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        for (n, said) in [(0, "0"), (999, "999"), (1_000, "1,000"), (4_012_331, "4,012,331")] {
+            assert_eq!(number(n), said);
+        }
+        for (part, all, said) in [
+            (12_480, 4_012_331, "0.3 %"),
+            (0, 5, "0 %"),
+            (1, 1_000_000, "under 0.1 %"),
+            (999_999, 1_000_000, "over 99.9 %"),
+            (5, 5, "100 %"),
+            (1, 3, "33 %"),
+        ] {
+            assert_eq!(percent(part, all), said);
+        }
+        for (n, said) in [(0, "0 bytes"), (999, "999 bytes"), (8192, "8.0 kB"), (1_288_490_189, "1.2 GB")] {
+            assert_eq!(bytes(n), said);
+        }
+        for (seconds, said) in [(1, "1 second"), (600, "10 minutes"), (7200, "2 hours")] {
+            assert_eq!(lasting(Duration::from_secs(seconds)), said);
+        }
+    }
+
+    #[test]
+    fn text_from_outside_steers_nothing() {
+        assert_eq!(plain("a\nb\u{1b}[2J\u{202e}c"), "a\\nb\\u{1b}[2J\\u{202e}c");
+    }
+}

@@ -1,0 +1,50 @@
+//! `sluice demo`: the throwaway database of [`crate::cli::demo`] with a gate before it, and the lines to type.
+//!
+//! Invariant: everything it makes (cluster, store, record) lies in one temporary directory that goes when it ends.
+
+use crate::cli::demo;
+use crate::cli::run::{Service, start_log};
+use crate::config;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Until Ctrl-C or SIGTERM.
+pub fn run(port: u16) -> Result<(), String> {
+    // From here on a signal no longer ends the process at once: the cluster must be stopped first.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        signal(SignalKind::interrupt()).and(signal(SignalKind::terminate())).map(drop).map_err(|error| error.to_string())
+    })?;
+    println!("Making a throwaway PostgreSQL with customers, carts and their items …");
+    let database = demo::start().map_err(|error| error.to_string())?;
+    let done = serve(&database, port);
+    println!("\nStopping the database and removing {} …", database.dir.display());
+    database.stop().map_err(|error| error.to_string())?;
+    done
+}
+
+fn serve(database: &demo::Database, port: u16) -> Result<(), String> {
+    let state = std::env::temp_dir().join(format!("sluice-demo-{}", std::process::id()));
+    std::fs::create_dir(&state).map_err(|error| format!("{}: {error}", state.display()))?;
+    let text = format!(
+        "[[listener]]\nname = \"demo\"\nprotocol = \"postgres\"\nlisten = \"127.0.0.1:{port}\"\nupstream = \"unix:{}\"\n\
+         [store]\nurl = \"sqlite:{}\"\n[audit]\npath = \"{}\"\n[admin]\nlisten = \"off\"\n[log]\nlevel = \"warn\"\n",
+        database.socket.display(),
+        state.join("sluice.db").display(),
+        state.join("sluice-audit.jsonl").display(),
+    );
+    let served = config::parse(&text, "demo").map_err(|errors| errors.render()).and_then(|config| {
+        start_log(&config);
+        let service = Service::start(config, None)?;
+        let port = service.addresses().first().and_then(|address| address.rsplit(':').next()?.parse().ok()).unwrap_or(port);
+        service.serve(|| {
+            println!("\nThe gate is open. In another terminal, type:\n\n{}", indented(&demo::script(port)));
+            println!("The record: {}\nCtrl-C ends it and removes everything.", state.join("sluice-audit.jsonl").display());
+        })
+    });
+    let _ = std::fs::remove_dir_all(&state);
+    served
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("    {line}\n")).collect()
+}

@@ -1,0 +1,323 @@
+//! `sluice run`: the configuration made into listeners, kept in force while they run, and brought to an orderly end.
+//!
+//! SIGHUP, or a configuration file that changed, puts a new policy (and new certificates) in force without dropping a session;
+//! a broken file leaves the old one in force and says so. SIGTERM and SIGINT drain: no new connections, sessions end between
+//! statements, and after `drain_timeout` what is left is cut off.
+
+use crate::admin::{self, Admin, Health, Phase};
+use crate::audit::sink::Sink;
+use crate::audit::{Reads, Recorder};
+use crate::config::{self, Address, Config, Listener, LogFormat, UpstreamTls};
+use crate::ground::clock::Clock;
+use crate::policy::settings::Policy;
+use crate::serve::listen::{Bound, run_thread};
+use crate::serve::tls::{self, Trust};
+use crate::session::House;
+use crate::session::registry::Registry;
+use crate::session::upstream::{self, Target, TlsMode};
+use crate::store::Store;
+use arc_swap::ArcSwap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tracing_subscriber::EnvFilter;
+
+/// How often the configuration file is looked at, and expired challenges are swept.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+const SWEEP_EVERY: u32 = 15;
+
+/// Until it is told to stop. The error is for the terminal.
+pub fn run(path: &Path) -> Result<(), String> {
+    let config = config::load(path).map_err(|errors| errors.render())?;
+    start_log(&config);
+    let service = Service::start(config, Some(path.to_owned()))?;
+    service.serve(|| {})
+}
+
+pub fn start_log(config: &Config) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(config.log.level.name()));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second start in one process (tests) keeps the first.
+    let _ = match config.log.format {
+        LogFormat::Text => log.with_ansi(false).try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+}
+
+/// Everything that runs.
+pub struct Service {
+    config: Config,
+    path: Option<PathBuf>,
+    policy: Arc<ArcSwap<Policy>>,
+    acceptors: Vec<Arc<ArcSwap<Option<TlsAcceptor>>>>,
+    store: Store,
+    recorder: Recorder,
+    registry: Arc<Registry>,
+    draining: watch::Sender<bool>,
+    stopped: watch::Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+    addresses: Vec<String>,
+    health: Health,
+}
+
+impl Service {
+    /// Opens everything and begins to listen. Nothing runs if anything fails.
+    pub fn start(config: Config, path: Option<PathBuf>) -> Result<Service, String> {
+        let clock = Clock::System;
+        let store = Store::open(&store_url(&config)).map_err(|error| format!("the store: {error}"))?;
+        let sink = Sink::open(&config.audit.path, clock.clone()).map_err(|error| format!("the record: {error}"))?;
+        let sink = Arc::new(sink);
+        let (draining, _) = watch::channel(false);
+        let (stopped, _) = watch::channel(false);
+        let mut service = Service {
+            policy: Arc::new(ArcSwap::from_pointee(config.policy.clone())),
+            acceptors: Vec::new(),
+            recorder: Recorder::new(sink.clone(), Reads::Count),
+            registry: Arc::default(),
+            threads: Vec::new(),
+            addresses: Vec::new(),
+            health: Health::default(),
+            config,
+            path,
+            store,
+            draining,
+            stopped,
+        };
+        service.recorder.service("started").map_err(|error| format!("the record: {error}"))?;
+        service.open(sink, clock)?;
+        Ok(service)
+    }
+
+    /// Where the listeners are, in the order of the configuration, with the ports that the system chose.
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    fn open(&mut self, sink: Arc<Sink>, clock: Clock) -> Result<(), String> {
+        let mut bound = Vec::new();
+        for listener in &self.config.listeners {
+            let failed = |error: &dyn std::fmt::Display| format!("listener \"{}\": {error}", listener.name);
+            let socket = bind(&listener.listen).map_err(|error| failed(&format!("cannot listen on {}: {error}", listener.listen)))?;
+            let acceptor = acceptor(listener).map_err(|error| failed(&error))?;
+            let target = target(listener, &self.config).map_err(|error| failed(&error))?;
+            tracing::info!(listener = %listener.name, address = %socket.address(), upstream = %target.address, "listening");
+            self.addresses.push(socket.address());
+            self.acceptors.push(Arc::new(ArcSwap::from_pointee(acceptor)));
+            bound.push((listener.name.clone(), socket, target));
+        }
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        for number in 0..threads {
+            let mut houses = Vec::new();
+            for ((name, socket, target), acceptor) in bound.iter().zip(&self.acceptors) {
+                let house = House {
+                    listener: name.clone(),
+                    target: target.clone(),
+                    acceptor: acceptor.clone(),
+                    policy: self.policy.clone(),
+                    store: self.store.clone(),
+                    recorder: Recorder::new(sink.clone(), Reads::Count),
+                    registry: self.registry.clone(),
+                    clock: clock.clone(),
+                    login_timeout: self.config.sessions.login_timeout,
+                    sessions_max: self.config.sessions.max_sessions,
+                    draining: self.draining.subscribe(),
+                };
+                let socket = socket.share().map_err(|error| error.to_string())?;
+                houses.push((Arc::new(house), socket));
+            }
+            let stopped = self.stopped.subscribe();
+            let body = move || {
+                if let Err(error) = run_thread(houses, stopped) {
+                    tracing::error!(%error, "a thread could not start");
+                }
+            };
+            let thread = std::thread::Builder::new().name(format!("sluice-{number}")).spawn(body);
+            self.threads.push(thread.map_err(|error| error.to_string())?);
+        }
+        Ok(())
+    }
+
+    /// Runs until a signal ends it; `ready` is called once everything listens.
+    pub fn serve(mut self, ready: impl FnOnce()) -> Result<(), String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+        let served = runtime.block_on(self.supervise(ready));
+        let _ = self.stopped.send(true);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread ended by a panic");
+            }
+        }
+        for listener in &self.config.listeners {
+            if let Address::Unix(path) = &listener.listen {
+                let _ = std::fs::remove_file(path);
+            }
+        }
+        let _ = self.recorder.service("stopped");
+        tracing::info!("stopped");
+        served
+    }
+
+    async fn supervise(&mut self, ready: impl FnOnce()) -> Result<(), String> {
+        let on = |kind| signal(kind).map_err(|error| error.to_string());
+        let (mut hangup, mut terminate, mut interrupt) =
+            (on(SignalKind::hangup())?, on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+        self.open_admin().await?;
+        self.health.enter(Phase::Listening);
+        ready();
+        let mut seen = self.changed_at();
+        let mut ticks = 0u32;
+        let mut every = tokio::time::interval(LOOK_EVERY);
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => self.reload(),
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = every.tick() => {
+                    let now = self.changed_at();
+                    if now != seen {
+                        seen = now;
+                        self.reload();
+                    }
+                    ticks = ticks.wrapping_add(1);
+                    if ticks.is_multiple_of(SWEEP_EVERY) {
+                        self.sweep().await;
+                    }
+                }
+            }
+        }
+        self.health.enter(Phase::Draining);
+        self.drain(&mut terminate).await;
+        Ok(())
+    }
+
+    async fn open_admin(&self) -> Result<(), String> {
+        let Some(wanted) = &self.config.admin else { return Ok(()) };
+        let Address::Tcp { host, port } = &wanted.listen else {
+            return Err("the admin endpoint listens on an IP address and a port".to_owned());
+        };
+        let listener = tokio::net::TcpListener::bind((host.as_str(), *port)).await;
+        let listener = listener.map_err(|error| format!("the admin endpoint cannot listen on {}: {error}", wanted.listen))?;
+        let address = listener.local_addr().map_err(|error| error.to_string())?;
+        let metrics = admin::metrics::install()?;
+        tracing::info!(%address, "admin endpoint listening");
+        let serving = admin::serve(listener, Admin { health: self.health.clone(), metrics }, self.stopped.subscribe());
+        tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the admin endpoint ended");
+            }
+        });
+        Ok(())
+    }
+
+    fn changed_at(&self) -> Option<SystemTime> {
+        std::fs::metadata(self.path.as_ref()?).and_then(|found| found.modified()).ok()
+    }
+
+    /// Puts the file's policy and certificates in force. What needs new sockets is said to need a restart.
+    fn reload(&mut self) {
+        let Some(path) = &self.path else { return };
+        let config = match config::load(path) {
+            Ok(config) => config,
+            Err(errors) => {
+                tracing::error!("the configuration is broken, the old policy stays in force:\n{}", errors.render());
+                let _ = self.recorder.policy("not loaded: the configuration is broken; the old policy stays in force");
+                return;
+            }
+        };
+        let mut acceptors = Vec::new();
+        for listener in &config.listeners {
+            match acceptor(listener) {
+                Ok(acceptor) => acceptors.push(acceptor),
+                Err(error) => {
+                    tracing::error!(listener = %listener.name, error, "a certificate cannot be read, the old policy stays in force");
+                    let _ = self.recorder.policy("not loaded: a certificate cannot be read; the old policy stays in force");
+                    return;
+                }
+            }
+        }
+        if config.listeners != self.config.listeners || config.store != self.config.store || config.audit != self.config.audit {
+            tracing::warn!("listeners, store and record take effect with a restart; only the policy was loaded");
+        }
+        let generation = self.policy.load().generation + 1;
+        self.policy.store(Arc::new(Policy { generation, ..config.policy.clone() }));
+        if config.listeners == self.config.listeners {
+            for (slot, acceptor) in self.acceptors.iter().zip(acceptors) {
+                slot.store(Arc::new(acceptor));
+            }
+        }
+        self.config.policy = config.policy;
+        tracing::info!(generation, "policy loaded");
+        let _ = self.recorder.policy(&format!("loaded, generation {generation}"));
+    }
+
+    async fn sweep(&self) {
+        if let Err(error) = self.store.sweep(jiff::Timestamp::now()).await {
+            tracing::error!(%error, "expired challenges could not be swept");
+        }
+    }
+
+    async fn drain(&self, terminate: &mut tokio::signal::unix::Signal) {
+        tracing::info!(sessions = self.registry.seated(), "draining");
+        let _ = self.recorder.service("draining");
+        let _ = self.draining.send(true);
+        let deadline = tokio::time::Instant::now() + self.config.sessions.drain_timeout;
+        let mut every = tokio::time::interval(Duration::from_millis(20));
+        while self.registry.seated() > 0 {
+            tokio::select! {
+                _ = every.tick() => {}
+                _ = terminate.recv() => return tracing::warn!("told twice to stop: sessions are cut off"),
+                _ = tokio::time::sleep_until(deadline) => {
+                    return tracing::warn!(sessions = self.registry.seated(), "drain timeout: sessions are cut off");
+                }
+            }
+        }
+    }
+}
+
+fn acceptor(listener: &Listener) -> Result<Option<TlsAcceptor>, String> {
+    listener.tls.as_ref().map(|files| tls::acceptor(&files.cert, &files.key)).transpose()
+}
+
+fn store_url(config: &Config) -> String {
+    match &config.store {
+        config::Store::Sqlite(path) => format!("sqlite:{}", path.display()),
+    }
+}
+
+fn bind(address: &Address) -> Result<Bound, String> {
+    match address {
+        Address::Tcp { host, port } => {
+            let ip = host.parse().map_err(|_| format!("{host} is not an IP address"))?;
+            Bound::tcp(SocketAddr::new(ip, *port)).map_err(|error| error.to_string())
+        }
+        Address::Unix(path) => Bound::unix(path).map_err(|error| error.to_string()),
+    }
+}
+
+fn target(listener: &Listener, config: &Config) -> Result<Target, String> {
+    let mode = match listener.upstream_tls {
+        UpstreamTls::Disable => TlsMode::Disable,
+        UpstreamTls::Prefer => TlsMode::Prefer,
+        UpstreamTls::Require | UpstreamTls::VerifyCa | UpstreamTls::VerifyFull => TlsMode::Require,
+    };
+    let address = match &listener.upstream {
+        Address::Tcp { host, port } => upstream::Address::Tcp { host: host.clone(), port: *port },
+        Address::Unix(path) => upstream::Address::Unix(path.clone()),
+    };
+    let roots = match &listener.upstream_ca {
+        config::Roots::System => tls::Roots::System,
+        config::Roots::File(path) => tls::Roots::File(path.clone()),
+    };
+    let trust = match listener.upstream_tls {
+        UpstreamTls::VerifyFull => Trust::Name(roots),
+        UpstreamTls::VerifyCa => Trust::Chain(roots),
+        UpstreamTls::Disable | UpstreamTls::Prefer | UpstreamTls::Require => Trust::Anybody,
+    };
+    let connector = tls::connector(&trust)?;
+    Ok(Target { address, mode, connector, timeout: config.sessions.connect_timeout })
+}

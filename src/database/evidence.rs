@@ -1,0 +1,311 @@
+//! The database's part of a judgement: for each change and removal of a statement, what the rules asked for.
+//!
+//! Invariants: an answer that was not had is unknown with its reason; nothing is run or planned that could do more than read; the
+//! questions carry the statement's own names and run as its user, so search path, temporary tables, views, partitions and row
+//! security act on them as on the statement.
+
+use crate::database::catalog::{self, Cache};
+use crate::database::harmless::{self, Calls};
+use crate::database::interview::Interview;
+use crate::database::{Ask, Parameters, cascade, quote, removal, scan};
+use crate::ground::limits;
+use crate::policy::question::{
+    ChangeEvidence, Evidence, Known, Questions, RemovalEvidence, Rows, Sample, Table, TableKind,
+};
+use crate::policy::settings::Sizes;
+use crate::sql::facts::{Change, Clauses, Facts, OnConflict, Restriction, Source, Verb};
+use crate::sql::rewrite;
+use crate::sql::statement::LexicalMode;
+use std::time::Instant;
+
+/// What is asked, about which statement.
+pub struct Inquiry<'a> {
+    /// The statement's own text, which the spans of the facts point into.
+    pub text: &'a str,
+    /// How the session reads texts now: questions made from the text are read back the same way.
+    pub mode: LexicalMode,
+    pub facts: &'a Facts,
+    /// Parallel to the facts' changes and removals.
+    pub changes: &'a [Questions],
+    pub removals: &'a [Questions],
+    pub parameters: Option<&'a Parameters>,
+    pub sizes: &'a Sizes,
+    /// Rows are counted up to this number; beyond it, "at least one more".
+    pub count_bound: u64,
+    pub now: &'a dyn Fn() -> Instant,
+}
+
+/// Asks what there is to ask. The asker limits the time of each question; counting as a whole ends after `preview_timeout`.
+/// Not cancel-safe: a question may be on its way.
+pub async fn gather<A: Ask>(asker: &mut A, inquiry: &Inquiry<'_>, cache: &mut Cache) -> Evidence {
+    let start = (inquiry.now)();
+    let deadline = start.checked_add(inquiry.sizes.preview_timeout).unwrap_or(start);
+    let mut interview = Interview::new(asker, inquiry.parameters, inquiry.now, deadline, inquiry.count_bound);
+    let mut subjects = Vec::with_capacity(inquiry.facts.changes.len());
+    for (at, change) in inquiry.facts.changes.iter().enumerate() {
+        let asked = inquiry.changes.get(at).copied().unwrap_or_default();
+        let table = if asked.none() { Known::NotAsked } else { table(&mut interview, change, cache).await };
+        subjects.push(Subject { change, asked, table });
+    }
+    let calls = calls(&mut interview, inquiry, &subjects).await;
+    let mut evidence = Evidence::default();
+    for subject in subjects {
+        evidence.changes.push(change(&mut interview, inquiry, subject, &calls).await);
+    }
+    for (at, removal) in inquiry.facts.removals.iter().enumerate() {
+        let asked = inquiry.removals.get(at).copied().unwrap_or_default();
+        evidence.removals.push(match asked.none() {
+            true => RemovalEvidence { tables: Known::NotAsked, dependents: Known::NotAsked },
+            false => removal::evidence(&mut interview, removal).await,
+        });
+    }
+    evidence
+}
+
+struct Subject<'a> {
+    change: &'a Change,
+    asked: Questions,
+    table: Known<Table>,
+}
+
+async fn table<A: Ask>(interview: &mut Interview<'_, A>, change: &Change, cache: &mut Cache) -> Known<Table> {
+    if let Some(table) = cache.get(&change.target, (interview.now)()) {
+        return Known::Known(table.clone());
+    }
+    if let Err(reason) = interview.open() {
+        return Known::Unknown(reason);
+    }
+    let table = catalog::table(interview.asker, &change.target).await;
+    if let Known::Known(table) = &table {
+        cache.put(&change.target, table.clone(), (interview.now)());
+    }
+    table
+}
+
+/// The functions are looked up once, and only if something of the statement's own text is going to be run or planned.
+async fn calls<A: Ask>(
+    interview: &mut Interview<'_, A>,
+    inquiry: &Inquiry<'_>,
+    subjects: &[Subject<'_>],
+) -> Result<Calls, String> {
+    let from_text = |subject: &Subject<'_>| {
+        let asked = subject.asked;
+        let counts = asked.rows && told_by_text(subject.change, &subject.table, inquiry.facts).is_none();
+        (counts || asked.cascade || asked.preview) && unbuildable(subject, inquiry).is_none()
+    };
+    if !subjects.iter().any(from_text) {
+        return Err("its functions were not looked up".to_owned());
+    }
+    let views: Vec<u64> =
+        subjects.iter().filter_map(|s| s.table.known()).filter(|t| t.kind == TableKind::View).map(|t| t.id).collect();
+    harmless::look_up(interview, inquiry.facts, inquiry.text, &views).await
+}
+
+async fn change<A: Ask>(
+    interview: &mut Interview<'_, A>,
+    inquiry: &Inquiry<'_>,
+    subject: Subject<'_>,
+    calls: &Result<Calls, String>,
+) -> ChangeEvidence {
+    let unaskable = unaskable(&subject, inquiry, calls);
+    let Subject { change, asked, mut table } = subject;
+    let count = rewrite::count_text(inquiry.text, inquiry.mode, change, Some(inquiry.count_bound.saturating_add(1)));
+    let count = match (&unaskable, count) {
+        (Some(why), _) => Err(why.clone()),
+        (None, None) => Err("no question can be made from this statement".to_owned()),
+        (None, Some(count)) => Ok(count),
+    };
+    let rows = match (asked.rows, told_by_text(change, &table, inquiry.facts), &count) {
+        (false, ..) => Known::NotAsked,
+        (true, Some(rows), _) => rows,
+        (true, None, Ok(count)) => seen(interview.rows(count).await, change, &table),
+        (true, None, Err(why)) => Known::Unknown(why.clone()),
+    };
+    let cascade = match (asked.cascade, &table) {
+        (false, _) => Known::NotAsked,
+        (true, Known::Known(table)) => {
+            let through_view = (table.kind == TableKind::View).then(|| "rows below a view are not counted".to_owned());
+            let start = cascade::Start {
+                text: inquiry.text,
+                mode: inquiry.mode,
+                change,
+                table,
+                unaskable: unaskable.clone().or(through_view),
+            };
+            cascade::walk(interview, &start).await
+        }
+        (true, Known::Unknown(why)) => Known::Unknown(why.clone()),
+        (true, Known::NotAsked) => Known::NotAsked,
+    };
+    let (mut sample, mut scan) = (Known::NotAsked, Known::NotAsked);
+    if asked.preview {
+        total(interview, change, &mut table).await;
+        sample = match &unaskable {
+            Some(why) => Known::Unknown(why.clone()),
+            None => self::sample(interview, inquiry, change, calls).await,
+        };
+        scan = match &count {
+            Ok(count) => {
+                interview.plan(count).await.map_or_else(Known::Unknown, |plan| scan::describe(&plan, change, &table))
+            }
+            Err(why) => Known::Unknown(why.clone()),
+        };
+    }
+    ChangeEvidence { verb: change.verb, table, rows, cascade, sample, scan }
+}
+
+/// What needs no question: rows bounded by the text or by a unique key, and rows that no question can tell.
+fn told_by_text(change: &Change, table: &Known<Table>, facts: &Facts) -> Option<Known<Rows>> {
+    // Not knowing the table, we do not know of rules that make the statement something else.
+    if let Known::Unknown(why) = table {
+        return Some(Known::Unknown(why.clone()));
+    }
+    if let Some(why) = table.known().and_then(|table| replaced(change, table)) {
+        return Some(Known::Unknown(why));
+    }
+    match (change.verb, &change.restriction, change.source) {
+        (Verb::Insert, _, Source::Values(n)) if facts.unread.is_some() => Some(Known::Known(Rows::AtLeast(n))),
+        (Verb::Insert, _, Source::Values(n)) => Some(Known::Known(Rows::AtMost(n))),
+        (Verb::Insert, ..) => Some(Known::Unknown("how many rows a query would insert is not counted".to_owned())),
+        (Verb::CopyIn, ..) => Some(Known::Unknown("the rows of COPY are not here yet".to_owned())),
+        (Verb::Merge { .. }, ..) => Some(Known::Unknown("how many rows MERGE would change is not counted".to_owned())),
+        // What was not read may lift what was.
+        _ if facts.unread.is_some() => None,
+        (_, Restriction::CurrentOf { .. }, _) => Some(Known::Known(Rows::AtMost(1))),
+        (_, Restriction::Restricts { pinned }, _) if one_row(change, table.known()?, pinned) => {
+            Some(Known::Known(Rows::AtMost(1)))
+        }
+        _ => None,
+    }
+}
+
+/// A rule or an INSTEAD OF trigger does something else than the statement says.
+fn replaced(change: &Change, table: &Table) -> Option<String> {
+    if table.has_rules {
+        return Some(format!("a rule on {}.{} decides what happens", table.schema, table.name));
+    }
+    let fires = |trigger: &&crate::policy::question::Trigger| match change.verb {
+        Verb::Insert | Verb::CopyIn => trigger.on_insert,
+        Verb::Update => trigger.on_update,
+        Verb::Delete => trigger.on_delete,
+        Verb::Merge { .. } => true,
+    };
+    let instead = table.triggers.iter().filter(|trigger| trigger.instead).find(fires)?;
+    Some(format!("the trigger {} runs instead of the change", instead.name))
+}
+
+/// A unique key pinned by constants, where such a key holds for all rows the change can meet, and nothing is carried on.
+fn one_row(change: &Change, table: &Table, pinned: &[String]) -> bool {
+    let whole = match table.kind {
+        // The keys of a partitioned table hold over all its partitions, those of a table that others inherit from do not.
+        TableKind::Partitioned => true,
+        TableKind::Table | TableKind::Temporary => table.children == 0 || change.only,
+        _ => false,
+    };
+    let pins = |key: &Vec<String>| !key.is_empty() && key.iter().all(|column| pinned.contains(column));
+    whole && table.unique_keys.iter().any(pins) && !cascade::carries(change, table)
+}
+
+/// Row security shows only rows that may be read. A change that reads no column needs no right to read, so it can meet more.
+fn seen(rows: Known<Rows>, change: &Change, table: &Known<Table>) -> Known<Rows> {
+    let reads_nothing = matches!(change.restriction, Restriction::Nothing { .. } | Restriction::AlwaysTrue { .. });
+    let hidden = table.known().is_none_or(|table| table.row_security);
+    match rows {
+        Known::Known(Rows::Exact(n)) if reads_nothing && hidden => Known::Known(Rows::AtLeast(n)),
+        rows => rows,
+    }
+}
+
+/// Why no question can be made from the text at all.
+fn unbuildable(subject: &Subject<'_>, inquiry: &Inquiry<'_>) -> Option<String> {
+    if let Some(why) = subject.table.known().and_then(|table| replaced(subject.change, table)) {
+        return Some(why);
+    }
+    // Not knowing the table, we do not know of rules that make the statement something else.
+    if let Known::Unknown(why) = &subject.table {
+        return Some(why.clone());
+    }
+    if inquiry.facts.parameters > 0 && inquiry.parameters.is_none() {
+        return Some("its parameters have no values yet".to_owned());
+    }
+    if subject.change.clauses.is_some() {
+        return None;
+    }
+    Some(match (subject.change.verb, subject.change.on_conflict) {
+        (Verb::Insert, OnConflict::Updates) => "which rows an INSERT would meet is not looked up".to_owned(),
+        (Verb::Insert | Verb::CopyIn, _) => "its rows are not there yet".to_owned(),
+        (Verb::Merge { .. }, _) => "which rows a MERGE would match is not looked up".to_owned(),
+        _ => "no question can be made from this statement".to_owned(),
+    })
+}
+
+fn unaskable(subject: &Subject<'_>, inquiry: &Inquiry<'_>, calls: &Result<Calls, String>) -> Option<String> {
+    if let Some(why) = unbuildable(subject, inquiry) {
+        return Some(why);
+    }
+    let clauses = subject.change.clauses.as_ref()?;
+    match calls {
+        Err(why) => Some(why.clone()),
+        Ok(calls) => match parts(inquiry.text, clauses) {
+            Some(parts) => calls.objection(&parts),
+            None => Some(catalog::odd()),
+        },
+    }
+}
+
+/// The parts of the text that go into a question.
+fn parts<'a>(text: &'a str, clauses: &Clauses) -> Option<Vec<&'a str>> {
+    let spans = [clauses.with.clone(), Some(clauses.target.clone()), clauses.from.clone(), clauses.condition.clone()];
+    spans.into_iter().flatten().map(|span| text.get(span)).collect()
+}
+
+/// Rows before and, for an UPDATE whose new values are harmless to compute, after.
+async fn sample<A: Ask>(
+    interview: &mut Interview<'_, A>,
+    inquiry: &Inquiry<'_>,
+    change: &Change,
+    calls: &Result<Calls, String>,
+) -> Known<Sample> {
+    let computable = calls.as_ref().is_ok_and(|calls| calls.objection(&[inquiry.text]).is_none());
+    let before = Change { verb: Verb::Delete, assignments: Vec::new(), ..change.clone() };
+    let change = if computable { change } else { &before };
+    let Some(text) = rewrite::sample_text(inquiry.text, inquiry.mode, change, inquiry.sizes.sample_rows) else {
+        return Known::Unknown("no question can be made from this statement".to_owned());
+    };
+    if interview.out_of_time() {
+        return Known::Unknown("no time was left for it".to_owned());
+    }
+    let parameters = interview.parameters;
+    match interview.ask(&text, parameters).await {
+        Ok(answer) => {
+            let rows = answer.rows.into_iter().map(|row| row.into_iter().map(|cell| cell.map(cut)).collect()).collect();
+            Known::Known(Sample { columns: answer.columns, rows })
+        }
+        Err(error) => Known::Unknown(catalog::reason(&error)),
+    }
+}
+
+fn cut(cell: String) -> String {
+    match cell.char_indices().nth(limits::CELL_CHARS) {
+        Some((at, _)) => format!("{}…", &cell[..at]),
+        None => cell,
+    }
+}
+
+/// All rows of a small table, so that "of N rows" is exact where that costs little.
+async fn total<A: Ask>(interview: &mut Interview<'_, A>, change: &Change, table: &mut Known<Table>) {
+    let Known::Known(table) = table else { return };
+    let counts =
+        matches!(table.kind, TableKind::Table | TableKind::Partitioned | TableKind::Temporary) && !table.row_security;
+    let small = table.estimated_rows.is_none_or(|rows| rows <= limits::EXACT_TOTAL_ROWS);
+    if !counts || !small || interview.out_of_time() {
+        return;
+    }
+    let only = if change.only { "ONLY " } else { "" };
+    let name = quote::dotted(&[table.schema.clone(), table.name.clone()]);
+    let limit = limits::EXACT_TOTAL_ROWS + 1;
+    let question =
+        format!("SELECT pg_catalog.count(*) FROM (SELECT 1 FROM {only}{name} LIMIT {limit}) AS sluice_counted");
+    let answer = interview.ask(&question, None).await.unwrap_or_default();
+    table.exact_rows = crate::database::interview::first_number(&answer).filter(|rows| *rows < limit);
+}

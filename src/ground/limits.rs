@@ -1,0 +1,141 @@
+//! Every bound in one place, each with its reason. A buffer, a queue or a wait without one does not exist.
+
+use std::time::Duration;
+
+/// PostgreSQL's own bound on a startup packet (`MAX_STARTUP_PACKET_LENGTH`, postmaster.c, 10,000 in 13 to 18).
+pub const STARTUP_BYTES_MAX: usize = 10_000;
+/// PostgreSQL's own bound on a password message (`PG_MAX_AUTH_TOKEN_LENGTH`, auth.c).
+pub const AUTH_BYTES_MAX: usize = 65_535;
+/// Messages that carry only names and numbers (`PQ_SMALL_MESSAGE_LIMIT`, libpq.h).
+pub const SMALL_FRAME_BYTES_MAX: usize = 10_000;
+/// Messages that carry statements and values (`PQ_LARGE_MESSAGE_LIMIT`: MaxAllocSize - 1).
+pub const LARGE_FRAME_BYTES_MAX: usize = 0x3fff_ffff - 1;
+/// Control answers of an upstream that we look into (command tags, settings, errors). A longer one is an upstream gone wrong;
+/// an error text repeats the statement's line at most, so 16 MiB is far above what a server sends.
+pub const ANSWER_FRAME_BYTES_MAX: usize = 16 << 20;
+/// What one read asks the system for: TLS records are 16 KiB, and one such read keeps up with loopback.
+pub const READ_BYTES: usize = 16 << 10;
+/// Bytes waiting for a slow reader before we stop reading for it.
+pub const OUTBOX_BYTES_MAX: usize = 256 << 10;
+/// Messages of one pipeline whose answers are still due. Beyond it the client waits until some arrived.
+pub const PIPELINE_MESSAGES_MAX: usize = 10_000;
+/// Prepared statements and portals remembered for a session; more are refused by name.
+pub const PREPARED_MAX: usize = 100_000;
+/// Rows of one answer to a question of ours.
+pub const QUESTION_ROWS_MAX: usize = 20_000;
+/// One answer to a question of ours, in bytes.
+pub const QUESTION_BYTES_MAX: usize = 8 << 20;
+/// Over the deadline that the database keeps itself, how long its word is waited for before the connection counts as lost.
+pub const QUESTION_GRACE: Duration = Duration::from_secs(5);
+/// A cancel request's own connection.
+pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+// The store.
+
+/// A statement with its parameters and preview past this is refused rather than kept: a person cannot have read it, and a
+/// thousand of them must not fill the disk.
+pub const CHALLENGE_BYTES_MAX: usize = 16 << 20;
+/// Challenges that one principal may have pending; making one more drops the oldest. A script that loops over a refused
+/// statement must not fill the store, and a person cannot confirm more than this within a token's life.
+pub const CHALLENGES_PENDING_MAX: usize = 64;
+/// The store's file, in pages of 4 KiB: 1 GiB. Past it the store says it is full and statements are refused.
+pub const STORE_PAGES_MAX: u32 = 262_144;
+/// Requests that may wait for the store's thread.
+pub const STORE_QUEUE_MAX: usize = 256;
+/// How long a request to the store may take, waiting included: a stuck disk must not hang a session.
+pub const STORE_DEADLINE: Duration = Duration::from_secs(3);
+/// How long SQLite waits for another process that writes: shorter than the deadline, so that its reason is heard.
+pub const STORE_BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a challenge that is over is kept, so that its token can still be answered with what became of it.
+pub const CHALLENGE_KEEP: Duration = Duration::from_secs(24 * 60 * 60);
+/// Wrong tokens a principal may try in one window. With 2^40 tokens, ten tries in ten minutes find one of a user's 64 pending
+/// tokens with a chance of one in 1.7 thousand million.
+pub const WRONG_TRIES_MAX: u32 = 10;
+pub const WRONG_TRIES_WINDOW: Duration = Duration::from_secs(600);
+/// Principals whose wrong tries are remembered; with the table full, a wrong try by one more is answered as if it were over the limit.
+pub const WRONG_TRIES_PRINCIPALS_MAX: u32 = 10_000;
+
+// The record.
+
+/// The part of a statement's text that a line of the record holds; what was cut is said.
+pub const AUDIT_STATEMENT_BYTES_MAX: usize = 64 << 10;
+/// Any other text in a line (names, messages), each.
+pub const AUDIT_TEXT_BYTES_MAX: usize = 1 << 10;
+/// Findings listed in a line.
+pub const AUDIT_FINDINGS_MAX: usize = 64;
+/// A whole line. The bounds above keep lines under it; it also bounds how far back a last line is searched for.
+pub const AUDIT_LINE_BYTES_MAX: usize = 2 << 20;
+
+// The admin endpoint.
+
+/// Connections to the admin endpoint at once: a few probes and a scraper.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// A connection to the admin endpoint lives this long, idle or not: a silent client must not hold one of the places for ever.
+pub const ADMIN_CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
+/// How often histograms are folded: samples wait in memory until then.
+pub const METRICS_UPKEEP_EVERY: Duration = Duration::from_secs(5);
+// What is asked of the database.
+
+/// A table is looked up again after this long, even if no schema change was seen: another session may have made one.
+pub const CATALOG_TTL: Duration = Duration::from_secs(30);
+/// Tables remembered by one session; a session that guards more than this forgets the oldest.
+pub const CATALOG_TABLES: usize = 256;
+/// Levels of foreign keys followed downwards. Real schemas stay below ten; a longer walk is a cycle.
+pub const CASCADE_LEVELS: usize = 16;
+/// Branches of a cascade tree: each costs one counting question.
+pub const CASCADE_BRANCHES: usize = 100;
+/// A question made from the client's text and nested levels of foreign keys grows no longer than this, else it is not asked.
+pub const QUESTION_BYTES: usize = 512 * 1024;
+/// Tables that one removal is listed with; beyond it the answer is "unknown", not a shortened list.
+pub const REMOVED_TABLES: usize = 2_000;
+/// Tables of one removal that are counted, all in one question each: beyond it the server's estimates must do.
+pub const REMOVED_COUNTED: usize = 64;
+/// Dependents of a removal that are described one by one.
+pub const REMOVED_DEPENDENTS: usize = 200;
+/// A table of up to this many rows is counted for "of N rows"; beyond it the server's estimate is shown, and called one.
+pub const EXACT_TOTAL_ROWS: u64 = 100_000;
+
+// What a preview shows.
+
+/// Characters of one cell of the sample: enough for an id, a time, the start of a text.
+pub const CELL_CHARS: usize = 40;
+/// Width of the sample: columns past it are counted, not drawn.
+pub const SAMPLE_CHARS: usize = 160;
+/// Lines of one list (tables, dependents, branches) in a preview.
+pub const PREVIEW_LINES: usize = 40;
+/// The whole detail: some clients and log collectors cut or choke on more.
+pub const PREVIEW_BYTES: usize = 16 * 1024;
+
+// The reading of SQL.
+
+/// The longest text that is parsed. A parsed text costs about fifty times its size in memory; longer ones (dumps of INSERTs) are
+/// only glanced at, and unread if the glance does not find them harmless.
+pub const SQL_READ_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The deepest tree a text may make, counted as tokens that could each add a level. PostgreSQL itself gives up on about 10,000
+/// levels ("stack depth limit exceeded"), so what lies beyond could not run anyway.
+pub const SQL_DEPTH_MAX: usize = 20_000;
+
+/// Up to this depth a text is parsed on the caller's own stack; beyond it on a thread with a stack of its own. An unoptimised build
+/// takes up to 40 KiB for one level of subqueries (two tokens), and a caller may have no more than 2 MiB.
+pub const SQL_DEPTH_ON_CALLER_MAX: usize = 40;
+
+/// The stack of that thread: so much a level, up to a bound. The authority gives up when its own C frames have taken 2 MiB, which
+/// bounds the tree that is decoded, walked and dropped here; the deepest it lets through took less than half of the bound.
+/// Reserved, not touched until used.
+pub const SQL_STACK_BYTES_PER_LEVEL: usize = 64 * 1024;
+pub const SQL_STACK_BYTES_MIN: usize = 8 * 1024 * 1024;
+pub const SQL_STACK_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Statements in one text. Each costs a few kilobytes of facts.
+pub const SQL_STATEMENTS_MAX: usize = 100_000;
+
+/// The longest text that is shown or recorded after its literals were taken out.
+pub const SQL_REDACTED_BYTES_MAX: usize = 16 * 1024;
+
+/// Hints in one statement, and the length of one value: they are kept with every statement.
+pub const SQL_HINTS_MAX: usize = 16;
+pub const SQL_HINT_VALUE_BYTES_MAX: usize = 256;
+
+/// The longest text that is parsed for its fingerprint alone; longer ones get a digest of their redacted beginning.
+pub const SQL_FINGERPRINT_BYTES_MAX: usize = 64 * 1024;

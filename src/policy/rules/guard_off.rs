@@ -1,0 +1,79 @@
+//! `guard-off`: a setting that takes the database's own guards away.
+//!
+//! `session_replication_role = replica` keeps triggers and foreign keys from firing (PostgreSQL manual, "Client Connection
+//! Defaults"). `row_security = off` on a session takes nothing away: the server then raises an error where a row policy would
+//! have filtered, and `pg_dump` sends it before everything else; only a lasting one is found here. Seen on PostgreSQL 15.
+//!
+//! Invariant: a value that is not written as a constant is held to be the dangerous one.
+
+use crate::policy::finding::{About, Finding, Level};
+use crate::policy::rules::{Look, Rule, finding};
+use crate::sql::facts::{SettingChange, SettingScope};
+
+pub struct GuardOff;
+
+impl Rule for GuardOff {
+    fn code(&self) -> &'static str {
+        "guard-off"
+    }
+    fn title(&self) -> &'static str {
+        "A setting that takes the database's own guards away"
+    }
+    fn page(&self) -> &'static str {
+        include_str!("guard_off.md")
+    }
+    fn standard(&self) -> Level {
+        Level::Deny
+    }
+    fn strict(&self) -> Level {
+        Level::Deny
+    }
+    fn reads_text(&self) -> bool {
+        true
+    }
+
+    fn look(&self, look: &Look<'_>) -> Vec<Finding> {
+        let settings = look.facts.settings.iter();
+        let matching = settings.filter(|setting| takes_guard_away(setting));
+        matching.map(|setting| found(self, setting)).collect()
+    }
+}
+
+fn found(rule: &dyn Rule, setting: &SettingChange) -> Finding {
+    let name = match setting.name.as_str() {
+        ANY_SETTING => "a setting not named by a constant",
+        name => name,
+    };
+    let value = setting
+        .value
+        .as_deref()
+        .unwrap_or("a value not written as a constant");
+    let instead = "load children after parents instead of turning checks off";
+    finding(rule, About::Statement, format!("{name} = {value}"), instead)
+}
+
+fn takes_guard_away(setting: &SettingChange) -> bool {
+    let value = setting.value.as_deref().map(str::trim);
+    let is = |name: &str| setting.name.eq_ignore_ascii_case(name);
+    let any_of = |words: &[&str]| {
+        value.is_some_and(|value| words.iter().any(|word| value.eq_ignore_ascii_case(word)))
+    };
+    if is("session_replication_role") {
+        return !any_of(&["origin", "local"]);
+    }
+    if is(ANY_SETTING) {
+        return value.is_none() || any_of(&["replica"]);
+    }
+    is("row_security") && setting.scope == SettingScope::Lasting && !value.is_some_and(is_on)
+}
+
+/// How facts list a call of `set_config` whose first argument is no constant. A constant second one still tells: `pg_dump` sends
+/// `set_config(name, 'view, foreign-table', false)`, which is no value that `session_replication_role` can have.
+const ANY_SETTING: &str = "*";
+
+/// The server takes any unambiguous beginning of a Boolean word; what is not clearly on is held to be off.
+fn is_on(value: &str) -> bool {
+    ["on", "true", "yes", "1"]
+        .iter()
+        .any(|word| value.eq_ignore_ascii_case(word))
+}

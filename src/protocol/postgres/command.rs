@@ -1,0 +1,228 @@
+//! What a client's message says: its body taken apart, all of it accounted for.
+//!
+//! Invariant: a body is accepted only if it is consumed to its last byte, so that no two readers can disagree about what it
+//! holds. A text with an embedded NUL, or a count that does not fit, is malformed.
+
+use crate::protocol::Parameters;
+use crate::protocol::cursor::{Cursor, Short};
+use crate::protocol::postgres::frame::Frame;
+use bytes::Bytes;
+
+/// `Query`: the text, without its NUL.
+pub fn query(frame: &Frame) -> Result<Bytes, Short> {
+    let body = frame.body_bytes();
+    let mut cursor = Cursor::new(&body);
+    let length = cursor.cstr()?.len();
+    cursor.finish()?;
+    Ok(body.slice(..length))
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parse {
+    /// Empty: the unnamed statement.
+    pub name: Bytes,
+    pub text: Bytes,
+    /// Type OIDs stated by the client; 0 or missing is for the server to find out.
+    pub types: Vec<u32>,
+}
+
+pub fn parse(frame: &Frame) -> Result<Parse, Short> {
+    let body = frame.body_bytes();
+    let mut cursor = Cursor::new(&body);
+    let name = cursor.cstr()?.len();
+    let text = cursor.cstr()?.len();
+    let count = usize::try_from(cursor.i16()?).map_err(|_| Short)?;
+    let mut types = Vec::new();
+    for _ in 0..count {
+        types.push(cursor.i32()? as u32);
+    }
+    cursor.finish()?;
+    Ok(Parse { name: body.slice(..name), text: body.slice(name + 1..name + 1 + text), types })
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bind {
+    pub portal: Bytes,
+    pub statement: Bytes,
+    pub parameters: Parameters,
+    /// Format codes of the result columns, as sent.
+    pub result_formats: Vec<i16>,
+}
+
+pub fn bind(frame: &Frame) -> Result<Bind, Short> {
+    let body = frame.body_bytes();
+    let mut cursor = Cursor::new(&body);
+    let portal = cursor.cstr()?.len();
+    let statement = cursor.cstr()?.len();
+    let formats = shorts(&mut cursor)?;
+    let count = count(&mut cursor)?;
+    let mut values = Vec::new();
+    for _ in 0..count {
+        let length = cursor.i32()?;
+        values.push(match usize::try_from(length) {
+            Ok(length) => Some(body.slice_ref(cursor.bytes(length)?)),
+            Err(_) if length == -1 => None,
+            Err(_) => return Err(Short),
+        });
+    }
+    let result_formats = shorts(&mut cursor)?;
+    cursor.finish()?;
+    Ok(Bind {
+        portal: body.slice(..portal),
+        statement: body.slice(portal + 1..portal + 1 + statement),
+        parameters: Parameters { types: Vec::new(), formats, values },
+        result_formats,
+    })
+}
+
+/// Whether a Describe or Close is about a statement or a portal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    Statement(Bytes),
+    Portal(Bytes),
+}
+
+/// Describe and Close.
+pub fn subject(frame: &Frame) -> Result<Subject, Short> {
+    let body = frame.body_bytes();
+    let mut cursor = Cursor::new(&body);
+    let kind = cursor.u8()?;
+    let length = cursor.cstr()?.len();
+    cursor.finish()?;
+    let name = body.slice(1..1 + length);
+    match kind {
+        b'S' => Ok(Subject::Statement(name)),
+        b'P' => Ok(Subject::Portal(name)),
+        _ => Err(Short),
+    }
+}
+
+/// Execute: the portal. The row limit that follows needs no judging.
+pub fn execute(frame: &Frame) -> Result<Bytes, Short> {
+    let body = frame.body_bytes();
+    let mut cursor = Cursor::new(&body);
+    let length = cursor.cstr()?.len();
+    cursor.i32()?;
+    cursor.finish()?;
+    Ok(body.slice(..length))
+}
+
+/// ParameterDescription: type OIDs.
+pub fn parameter_types(frame: &Frame) -> Result<Vec<u32>, Short> {
+    let mut cursor = Cursor::new(frame.body());
+    let count = count(&mut cursor)?;
+    let mut types = Vec::new();
+    for _ in 0..count {
+        types.push(cursor.i32()? as u32);
+    }
+    cursor.finish()?;
+    Ok(types)
+}
+
+/// Names of the columns in a RowDescription.
+pub fn column_names(frame: &Frame) -> Result<Vec<String>, Short> {
+    let mut cursor = Cursor::new(frame.body());
+    let count = count(&mut cursor)?;
+    let mut names = Vec::new();
+    for _ in 0..count {
+        names.push(String::from_utf8_lossy(cursor.cstr()?).into_owned());
+        cursor.bytes(18)?; // table, column, type, size, modifier, format
+    }
+    cursor.finish()?;
+    Ok(names)
+}
+
+/// The values of a DataRow that was asked for in text form.
+pub fn text_row(frame: &Frame) -> Result<Vec<Option<String>>, Short> {
+    let mut cursor = Cursor::new(frame.body());
+    let count = count(&mut cursor)?;
+    let mut values = Vec::new();
+    for _ in 0..count {
+        let length = cursor.i32()?;
+        values.push(match usize::try_from(length) {
+            Ok(length) => Some(String::from_utf8_lossy(cursor.bytes(length)?).into_owned()),
+            Err(_) => None,
+        });
+    }
+    cursor.finish()?;
+    Ok(values)
+}
+
+/// One field of an ErrorResponse or NoticeResponse (`C` is the SQLSTATE, `M` the message); `None` when it has none.
+pub fn error_field(body: &[u8], field: u8) -> Option<String> {
+    let mut cursor = Cursor::new(body);
+    loop {
+        let kind = cursor.u8().ok()?;
+        if kind == 0 {
+            return None;
+        }
+        let value = cursor.cstr().ok()?;
+        if kind == field {
+            return Some(String::from_utf8_lossy(value).into_owned());
+        }
+    }
+}
+
+/// How many rows a command tag says were changed: `DELETE 5`, `INSERT 0 5`, `MERGE 2`; `None` for other tags.
+pub fn changed_rows(tag: &[u8]) -> Option<u64> {
+    let tag = std::str::from_utf8(tag).ok()?;
+    let (verb, rest) = tag.split_once(' ')?;
+    matches!(verb, "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY")
+        .then(|| rest.rsplit(' ').next()?.parse().ok())
+        .flatten()
+}
+
+fn count(cursor: &mut Cursor<'_>) -> Result<usize, Short> {
+    // The field is declared Int16; servers read it unsigned since 65,535 parameters are allowed.
+    Ok(usize::from(cursor.i16()? as u16))
+}
+
+fn shorts(cursor: &mut Cursor<'_>) -> Result<Vec<i16>, Short> {
+    let count = count(cursor)?;
+    let mut codes = Vec::new();
+    for _ in 0..count {
+        codes.push(cursor.i16()?);
+    }
+    Ok(codes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(tag: u8, body: &[u8]) -> Frame {
+        let mut bytes = vec![tag];
+        bytes.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
+        bytes.extend_from_slice(body);
+        Frame::encoded(Bytes::from(bytes)).expect("a whole message")
+    }
+
+    #[test]
+    fn a_query_is_one_text_and_nothing_more() {
+        assert_eq!(query(&frame(b'Q', b"SELECT 1\0")), Ok(Bytes::from_static(b"SELECT 1")));
+        assert_eq!(query(&frame(b'Q', b"SELECT 1")), Err(Short));
+        assert_eq!(query(&frame(b'Q', b"SELECT 1\0; DELETE FROM t\0")), Err(Short));
+    }
+
+    #[test]
+    fn a_bind_gives_back_its_values() {
+        let body = b"p\0s\0\0\x01\0\x01\0\x02\0\0\0\x02ab\xff\xff\xff\xff\0\0";
+        let bound = bind(&frame(b'B', body)).expect("well formed");
+        assert_eq!(bound.portal, "p");
+        assert_eq!(bound.statement, "s");
+        assert_eq!(bound.parameters.formats, vec![1]);
+        assert_eq!(bound.parameters.values, vec![Some(Bytes::from_static(b"ab")), None]);
+        for cut in 0..body.len() {
+            assert!(bind(&frame(b'B', &body[..cut])).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn tags_tell_how_many_rows_changed() {
+        for (tag, rows) in
+            [("DELETE 5", Some(5)), ("INSERT 0 7", Some(7)), ("MERGE 2", Some(2)), ("SELECT 9", None), ("BEGIN", None)]
+        {
+            assert_eq!(changed_rows(tag.as_bytes()), rows, "{tag}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Cutting a byte stream into frames: one type byte, four bytes of length that count themselves, a body.
+//!
+//! Invariant: a [`Frame`] is complete and owns exactly its own bytes; nothing of the next message is in it. COPY data is not
+//! gathered into frames but handed on in the parts it arrives in, so a gigabyte of it never waits in memory.
+//!
+//! Source: PostgreSQL manual, "Message Formats"; length limits as in `PostgresMain`/`SocketBackend` (postgres.c, 15 and 18).
+
+use crate::ground::limits;
+use bytes::{Bytes, BytesMut};
+
+/// One whole message with its header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    bytes: Bytes,
+}
+
+impl Frame {
+    pub fn tag(&self) -> u8 {
+        self.bytes[0]
+    }
+
+    pub fn body(&self) -> &[u8] {
+        &self.bytes[HEADER..]
+    }
+
+    /// The body without copying it.
+    pub fn body_bytes(&self) -> Bytes {
+        self.bytes.slice(HEADER..)
+    }
+
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+
+    /// A frame of our own making, already encoded as exactly one message.
+    pub fn encoded(bytes: Bytes) -> Option<Frame> {
+        let length = declared_length(bytes.get(..HEADER)?)?;
+        (bytes.len() == length + 1).then_some(Frame { bytes })
+    }
+}
+
+/// Type byte and length.
+pub const HEADER: usize = 5;
+
+/// What a stream of client messages yields next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    Frame(Frame),
+    /// A part of a CopyData message: header or data, to be passed on in order.
+    CopyPart(Bytes),
+    /// Not there yet; this many bytes more would complete it or its header.
+    Need(usize),
+}
+
+/// The stream cannot be read on: framing is lost, or a bound was passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Malformed {
+    /// A type byte that no client of protocol 3 sends.
+    UnknownType(u8),
+    /// A length below four or above the bound for its type.
+    Length { tag: u8, length: u32 },
+}
+
+impl std::fmt::Display for Malformed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Malformed::UnknownType(tag) => write!(f, "invalid frontend message type {tag}"),
+            Malformed::Length { tag, length } => {
+                write!(f, "invalid length {length} of message type \"{}\"", char::from(*tag).escape_default())
+            }
+        }
+    }
+}
+
+/// Cuts what a client sends after its startup.
+#[derive(Debug, Default)]
+pub struct ClientCutter {
+    copy_left: usize,
+}
+
+impl ClientCutter {
+    /// Takes the next unit off the front of `inbox`. After an error the stream is lost.
+    pub fn next(&mut self, inbox: &mut BytesMut) -> Result<Next, Malformed> {
+        if self.copy_left > 0 {
+            return Ok(self.copy_part(inbox));
+        }
+        let Some(header) = inbox.get(..HEADER) else {
+            if let Some(&tag) = inbox.first() {
+                client_length_max(tag)?;
+            }
+            return Ok(Next::Need(HEADER - inbox.len()));
+        };
+        let tag = header[0];
+        let maximum = client_length_max(tag)?;
+        let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
+        if length < 4 || length as usize > maximum {
+            return Err(Malformed::Length { tag, length });
+        }
+        let whole = length as usize + 1;
+        if tag == b'd' {
+            self.copy_left = whole;
+            return Ok(self.copy_part(inbox));
+        }
+        if inbox.len() < whole {
+            return Ok(Next::Need(whole - inbox.len()));
+        }
+        Ok(Next::Frame(Frame { bytes: inbox.split_to(whole).freeze() }))
+    }
+
+    fn copy_part(&mut self, inbox: &mut BytesMut) -> Next {
+        if inbox.is_empty() {
+            return Next::Need(self.copy_left);
+        }
+        let part = inbox.split_to(inbox.len().min(self.copy_left)).freeze();
+        self.copy_left -= part.len();
+        Next::CopyPart(part)
+    }
+}
+
+/// The bound on a client message's length field, by type; unknown types have none.
+fn client_length_max(tag: u8) -> Result<usize, Malformed> {
+    match tag {
+        b'Q' | b'P' | b'B' | b'F' | b'd' => Ok(limits::LARGE_FRAME_BYTES_MAX),
+        b'p' => Ok(limits::AUTH_BYTES_MAX),
+        b'C' | b'D' | b'E' | b'H' | b'S' | b'X' | b'c' | b'f' => Ok(limits::SMALL_FRAME_BYTES_MAX),
+        other => Err(Malformed::UnknownType(other)),
+    }
+}
+
+/// The length field of a header, if it is one.
+pub fn declared_length(header: &[u8]) -> Option<usize> {
+    let length = u32::from_be_bytes(header.get(1..5)?.try_into().ok()?);
+    (length >= 4).then_some(length as usize)
+}
+
+/// One message off an upstream's stream, whole; `None` while it is incomplete. For the login and for our own questions, where
+/// every message is looked at; the relay hops over headers instead.
+pub fn upstream_frame(inbox: &mut BytesMut, maximum: usize) -> Result<Option<Frame>, Malformed> {
+    let Some(header) = inbox.get(..HEADER) else { return Ok(None) };
+    let tag = header[0];
+    let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
+    if length < 4 || length as usize > maximum {
+        return Err(Malformed::Length { tag, length });
+    }
+    let whole = length as usize + 1;
+    if inbox.len() < whole {
+        return Ok(None);
+    }
+    Ok(Some(Frame { bytes: inbox.split_to(whole).freeze() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(bytes: &[u8]) -> (Vec<Next>, Option<Malformed>) {
+        let mut inbox = BytesMut::from(bytes);
+        let mut cutter = ClientCutter::default();
+        let mut units = Vec::new();
+        loop {
+            match cutter.next(&mut inbox) {
+                Ok(next @ Next::Need(_)) => {
+                    units.push(next);
+                    return (units, None);
+                }
+                Ok(next) => units.push(next),
+                Err(malformed) => return (units, Some(malformed)),
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_ends_where_it_says() {
+        let (units, malformed) = cut(b"Q\0\0\0\x08ab\0\0S\0\0\0\x04");
+        assert_eq!(malformed, None);
+        let frame = |bytes: &'static [u8]| Next::Frame(Frame { bytes: Bytes::from_static(bytes) });
+        assert_eq!(units, vec![frame(b"Q\0\0\0\x08ab\0\0"), frame(b"S\0\0\0\x04"), Next::Need(5)]);
+    }
+
+    #[test]
+    fn copy_data_is_passed_on_in_parts() {
+        let (units, _) = cut(b"d\0\0\0\x08abcdd\0\0\0\x07xy");
+        let part = |bytes: &'static [u8]| Next::CopyPart(Bytes::from_static(bytes));
+        assert_eq!(units, vec![part(b"d\0\0\0\x08abcd"), part(b"d\0\0\0\x07xy"), Next::Need(1)]);
+    }
+
+    #[test]
+    fn what_cannot_be_framed_is_refused() {
+        assert_eq!(cut(b"Z\0\0\0\x04").1, Some(Malformed::UnknownType(b'Z')));
+        assert_eq!(cut(b"Q\0\0\0\x03").1, Some(Malformed::Length { tag: b'Q', length: 3 }));
+        assert_eq!(cut(b"S\0\x01\0\x04").1, Some(Malformed::Length { tag: b'S', length: 65540 }));
+        assert_eq!(cut(b"Q\xff\xff\xff\xff").1, Some(Malformed::Length { tag: b'Q', length: u32::MAX }));
+        assert_eq!(cut(b"\x16").1, Some(Malformed::UnknownType(0x16)));
+    }
+}

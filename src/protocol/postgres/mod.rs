@@ -1,0 +1,23 @@
+//! PostgreSQL's frontend/backend protocol, version 3 (PostgreSQL manual, chapter "Frontend/Backend Protocol"; 13 to 18).
+//!
+//! ```text
+//! client                         Sluice                         PostgreSQL
+//!   SSLRequest / direct TLS ───▶ (own TLS)
+//!   Startup ───────────────────▶ judged ──────── SSLRequest? ──▶
+//!                                Startup, as it came ──────────▶
+//!   ◀────────── authentication, relayed both ways ────────────▶
+//!   ◀─ ParameterStatus, BackendKeyData, ReadyForQuery ──────────
+//!   Query ─────────────────────▶ judged ───────────────────────▶
+//!   Parse, Bind, Execute, Sync ▶ judged at Parse (text) and Bind (values) ▶
+//!   ◀───────────── answers, hopped over by their headers ───────
+//! ```
+//!
+//! Refused by name: replication (startup parameter), the function-call message, unknown message types.
+
+pub mod command;
+pub mod conversation;
+pub mod frame;
+pub mod handshake;
+pub mod message;
+
+pub use conversation::Conversation;

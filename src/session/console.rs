@@ -1,0 +1,335 @@
+//! `SLUICE …`: the commands that Sluice answers itself, in any client, by either protocol.
+//!
+//! Invariant: what is typed here never reaches the database as such; a statement inside (PREVIEW, EXPLAIN) is looked at, not run.
+
+use crate::change::challenge;
+use crate::policy;
+use crate::policy::rules::Caller;
+use crate::policy::settings::Mode;
+use crate::protocol::postgres::command;
+use crate::protocol::postgres::frame::Frame;
+use crate::protocol::postgres::message;
+use crate::protocol::{Code, Refusal};
+use crate::session::act::{Form, misused};
+use crate::session::look::{Depth, Looked, Source, Subjected};
+use crate::session::{End, Session};
+use crate::sql::lexer::{self, Lexer};
+use crate::sql::statement::LexicalMode;
+use bytes::Bytes;
+
+/// Commands, as they are typed and what they do: `HELP` in one table.
+const HELP: &[(&str, &str)] = &[
+    ("SLUICE HELP", "this list"),
+    ("SLUICE PREVIEW <statement>", "what the statement would do: rows, sample, cascades; nothing is run"),
+    ("SLUICE EXPLAIN <statement>", "which rules match it, and which line of which file gave each its level"),
+    ("SLUICE CONFIRM '<token>'", "run the statement that was refused with this token, if what was shown still holds"),
+    ("SLUICE REJECT '<token>'", "take a token back, so that it cannot be confirmed"),
+    ("SLUICE SHOW '<token>'", "the preview again"),
+    ("SLUICE PENDING", "your statements that wait to be confirmed"),
+    ("SLUICE POLICY", "every rule with its level here and now, and where it comes from"),
+    ("SLUICE STATUS", "this session, the mode, the sizes"),
+];
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Command {
+    Help,
+    Preview(String),
+    Explain(String),
+    Confirm(String),
+    Reject(String),
+    Show(String),
+    Pending,
+    Policy,
+    Status,
+}
+
+/// The columns that a command will answer with; none for one that returns no rows, or that does not exist.
+pub(in crate::session) fn columns(text: &str) -> &'static [&'static str] {
+    match parse(text) {
+        Ok(command) => command.columns(),
+        Err(_) => &[],
+    }
+}
+
+impl Command {
+    fn columns(&self) -> &'static [&'static str] {
+        match self {
+            Command::Help => &["command", "what it does"],
+            Command::Preview(_) | Command::Show(_) => &["preview"],
+            Command::Explain(_) => &["rule", "level", "from", "matches"],
+            Command::Confirm(_) | Command::Reject(_) => &[],
+            Command::Pending => &["id", "needs", "statement", "what it would do", "expires"],
+            Command::Policy => &["rule", "level", "from", "what it matches"],
+            Command::Status => &["name", "value"],
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Command::Help => "HELP",
+            Command::Preview(_) => "PREVIEW",
+            Command::Explain(_) => "EXPLAIN",
+            Command::Confirm(_) => "CONFIRM",
+            Command::Reject(_) => "REJECT",
+            Command::Show(_) => "SHOW",
+            Command::Pending => "PENDING",
+            Command::Policy => "POLICY",
+            Command::Status => "STATUS",
+        }
+    }
+}
+
+type Table = Vec<Vec<Option<String>>>;
+
+impl Session {
+    /// One command, answered in the protocol it came by.
+    pub(in crate::session) async fn command(&mut self, text: &str, form: Form) -> Result<(), End> {
+        let command = match parse(text) {
+            Ok(command) => command,
+            Err(refusal) => return self.refuse(&refusal, form).await,
+        };
+        if let Err(error) = self.house.recorder.command(self.recording(), command.name(), None) {
+            let refusal = Refusal::new(Code::CannotKnow, format!("sluice: the command cannot be recorded: {error}"));
+            return self.refuse(&refusal, form).await;
+        }
+        if let Command::Confirm(token) = &command {
+            return self.confirm(token, form).await;
+        }
+        let answered = match &command {
+            Command::Help => Ok(HELP.iter().map(|(command, does)| vec![some(command), some(does)]).collect()),
+            Command::Preview(statement) => self.preview_of(statement).await?,
+            Command::Explain(statement) => self.explanation_of(statement).await?,
+            Command::Reject(token) => self.reject(token).await,
+            Command::Show(token) => self.shown(token).await,
+            Command::Pending => self.pending().await,
+            Command::Policy => Ok(self.levels()),
+            Command::Status => Ok(self.state()),
+            Command::Confirm(_) => Ok(Vec::new()),
+        };
+        match answered {
+            Ok(rows) => {
+                self.answer(&command, &rows, form);
+                Ok(())
+            }
+            Err(refusal) => self.refuse(&refusal, form).await,
+        }
+    }
+
+    fn answer(&mut self, command: &Command, rows: &Table, form: Form) {
+        let columns = command.columns();
+        if form == Form::Simple && !columns.is_empty() {
+            self.reply(message::row_description(columns));
+        }
+        self.reply(message::data_rows(rows));
+        self.reply(message::command_complete(&format!("SLUICE {}", command.name())));
+        if form == Form::Simple {
+            self.reply(message::ready(self.talk.status()));
+        }
+    }
+
+    async fn preview_of(&mut self, statement: &str) -> Result<Result<Table, Refusal>, End> {
+        let judgement = match self.look_at(self.subject(statement), None, Depth::Everything).await? {
+            Looked::At(judgement) => judgement,
+            Looked::Not(refusal) => return Ok(Err(refusal)),
+            Looked::Wrong(error) => return Ok(Err(of_the_server(&error))),
+            Looked::Missing => return Ok(Err(usage("there is no such prepared statement"))),
+        };
+        let shown = self.preview(&judgement, None);
+        let lines = shown.message.lines().chain(shown.detail.lines());
+        let mut rows: Table = lines.map(|line| vec![some(line)]).collect();
+        rows.push(vec![Some(format!("what would happen: {}", judgement.verdict.in_force()))]);
+        Ok(Ok(rows))
+    }
+
+    async fn explanation_of(&mut self, statement: &str) -> Result<Result<Table, Refusal>, End> {
+        let judgement = match self.look_at(self.subject(statement), None, Depth::WhatRulesNeed).await? {
+            Looked::At(judgement) => judgement,
+            Looked::Not(refusal) => return Ok(Err(refusal)),
+            Looked::Wrong(error) => return Ok(Err(of_the_server(&error))),
+            Looked::Missing => return Ok(Err(usage("there is no such prepared statement"))),
+        };
+        let now = self.house.clock.now();
+        let policy = self.house.policy.load_full();
+        let caller = Caller { max_affected: judgement.told.max_affected };
+        let mut rows = Vec::new();
+        for (piece, evidence) in judgement.pieces.iter().zip(&judgement.evidence) {
+            let names = policy::names(&piece.facts, evidence);
+            let effective = policy::scope::effective(&policy, &self.principal, &names, now);
+            for rule in policy::explain(&piece.facts, evidence, &effective, &caller) {
+                let matches = rule.findings.iter().map(|finding| finding.message.as_str()).collect::<Vec<_>>().join("; ");
+                let matches = Some(matches).filter(|_| !rule.findings.is_empty());
+                rows.push(vec![some(rule.code), Some(rule.level.to_string()), some(&rule.origin), matches]);
+            }
+        }
+        // Rules that match come first.
+        rows.sort_by_key(|row: &Vec<Option<String>>| row.last().is_some_and(Option::is_none));
+        Ok(Ok(rows))
+    }
+
+    async fn reject(&mut self, token: &str) -> Result<Table, Refusal> {
+        let challenge = self.find_challenge(token).await?;
+        match self.house.store.reject(challenge.id, self.house.clock.now()).await {
+            Ok(_) => Ok(Vec::new()),
+            Err(error) => Err(Refusal::new(Code::CannotKnow, format!("sluice: the token could not be taken back: {error}"))),
+        }
+    }
+
+    async fn shown(&mut self, token: &str) -> Result<Table, Refusal> {
+        let challenge = self.find_challenge(token).await?;
+        let now = self.house.clock.now();
+        let state = match challenge::check(&challenge, &self.house.listener, &self.principal, &challenge.context, now) {
+            Ok(_) => format!("pending until {}", challenge.expires),
+            Err(misuse) => misused(&misuse).message,
+        };
+        let head = ["statement: ", &challenge.statement].concat();
+        let lines = head.lines().chain(challenge.preview.message.lines()).chain(challenge.preview.detail.lines());
+        Ok(lines.chain(std::iter::once(state.as_str())).map(|line| vec![some(line)]).collect())
+    }
+
+    async fn pending(&mut self) -> Result<Table, Refusal> {
+        let holder = challenge::holder(&self.house.listener, &self.principal);
+        let found = self.house.store.pending(&holder, self.house.clock.now()).await;
+        let challenges =
+            found.map_err(|error| Refusal::new(Code::CannotKnow, format!("sluice: the store did not answer: {error}")))?;
+        let row = |challenge: crate::store::kept::Challenge| {
+            let needs = format!("{:?}", challenge.needs).to_lowercase();
+            let statement: String = challenge.statement.chars().take(200).collect();
+            vec![
+                Some(challenge.id.to_string()),
+                Some(needs),
+                Some(statement),
+                Some(challenge.preview.message),
+                Some(challenge.expires.to_string()),
+            ]
+        };
+        Ok(challenges.into_iter().map(row).collect())
+    }
+
+    fn levels(&mut self) -> Table {
+        let policy = self.house.policy.load_full();
+        let effective = self.standing.get(&policy, &self.principal, self.house.clock.now()).clone();
+        let facts = Default::default();
+        let explained = policy::explain(&facts, &Default::default(), &effective, &Caller::default());
+        let row = |rule: policy::Explained| {
+            vec![some(rule.code), Some(rule.level.to_string()), some(&rule.origin), some(rule.title)]
+        };
+        explained.into_iter().map(row).collect()
+    }
+
+    fn state(&mut self) -> Table {
+        let policy = self.house.policy.load_full();
+        let effective = self.standing.get(&policy, &self.principal, self.house.clock.now()).clone();
+        let mode = match effective.mode {
+            Mode::Enforce => "enforce",
+            Mode::Observe => "observe: nothing is refused, what would have been is recorded",
+            Mode::Off => "off: nothing is judged",
+        };
+        let sizes = &effective.sizes;
+        let rows = [
+            ("sluice", env!("CARGO_PKG_VERSION").to_owned()),
+            ("listener", self.house.listener.clone()),
+            ("session", self.id.to_string()),
+            ("user", self.principal.user.clone()),
+            ("database", self.principal.database.clone()),
+            ("mode", mode.to_owned()),
+            ("free_rows", sizes.free_rows.to_string()),
+            ("batch_rows", sizes.batch_rows.to_string()),
+            ("max_affected", sizes.max_affected.to_string()),
+            ("max_affected_limit", sizes.max_affected_limit.to_string()),
+            ("tolerance", format!("{} %", sizes.tolerance)),
+            ("preview_timeout", format!("{:?}", sizes.preview_timeout)),
+            ("token_ttl", format!("{:?}", sizes.token_ttl)),
+            ("sessions", self.house.registry.seated().to_string()),
+        ];
+        rows.into_iter().map(|(name, value)| vec![some(name), Some(value)]).collect()
+    }
+
+    fn subject(&self, statement: &str) -> Subjected {
+        let text = Bytes::copy_from_slice(statement.as_bytes());
+        Subjected::Source(Source { text, mode: self.mode(), settled: self.talk.is_quiet() && !self.pipeline.executed })
+    }
+}
+
+/// Words of our own little language, cut by the lexer that cuts everything else.
+fn parse(text: &str) -> Result<Command, Refusal> {
+    let tokens: Vec<_> = tokens(text);
+    let word = |at: usize| tokens.get(at).map(|token: &lexer::Token| token.text(text).to_ascii_uppercase());
+    let rest = |at: usize| {
+        let start = tokens.get(at).map_or(text.len(), |token| token.span().start);
+        text.get(start..).unwrap_or_default().trim().trim_end_matches(';').trim_end().to_owned()
+    };
+    let verb = word(1).unwrap_or_default();
+    let closed = |at: usize, command: Command| match &tokens[at.min(tokens.len())..] {
+        [] => Ok(command),
+        [end] if end.is(b';') => Ok(command),
+        _ => Err(usage(&format!("unexpected words after SLUICE {verb}"))),
+    };
+    let token = |make: fn(String) -> Command| match tokens.get(2) {
+        Some(given) if !given.is(b';') => closed(3, make(unquoted(given.text(text)))),
+        _ => Err(usage(&format!("SLUICE {verb} needs a token: SLUICE {verb} 'K7QF-2M9X'"))),
+    };
+    let statement = |make: fn(String) -> Command| match rest(2) {
+        empty if empty.is_empty() => Err(usage(&format!("SLUICE {verb} needs a statement"))),
+        statement => Ok(make(statement)),
+    };
+    match verb.as_str() {
+        "HELP" | "" => closed(2, Command::Help),
+        "PREVIEW" => statement(Command::Preview),
+        "EXPLAIN" => statement(Command::Explain),
+        "CONFIRM" => token(Command::Confirm),
+        "REJECT" => token(Command::Reject),
+        "SHOW" => token(Command::Show),
+        "PENDING" => closed(2, Command::Pending),
+        "POLICY" => closed(2, Command::Policy),
+        "STATUS" => closed(2, Command::Status),
+        _ => Err(usage(&format!("there is no command SLUICE {verb}"))),
+    }
+}
+
+fn tokens(text: &str) -> Vec<lexer::Token> {
+    // A command's own words are few; a statement behind them is cut out by its start alone.
+    Lexer::new(text, LexicalMode::default()).filter(|token| !token.is_comment()).take(8).collect()
+}
+
+fn unquoted(text: &str) -> String {
+    text.trim_matches(|quote| quote == '\'' || quote == '"').to_owned()
+}
+
+fn usage(what: &str) -> Refusal {
+    Refusal::new(Code::Syntax, format!("sluice: {what}")).hint("SLUICE HELP lists the commands.")
+}
+
+/// The database finds the statement itself wrong.
+fn of_the_server(error: &Frame) -> Refusal {
+    let field = |kind| command::error_field(error.body(), kind).unwrap_or_default();
+    Refusal::new(Code::Syntax, format!("sluice: the database refuses this statement: {}", field(b'M')))
+        .detail(format!("SQLSTATE {}", field(b'C')))
+}
+
+fn some(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_read_to_their_end_or_not_at_all() {
+        for (text, expected) in [
+            ("SLUICE HELP", Some(Command::Help)),
+            ("  sluice  help ; ", Some(Command::Help)),
+            ("/* hello */ SLUICE CONFIRM 'K7QF-2M9X';", Some(Command::Confirm("K7QF-2M9X".into()))),
+            ("SLUICE CONFIRM K7QF2M9X", Some(Command::Confirm("K7QF2M9X".into()))),
+            ("SLUICE CONFIRM", None),
+            ("SLUICE CONFIRM 'a' 'b'", None),
+            ("SLUICE HELP; DROP TABLE t", None),
+            ("SLUICE PREVIEW DELETE FROM t;", Some(Command::Preview("DELETE FROM t".into()))),
+            ("SLUICE PREVIEW", None),
+            ("SLUICE DANCE", None),
+        ] {
+            assert_eq!(parse(text).ok(), expected, "{text}");
+        }
+    }
+}

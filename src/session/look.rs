@@ -1,0 +1,507 @@
+//! How a statement is read, asked about and judged.
+//!
+//! Invariant: the verdict is about exactly the text that is forwarded, read under the mode that the server reads it under; where
+//! that mode could have changed unseen, a text that depends on it counts as unread.
+
+use crate::change::promise::{self, Promise};
+use crate::database::catalog::{self, Cache};
+use crate::database::evidence::Inquiry;
+use crate::database::{Ask, AskError, evidence};
+use crate::policy::question::{Evidence, Questions, Rows};
+use crate::policy::rules::Caller;
+use crate::policy::scope::Principal;
+use crate::policy::settings::{Effective, Mode, Policy, Sizes};
+use crate::policy::verdict::Verdict;
+use crate::policy::{self, Asked, scope};
+use crate::protocol::postgres::frame::Frame;
+use crate::protocol::postgres::message::Script;
+use crate::protocol::{Code, Parameters, Refusal};
+use crate::session::ask::{Asker, Broken, Ground};
+use crate::session::{End, Session};
+use crate::sql::facts::{Facts, Kind};
+use crate::sql::statement::{LexicalMode, Statement};
+use crate::sql::{self, Product};
+use crate::store::kept::Context;
+use bytes::Bytes;
+use std::time::Instant;
+
+/// A text as it came, and how the server reads it.
+#[derive(Debug, Clone)]
+pub(in crate::session) struct Source {
+    pub text: Bytes,
+    pub mode: LexicalMode,
+    /// Nothing was under way that could change the mode before the text is read.
+    pub settled: bool,
+}
+
+/// What is to be judged.
+#[derive(Debug, Clone)]
+pub(in crate::session) enum Subjected {
+    Source(Source),
+    /// A prepared statement that was made by SQL: the server knows its text.
+    Named(Bytes),
+}
+
+/// The values it is bound with, and the name it is prepared under upstream.
+#[derive(Debug, Clone)]
+pub(in crate::session) struct Bound {
+    /// `None`: it is not prepared upstream, and the parameters carry their types.
+    pub statement: Option<String>,
+    pub parameters: Parameters,
+}
+
+/// One statement of a message, with its own text.
+#[derive(Debug, Clone)]
+pub(in crate::session) struct Piece {
+    /// The statement, or what an EXECUTE stands for: the spans of its facts point into it.
+    pub text: String,
+    pub facts: Facts,
+}
+
+/// A statement (or a message of several) with everything that is known of it.
+pub(in crate::session) struct Judgement {
+    /// As it was sent.
+    pub source: String,
+    pub pieces: Vec<Piece>,
+    pub evidence: Vec<Evidence>,
+    pub verdict: Verdict,
+    /// The statement with the strongest finding.
+    pub worst: usize,
+    pub parameters: Option<Parameters>,
+    pub context: Context,
+    pub told: Told,
+    pub promise: Promise,
+    pub sizes: Sizes,
+    pub mode: Mode,
+}
+
+/// What the sender said beside the statement: in hints, else on its session.
+#[derive(Debug, Clone, Default)]
+pub(in crate::session) struct Told {
+    pub max_affected: Option<u64>,
+    /// In a comment of the statement.
+    pub confirm: Option<String>,
+    /// Set on the session: it may be meant for another statement.
+    pub confirm_on_session: Option<String>,
+    pub reason: Option<String>,
+}
+
+pub(in crate::session) enum Looked {
+    At(Box<Judgement>),
+    /// It could not be judged: what the client is told.
+    Not(Refusal),
+    /// The server refuses the text itself: its error, whole.
+    Wrong(Frame),
+    /// No such prepared statement: the server says so itself.
+    Missing,
+}
+
+/// How much is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::session) enum Depth {
+    WhatRulesNeed,
+    Everything,
+}
+
+impl Judgement {
+    /// Some change's rows were counted or guessed, not bounded by keys: others may come in between.
+    pub fn was_counted(&self) -> bool {
+        let changes = self.evidence.iter().flat_map(|known| &known.changes);
+        changes.filter_map(|change| change.rows.known()).any(|rows| !matches!(rows, Rows::AtMost(_)))
+    }
+}
+
+impl Session {
+    pub(in crate::session) async fn look(&mut self, subject: Subjected, bound: Option<Bound>) -> Result<Looked, End> {
+        self.look_at(subject, bound, Depth::WhatRulesNeed).await
+    }
+
+    /// Reads, asks, judges. Not to be cancelled half-way: the connection would be left in a transaction of ours.
+    pub(in crate::session) async fn look_at(
+        &mut self,
+        subject: Subjected,
+        bound: Option<Bound>,
+        depth: Depth,
+    ) -> Result<Looked, End> {
+        let now = self.house.clock.now();
+        let policy = self.house.policy.load_full();
+        let effective = self.standing.get(&policy, &self.principal, now).clone();
+        let (source, pieces) = match &subject {
+            Subjected::Source(source) => (String::from_utf8_lossy(&source.text).into_owned(), read(source)),
+            Subjected::Named(_) => (String::new(), Vec::new()),
+        };
+        let mut seen = Seen { pieces, bound, ..Seen::default() };
+        if matches!(subject, Subjected::Source(_)) && depth == Depth::WhatRulesNeed {
+            let looks_up = seen.pieces.iter().any(|piece| piece.facts.executes.is_some());
+            let asks = seen.pieces.iter().any(|piece| !policy::questions(&piece.facts, &effective).none());
+            if effective.mode == Mode::Off || !(looks_up || asks) {
+                let judgement = judged(source.clone(), seen, &effective);
+                if Session::passes(judgement.verdict.in_force()) {
+                    return Ok(Looked::At(Box::new(judgement)));
+                }
+                // It will be refused: what a refusal shows, and is bound to, is asked for.
+                seen = Seen { pieces: judgement.pieces, bound: seen_bound(judgement.parameters), ..Seen::default() };
+            }
+        }
+        self.drain().await?;
+        if self.pipeline.discarding {
+            let refusal = Refusal::new(Code::CannotKnow, "sluice: an earlier statement of the pipeline failed");
+            return Ok(Looked::Not(refusal));
+        }
+        let Some(ground) = self.ground(&seen.pieces) else {
+            // A failed transaction: the server refuses everything but its end, and our questions with it.
+            let effective = Effective { mode: Mode::Off, ..effective };
+            return Ok(Looked::At(Box::new(judged(source, seen, &effective))));
+        };
+        if ground == Ground::Own && self.pipeline.open {
+            self.end_unexecuted_pipeline().await?;
+        }
+        let time = effective.sizes.preview_timeout;
+        let started = Instant::now();
+        let mut asker =
+            Asker::begin(&mut self.link, &self.seat, &self.talk, ground, time).await.map_err(unknown_state)?;
+        let scene = Scene {
+            subject: &subject,
+            depth,
+            policy: &policy,
+            standing: &effective,
+            principal: &self.principal,
+            now,
+        };
+        let interviewed = interview(&mut asker, &scene, &mut seen, &mut self.cache).await;
+        let ended = asker.end().await.map_err(unknown_state)?;
+        metrics::histogram!("sluice_questions_seconds").record(started.elapsed().as_secs_f64());
+        if ended.cancelled {
+            return Ok(Looked::Not(Refusal::new(Code::Cancelled, "canceling statement due to user request")));
+        }
+        self.pipeline.discarding |= ended.failed;
+        match interviewed {
+            Ok(Interviewed::Judged(effective)) => Ok(Looked::At(Box::new(judged(source, seen, &effective)))),
+            Ok(Interviewed::Wrong(error)) => Ok(Looked::Wrong(error)),
+            Ok(Interviewed::Missing) => Ok(Looked::Missing),
+            Err(error) => {
+                let message = format!("sluice: the statement could not be judged: {}", catalog::reason(&error));
+                Ok(Looked::Not(Refusal::new(Code::CannotKnow, message)))
+            }
+        }
+    }
+
+    /// Where questions can be asked now; nowhere in a failed transaction, except that a message which ends it goes on after that
+    /// end, where nothing is known yet.
+    fn ground(&self, pieces: &[Piece]) -> Option<Ground> {
+        match self.talk.status() {
+            b'T' => Some(Ground::Savepoint),
+            b'I' if self.pipeline.executed => Some(Ground::Implicit),
+            b'I' => Some(Ground::Own),
+            _ if pieces.len() <= 1 && pieces.iter().all(|piece| piece.facts.transaction.is_none()) => None,
+            _ => Some(Ground::Failed),
+        }
+    }
+
+    /// Something was prepared or bound, nothing executed: a Sync of ours ends the implicit transaction with nothing in it.
+    pub(in crate::session) async fn end_unexecuted_pipeline(&mut self) -> Result<(), End> {
+        self.link.say(Script::default().sync());
+        match self.hear_ready().await? {
+            b'I' => {
+                self.pipeline.open = false;
+                Ok(())
+            }
+            status => Err(unknown_state(Broken(format!("transaction status {status} after a pipeline without effects")))),
+        }
+    }
+}
+
+/// What is known so far.
+#[derive(Default)]
+struct Seen {
+    pieces: Vec<Piece>,
+    evidence: Vec<Evidence>,
+    context: Context,
+    told: Told,
+    bound: Option<Bound>,
+}
+
+struct Scene<'a> {
+    subject: &'a Subjected,
+    depth: Depth,
+    policy: &'a Policy,
+    /// The policy for tables that are not known yet: as strict as for any.
+    standing: &'a Effective,
+    principal: &'a Principal,
+    now: jiff::Timestamp,
+}
+
+enum Interviewed {
+    Judged(Effective),
+    Wrong(Frame),
+    Missing,
+}
+
+/// Everything that is asked about one message, in its order.
+async fn interview(
+    asker: &mut Asker<'_>,
+    scene: &Scene<'_>,
+    seen: &mut Seen,
+    cache: &mut Cache,
+) -> Result<Interviewed, AskError> {
+    if let Some(Bound { statement: Some(name), parameters }) = &mut seen.bound {
+        match asker.parameter_types(name).await {
+            Ok(types) => parameters.types = types,
+            Err(AskError::Database { code, .. }) if code == "26000" => return Ok(Interviewed::Missing),
+            Err(error) => return Err(error),
+        }
+    }
+    seen.context = context(asker).await?;
+    resolve(asker, scene.subject, &mut seen.pieces).await?;
+    let questions = |piece: &Piece| match scene.depth {
+        Depth::WhatRulesNeed => policy::questions(&piece.facts, scene.standing),
+        Depth::Everything => Asked::preview(&piece.facts),
+    };
+    let sizes = &scene.standing.sizes;
+    for piece in &seen.pieces {
+        let parameters = seen.bound.as_ref().map(|bound| &bound.parameters);
+        let mode = scene.subject.mode();
+        seen.evidence.push(gather(asker, piece, &questions(piece), parameters, Gathering { cache, sizes, mode }).await);
+    }
+    seen.told = told(&seen.pieces, &seen.context);
+    let effective = match scene.policy.has_tables() {
+        true => {
+            let names = seen.pieces.iter().zip(&seen.evidence);
+            let names: Vec<_> = names.flat_map(|(piece, known)| policy::names(&piece.facts, known)).collect();
+            scope::effective(scene.policy, scene.principal, &names, scene.now)
+        }
+        false => scene.standing.clone(),
+    };
+    let verdicts = verdicts(&seen.pieces, &seen.evidence, &effective, &seen.told);
+    let worst = strongest(&verdicts);
+    let refused = verdicts.get(worst).is_some_and(|verdict| !Session::passes(verdict.in_force()));
+    if !refused && scene.depth == Depth::WhatRulesNeed {
+        return Ok(Interviewed::Judged(effective));
+    }
+    // Before anything is refused, the server has its word: what it would not run is answered with its own error.
+    if let (Subjected::Source(source), None) = (scene.subject, &seen.bound)
+        && let Some(error) = asker.parse_error(&source.text).await?
+    {
+        return Ok(Interviewed::Wrong(error));
+    }
+    if let (Some(piece), Some(known), Depth::WhatRulesNeed) =
+        (seen.pieces.get(worst), seen.evidence.get_mut(worst), scene.depth)
+    {
+        let parameters = seen.bound.as_ref().map(|bound| &bound.parameters);
+        let with = Gathering { cache, sizes, mode: scene.subject.mode() };
+        let shown = gather(asker, piece, &only_shown(&piece.facts), parameters, with).await;
+        show(known, shown);
+    }
+    Ok(Interviewed::Judged(effective))
+}
+
+fn judged(source: String, seen: Seen, effective: &Effective) -> Judgement {
+    let mut evidence = seen.evidence;
+    evidence.resize_with(seen.pieces.len(), Evidence::default);
+    let told = if seen.context.is_empty() { told(&seen.pieces, &seen.context) } else { seen.told };
+    let verdicts = verdicts(&seen.pieces, &evidence, effective, &told);
+    let worst = strongest(&verdicts);
+    Judgement {
+        source,
+        verdict: policy::together(verdicts, effective),
+        worst,
+        promise: evidence.get(worst).map(promise::promise).unwrap_or_default(),
+        pieces: seen.pieces,
+        evidence,
+        parameters: seen.bound.map(|bound| bound.parameters),
+        context: seen.context,
+        told,
+        sizes: effective.sizes,
+        mode: effective.mode,
+    }
+}
+
+fn seen_bound(parameters: Option<Parameters>) -> Option<Bound> {
+    parameters.map(|parameters| Bound { statement: None, parameters })
+}
+
+impl Subjected {
+    fn mode(&self) -> LexicalMode {
+        match self {
+            Subjected::Source(source) => source.mode,
+            Subjected::Named(_) => LexicalMode::default(),
+        }
+    }
+}
+
+struct Gathering<'a> {
+    cache: &'a mut Cache,
+    sizes: &'a Sizes,
+    mode: LexicalMode,
+}
+
+async fn gather(
+    asker: &mut impl Ask,
+    piece: &Piece,
+    asked: &Asked,
+    parameters: Option<&Parameters>,
+    with: Gathering<'_>,
+) -> Evidence {
+    if asked.none() {
+        return Evidence::default();
+    }
+    let inquiry = Inquiry {
+        text: &piece.text,
+        mode: with.mode,
+        facts: &piece.facts,
+        changes: &asked.changes,
+        removals: &asked.removals,
+        parameters,
+        sizes: with.sizes,
+        count_bound: with.sizes.max_affected_limit.saturating_add(1),
+        now: &Instant::now,
+    };
+    evidence::gather(asker, &inquiry, with.cache).await
+}
+
+/// A verdict for each statement.
+fn verdicts(pieces: &[Piece], evidence: &[Evidence], effective: &Effective, told: &Told) -> Vec<Verdict> {
+    let caller = Caller { max_affected: told.max_affected };
+    pieces.iter().zip(evidence).map(|(piece, known)| policy::judge(&piece.facts, known, effective, &caller)).collect()
+}
+
+/// The statement that decides: the first of those with the strongest finding.
+fn strongest(verdicts: &[Verdict]) -> usize {
+    let levels = verdicts.iter().enumerate();
+    levels.max_by_key(|(at, verdict)| (verdict.level(), std::cmp::Reverse(*at))).map_or(0, |(at, _)| at)
+}
+
+/// What a refusal shows beside what it was judged by.
+fn only_shown(facts: &Facts) -> Asked {
+    let shown = Questions { preview: true, ..Questions::default() };
+    Asked { changes: vec![shown; facts.changes.len()], removals: vec![Questions::default(); facts.removals.len()] }
+}
+
+fn show(known: &mut Evidence, shown: Evidence) {
+    for (known, shown) in known.changes.iter_mut().zip(shown.changes) {
+        known.sample = shown.sample;
+        known.scan = shown.scan;
+    }
+}
+
+fn read(source: &Source) -> Vec<Piece> {
+    let Ok(text) = std::str::from_utf8(&source.text) else {
+        return vec![unread(&String::from_utf8_lossy(&source.text), "it is not UTF-8 text")];
+    };
+    let reading = sql::read(text, source.mode, Product::PostgreSql);
+    if reading.mode_sensitive && !source.settled {
+        return vec![unread(text, "standard_conforming_strings, which decides how it is read, may be about to change")];
+    }
+    pieces(text, reading.statements)
+}
+
+fn pieces(text: &str, statements: Vec<Statement>) -> Vec<Piece> {
+    let own = |statement: &Statement| text.get(statement.span.clone()).unwrap_or_default().to_owned();
+    statements.into_iter().map(|statement| Piece { text: own(&statement), facts: statement.facts }).collect()
+}
+
+fn unread(text: &str, why: &str) -> Piece {
+    let facts = Facts { kind: Kind::Unread, unread: Some(why.to_owned()), changes_session: true, ..Facts::default() };
+    Piece { text: text.to_owned(), facts }
+}
+
+/// The settings that give names their meaning, and what the sender told its session.
+async fn context(asker: &mut impl Ask) -> Result<Context, AskError> {
+    const QUESTION: &str = "SELECT pg_catalog.current_setting('search_path'), CURRENT_USER::pg_catalog.text, \
+         pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('sluice.max_affected', true), \
+         pg_catalog.current_setting('sluice.confirm', true), pg_catalog.current_setting('sluice.reason', true)";
+    let answer = asker.ask(QUESTION, None).await?;
+    let names =
+        ["search_path", "role", "standard_conforming_strings", "sluice.max_affected", "sluice.confirm", "sluice.reason"];
+    let values = answer.rows.into_iter().next().unwrap_or_default();
+    Ok(names.iter().zip(values).filter_map(|(name, value)| Some(((*name).to_owned(), value?))).collect())
+}
+
+/// Puts what is executed in the place of EXECUTE and of names that only the server knows.
+async fn resolve(asker: &mut impl Ask, subject: &Subjected, pieces: &mut Vec<Piece>) -> Result<(), AskError> {
+    if let Subjected::Named(name) = subject {
+        let name = String::from_utf8_lossy(name).into_owned();
+        // A name that the server does not know either is its to refuse.
+        let prepared = prepared_text(asker, &name).await?;
+        *pieces = prepared.map(|prepared| executed(&prepared.text, &name)).into_iter().collect();
+        return Ok(());
+    }
+    for at in 0..pieces.len() {
+        let Some(execution) = pieces[at].facts.executes.clone() else { continue };
+        let mut before = pieces[..at].iter().map(|piece| &piece.facts);
+        if before.any(|facts| facts.prepares.is_some() || facts.forgets_prepared) {
+            pieces[at].facts.unread = Some("EXECUTE in one message with what gives its name another meaning".to_owned());
+            continue;
+        }
+        let Some(prepared) = prepared_text(asker, &execution.name).await? else {
+            // Nothing of this name: the server refuses it.
+            pieces[at].facts = Facts { kind: Kind::Read, ..Facts::default() };
+            continue;
+        };
+        let arguments = &execution.arguments;
+        let spliced = sql::rewrite::with_arguments(&prepared.text, LexicalMode::default(), arguments, &prepared.types);
+        let hints = pieces[at].facts.hints.clone();
+        pieces[at] = match spliced {
+            Some(spliced) => executed(&spliced, &execution.name),
+            None => unread(&pieces[at].text, "its arguments could not be put into what was prepared"),
+        };
+        pieces[at].facts.hints.extend(hints);
+    }
+    Ok(())
+}
+
+struct PreparedText {
+    text: String,
+    types: Vec<String>,
+}
+
+async fn prepared_text(asker: &mut impl Ask, name: &str) -> Result<Option<PreparedText>, AskError> {
+    let question = format!(
+        "SELECT statement, pg_catalog.array_to_json(parameter_types::pg_catalog.text[])::pg_catalog.text \
+         FROM pg_catalog.pg_prepared_statements WHERE name OPERATOR(pg_catalog.=) {}",
+        crate::database::quote::literal(name)
+    );
+    let answer = asker.ask(&question, None).await?;
+    let Some(row) = answer.rows.into_iter().next() else { return Ok(None) };
+    let mut row = row.into_iter().flatten();
+    let (Some(text), Some(types)) = (row.next(), row.next()) else { return Ok(None) };
+    let types = serde_json::from_str(&types).unwrap_or_default();
+    Ok(Some(PreparedText { text, types }))
+}
+
+/// What a prepared text does when it is executed. The server keeps the whole message that a PREPARE came in, so the statement is
+/// looked for by its name; the mode it was read under is not known any more.
+fn executed(text: &str, name: &str) -> Piece {
+    let reading = sql::read(text, LexicalMode::default(), Product::PostgreSql);
+    if reading.mode_sensitive {
+        return unread(text, "it was prepared under a standard_conforming_strings that is not known");
+    }
+    let mut found = pieces(text, reading.statements);
+    if found.iter().any(|piece| piece.facts.prepares.is_some()) {
+        found.retain(|piece| piece.facts.prepares.as_deref() == Some(name));
+    }
+    match found.pop() {
+        Some(piece) if found.is_empty() => Piece { facts: policy::executed(&piece.facts), text: piece.text },
+        _ => unread(text, "it was prepared together with other statements"),
+    }
+}
+
+/// Hints count before what the session was told; the last of a kind counts.
+fn told(pieces: &[Piece], context: &Context) -> Told {
+    let hints = pieces.iter().flat_map(|piece| &piece.facts.hints);
+    let hint = |name: &str| hints.clone().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).last();
+    let session = |name: &str| context.get(name).filter(|value| !value.is_empty()).cloned();
+    Told {
+        max_affected: hint("max_affected")
+            .or_else(|| session("sluice.max_affected"))
+            .and_then(|number| number.parse().ok()),
+        confirm: hint("confirm"),
+        confirm_on_session: session("sluice.confirm"),
+        reason: hint("reason").or_else(|| session("sluice.reason")),
+    }
+}
+
+pub(in crate::session) fn unknown_state(broken: Broken) -> End {
+    let message = format!("sluice: the connection to the database is in an unknown state: {}", broken.0);
+    End::Refused(Refusal::new(Code::CannotKnow, message))
+}

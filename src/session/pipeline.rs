@@ -1,0 +1,357 @@
+//! What each message of the client leads to.
+//!
+//! ```text
+//! Query    glance → harmless: on it goes · a command of ours: console · else: look, then act
+//! Parse    the text is read and remembered; a Parse runs nothing, so it goes on
+//! Bind     where the values are known, and nothing has run: the statement is judged here
+//! Execute  of a portal that was judged; what it changes is watched
+//! Sync     held back until a watched change is known to be what was agreed to: without it nothing commits
+//! ```
+//!
+//! Invariant: every frame leaves by a permit or by the closed list of housekeeping.
+//!
+//! After a refusal the rest of the pipeline is discarded up to its Sync, and the transaction it stands in fails, as after
+//! any error of the server.
+
+use crate::audit::event::Action;
+use crate::ground::ids::ChallengeId;
+use crate::ground::limits;
+use crate::policy::finding::Level;
+use crate::policy;
+use crate::protocol::postgres::command::{self, Subject};
+use crate::protocol::postgres::conversation::Expected;
+use crate::protocol::postgres::frame::Frame;
+use crate::protocol::postgres::message::{self, Script};
+use crate::protocol::{Code, Housekeeping, Parameters, Refusal};
+use crate::session::act::{self, Form};
+use crate::session::console;
+use crate::session::look::{Bound, Looked, Source, Subjected};
+use crate::session::{End, Session};
+use crate::sql::{self, Glance};
+use bytes::Bytes;
+use std::rc::Rc;
+
+/// The extended protocol's pipeline since the last Sync.
+#[derive(Debug, Default)]
+pub(in crate::session) struct Pipeline {
+    /// Something was sent upstream.
+    pub open: bool,
+    /// Something was executed: there may be an implicit transaction with changes in it.
+    pub executed: bool,
+    /// The client's messages are dropped until its Sync.
+    pub discarding: bool,
+    /// A change is under way that must not commit before it is known to be what was agreed to.
+    pub withheld: bool,
+    /// It was more: rows changed, rows agreed to.
+    pub exceeded: Option<(u64, u64)>,
+}
+
+/// What a name of a prepared statement stands for.
+#[derive(Debug, Clone)]
+pub(in crate::session) enum Prepared {
+    /// Nothing to ask about, whatever is bound.
+    Harmless,
+    /// Judged with its values, at Bind.
+    Guarded(Rc<Guarded>),
+    /// A `SLUICE …` command: the upstream never heard of it.
+    Command(Rc<str>),
+}
+
+#[derive(Debug)]
+pub(in crate::session) struct Guarded {
+    pub source: Source,
+}
+
+#[derive(Debug, Clone)]
+pub(in crate::session) enum Portal {
+    Judged(Watched),
+    Command(Rc<str>),
+}
+
+/// What is waited for with a message that was sent.
+#[derive(Debug)]
+pub(in crate::session) enum Mark {
+    /// A name was given a meaning; before, it had this one.
+    Parse { name: Bytes, before: Option<Prepared> },
+    Watched(Watched),
+}
+
+/// A change on its way, and what it was taken for.
+#[derive(Debug, Clone, Default)]
+pub(in crate::session) struct Watched {
+    pub rows_max: Option<u64>,
+    /// Its commit waits until the rows are known.
+    pub withheld: bool,
+    pub challenge: Option<ChallengeId>,
+    /// The record's line.
+    pub line: Option<u64>,
+}
+
+impl Session {
+    /// One message.
+    pub(in crate::session) async fn take(&mut self, frame: Frame) -> Result<(), End> {
+        let tag = frame.tag();
+        if self.pipeline.discarding && !matches!(tag, b'S' | b'X') {
+            return Ok(());
+        }
+        if self.talk.in_copy() && !matches!(tag, b'c' | b'f' | b'H' | b'S' | b'X') {
+            let message = format!("sluice: unexpected message type 0x{tag:02X} during COPY from stdin");
+            return Err(End::Refused(Refusal::new(Code::Protocol, message)));
+        }
+        match tag {
+            b'Q' => self.query(frame).await,
+            b'P' => self.parse(frame),
+            b'B' => self.bind(frame).await,
+            b'D' => self.describe(frame),
+            b'E' => self.execute(frame).await,
+            b'C' => self.close(frame),
+            b'H' => {
+                self.link.housekeep(Housekeeping::Flush, frame.into_bytes());
+                Ok(())
+            }
+            b'S' => self.sync(frame).await,
+            b'c' | b'f' => {
+                self.link.housekeep(Housekeeping::CopyData, frame.into_bytes());
+                self.talk.expect(Expected::CopyEnd, None);
+                Ok(())
+            }
+            b'X' => {
+                self.link.housekeep(Housekeeping::Terminate, frame.into_bytes());
+                Err(End::Client)
+            }
+            b'F' => self.refuse(&act::denial(&policy::refuse_door("the function-call message")), Form::Simple).await,
+            _ => Err(End::Refused(Refusal::new(Code::Protocol, "sluice: a password message after the login"))),
+        }
+    }
+
+    async fn query(&mut self, frame: Frame) -> Result<(), End> {
+        let Ok(text) = command::query(&frame) else { return Err(malformed("Query")) };
+        match self.glance(&text) {
+            Glance::Harmless { changes_session, .. } => {
+                if changes_session {
+                    self.cache.clear();
+                }
+                self.forward_harmless(frame, Expected::Query, None).await
+            }
+            Glance::Sluice => {
+                let text = String::from_utf8_lossy(&text).into_owned();
+                self.drain().await?;
+                self.command(&text, Form::Simple).await
+            }
+            Glance::NeedsReading => {
+                let source = self.source(&text);
+                match self.look(Subjected::Source(source), None).await? {
+                    Looked::At(judgement) => self.act_on_query(frame, *judgement).await,
+                    Looked::Not(refusal) => self.refuse(&refusal, Form::Simple).await,
+                    Looked::Wrong(error) => self.fail_with(error.into_bytes(), Form::Simple).await,
+                    Looked::Missing => Err(malformed("Query")),
+                }
+            }
+        }
+    }
+
+    fn parse(&mut self, frame: Frame) -> Result<(), End> {
+        let Ok(parse) = command::parse(&frame) else { return Err(malformed("Parse")) };
+        if self.prepared.len() >= limits::PREPARED_MAX && !self.prepared.contains_key(&parse.name) {
+            return Err(End::Refused(Refusal::new(Code::Limit, "sluice: too many prepared statements in one session")));
+        }
+        let prepared = match self.glance(&parse.text) {
+            Glance::Harmless { .. } => Prepared::Harmless,
+            Glance::Sluice => Prepared::Command(String::from_utf8_lossy(&parse.text).into()),
+            Glance::NeedsReading => Prepared::Guarded(Rc::new(Guarded { source: self.source(&parse.text) })),
+        };
+        if let Prepared::Command(_) = prepared {
+            self.prepared.insert(parse.name, prepared);
+            self.reply(message::parse_complete());
+            return Ok(());
+        }
+        let before = self.prepared.insert(parse.name.clone(), prepared);
+        let mark = Mark::Parse { name: parse.name, before };
+        self.pipeline.open = true;
+        // A Parse runs nothing: what it prepares is judged when it is bound.
+        self.forward_now(frame, Expected::Parse, Some(mark))
+    }
+
+    async fn bind(&mut self, frame: Frame) -> Result<(), End> {
+        let Ok(bind) = command::bind(&frame) else { return Err(malformed("Bind")) };
+        if self.portals.len() >= limits::PREPARED_MAX {
+            return Err(End::Refused(Refusal::new(Code::Limit, "sluice: too many portals in one transaction")));
+        }
+        match self.prepared.get(&bind.statement).cloned() {
+            Some(Prepared::Harmless) => {
+                self.portals.remove(&bind.portal);
+                self.pipeline.open = true;
+                self.forward_harmless(frame, Expected::Bind, None).await
+            }
+            Some(Prepared::Command(text)) => {
+                self.portals.insert(bind.portal, Portal::Command(text));
+                self.reply(message::bind_complete());
+                Ok(())
+            }
+            Some(Prepared::Guarded(guarded)) => {
+                let subject = Subjected::Source(guarded.source.clone());
+                self.bind_guarded(frame, bind.portal, bind.statement, bind.parameters, subject).await
+            }
+            None => {
+                let subject = Subjected::Named(bind.statement.clone());
+                self.bind_guarded(frame, bind.portal, bind.statement, bind.parameters, subject).await
+            }
+        }
+    }
+
+    async fn bind_guarded(
+        &mut self,
+        frame: Frame,
+        portal: Bytes,
+        statement: Bytes,
+        parameters: Parameters,
+        subject: Subjected,
+    ) -> Result<(), End> {
+        let bound = Bound { statement: Some(String::from_utf8_lossy(&statement).into_owned()), parameters };
+        let judgement = match self.look(subject, Some(bound)).await? {
+            Looked::At(judgement) => *judgement,
+            Looked::Not(refusal) => return self.refuse(&refusal, Form::Extended).await,
+            Looked::Wrong(error) => return self.fail_with(error.into_bytes(), Form::Extended).await,
+            Looked::Missing => {
+                // The server refuses the Bind as it would any: nothing of this name can be prepared in between.
+                self.pipeline.open = true;
+                return self.forward_harmless(frame, Expected::Bind, None).await;
+            }
+        };
+        self.act_on_bind(frame, portal, judgement).await
+    }
+
+    fn describe(&mut self, frame: Frame) -> Result<(), End> {
+        let Ok(subject) = command::subject(&frame) else { return Err(malformed("Describe")) };
+        let (command, mut answer) = match &subject {
+            Subject::Statement(name) => match self.prepared.get(name) {
+                Some(Prepared::Command(text)) => (Some(text.clone()), message::no_parameters().to_vec()),
+                _ => (None, Vec::new()),
+            },
+            Subject::Portal(name) => match self.portals.get(name) {
+                Some(Portal::Command(text)) => (Some(text.clone()), Vec::new()),
+                _ => (None, Vec::new()),
+            },
+        };
+        if let Some(text) = command {
+            answer.extend_from_slice(&match console::columns(&text) {
+                [] => message::no_data(),
+                columns => message::row_description(columns),
+            });
+            self.reply(answer.into());
+            return Ok(());
+        }
+        self.pipeline.open = true;
+        self.link.housekeep(Housekeeping::Describe, frame.into_bytes());
+        self.talk.expect(Expected::Describe, None);
+        Ok(())
+    }
+
+    async fn execute(&mut self, frame: Frame) -> Result<(), End> {
+        let Ok(portal) = command::execute(&frame) else { return Err(malformed("Execute")) };
+        let mark = match self.portals.get(&portal).cloned() {
+            Some(Portal::Command(text)) => return self.command(&text, Form::Extended).await,
+            Some(Portal::Judged(watched)) => {
+                self.pipeline.withheld |= watched.withheld;
+                Some(Mark::Watched(watched))
+            }
+            // Harmless, or a cursor that SQL opened, which can only read.
+            None => None,
+        };
+        self.pipeline.open = true;
+        self.pipeline.executed = true;
+        self.link.housekeep(Housekeeping::Execute, frame.into_bytes());
+        self.talk.expect(Expected::Execute, mark);
+        Ok(())
+    }
+
+    fn close(&mut self, frame: Frame) -> Result<(), End> {
+        let Ok(subject) = command::subject(&frame) else { return Err(malformed("Close")) };
+        let ours = match &subject {
+            Subject::Statement(name) => matches!(self.prepared.remove(name), Some(Prepared::Command(_))),
+            Subject::Portal(name) => matches!(self.portals.remove(name), Some(Portal::Command(_))),
+        };
+        if ours {
+            self.reply(message::close_complete());
+            return Ok(());
+        }
+        self.pipeline.open = true;
+        self.link.housekeep(Housekeeping::Close, frame.into_bytes());
+        self.talk.expect(Expected::Close, None);
+        Ok(())
+    }
+
+    async fn sync(&mut self, frame: Frame) -> Result<(), End> {
+        if self.pipeline.withheld && !self.talk.in_copy() {
+            self.drain().await?;
+            if let Some((changed, agreed)) = self.pipeline.exceeded.take() {
+                let refusal = act::exceeded(changed, agreed);
+                self.poison(message::error(&refusal, message::Severity::Error));
+            }
+        }
+        if !self.talk.in_copy() {
+            self.pipeline = Pipeline::default();
+        }
+        self.link.housekeep(Housekeeping::Sync, frame.into_bytes());
+        self.talk.expect(Expected::Sync, None);
+        Ok(())
+    }
+
+    /// Makes the upstream fail what the client has begun, with our words in place of its own.
+    pub(in crate::session) fn poison(&mut self, error: Bytes) {
+        self.link.say(Script::default().parse(act::POISON_NAME, act::POISON, &[]));
+        self.talk.expect(Expected::Poison(error), None);
+    }
+
+    /// Forwards what there is nothing to say about. Refused with `SL007` where even that cannot be recorded.
+    pub(in crate::session) async fn forward_harmless(
+        &mut self,
+        frame: Frame,
+        expected: Expected,
+        mark: Option<Mark>,
+    ) -> Result<(), End> {
+        self.forward_now(frame, expected, mark)
+    }
+
+    fn forward_now(&mut self, frame: Frame, expected: Expected, mark: Option<Mark>) -> Result<(), End> {
+        let policy = self.house.policy.load();
+        let verdict = policy::harmless(self.standing.get(&policy, &self.principal, self.house.clock.now()));
+        let permit = self.house.recorder.record(&verdict, Action::Forward, self.recording(), frame.into_bytes());
+        match permit {
+            Ok(permit) => {
+                self.link.forward(permit);
+                self.talk.expect(expected, mark);
+                Ok(())
+            }
+            Err(error) => {
+                let message = format!("sluice: the statement was not forwarded, because it cannot be recorded: {error}");
+                Err(End::Refused(Refusal::new(Code::CannotKnow, message)))
+            }
+        }
+    }
+
+    /// One pass of the lexer. What is not UTF-8, or could mean something else by the time it is run, takes the long way.
+    fn glance(&self, text: &Bytes) -> Glance {
+        let Ok(text) = std::str::from_utf8(text) else { return Glance::NeedsReading };
+        match sql::glance(text, self.mode()) {
+            Glance::Harmless { mode_sensitive: true, .. } if !self.talk.is_quiet() || self.pipeline.executed => {
+                Glance::NeedsReading
+            }
+            glanced => glanced,
+        }
+    }
+
+    /// A text with what it takes to read it as the server reads it now.
+    fn source(&self, text: &Bytes) -> Source {
+        Source { text: text.clone(), mode: self.mode(), settled: self.talk.is_quiet() && !self.pipeline.executed }
+    }
+
+    /// The highest level that lets a statement through.
+    pub(in crate::session) fn passes(level: Level) -> bool {
+        level <= Level::Warn
+    }
+}
+
+fn malformed(what: &str) -> End {
+    End::Refused(Refusal::new(Code::Protocol, format!("sluice: invalid message format: {what}")))
+}

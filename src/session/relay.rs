@@ -1,0 +1,197 @@
+//! The loop of a session: answers on, messages in, one wait.
+//!
+//! Invariant: a message of the client is taken only when the one before it was dealt with to its end, so nothing is judged
+//! against a state that is about to change under it.
+
+use crate::ground::limits;
+use crate::protocol::postgres::conversation::{Event, Expected};
+use crate::protocol::postgres::frame::Next;
+use crate::protocol::postgres::message::Script;
+use crate::protocol::{Code, Housekeeping, Refusal};
+use crate::session::link::{Listen, Woke};
+use crate::session::pipeline::{Mark, Watched};
+use crate::session::{End, Session};
+
+impl Session {
+    /// Until it ends.
+    pub(in crate::session) async fn run(&mut self) -> End {
+        match self.converse().await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        }
+    }
+
+    async fn converse(&mut self) -> Result<std::convert::Infallible, End> {
+        let mut draining = self.house.draining.clone();
+        loop {
+            self.pass_answers()?;
+            if self.link.upstream_ended() {
+                return Err(End::Upstream);
+            }
+            if !self.must_wait() {
+                match self.cutter.next(&mut self.link.client.inbox) {
+                    Ok(Next::Frame(frame)) => {
+                        self.take(frame).await?;
+                        continue;
+                    }
+                    Ok(Next::CopyPart(part)) => {
+                        self.link.housekeep(Housekeeping::CopyData, part);
+                        continue;
+                    }
+                    Ok(Next::Need(_)) if self.link.client.ended => return self.client_ended().await,
+                    Ok(Next::Need(_)) => {}
+                    Err(malformed) => {
+                        return Err(End::Refused(Refusal::new(Code::Protocol, format!("sluice: {malformed}"))));
+                    }
+                }
+            }
+            if *draining.borrow() && self.is_between_statements() {
+                let message = "sluice: terminating connection because Sluice is going down";
+                return Err(End::Refused(Refusal::new(Code::Shutdown, message)));
+            }
+            let listen = if self.must_wait() { Listen::Upstream } else { Listen::Both };
+            tokio::select! {
+                woke = self.link.wait(listen) => self.woke(woke)?,
+                changed = draining.changed() => {
+                    if changed.is_err() {
+                        return Err(End::Refused(Refusal::new(Code::Shutdown, "sluice: shut down")));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Passes on what the upstream sent, as far as the client keeps up, and learns from it.
+    pub(in crate::session) fn pass_answers(&mut self) -> Result<(), End> {
+        while !self.link.client.is_full() {
+            let progress = self.talk.step(self.link.answers()).map_err(|fault| {
+                let message = format!("sluice: the database sent what Sluice does not understand: {}", fault.0);
+                End::Refused(Refusal::new(Code::Upstream, message))
+            })?;
+            let nothing = progress.forward.is_empty() && progress.events.is_empty();
+            self.link.client.send(progress.forward);
+            for event in progress.events {
+                self.learn(event);
+            }
+            if nothing {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until every answer that is due has been passed on. In an open pipeline the upstream is asked to send them.
+    pub(in crate::session) async fn drain(&mut self) -> Result<(), End> {
+        if !self.talk.is_quiet() && self.pipeline.open {
+            self.link.say(Script::default().flush());
+        }
+        loop {
+            self.pass_answers()?;
+            if self.talk.is_quiet() {
+                return Ok(());
+            }
+            if self.link.upstream_ended() {
+                return Err(End::Upstream);
+            }
+            let woke = self.link.wait(Listen::Upstream).await;
+            self.woke(woke)?;
+        }
+    }
+
+    pub(in crate::session) fn woke(&mut self, woke: Woke) -> Result<(), End> {
+        match woke {
+            Woke::Client | Woke::Upstream => Ok(()),
+            Woke::ClientGone(error) => {
+                tracing::debug!(session = %self.id, %error, "client lost");
+                Err(End::Client)
+            }
+            Woke::UpstreamGone(error) => {
+                let message = format!("sluice: the connection to the database was lost: {error}");
+                Err(End::Refused(Refusal::new(Code::Upstream, message)))
+            }
+        }
+    }
+
+    fn must_wait(&self) -> bool {
+        self.talk.outstanding() > limits::PIPELINE_MESSAGES_MAX || self.link.upstream_is_full()
+    }
+
+    fn is_between_statements(&self) -> bool {
+        self.talk.is_quiet() && self.talk.status() == b'I' && !self.pipeline.open
+    }
+
+    /// The client sends no more. What it sent before is carried out and answered, as the server itself would do.
+    async fn client_ended(&mut self) -> Result<std::convert::Infallible, End> {
+        if self.talk.is_quiet() || self.talk.in_copy() {
+            return Err(End::Client);
+        }
+        self.drain().await?;
+        let _ = self.link.client.flush().await;
+        Err(End::Client)
+    }
+
+    fn learn(&mut self, event: Event<Mark>) {
+        match event {
+            Event::Answered { mark, changed, failed } => self.answered(mark, changed, failed),
+            Event::Discarded(marks) => {
+                for mark in marks.into_iter().rev() {
+                    self.undo(mark);
+                }
+            }
+            Event::Setting { name, value } => {
+                if name == "application_name" {
+                    self.principal.application = value.clone();
+                }
+                self.settings.insert(name, value);
+            }
+            Event::SkipsToSync => self.pipeline.discarding = true,
+            Event::Ready => self.ready(),
+        }
+    }
+
+    fn answered(&mut self, mark: Mark, changed: u64, failed: Option<String>) {
+        match mark {
+            Mark::Parse { .. } if failed.is_some() => self.undo(mark),
+            Mark::Parse { .. } => {}
+            Mark::Watched(watched) => self.watched(watched, changed, failed),
+        }
+    }
+
+    /// A change was carried out that nobody was asked about, or that was confirmed: is it what it was taken for?
+    fn watched(&mut self, watched: Watched, changed: u64, failed: Option<String>) {
+        let exceeded = failed.is_none() && watched.rows_max.is_some_and(|most| changed > most);
+        if exceeded {
+            self.cache.clear();
+            if watched.withheld {
+                self.pipeline.exceeded = Some((changed, watched.rows_max.unwrap_or_default()));
+            }
+        }
+        let note = if exceeded { Some("changed more rows than were expected") } else { None };
+        self.record_outcome(&watched, Some(changed), failed.as_deref(), note);
+    }
+
+    /// The server never saw it: what the name meant before, it means again.
+    fn undo(&mut self, mark: Mark) {
+        let Mark::Parse { name, before } = mark else { return };
+        match before {
+            Some(before) => self.prepared.insert(name, before),
+            None => self.prepared.remove(&name),
+        };
+    }
+
+    fn ready(&mut self) {
+        if self.talk.status() == b'I' {
+            // Portals do not outlive their transaction.
+            self.portals.clear();
+        }
+    }
+
+    /// Puts an answer of ours in its place among those that are due.
+    pub(in crate::session) fn reply(&mut self, bytes: bytes::Bytes) {
+        if self.talk.is_quiet() {
+            self.link.client.send(bytes);
+        } else {
+            self.talk.expect(Expected::Local(bytes), None);
+        }
+    }
+}

@@ -1,0 +1,680 @@
+//! Does a condition keep rows out? Reasoned over a small tree that every dialect's parser is translated into.
+//!
+//! Invariant: [`Truth::True`] is only said of a condition that is true for every row of the target, given that the columns it names
+//! are not NULL there. In doubt the answer is [`Truth::Unknown`], and the database is asked for a count instead.
+
+use crate::sql::facts::Restriction;
+use std::collections::BTreeSet;
+
+/// A condition, or a value in one.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Term {
+    Null,
+    Bool(bool),
+    Integer(i64),
+    /// Any other constant, with its text. Two constants are only called equal when kind and text are.
+    Constant(String),
+    Parameter(u16),
+    /// A column of the target.
+    Column(String),
+    /// A column of another relation of the FROM list, by its qualifier and name.
+    Foreign {
+        of: String,
+        name: String,
+    },
+    And(Vec<Term>),
+    Or(Vec<Term>),
+    Not(Box<Term>),
+    Compare(Comparison, Box<Term>, Box<Term>),
+    IsNull(Box<Term>),
+    /// IS NOT DISTINCT FROM
+    Same(Box<Term>, Box<Term>),
+    /// `x IS TRUE`, `x IS FALSE`
+    Is(Box<Term>, bool),
+    /// An arithmetic operator on strict, deterministic operands: NULL only if an operand is.
+    Strict(String, Vec<Term>),
+    Coalesce(Vec<Term>),
+    /// A pattern that matches every string (`LIKE '%'`, `~ ''`).
+    MatchesAny(Box<Term>),
+    /// Always one row or more: `EXISTS (SELECT 1)`, an aggregate without GROUP BY, the target itself unfiltered.
+    Inhabited,
+    /// The value is among those of the same column of the target's own table: true unless it is NULL.
+    AmongItself(Box<Term>),
+    /// Anything else. `mentions_target` is false only when it certainly does not look at the target.
+    Opaque {
+        mentions_target: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+/// What a condition comes to, whatever the row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Truth {
+    /// True if these columns are not NULL.
+    True(BTreeSet<String>),
+    /// False if these columns are not NULL.
+    False(BTreeSet<String>),
+    /// NULL for every row.
+    Null,
+    Unknown,
+}
+
+/// What the rows of the target meet: a condition, and whether the statement joins.
+pub fn restriction(condition: Option<&Term>, joined: bool) -> Restriction {
+    let Some(condition) = condition else {
+        let why = if joined { "no WHERE: the joined tables keep no row of the target out" } else { "no WHERE" };
+        return Restriction::Nothing { why: String::from(why) };
+    };
+    match truth(condition) {
+        Truth::True(columns) if columns.is_empty() => {
+            Restriction::AlwaysTrue { why: String::from("the condition is true for every row") }
+        }
+        Truth::True(columns) => {
+            let columns: Vec<String> = columns.into_iter().collect();
+            let why = format!("the condition is true for every row in which {} is not NULL", columns.join(" and "));
+            Restriction::AlwaysTrueIfNotNull { columns, why }
+        }
+        Truth::False(_) | Truth::Null => Restriction::Restricts { pinned: pinned(condition) },
+        Truth::Unknown => {
+            spared_by_join(condition, joined).unwrap_or_else(|| Restriction::Restricts { pinned: pinned(condition) })
+        }
+    }
+}
+
+/// A joined form whose terms are about the other tables only, or true of every row of the target.
+fn spared_by_join(condition: &Term, joined: bool) -> Option<Restriction> {
+    if !joined {
+        return None;
+    }
+    // Joined to itself, a row is met by itself only as long as nothing else is asked of the other side.
+    if conjuncts(condition).iter().any(|term| matches!(term, Term::AmongItself(_))) {
+        return None;
+    }
+    let mut columns = BTreeSet::new();
+    for term in conjuncts(condition) {
+        match truth(term) {
+            Truth::True(more) => columns.extend(more),
+            _ if mentions_target(term) => return None,
+            _ => {}
+        }
+    }
+    let why = String::from("the condition keeps no row of the target out, only rows of the joined tables");
+    Some(match columns.is_empty() {
+        true => Restriction::Nothing { why },
+        false => Restriction::AlwaysTrueIfNotNull { columns: columns.into_iter().collect(), why },
+    })
+}
+
+fn conjuncts(condition: &Term) -> &[Term] {
+    match condition {
+        Term::And(terms) => terms.as_slice(),
+        other => std::slice::from_ref(other),
+    }
+}
+
+/// Three-valued folding, with the columns that must not be NULL for the answer to hold.
+pub fn truth(term: &Term) -> Truth {
+    match term {
+        Term::Bool(true) | Term::Inhabited => yes(),
+        Term::Bool(false) => no(),
+        Term::Null => Truth::Null,
+        Term::And(terms) => all(terms),
+        Term::Or(terms) => any(terms),
+        Term::Not(inner) => not(truth(inner)),
+        Term::IsNull(inner) => is_null(inner),
+        Term::Is(inner, wanted) => is(inner, *wanted),
+        Term::Same(left, right) => same(left, right),
+        Term::Compare(comparison, left, right) => compare(*comparison, left, right),
+        Term::MatchesAny(inner) | Term::AmongItself(inner) => needs(inner).map_or(Truth::Unknown, Truth::True),
+        Term::Coalesce(terms) => coalesce(terms),
+        _ => Truth::Unknown,
+    }
+}
+
+fn coalesce(terms: &[Term]) -> Truth {
+    for term in terms {
+        match truth(term) {
+            Truth::Null => {}
+            // A first argument that may be NULL would hand on to the next one.
+            Truth::True(columns) if columns.is_empty() => return yes(),
+            Truth::False(columns) if columns.is_empty() => return no(),
+            _ => return Truth::Unknown,
+        }
+    }
+    Truth::Null
+}
+
+fn yes() -> Truth {
+    Truth::True(BTreeSet::new())
+}
+
+fn no() -> Truth {
+    Truth::False(BTreeSet::new())
+}
+
+fn not(truth: Truth) -> Truth {
+    match truth {
+        Truth::True(columns) => Truth::False(columns),
+        Truth::False(columns) => Truth::True(columns),
+        other => other,
+    }
+}
+
+/// AND: every term must be true. One that is certainly never true decides, whatever the others.
+fn all(terms: &[Term]) -> Truth {
+    let mut columns = BTreeSet::new();
+    let mut answer = None;
+    for term in terms {
+        match truth(term) {
+            Truth::True(more) => columns.extend(more),
+            Truth::False(more) if more.is_empty() => return no(),
+            // "False unless NULL" and NULL alike are never true; but NOT of them differs, so say no more than is known.
+            other => {
+                answer = Some(if matches!((&answer, &other), (None, Truth::Null)) { other } else { Truth::Unknown })
+            }
+        }
+    }
+    match answer {
+        None => Truth::True(columns),
+        Some(Truth::Null) if columns.is_empty() => Truth::Null,
+        Some(_) => Truth::Unknown,
+    }
+}
+
+/// OR: the term that asks least decides; two terms that are each other's opposite leave only NULL.
+fn any(terms: &[Term]) -> Truth {
+    let truths: Vec<Truth> = terms.iter().map(truth).collect();
+    let mut ways: Vec<BTreeSet<String>> = truths
+        .iter()
+        .filter_map(|truth| if let Truth::True(columns) = truth { Some(columns.clone()) } else { None })
+        .collect();
+    // Pairs are compared only where there are few: a long list of alternatives is a list of values, not a tautology.
+    if terms.len() <= MOST_ALTERNATIVES {
+        for (index, term) in terms.iter().enumerate() {
+            ways.extend(terms.iter().skip(index + 1).filter_map(|other| opposites(term, other)));
+        }
+    }
+    // What is true unless x is NULL, or x IS NULL, is true.
+    let null_is_kept: BTreeSet<&String> = terms.iter().filter_map(tested_for_null).collect();
+    for way in &mut ways {
+        way.retain(|column| !null_is_kept.contains(column));
+    }
+    if let Some(least) = ways.into_iter().min_by_key(BTreeSet::len) {
+        return Truth::True(least);
+    }
+    if truths.iter().all(|truth| matches!(truth, Truth::False(_))) {
+        return Truth::False(
+            truths
+                .into_iter()
+                .flat_map(|truth| if let Truth::False(columns) = truth { columns } else { BTreeSet::new() })
+                .collect(),
+        );
+    }
+    match truths.iter().all(|truth| matches!(truth, Truth::Null) || *truth == no()) {
+        true => Truth::Null,
+        false => Truth::Unknown,
+    }
+}
+
+const MOST_ALTERNATIVES: usize = 32;
+
+fn tested_for_null(term: &Term) -> Option<&String> {
+    match term {
+        Term::IsNull(inner) => match &**inner {
+            Term::Column(name) => Some(name),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// `a > 1` and `a <= 1`, `x` and `NOT x`, `a > 0` and `a < 10`: one of them is true unless something is NULL.
+fn opposites(left: &Term, right: &Term) -> Option<BTreeSet<String>> {
+    match (left, right) {
+        (Term::Not(inner), other) | (other, Term::Not(inner)) if **inner == *other && deterministic(other) => {
+            needs_truth(other)
+        }
+        (Term::Compare(first, a, b), Term::Compare(second, c, d)) => {
+            let (second, c, d) = if a == c { (*second, c, d) } else { (second.turned(), d, c) };
+            let covered = a == c && if b == d { first.or_covers(second) } else { ranges_meet(*first, b, second, d) };
+            (covered && deterministic(a) && deterministic(b)).then(|| union(needs(a), needs(b))).flatten()
+        }
+        _ => None,
+    }
+}
+
+/// `x > 0 OR x < 10`, `x <> 1 OR x <> 2`: different integers on either side that leave no value between.
+fn ranges_meet(first: Comparison, low: &Term, second: Comparison, high: &Term) -> bool {
+    use Comparison::{Greater, GreaterOrEqual, Less, LessOrEqual, NotEqual};
+    let (Term::Integer(a), Term::Integer(b)) = (low, high) else {
+        return false;
+    };
+    match (first, second) {
+        (NotEqual, NotEqual) => a != b,
+        (Greater | GreaterOrEqual, Less | LessOrEqual) => a < b,
+        (Less | LessOrEqual, Greater | GreaterOrEqual) => b < a,
+        _ => false,
+    }
+}
+
+fn is_null(inner: &Term) -> Truth {
+    if *inner == Term::Null {
+        return yes();
+    }
+    match inner {
+        Term::And(_) | Term::Or(_) | Term::Not(_) | Term::Compare(..) => match truth(inner) {
+            Truth::Null => yes(),
+            Truth::True(columns) | Truth::False(columns) => Truth::False(columns),
+            Truth::Unknown => needs_truth(inner).map_or(Truth::Unknown, Truth::False),
+        },
+        _ => needs(inner).map_or(Truth::Unknown, Truth::False),
+    }
+}
+
+/// `x IS TRUE` and `x IS FALSE` are never NULL themselves.
+fn is(inner: &Term, wanted: bool) -> Truth {
+    match truth(inner) {
+        Truth::True(columns) if wanted => Truth::True(columns),
+        Truth::True(columns) => Truth::False(columns),
+        Truth::False(columns) if wanted => Truth::False(columns),
+        Truth::False(columns) => Truth::True(columns),
+        Truth::Null => no(),
+        Truth::Unknown => Truth::Unknown,
+    }
+}
+
+fn same(left: &Term, right: &Term) -> Truth {
+    if left == right && deterministic(left) {
+        return yes();
+    }
+    match (left, right) {
+        (Term::Null, other) | (other, Term::Null) => is_null(other),
+        _ => constants_differ(left, right).map_or(Truth::Unknown, |differ| if differ { no() } else { Truth::Unknown }),
+    }
+}
+
+fn compare(comparison: Comparison, left: &Term, right: &Term) -> Truth {
+    if *left == Term::Null || *right == Term::Null {
+        return Truth::Null;
+    }
+    if left == right && deterministic(left) {
+        let holds = comparison.holds_for_equals();
+        return needs(left).map_or(
+            Truth::Unknown,
+            |columns| {
+                if holds { Truth::True(columns) } else { Truth::False(columns) }
+            },
+        );
+    }
+    if let (Term::Integer(a), Term::Integer(b)) = (left, right) {
+        return if comparison.holds(a.cmp(b)) { yes() } else { no() };
+    }
+    if let (Term::Bool(a), Term::Bool(b)) = (left, right) {
+        return if comparison.holds(a.cmp(b)) { yes() } else { no() };
+    }
+    // `(x > 1) = TRUE` is `x > 1`; `= FALSE` its opposite.
+    match (comparison, left, right) {
+        (Comparison::Equal, inner, Term::Bool(wanted)) | (Comparison::Equal, Term::Bool(wanted), inner)
+            if is_condition(inner) =>
+        {
+            if *wanted {
+                truth(inner)
+            } else {
+                not(truth(inner))
+            }
+        }
+        _ => Truth::Unknown,
+    }
+}
+
+fn is_condition(term: &Term) -> bool {
+    matches!(
+        term,
+        Term::And(_)
+            | Term::Or(_)
+            | Term::Not(_)
+            | Term::Compare(..)
+            | Term::IsNull(_)
+            | Term::Same(..)
+            | Term::Is(..)
+            | Term::Inhabited
+    )
+}
+
+fn constants_differ(left: &Term, right: &Term) -> Option<bool> {
+    match (left, right) {
+        (Term::Integer(a), Term::Integer(b)) => Some(a != b),
+        (Term::Bool(a), Term::Bool(b)) => Some(a != b),
+        _ => None,
+    }
+}
+
+/// The columns that must not be NULL for the value to be certainly not NULL; `None` when that cannot be said.
+fn needs(term: &Term) -> Option<BTreeSet<String>> {
+    match term {
+        Term::Bool(_) | Term::Integer(_) | Term::Constant(_) | Term::Inhabited => Some(BTreeSet::new()),
+        Term::IsNull(_) | Term::Is(..) | Term::Same(..) => Some(BTreeSet::new()),
+        Term::Column(name) if NEVER_NULL.contains(&name.as_str()) => Some(BTreeSet::new()),
+        Term::Column(name) => Some(BTreeSet::from([name.clone()])),
+        Term::Strict(_, operands) => {
+            operands.iter().try_fold(BTreeSet::new(), |sum, operand| union(Some(sum), needs(operand)))
+        }
+        Term::Coalesce(terms) => terms.iter().filter_map(needs).min_by_key(BTreeSet::len),
+        _ => None,
+    }
+}
+
+/// The same for a condition: what must not be NULL for it to be true or false.
+fn needs_truth(term: &Term) -> Option<BTreeSet<String>> {
+    match term {
+        Term::Compare(_, left, right) => union(needs(left), needs(right)),
+        Term::Not(inner) => needs_truth(inner),
+        Term::And(terms) | Term::Or(terms) => {
+            terms.iter().try_fold(BTreeSet::new(), |sum, term| union(Some(sum), needs_truth(term)))
+        }
+        Term::MatchesAny(inner) => needs(inner),
+        _ => needs(term),
+    }
+}
+
+/// System columns of a table; a view has none, and a user's column cannot be called so.
+const NEVER_NULL: [&str; 6] = ["ctid", "tableoid", "xmin", "xmax", "cmin", "cmax"];
+
+fn union(left: Option<BTreeSet<String>>, right: Option<BTreeSet<String>>) -> Option<BTreeSet<String>> {
+    let mut left = left?;
+    left.extend(right?);
+    Some(left)
+}
+
+/// The same value each time it is asked for within one row.
+fn deterministic(term: &Term) -> bool {
+    match term {
+        Term::Opaque { .. } => false,
+        Term::And(terms) | Term::Or(terms) | Term::Coalesce(terms) | Term::Strict(_, terms) => {
+            terms.iter().all(deterministic)
+        }
+        Term::Not(inner)
+        | Term::IsNull(inner)
+        | Term::Is(inner, _)
+        | Term::MatchesAny(inner)
+        | Term::AmongItself(inner) => deterministic(inner),
+        Term::Compare(_, left, right) | Term::Same(left, right) => deterministic(left) && deterministic(right),
+        _ => true,
+    }
+}
+
+fn mentions_target(term: &Term) -> bool {
+    match term {
+        Term::Column(_) | Term::AmongItself(_) => true,
+        Term::Opaque { mentions_target } => *mentions_target,
+        Term::And(terms) | Term::Or(terms) | Term::Coalesce(terms) | Term::Strict(_, terms) => {
+            terms.iter().any(mentions_target)
+        }
+        Term::Not(inner) | Term::IsNull(inner) | Term::Is(inner, _) | Term::MatchesAny(inner) => mentions_target(inner),
+        Term::Compare(_, left, right) | Term::Same(left, right) => mentions_target(left) || mentions_target(right),
+        _ => false,
+    }
+}
+
+/// Columns of the target that a top-level AND term equates with a constant or a parameter.
+fn pinned(condition: &Term) -> Vec<String> {
+    let mut columns: Vec<String> = Vec::new();
+    for term in conjuncts(condition) {
+        match term {
+            Term::And(_) => columns.extend(pinned(term)),
+            Term::Compare(Comparison::Equal, left, right) => match (&**left, &**right) {
+                (Term::Column(name), value) | (value, Term::Column(name)) if is_fixed(value) => {
+                    columns.push(name.clone())
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+    columns.sort();
+    columns.dedup();
+    columns
+}
+
+fn is_fixed(term: &Term) -> bool {
+    matches!(term, Term::Bool(_) | Term::Integer(_) | Term::Constant(_) | Term::Parameter(_))
+}
+
+impl Comparison {
+    /// The comparison with its sides exchanged.
+    fn turned(self) -> Comparison {
+        use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual, NotEqual};
+        match self {
+            Equal | NotEqual => self,
+            Less => Greater,
+            LessOrEqual => GreaterOrEqual,
+            Greater => Less,
+            GreaterOrEqual => LessOrEqual,
+        }
+    }
+
+    pub fn holds(self, order: std::cmp::Ordering) -> bool {
+        match self {
+            Comparison::Equal => order.is_eq(),
+            Comparison::NotEqual => order.is_ne(),
+            Comparison::Less => order.is_lt(),
+            Comparison::LessOrEqual => order.is_le(),
+            Comparison::Greater => order.is_gt(),
+            Comparison::GreaterOrEqual => order.is_ge(),
+        }
+    }
+
+    fn holds_for_equals(self) -> bool {
+        self.holds(std::cmp::Ordering::Equal)
+    }
+
+    /// Every two values that can be ordered satisfy one of the two.
+    fn or_covers(self, other: Comparison) -> bool {
+        use std::cmp::Ordering::{Equal, Greater, Less};
+        [Less, Equal, Greater].into_iter().all(|order| self.holds(order) || other.holds(order))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Restriction;
+    use crate::sql::statement::LexicalMode;
+    use crate::sql::{Product, read};
+
+    /// What a DELETE's or UPDATE's condition comes to, in a word: `-` nothing, `*` always true, `*a` always true unless a is NULL,
+    /// `+a,b` restricts with these columns pinned, `@c` current of.
+    fn short(text: &str) -> String {
+        let reading = read(text, LexicalMode::default(), Product::default());
+        let facts = &reading.statements.first().expect("one statement").facts;
+        assert_eq!(facts.unread, None, "{text}");
+        match &facts.changes.last().expect("a change").restriction {
+            Restriction::Nothing { .. } => String::from("-"),
+            Restriction::AlwaysTrue { .. } => String::from("*"),
+            Restriction::AlwaysTrueIfNotNull { columns, .. } => format!("*{}", columns.join(",")),
+            Restriction::Restricts { pinned } => format!("+{}", pinned.join(",")),
+            Restriction::CurrentOf { cursor } => format!("@{cursor}"),
+            Restriction::NotApplicable => String::from("?"),
+        }
+    }
+
+    #[test]
+    fn conditions_are_seen_through() {
+        let cases = [
+            ("1=1", "*"),
+            ("TRUE", "*"),
+            ("'t'", "*"),
+            ("'off'", "+"),
+            ("'a'='a'", "*"),
+            ("'1'::int = 1", "*"),
+            ("NOT FALSE", "*"),
+            ("NULL", "+"),
+            ("FALSE", "+"),
+            ("NOT NULL", "+"),
+            ("1 IN (1, 2)", "*"),
+            ("1 IN (2, 3)", "+"),
+            ("1 NOT IN (2, 3)", "*"),
+            ("1 BETWEEN 0 AND 2", "*"),
+            ("2 > 1 AND 3 <> 4", "*"),
+            ("COALESCE(TRUE, a)", "*"),
+            ("COALESCE(a, TRUE)", "+"),
+            ("a = 1 OR TRUE", "*"),
+            ("a = 1 AND TRUE", "+a"),
+            ("a = 1 OR 1 = 1 AND 2 = 2", "*"),
+            ("id = id", "*id"),
+            ("t.id = id", "*id"),
+            ("id <= t.id", "*id"),
+            ("id < id", "+"),
+            ("id <> id", "+"),
+            ("NOT (id <> id)", "*id"),
+            ("id IS NOT DISTINCT FROM id", "*"),
+            ("id IS DISTINCT FROM id", "+"),
+            ("id IS DISTINCT FROM NULL", "*id"),
+            ("id IS NOT NULL", "*id"),
+            ("NOT id IS NULL", "*id"),
+            ("id IS NULL", "+"),
+            ("id IS NOT NULL AND b IS NOT NULL", "*b,id"),
+            ("id IS NOT NULL AND b = 1", "+b"),
+            ("ctid IS NOT NULL", "*"),
+            ("t IS NOT NULL", "+"),
+            ("id = id OR a = 1", "*id"),
+            ("id = id OR id IS NULL", "*"),
+            ("x IS NULL OR x IS NOT NULL", "*"),
+            ("a > 1 OR a <= 1", "*a"),
+            ("a > 1 OR 1 >= a", "*a"),
+            ("a > 1 OR a < 1", "+"),
+            ("a > 1 OR a < 1 OR a = 1", "+"),
+            ("a > 0 OR a < 10", "*a"),
+            ("a > 10 OR a < 0", "+"),
+            ("a <> 1 OR a <> 2", "*a"),
+            ("a <> 1 AND a <> 2", "+"),
+            ("a = $1 OR a <> $1", "+"),
+            ("active OR NOT active", "*active"),
+            ("active", "+"),
+            ("(a > 1) IS NOT NULL", "*a"),
+            ("(1 = 1) IS TRUE", "*"),
+            ("(a = 1) IS NOT FALSE", "+"),
+            ("random() = random()", "+"),
+            ("random() < 0.5 OR TRUE", "*"),
+            ("EXISTS (SELECT 1)", "*"),
+            ("EXISTS (SELECT 1 WHERE false)", "+"),
+            ("NOT EXISTS (SELECT 1)", "+"),
+            ("NOT EXISTS (SELECT 1 WHERE NULL)", "*"),
+            ("NOT EXISTS (SELECT 1 WHERE FALSE)", "*"),
+            ("NOT EXISTS (SELECT 1 WHERE id = id)", "+"),
+            ("EXISTS (SELECT 1 LIMIT 0)", "+"),
+            ("EXISTS (SELECT 1 OFFSET 1)", "+"),
+            ("EXISTS (VALUES (1))", "*"),
+            ("EXISTS (SELECT unnest(ARRAY[]::int[]))", "+"),
+            ("EXISTS (SELECT count(*) FROM u WHERE x = 1)", "*"),
+            ("EXISTS (SELECT count(*) FROM u GROUP BY y)", "+"),
+            ("EXISTS (SELECT count(*) FROM u HAVING count(*) > 1)", "+"),
+            ("EXISTS (SELECT count(*) OVER () FROM u)", "+"),
+            ("EXISTS (SELECT 1 FROM u)", "+"),
+            ("EXISTS (SELECT 1 FROM t)", "*"),
+            ("EXISTS (SELECT 1 FROM ONLY t)", "+"),
+            ("EXISTS (SELECT 1 FROM s.t)", "+"),
+            ("EXISTS (SELECT 1 FROM t x WHERE x.id = t.id)", "*id"),
+            ("EXISTS (SELECT 1 FROM t x WHERE x.id = t.a)", "+"),
+            ("EXISTS (SELECT 1 FROM t x WHERE x.id = t.id AND x.a = 1)", "+"),
+            ("EXISTS (SELECT 1 FROM u WHERE u.id = t.id)", "+"),
+            ("(SELECT TRUE)", "*"),
+            ("name LIKE '%'", "*name"),
+            ("name ILIKE '%%'", "*name"),
+            ("name NOT LIKE '%'", "+"),
+            ("name LIKE 'a%'", "+"),
+            ("name LIKE ''", "+"),
+            ("name LIKE '%' ESCAPE '%'", "+"),
+            ("name ~ ''", "*name"),
+            ("name ~* '.*'", "*name"),
+            ("name !~ 'x'", "+"),
+            ("x BETWEEN x AND x", "*x"),
+            ("x BETWEEN SYMMETRIC x AND x", "*x"),
+            ("id IN (SELECT id FROM t)", "*id"),
+            ("id = ANY (SELECT id FROM t)", "*id"),
+            ("id IN (SELECT x.id FROM t x WHERE 1 = 1)", "*id"),
+            ("id IN (SELECT id FROM t WHERE a = 1)", "+"),
+            ("id IN (SELECT id FROM t LIMIT 10)", "+"),
+            ("id IN (SELECT a FROM t)", "+"),
+            ("id IN (SELECT id FROM u)", "+"),
+            ("id NOT IN (SELECT id FROM t)", "+"),
+            ("(id, a) = (id, a)", "*a,id"),
+            ("id + 0 = id + 0", "*id"),
+            ("COALESCE(id, 0) = COALESCE(id, 0)", "*"),
+            ("id::date = id", "+"),
+            ("id OPERATOR(pg_catalog.=) id", "*id"),
+            ("id OPERATOR(my.=) id", "+"),
+            ("id = 1", "+id"),
+            ("1 = id AND b = $2 AND c > 3", "+b,id"),
+            ("id = '5'::int", "+id"),
+            ("id = $1::int", "+id"),
+            ("name = 'x'::text", "+name"),
+            ("name = 'x'::citext", "+"),
+            ("name = $1::citext", "+"),
+            ("name = 'x'::my.text", "+"),
+            ("name COLLATE \"ci\" = 'x'", "+"),
+            ("name = 'x' COLLATE \"ci\"", "+"),
+            ("id::text = '5'", "+"),
+            ("lower(name) = 'x'", "+"),
+            ("d = '2020-01-01'::date", "+d"),
+            ("id = -5", "+id"),
+            ("id IN (7)", "+id"),
+            ("id IN (7, 8)", "+"),
+            ("id = ANY (ARRAY[7])", "+id"),
+            ("id = a", "+"),
+            ("id = 1 OR a = 2", "+"),
+            ("(id = 1) = TRUE", "+"),
+            ("(id = id) = TRUE", "*id"),
+            ("f(id)", "+"),
+            ("id = now()", "+"),
+            ("CASE WHEN TRUE THEN TRUE END", "+"),
+        ];
+        for (condition, expected) in cases {
+            assert_eq!(short(&format!("DELETE FROM t WHERE {condition}")), expected, "DELETE … WHERE {condition}");
+            assert_eq!(short(&format!("UPDATE t SET z = 1 WHERE {condition}")), expected, "UPDATE … WHERE {condition}");
+        }
+    }
+
+    #[test]
+    fn whole_statements_are_seen_through() {
+        let cases = [
+            ("DELETE FROM t", "-"),
+            ("DELETE FROM t AS x WHERE x.id = 1", "+id"),
+            ("DELETE FROM t AS x WHERE id = x.id", "*id"),
+            ("DELETE FROM t WHERE CURRENT OF c", "@c"),
+            ("DELETE FROM t USING u", "-"),
+            ("DELETE FROM t USING u WHERE u.x = 1", "-"),
+            ("DELETE FROM t USING u WHERE x = 1", "+"),
+            ("DELETE FROM t USING u WHERE t.id = u.id", "+"),
+            ("DELETE FROM t USING u WHERE t.id = 5 AND u.x = 1", "+id"),
+            ("DELETE FROM t USING u WHERE t.id = t.id AND u.x = 1", "*id"),
+            ("DELETE FROM t USING u WHERE id = id", "+"),
+            ("DELETE FROM t USING t AS o WHERE t.id = o.id", "*id"),
+            ("DELETE FROM t USING t AS o WHERE t.id = o.id AND o.a = 1", "+"),
+            ("DELETE FROM t USING t AS o WHERE t.id = o.parent", "+"),
+            ("DELETE FROM t USING t AS o JOIN u ON o.a = u.a WHERE t.id = o.id", "+"),
+            ("DELETE FROM t USING (SELECT 1 AS x) u WHERE u.x = 1", "-"),
+            ("WITH t AS (SELECT 1 AS id WHERE false) DELETE FROM s.t WHERE id IN (SELECT id FROM t)", "+"),
+            ("WITH t AS (SELECT 1 AS id WHERE false) DELETE FROM t WHERE EXISTS (SELECT 1 FROM t)", "+"),
+            ("UPDATE t SET a = u.a FROM u WHERE u.x = 1 OR TRUE", "*"),
+            ("INSERT INTO t VALUES (1)", "?"),
+            ("MERGE INTO t USING u ON t.id = u.id WHEN MATCHED THEN DELETE", "+"),
+            ("MERGE INTO t USING u ON TRUE WHEN MATCHED THEN DELETE", "*"),
+            ("MERGE INTO t USING t AS s ON t.id = s.id WHEN MATCHED THEN DELETE", "*id"),
+            ("MERGE INTO t USING u ON t.id = u.id WHEN NOT MATCHED BY SOURCE THEN DELETE", "-"),
+            ("MERGE INTO t USING u ON t.id = u.id WHEN NOT MATCHED BY SOURCE AND t.a = 1 THEN DELETE", "+a"),
+            ("MERGE INTO t USING u ON t.id = u.id WHEN NOT MATCHED THEN INSERT VALUES (1)", "?"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(short(text), expected, "{text}");
+        }
+    }
+}

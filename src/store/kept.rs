@@ -1,0 +1,156 @@
+//! What the store keeps: challenges, whole and exact, in their written form.
+//!
+//! Invariant: what was stored is what comes back, byte for byte; a token is never in here, only its keyed hash.
+
+use crate::ground::clock;
+use crate::ground::ids::ChallengeId;
+use crate::ground::secret::{TokenHash, hex, unhex};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A statement that was refused until somebody confirms it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Challenge {
+    pub id: ChallengeId,
+    pub token_hash: TokenHash,
+    pub needs: Needs,
+    pub holder: Holder,
+    /// For showing only: a confirmation may come from another address.
+    pub address: String,
+    pub application: String,
+    /// The statement's text, exactly.
+    pub statement: String,
+    pub parameters: Option<KeptParameters>,
+    /// It came by the extended protocol.
+    pub protocol: ProtocolKind,
+    /// What decides what the text means, besides itself: `search_path`, `role`, `standard_conforming_strings`…
+    pub context: Context,
+    /// What was shown, for comparing with what would be done now: counts and a digest of the tables' shape.
+    pub promise: serde_json::Value,
+    pub preview: Preview,
+    #[serde(with = "clock::text")]
+    pub created: Timestamp,
+    #[serde(with = "clock::text")]
+    pub expires: Timestamp,
+    pub status: Status,
+}
+
+impl Challenge {
+    /// An estimate of the memory and disk it takes.
+    pub fn bytes(&self) -> usize {
+        let values = self.parameters.iter().flat_map(|all| &all.values).flatten();
+        let context = self
+            .context
+            .iter()
+            .map(|(name, value)| name.len() + value.len());
+        self.statement.len()
+            + values.map(Vec::len).sum::<usize>()
+            + context.sum::<usize>()
+            + self.preview.message.len()
+            + self.preview.detail.len()
+    }
+}
+
+pub type Context = BTreeMap<String, String>;
+
+/// Whose confirmation it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Needs {
+    /// The same principal's.
+    Confirm,
+    /// Another principal's.
+    Approve,
+}
+
+/// Who may confirm. The listener stands for the guarded server: a user of the same name on another server is somebody else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    pub listener: String,
+    pub user: String,
+    pub database: String,
+}
+
+/// The values a client bound, as it sent them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct KeptParameters {
+    pub types: Vec<u32>,
+    pub formats: Vec<i16>,
+    #[serde(with = "values_as_hex")]
+    pub values: Vec<Option<Vec<u8>>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProtocolKind {
+    Simple,
+    Extended,
+}
+
+/// The refusal as it was shown, for `SLUICE SHOW`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preview {
+    pub message: String,
+    pub detail: String,
+}
+
+/// Where a challenge stands. It leaves `Pending` once and never comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Pending,
+    Used,
+    Rejected,
+    Expired,
+}
+
+impl Status {
+    pub(in crate::store) fn as_str(self) -> &'static str {
+        match self {
+            Status::Pending => "pending",
+            Status::Used => "used",
+            Status::Rejected => "rejected",
+            Status::Expired => "expired",
+        }
+    }
+
+    pub(in crate::store) fn parse(text: &str) -> Option<Status> {
+        [
+            Status::Pending,
+            Status::Used,
+            Status::Rejected,
+            Status::Expired,
+        ]
+        .into_iter()
+        .find(|status| status.as_str() == text)
+    }
+}
+
+/// Binary values as hexadecimal text: JSON has no bytes.
+mod values_as_hex {
+    use super::{hex, unhex};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(
+        values: &[Option<Vec<u8>>],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let texts: Vec<_> = values
+            .iter()
+            .map(|value| value.as_deref().map(hex))
+            .collect();
+        texts.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<Option<Vec<u8>>>, D::Error> {
+        let texts = Vec::<Option<String>>::deserialize(deserializer)?;
+        let read = |text: String| unhex(&text).ok_or_else(|| D::Error::custom("not hexadecimal"));
+        texts
+            .into_iter()
+            .map(|text| text.map(read).transpose())
+            .collect()
+    }
+}

@@ -1,0 +1,413 @@
+//! The examples on the rules' pages, run: each is read, asked about, answered from the page's evidence, and judged.
+//!
+//! Invariant: a rule is answered only what it asked for, so an example also shows that the rule asks for what it needs.
+
+use serde::Deserialize;
+use sluice::policy;
+use sluice::policy::question::{
+    Action, Cascade, ChangeEvidence, Column, Evidence, ForeignKey, Known, Questions,
+    RemovalEvidence, RemovedTable, Rows, Table, TableKind,
+};
+use sluice::policy::rules::{self, Caller, Rule};
+use sluice::policy::scope::{Principal, effective};
+use sluice::policy::settings::{Effective, Policy};
+use sluice::sql::Product;
+use sluice::sql::facts::{Change, Name, Removal, Removed, Verb};
+use sluice::sql::statement::LexicalMode;
+use std::collections::BTreeMap;
+
+#[test]
+fn every_example_matches_or_passes_as_its_page_says() {
+    let mut wrong = Vec::new();
+    for rule in rules::all() {
+        let examples = examples(rule.page());
+        assert!(
+            examples.iter().any(|example| !example.matches),
+            "{}: an example that passes",
+            rule.code()
+        );
+        let matching = examples.iter().any(|example| example.matches);
+        assert!(
+            matching || rule.fixed(),
+            "{}: an example that matches",
+            rule.code()
+        );
+        for example in examples {
+            let found = findings(*rule, &example);
+            if found.is_empty() == example.matches {
+                let expected = if example.matches { "matches" } else { "passes" };
+                wrong.push(format!(
+                    "{}: expected: {expected}\n  {}\n  found: {found:?}",
+                    rule.code(),
+                    example.sql
+                ));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} examples are wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn every_page_answers_what_a_reader_asks() {
+    for rule in rules::all() {
+        for heading in [
+            "What it matches",
+            "Why it matters",
+            "What to write instead",
+            "When to allow it",
+            "Examples",
+        ] {
+            assert!(
+                rule.page().contains(&format!("\n## {heading}\n")),
+                "{}: {heading}",
+                rule.code()
+            );
+        }
+    }
+}
+
+struct Example {
+    matches: bool,
+    sql: String,
+    evidence: Page,
+}
+
+/// The last `evidence` block before an example holds for it.
+fn examples(page: &str) -> Vec<Example> {
+    let mut evidence = Page::default();
+    let mut examples = Vec::new();
+    let mut blocks = page.split("\n```");
+    blocks.next();
+    while let (Some(block), Some(_)) = (blocks.next(), blocks.next()) {
+        let (kind, body) = block.split_once('\n').unwrap_or((block, ""));
+        match kind {
+            "evidence" => {
+                evidence = toml::from_str(body).unwrap_or_else(|error| panic!("{error}\n{body}"))
+            }
+            "sql matches" | "sql passes" => examples.push(Example {
+                matches: kind == "sql matches",
+                sql: body.to_owned(),
+                evidence: evidence.clone(),
+            }),
+            other => panic!("a block of unknown kind: {other}"),
+        }
+    }
+    examples
+}
+
+fn findings(rule: &dyn Rule, example: &Example) -> Vec<String> {
+    let reading = sluice::sql::read(&example.sql, LexicalMode::default(), Product::PostgreSql);
+    assert_eq!(
+        reading.statements.len(),
+        1,
+        "one statement an example: {}",
+        example.sql
+    );
+    let written = &reading.statements[0].facts;
+    // A page speaks of a PREPARE as of what it runs.
+    let facts = if written.prepares.is_some() {
+        policy::executed(written)
+    } else {
+        written.clone()
+    };
+    let effective = only(rule);
+    let asked = policy::questions(&facts, &effective);
+    let evidence = Evidence {
+        changes: facts
+            .changes
+            .iter()
+            .zip(&asked.changes)
+            .map(|(change, asked)| example.evidence.of(change, *asked))
+            .collect(),
+        removals: facts
+            .removals
+            .iter()
+            .zip(&asked.removals)
+            .map(|(removal, asked)| example.evidence.of_removal(removal, *asked))
+            .collect(),
+    };
+    let verdict = policy::judge(&facts, &evidence, &effective, &example.evidence.caller);
+    verdict
+        .judged()
+        .iter()
+        .map(|judged| judged.finding.message.clone())
+        .collect()
+}
+
+/// A policy in which only this rule has a level, so that no other rule asks on its behalf.
+fn only(rule: &dyn Rule) -> Effective {
+    let mut policy = Policy::default();
+    let allowed = |(at, slot): (usize, &(_, _))| {
+        let (level, origin): &(
+            sluice::policy::finding::Level,
+            sluice::policy::settings::Origin,
+        ) = slot;
+        let own = rules::all()[at].code() == rule.code();
+        (
+            if own { *level } else { Default::default() },
+            origin.clone(),
+        )
+    };
+    policy.levels = policy.levels.iter().enumerate().map(allowed).collect();
+    effective(
+        &policy,
+        &Principal::default(),
+        &[],
+        jiff::Timestamp::UNIX_EPOCH,
+    )
+}
+
+/// What a page's `evidence` block says: tables by name, and what the caller states.
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Page {
+    #[serde(default, deserialize_with = "caller")]
+    caller: Caller,
+    #[serde(flatten)]
+    tables: BTreeMap<String, PageTable>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PageTable {
+    kind: PageKind,
+    /// `id!` cannot be NULL, `code=` is generated.
+    columns: Vec<String>,
+    primary_key: Vec<String>,
+    unique: Vec<Vec<String>>,
+    children: u64,
+    /// Rows the change touches; of a removal, rows the table holds.
+    rows: PageRows,
+    referenced_by: Vec<PageKey>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum PageKind {
+    #[default]
+    Table,
+    Temporary,
+    View,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum PageRows {
+    Exact(u64),
+    Other(BTreeMap<String, u64>),
+    Unknown(String),
+}
+
+impl Default for PageRows {
+    fn default() -> Self {
+        PageRows::Unknown("the page does not say".to_owned())
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PageKey {
+    child: String,
+    columns: Vec<String>,
+    parent: Vec<String>,
+    #[serde(default)]
+    on_delete: String,
+    #[serde(default)]
+    on_update: String,
+    /// Rows carried on.
+    #[serde(default)]
+    rows: PageRows,
+}
+
+impl Page {
+    fn of(&self, change: &Change, asked: Questions) -> ChangeEvidence {
+        let table = change
+            .target
+            .parts
+            .last()
+            .and_then(|name| Some((name, self.tables.get(name)?)));
+        let known = table.map(|(name, table)| table.known(name));
+        let cascade = match (&known, table) {
+            (Some(known), Some((_, table))) => table.cascade(change, known),
+            _ => not_described(),
+        };
+        ChangeEvidence {
+            verb: change.verb,
+            table: when(asked.table || asked.cascade, || {
+                known.map_or_else(not_described, Known::Known)
+            }),
+            rows: when(asked.rows, || {
+                table.map_or_else(not_described, |(_, table)| table.rows.known())
+            }),
+            cascade: when(asked.cascade, || cascade),
+            sample: Known::NotAsked,
+            scan: Known::NotAsked,
+        }
+    }
+
+    /// What is named, and nothing besides: pages say nothing of dependents, so CASCADE of other things stays unknown.
+    fn of_removal(&self, removal: &Removal, asked: Questions) -> RemovalEvidence {
+        let named = removal
+            .name
+            .parts
+            .last()
+            .and_then(|name| Some((name, self.tables.get(name)?)));
+        let is_table = matches!(
+            removal.what,
+            Removed::Rows | Removed::Table | Removed::Column(_)
+        );
+        let tables = match named.filter(|_| is_table) {
+            Some((name, table)) => match table.rows.known() {
+                Known::Known(rows) => Known::Known(vec![table.removed(name, rows)]),
+                _ => Known::Unknown("the page does not say".to_owned()),
+            },
+            None => not_described(),
+        };
+        RemovalEvidence {
+            tables: when(asked.table && asked.rows, || tables),
+            dependents: Known::NotAsked,
+        }
+    }
+}
+
+impl PageTable {
+    fn known(&self, name: &str) -> Table {
+        let column = |written: &String| Column {
+            name: written.trim_end_matches(['!', '=']).to_owned(),
+            kind: "text".to_owned(),
+            not_null: written.contains('!'),
+            generated: written.contains('='),
+        };
+        let primary = Some(self.primary_key.clone()).filter(|key| !key.is_empty());
+        Table {
+            schema: "public".to_owned(),
+            name: name.to_owned(),
+            kind: match self.kind {
+                PageKind::Table => TableKind::Table,
+                PageKind::Temporary => TableKind::Temporary,
+                PageKind::View => TableKind::View,
+            },
+            columns: self.columns.iter().map(column).collect(),
+            unique_keys: primary
+                .into_iter()
+                .chain(self.unique.iter().cloned())
+                .collect(),
+            primary_key: self.primary_key.clone(),
+            referenced_by: self.referenced_by.iter().map(PageKey::known).collect(),
+            children: self.children,
+            ..Table::default()
+        }
+    }
+
+    /// As the server would carry on: a DELETE by every key that acts, an UPDATE only by those whose columns it sets.
+    fn cascade(&self, change: &Change, known: &Table) -> Known<Vec<Cascade>> {
+        let acting = |(page, key): (&PageKey, &ForeignKey)| {
+            let deletes = matches!(change.verb, Verb::Delete);
+            let action = if deletes {
+                key.on_delete
+            } else {
+                key.on_update
+            };
+            let sets = |column: &String| change.assignments.iter().any(|set| set.column == *column);
+            let touched = deletes || key.parent_columns.iter().any(sets);
+            let acts = !matches!(action, Action::NoAction | Action::Restrict);
+            (touched && acts).then(|| Cascade {
+                key: key.clone(),
+                action,
+                rows: page.rows.known(),
+                below: Vec::new(),
+                stopped: None,
+            })
+        };
+        Known::Known(
+            self.referenced_by
+                .iter()
+                .zip(&known.referenced_by)
+                .filter_map(acting)
+                .collect(),
+        )
+    }
+
+    fn removed(&self, name: &str, rows: Rows) -> RemovedTable {
+        let schema = if matches!(self.kind, PageKind::Temporary) {
+            "pg_temp_3"
+        } else {
+            "public"
+        };
+        let parts = vec![schema.to_owned(), name.to_owned()];
+        RemovedTable {
+            name: Name {
+                written: parts.join("."),
+                parts,
+            },
+            rows,
+            bytes: 0,
+            because: None,
+        }
+    }
+}
+
+impl PageKey {
+    fn known(&self) -> ForeignKey {
+        ForeignKey {
+            name: format!("{}_{}_fkey", self.child, self.columns.join("_")),
+            child: Name {
+                written: self.child.clone(),
+                parts: vec!["public".to_owned(), self.child.clone()],
+            },
+            child_columns: self.columns.clone(),
+            parent_columns: self.parent.clone(),
+            on_delete: action(&self.on_delete),
+            on_update: action(&self.on_update),
+            child_indexed: true,
+        }
+    }
+}
+
+impl PageRows {
+    fn known(&self) -> Known<Rows> {
+        match self {
+            PageRows::Exact(rows) => Known::Known(Rows::Exact(*rows)),
+            PageRows::Unknown(why) => Known::Unknown(why.clone()),
+            PageRows::Other(how) => match how.iter().next() {
+                Some((how, rows)) if how == "estimate" => Known::Known(Rows::Estimate(*rows)),
+                Some((how, rows)) if how == "at_least" => Known::Known(Rows::AtLeast(*rows)),
+                other => panic!("rows that no page may hold: {other:?}"),
+            },
+        }
+    }
+}
+
+fn not_described<T>() -> Known<T> {
+    Known::Unknown("the page does not describe it".to_owned())
+}
+
+fn when<T>(asked: bool, answer: impl FnOnce() -> Known<T>) -> Known<T> {
+    if asked { answer() } else { Known::NotAsked }
+}
+
+fn action(written: &str) -> Action {
+    match written {
+        "" | "no action" => Action::NoAction,
+        "restrict" => Action::Restrict,
+        "cascade" => Action::Cascade,
+        "set null" => Action::SetNull,
+        "set default" => Action::SetDefault,
+        other => panic!("an action that no page may hold: {other}"),
+    }
+}
+
+fn caller<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Caller, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Written {
+        max_affected: Option<u64>,
+    }
+    Written::deserialize(deserializer).map(|written| Caller {
+        max_affected: written.max_affected,
+    })
+}
