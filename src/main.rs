@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(name = "sluice", version, about = "A gate for SQL: shows what a destructive statement would do before it may do it")]
+#[command(
+    name = "sluice",
+    version,
+    about = "A gate for SQL: shows what a destructive statement would do before it may do it"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

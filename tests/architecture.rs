@@ -14,16 +14,8 @@ use std::path::{Path, PathBuf};
 #[test]
 fn a_room_imports_only_from_floors_beneath_its_own() {
     let house = House::read();
-    assert!(
-        house.floors.len() > 8,
-        "lib.rs names its rooms under `// Floor N:` comments"
-    );
-    assert_clean(
-        house
-            .sources
-            .iter()
-            .flat_map(|source| upward_imports(source, &house.floors)),
-    );
+    assert!(house.floors.len() > 8, "lib.rs names its rooms under `// Floor N:` comments");
+    assert_clean(house.sources.iter().flat_map(|source| upward_imports(source, &house.floors)));
 }
 
 #[test]
@@ -31,58 +23,15 @@ fn a_bad_import_is_seen() {
     let floors = floors_of(
         "// Floor 0: a\npub mod ground;\n// Floor 1: b\npub mod protocol;\npub mod sql;\n// Floor 2: c\npub mod policy;\n",
     );
-    let complaints =
-        |path: &str, text: &str| upward_imports(&Source::new(path, text), &floors).len();
-    assert_eq!(
-        complaints("src/sql/facts.rs", "use crate::policy::finding::Level;"),
-        1,
-        "upward"
-    );
-    assert_eq!(
-        complaints("src/sql/facts.rs", "use crate::protocol::frame::Frame;"),
-        1,
-        "sideways"
-    );
-    assert_eq!(
-        complaints(
-            "src/sql/facts.rs",
-            "use crate::{ground::ids, policy::finding};"
-        ),
-        1,
-        "in a group"
-    );
-    assert_eq!(
-        complaints(
-            "src/sql/facts.rs",
-            "fn f() -> crate::policy::verdict::Verdict {}"
-        ),
-        1,
-        "without use"
-    );
-    assert_eq!(
-        complaints("src/sql/mod.rs", "use super::policy::verdict;"),
-        1,
-        "by way of super"
-    );
-    assert_eq!(
-        complaints("src/sql/facts.rs", "use crate::attic::box_of_things;"),
-        1,
-        "a room nobody drew"
-    );
-    assert_eq!(
-        complaints(
-            "src/policy/mod.rs",
-            "use crate::sql::facts::Facts; use crate::policy::finding;"
-        ),
-        0
-    );
-    assert_eq!(
-        complaints(
-            "src/sql/facts.rs",
-            "// use crate::policy\nconst A: &str = \"crate::policy\";"
-        ),
-        0
-    );
+    let complaints = |path: &str, text: &str| upward_imports(&Source::new(path, text), &floors).len();
+    assert_eq!(complaints("src/sql/facts.rs", "use crate::policy::finding::Level;"), 1, "upward");
+    assert_eq!(complaints("src/sql/facts.rs", "use crate::protocol::frame::Frame;"), 1, "sideways");
+    assert_eq!(complaints("src/sql/facts.rs", "use crate::{ground::ids, policy::finding};"), 1, "in a group");
+    assert_eq!(complaints("src/sql/facts.rs", "fn f() -> crate::policy::verdict::Verdict {}"), 1, "without use");
+    assert_eq!(complaints("src/sql/mod.rs", "use super::policy::verdict;"), 1, "by way of super");
+    assert_eq!(complaints("src/sql/facts.rs", "use crate::attic::box_of_things;"), 1, "a room nobody drew");
+    assert_eq!(complaints("src/policy/mod.rs", "use crate::sql::facts::Facts; use crate::policy::finding;"), 0);
+    assert_eq!(complaints("src/sql/facts.rs", "// use crate::policy\nconst A: &str = \"crate::policy\";"), 0);
 }
 
 #[test]
@@ -92,18 +41,9 @@ fn nothing_reaches_two_floors_up_by_super() {
 
 #[test]
 fn a_grandparent_is_seen() {
-    assert_eq!(
-        grandparents(&Source::new("src/a/b.rs", "use super::super::c;")).len(),
-        1
-    );
-    assert_eq!(
-        grandparents(&Source::new("src/a/b.rs", "use super :: super::c;")).len(),
-        1
-    );
-    assert_eq!(
-        grandparents(&Source::new("src/a/b.rs", "use super::c; // super::super")).len(),
-        0
-    );
+    assert_eq!(grandparents(&Source::new("src/a/b.rs", "use super::super::c;")).len(), 1);
+    assert_eq!(grandparents(&Source::new("src/a/b.rs", "use super :: super::c;")).len(), 1);
+    assert_eq!(grandparents(&Source::new("src/a/b.rs", "use super::c; // super::super")).len(), 0);
 }
 
 #[test]
@@ -117,21 +57,10 @@ fn a_foreign_reexport_is_seen() {
     assert_eq!(complaints("pub use crate::sql::facts::Facts;"), 1);
     assert_eq!(complaints("pub(crate) use crate::sql::facts::Facts;"), 1);
     assert_eq!(complaints("pub use super::sql::facts::Facts;"), 1);
-    assert_eq!(
-        complaints("mod a;\npub use crate::sql::{\n    facts,\n    statement,\n};"),
-        1,
-        "over several lines"
-    );
-    assert_eq!(
-        complaints("pub use sqlparser::ast::Statement;"),
-        1,
-        "a library is another's room, too"
-    );
+    assert_eq!(complaints("mod a;\npub use crate::sql::{\n    facts,\n    statement,\n};"), 1, "over several lines");
+    assert_eq!(complaints("pub use sqlparser::ast::Statement;"), 1, "a library is another's room, too");
     assert_eq!(complaints("pub use finding::Level;\npub mod finding;"), 0);
-    assert_eq!(
-        complaints("pub use self::finding::Level; pub use crate::policy::finding::Finding;"),
-        0
-    );
+    assert_eq!(complaints("pub use self::finding::Level; pub use crate::policy::finding::Finding;"), 0);
 }
 
 #[test]
@@ -141,24 +70,10 @@ fn every_file_opens_with_why_it_exists() {
 
 #[test]
 fn a_file_without_an_opening_is_seen() {
-    assert_eq!(
-        missing_opening(&Source::new("src/a.rs", "use b;\n//! Late.")).len(),
-        1
-    );
-    assert_eq!(
-        missing_opening(&Source::new("src/a.rs", "//!\n")).len(),
-        1,
-        "an empty opening says nothing"
-    );
-    assert_eq!(
-        missing_opening(&Source::new("src/a.rs", "//! To come.\n")).len(),
-        1,
-        "a placeholder says nothing"
-    );
-    assert_eq!(
-        missing_opening(&Source::new("src/a.rs", "//! Why it exists.\nuse b;")).len(),
-        0
-    );
+    assert_eq!(missing_opening(&Source::new("src/a.rs", "use b;\n//! Late.")).len(), 1);
+    assert_eq!(missing_opening(&Source::new("src/a.rs", "//!\n")).len(), 1, "an empty opening says nothing");
+    assert_eq!(missing_opening(&Source::new("src/a.rs", "//! To come.\n")).len(), 1, "a placeholder says nothing");
+    assert_eq!(missing_opening(&Source::new("src/a.rs", "//! Why it exists.\nuse b;")).len(), 0);
 }
 
 #[test]
@@ -167,18 +82,9 @@ fn a_rule_is_a_pair_of_files_and_two_lines() {
     let folder = root().join("src/policy/rules");
     let names = fs::read_dir(&folder)
         .expect("src/policy/rules exists")
-        .map(|entry| {
-            entry
-                .expect("a readable folder")
-                .file_name()
-                .into_string()
-                .expect("file names are text")
-        });
-    let list = house
-        .sources
-        .iter()
-        .find(|source| source.path == "src/policy/rules/mod.rs")
-        .expect("the list of rules exists");
+        .map(|entry| entry.expect("a readable folder").file_name().into_string().expect("file names are text"));
+    let list =
+        house.sources.iter().find(|source| source.path == "src/policy/rules/mod.rs").expect("the list of rules exists");
     let files: BTreeSet<String> = names.collect();
     assert!(files.len() > 20, "the rules stand in {}", folder.display());
     assert_clean(incomplete_rules(&files, &list.code));
@@ -186,33 +92,14 @@ fn a_rule_is_a_pair_of_files_and_two_lines() {
 
 #[test]
 fn an_incomplete_rule_is_seen() {
-    let complaints = |files: &[&str], list: &str| {
-        incomplete_rules(&files.iter().map(|file| file.to_string()).collect(), list).len()
-    };
+    let complaints =
+        |files: &[&str], list: &str| incomplete_rules(&files.iter().map(|file| file.to_string()).collect(), list).len();
     let listed = "mod truncate;\nstatic ALL: &[&dyn Rule] = &[&truncate::Truncate];";
-    assert_eq!(
-        complaints(&["mod.rs", "truncate.rs", "truncate.md"], listed),
-        0
-    );
+    assert_eq!(complaints(&["mod.rs", "truncate.rs", "truncate.md"], listed), 0);
     assert_eq!(complaints(&["mod.rs", "truncate.rs"], listed), 1, "no page");
-    assert_eq!(
-        complaints(&["mod.rs", "truncate.md"], ""),
-        1,
-        "a page without its rule"
-    );
-    assert_eq!(
-        complaints(&["mod.rs", "truncate.rs", "truncate.md"], "mod truncate;"),
-        1,
-        "declared, not listed"
-    );
-    assert_eq!(
-        complaints(
-            &["mod.rs", "truncate.rs", "truncate.md"],
-            "&truncate::Truncate"
-        ),
-        1,
-        "listed, not declared"
-    );
+    assert_eq!(complaints(&["mod.rs", "truncate.md"], ""), 1, "a page without its rule");
+    assert_eq!(complaints(&["mod.rs", "truncate.rs", "truncate.md"], "mod truncate;"), 1, "declared, not listed");
+    assert_eq!(complaints(&["mod.rs", "truncate.rs", "truncate.md"], "&truncate::Truncate"), 1, "listed, not declared");
 }
 
 #[test]
@@ -223,34 +110,12 @@ fn only_some_rooms_know_the_databases_by_name() {
 #[test]
 fn a_product_name_in_the_wrong_room_is_seen() {
     let complaints = |path: &str, text: &str| product_names(&Source::new(path, text)).len();
+    assert_eq!(complaints("src/policy/verdict.rs", "use crate::protocol::postgres::frame;"), 1);
+    assert_eq!(complaints("src/change/preview.rs", "if protocol == Protocol::MySql {}"), 1);
+    assert_eq!(complaints("src/protocol/postgres/frame.rs", "pub struct PostgresFrame;"), 0);
+    assert_eq!(complaints("src/policy/verdict.rs", "// as PostgreSQL does\n"), 0, "comments may explain");
     assert_eq!(
-        complaints(
-            "src/policy/verdict.rs",
-            "use crate::protocol::postgres::frame;"
-        ),
-        1
-    );
-    assert_eq!(
-        complaints("src/change/preview.rs", "if protocol == Protocol::MySql {}"),
-        1
-    );
-    assert_eq!(
-        complaints(
-            "src/protocol/postgres/frame.rs",
-            "pub struct PostgresFrame;"
-        ),
-        0
-    );
-    assert_eq!(
-        complaints("src/policy/verdict.rs", "// as PostgreSQL does\n"),
-        0,
-        "comments may explain"
-    );
-    assert_eq!(
-        complaints(
-            "src/policy/verdict.rs",
-            "const A: &str = \"on PostgreSQL, use COPY\";"
-        ),
+        complaints("src/policy/verdict.rs", "const A: &str = \"on PostgreSQL, use COPY\";"),
         0,
         "and texts advise"
     );
@@ -263,16 +128,9 @@ fn nothing_is_unsafe() {
 
 #[test]
 fn unsafe_code_is_seen() {
+    assert_eq!(unsafe_code(&Source::new("src/a.rs", "fn f() { unsafe { g() } }")).len(), 1);
     assert_eq!(
-        unsafe_code(&Source::new("src/a.rs", "fn f() { unsafe { g() } }")).len(),
-        1
-    );
-    assert_eq!(
-        unsafe_code(&Source::new(
-            "src/a.rs",
-            "#![forbid(unsafe_code)] // unsafe\nconst A: &str = \"unsafe\";"
-        ))
-        .len(),
+        unsafe_code(&Source::new("src/a.rs", "#![forbid(unsafe_code)] // unsafe\nconst A: &str = \"unsafe\";")).len(),
         0
     );
 }
@@ -285,10 +143,7 @@ fn the_scanner_sees_code_and_nothing_else() {
     assert_eq!(blanked("a r#\"b \" c\"# d"), "a d");
     assert_eq!(blanked("a b\"b\" br\"c\" d"), "a d");
     assert_eq!(blanked("a '\"' b '\\'' c"), "a b c");
-    assert_eq!(
-        blanked("fn f<'a>(x: &'a str) { \"b\" }"),
-        "fn f<'a>(x: &'a str) { }"
-    );
+    assert_eq!(blanked("fn f<'a>(x: &'a str) { \"b\" }"), "fn f<'a>(x: &'a str) { }");
     assert_eq!(blanked("number // a 'quote' that opens\nb"), "number b");
 }
 
@@ -313,10 +168,7 @@ fn upward_imports(source: &Source, floors: &BTreeMap<String, u32>) -> Vec<String
 
 fn grandparents(source: &Source) -> Vec<String> {
     let found = source.tight.contains("super::super");
-    found
-        .then(|| format!("{}: super::super", source.path))
-        .into_iter()
-        .collect()
+    found.then(|| format!("{}: super::super", source.path)).into_iter().collect()
 }
 
 /// A `pub use` may lift what lies in the room's own folders, and nothing else.
@@ -327,15 +179,8 @@ fn foreign_reexports(source: &Source) -> Vec<String> {
     for (at, _) in source.tight.match_indices("pub") {
         let before = source.tight[..at].chars().next_back();
         let rest = source.tight[at + "pub".len()..].trim_start();
-        let rest = rest
-            .strip_prefix('(')
-            .and_then(|inner| inner.split_once(')'))
-            .map_or(rest, |split| split.1);
-        let Some(path) = rest
-            .trim_start()
-            .strip_prefix("use ")
-            .and_then(|path| path.split(';').next())
-        else {
+        let rest = rest.strip_prefix('(').and_then(|inner| inner.split_once(')')).map_or(rest, |split| split.1);
+        let Some(path) = rest.trim_start().strip_prefix("use ").and_then(|path| path.split(';').next()) else {
             continue;
         };
         if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
@@ -343,9 +188,7 @@ fn foreign_reexports(source: &Source) -> Vec<String> {
         }
         let mut parts = path.trim().split("::");
         let first = parts.next().unwrap_or_default();
-        let lifted = first == "self"
-            || own.contains(first)
-            || (first == "crate" && parts.next() == Some(home));
+        let lifted = first == "self" || own.contains(first) || (first == "crate" && parts.next() == Some(home));
         if !lifted {
             complaints.push(format!("{}: pub use {path}", source.path));
         }
@@ -358,12 +201,7 @@ fn missing_opening(source: &Source) -> Vec<String> {
     let says = first.strip_prefix("//!").map(str::trim).unwrap_or_default();
     let empty = says.is_empty() || says == "To come.";
     empty
-        .then(|| {
-            format!(
-                "{}: does not open with a `//!` sentence that says why it exists",
-                source.path
-            )
-        })
+        .then(|| format!("{}: does not open with a `//!` sentence that says why it exists", source.path))
         .into_iter()
         .collect()
 }
@@ -406,38 +244,24 @@ const KNOWS_PRODUCTS: &[&str] = &[
 ];
 
 fn product_names(source: &Source) -> Vec<String> {
-    if KNOWS_PRODUCTS
-        .iter()
-        .any(|room| source.path.starts_with(room))
-    {
+    if KNOWS_PRODUCTS.iter().any(|room| source.path.starts_with(room)) {
         return Vec::new();
     }
     let named = words(&source.code).filter(|word| {
         let word = word.to_ascii_lowercase();
         word.contains("postgres") || word.contains("mysql") || word.contains("mariadb")
     });
-    named
-        .map(|word| format!("{}: {word}", source.path))
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .collect()
+    named.map(|word| format!("{}: {word}", source.path)).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn unsafe_code(source: &Source) -> Vec<String> {
     let found = words(&source.code).any(|word| word == "unsafe");
-    found
-        .then(|| format!("{}: unsafe", source.path))
-        .into_iter()
-        .collect()
+    found.then(|| format!("{}: unsafe", source.path)).into_iter().collect()
 }
 
 fn assert_clean(complaints: impl IntoIterator<Item = String>) {
     let complaints: Vec<String> = complaints.into_iter().collect();
-    assert!(
-        complaints.is_empty(),
-        "the house is not as drawn:\n  {}",
-        complaints.join("\n  ")
-    );
+    assert!(complaints.is_empty(), "the house is not as drawn:\n  {}", complaints.join("\n  "));
 }
 
 // ---------------------------------------------------------------- the sources
@@ -453,24 +277,13 @@ impl House {
         let mut paths = Vec::new();
         collect(&root().join("src"), &mut paths);
         assert!(paths.len() > 10, "the sources are found");
-        let relative = |path: &Path| {
-            path.strip_prefix(root())
-                .expect("under the root")
-                .to_str()
-                .expect("text")
-                .to_owned()
-        };
-        let sources = paths.iter().map(|path| {
-            Source::new(
-                &relative(path),
-                &fs::read_to_string(path).expect("a readable source"),
-            )
-        });
+        let relative =
+            |path: &Path| path.strip_prefix(root()).expect("under the root").to_str().expect("text").to_owned();
+        let sources = paths
+            .iter()
+            .map(|path| Source::new(&relative(path), &fs::read_to_string(path).expect("a readable source")));
         let lib = fs::read_to_string(root().join("src/lib.rs")).expect("lib.rs");
-        House {
-            sources: sources.collect(),
-            floors: floors_of(&lib),
-        }
+        House { sources: sources.collect(), floors: floors_of(&lib) }
     }
 }
 
@@ -489,12 +302,7 @@ impl Source {
         let code = blank(text);
         let tight = code.split_whitespace().collect::<Vec<_>>().join(" ");
         let tight = tight.replace(" ::", "::").replace(":: ", "::");
-        Source {
-            path: path.into(),
-            text: text.into(),
-            code,
-            tight,
-        }
+        Source { path: path.into(), text: text.into(), code, tight }
     }
 
     /// The room this file belongs to; none for lib.rs and main.rs, which see everything.
@@ -552,34 +360,21 @@ fn floors_of(lib: &str) -> BTreeMap<String, u32> {
     let (mut floor, mut floors) = (None, BTreeMap::new());
     for line in lib.lines().map(str::trim) {
         if let Some(rest) = line.strip_prefix("// Floor ") {
-            floor = rest
-                .split(':')
-                .next()
-                .and_then(|number| number.parse().ok());
-        } else if let Some(room) = line
-            .strip_prefix("pub mod ")
-            .and_then(|rest| rest.strip_suffix(';'))
-        {
-            floors.insert(
-                room.to_owned(),
-                floor.unwrap_or_else(|| panic!("{room} stands on no floor")),
-            );
+            floor = rest.split(':').next().and_then(|number| number.parse().ok());
+        } else if let Some(room) = line.strip_prefix("pub mod ").and_then(|rest| rest.strip_suffix(';')) {
+            floors.insert(room.to_owned(), floor.unwrap_or_else(|| panic!("{room} stands on no floor")));
         }
     }
     floors
 }
 
 fn words(code: &str) -> impl Iterator<Item = &str> {
-    code.split(|c: char| !(c.is_alphanumeric() || c == '_'))
-        .filter(|word| !word.is_empty())
+    code.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| !word.is_empty())
 }
 
 fn words_after<'a>(code: &'a str, keywords: &[&str]) -> Vec<&'a str> {
     let all: Vec<&str> = words(code).collect();
-    all.windows(2)
-        .filter(|pair| keywords.contains(&pair[0]))
-        .map(|pair| pair[1])
-        .collect()
+    all.windows(2).filter(|pair| keywords.contains(&pair[0])).map(|pair| pair[1]).collect()
 }
 
 /// The text with comments, strings and character literals made blank; lines stay where they are.
@@ -593,11 +388,7 @@ fn blank(text: &str) -> String {
             out.push(c);
             rest = &rest[c.len_utf8()..];
         } else {
-            out.extend(
-                rest[..length]
-                    .chars()
-                    .map(|c| if c == '\n' { '\n' } else { ' ' }),
-            );
+            out.extend(rest[..length].chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
             rest = &rest[length..];
         }
     }
@@ -619,26 +410,17 @@ fn literal_or_comment(rest: &str, after_word: bool) -> usize {
     let prefix = if after_word {
         0
     } else {
-        ["br", "cr", "b", "c", "r"]
-            .iter()
-            .find(|p| rest.starts_with(**p))
-            .map_or(0, |p| p.len())
+        ["br", "cr", "b", "c", "r"].iter().find(|p| rest.starts_with(**p)).map_or(0, |p| p.len())
     };
     let raw = rest[..prefix].contains('r');
-    let hashes = if raw {
-        rest[prefix..].bytes().take_while(|b| *b == b'#').count()
-    } else {
-        0
-    };
+    let hashes = if raw { rest[prefix..].bytes().take_while(|b| *b == b'#').count() } else { 0 };
     if bytes.get(prefix + hashes) != Some(&b'"') {
         return 0;
     }
     let start = prefix + hashes + 1;
     if raw {
         let close = format!("\"{}", "#".repeat(hashes));
-        return rest[start..]
-            .find(&close)
-            .map_or(rest.len(), |at| start + at + close.len());
+        return rest[start..].find(&close).map_or(rest.len(), |at| start + at + close.len());
     }
     let mut at = start;
     while at < bytes.len() && bytes[at] != b'"' {
@@ -675,10 +457,8 @@ fn character(rest: &str) -> usize {
 }
 
 fn collect(folder: &Path, into: &mut Vec<PathBuf>) {
-    let mut entries: Vec<PathBuf> = fs::read_dir(folder)
-        .expect("a readable folder")
-        .map(|entry| entry.expect("an entry").path())
-        .collect();
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(folder).expect("a readable folder").map(|entry| entry.expect("an entry").path()).collect();
     entries.sort();
     for path in entries {
         if path.is_dir() {

@@ -25,17 +25,9 @@ upstream = "127.0.0.1:5432"
 fn the_shipped_file_holds_every_key_at_its_default() {
     let smallest = parsed(SMALLEST);
     assert_eq!(parsed(SHIPPED), smallest, "as it is shipped");
-    assert_eq!(
-        parsed(&uncommented(SHIPPED, "#")),
-        smallest,
-        "every default written out"
-    );
+    assert_eq!(parsed(&uncommented(SHIPPED, "#")), smallest, "every default written out");
     let without_default = ["scope", "listener.tls"];
-    assert_eq!(
-        keys_left_out(&uncommented(SHIPPED, "#")),
-        sorted(&without_default),
-        "defaults"
-    );
+    assert_eq!(keys_left_out(&uncommented(SHIPPED, "#")), sorted(&without_default), "defaults");
     let everything = uncommented(&uncommented(SHIPPED, "##"), "#");
     parsed(&everything);
     assert_eq!(keys_left_out(&everything), Vec::<String>::new(), "examples");
@@ -56,95 +48,29 @@ fn defaults_are_those_of_the_specification() {
     assert_eq!(config.policy.mode, Mode::Enforce);
     assert_eq!(config.store, Store::Sqlite("sluice.db".into()));
     assert_eq!(config.audit.path, Path::new("sluice-audit.jsonl"));
-    assert_eq!(
-        config
-            .admin
-            .map(|admin| admin.listen.to_string())
-            .as_deref(),
-        Some("127.0.0.1:6480")
-    );
+    assert_eq!(config.admin.map(|admin| admin.listen.to_string()).as_deref(), Some("127.0.0.1:6480"));
     assert_eq!(config.listeners[0].upstream_tls, UpstreamTls::Prefer);
     assert_eq!(config.listeners[0].upstream_ca, Roots::System);
 }
 
 #[test]
 fn the_example_policy_does_what_its_comments_say() {
-    let config = config::parse(EXAMPLE, "policy.toml")
-        .unwrap_or_else(|errors| panic!("{}", errors.render()));
+    let config = config::parse(EXAMPLE, "policy.toml").unwrap_or_else(|errors| panic!("{}", errors.render()));
     let busy = "2026-03-02T12:00:00Z";
     let night = "2026-03-02T23:30:00Z";
-    let told = |user: &str, address: &str, table: &str, now: &str, rule: &str| {
-        level(&config, user, address, table, now, rule)
-    };
-    assert_eq!(
-        told(
-            "shop_app",
-            "10.2.0.1",
-            "public.carts",
-            night,
-            "missing-where"
-        )
-        .0,
-        Level::Deny
-    );
-    assert_eq!(
-        told("anna", "10.2.0.1", "public.carts", night, "missing-where").0,
-        Level::Confirm
-    );
-    assert_eq!(
-        told("etl_1", "10.1.0.1", "staging.carts", night, "truncate").0,
-        Level::Allow
-    );
-    assert_eq!(
-        told("etl_1", "10.9.0.1", "staging.carts", night, "truncate").0,
-        Level::Confirm
-    );
-    assert_eq!(
-        told("shop_app", "10.1.0.1", "staging.carts", busy, "truncate").0,
-        Level::Deny
-    );
-    assert_eq!(
-        told("anna", "local", "public.carts", busy, "truncate").0,
-        Level::Approve
-    );
-    assert_eq!(
-        told(
-            "etl_1",
-            "10.1.0.1",
-            "public.carts",
-            night,
-            "unbatched-change"
-        )
-        .0,
-        Level::Warn
-    );
-    assert_eq!(
-        told(
-            "etl_1",
-            "10.1.0.1",
-            "payroll.carts",
-            night,
-            "unbatched-change"
-        )
-        .0,
-        Level::Deny
-    );
-    assert_eq!(
-        told("agent_7", "local", "public.carts", busy, "cascade").0,
-        Level::Approve
-    );
-    let (_, origin) = told(
-        "etl_1",
-        "10.1.0.1",
-        "payroll.carts",
-        night,
-        "unbatched-change",
-    );
-    let line = EXAMPLE
-        .lines()
-        .position(|line| line.contains("\"mass-overwrite\" = \"deny\""))
-        .expect("the line")
-        + 1;
+    let told =
+        |user: &str, address: &str, table: &str, now: &str, rule: &str| level(&config, user, address, table, now, rule);
+    assert_eq!(told("shop_app", "10.2.0.1", "public.carts", night, "missing-where").0, Level::Deny);
+    assert_eq!(told("anna", "10.2.0.1", "public.carts", night, "missing-where").0, Level::Confirm);
+    assert_eq!(told("etl_1", "10.1.0.1", "staging.carts", night, "truncate").0, Level::Allow);
+    assert_eq!(told("etl_1", "10.9.0.1", "staging.carts", night, "truncate").0, Level::Confirm);
+    assert_eq!(told("shop_app", "10.1.0.1", "staging.carts", busy, "truncate").0, Level::Deny);
+    assert_eq!(told("anna", "local", "public.carts", busy, "truncate").0, Level::Approve);
+    assert_eq!(told("etl_1", "10.1.0.1", "public.carts", night, "unbatched-change").0, Level::Warn);
+    assert_eq!(told("etl_1", "10.1.0.1", "payroll.carts", night, "unbatched-change").0, Level::Deny);
+    assert_eq!(told("agent_7", "local", "public.carts", busy, "cascade").0, Level::Approve);
+    let (_, origin) = told("etl_1", "10.1.0.1", "payroll.carts", night, "unbatched-change");
+    let line = EXAMPLE.lines().position(|line| line.contains("\"mass-overwrite\" = \"deny\"")).expect("the line") + 1;
     assert_eq!(origin, format!("policy.toml:{line} [[scope]] \"payroll\""));
     let (_, origin) = told("anna", "local", "public.carts", night, "cascade");
     assert_eq!(origin, "preset standard");
@@ -169,11 +95,7 @@ free_rows = "many"
 rules = { "mising-where" = "deny", "cascade" = "confirmed" }
 "#;
     let errors = config::parse(text, "wrong.toml").expect_err("it is wrong in seven places");
-    let messages: Vec<&str> = errors
-        .problems()
-        .iter()
-        .map(|problem| problem.message.as_str())
-        .collect();
+    let messages: Vec<&str> = errors.problems().iter().map(|problem| problem.message.as_str()).collect();
     assert_eq!(messages.len(), 7, "{messages:#?}");
     insta::assert_snapshot!(errors.render());
 }
@@ -183,117 +105,41 @@ fn what_is_wrong_is_said() {
     let listener = |line: &str| format!("{SMALLEST}{line}\n");
     let pairs = [
         (String::new(), "no listener"),
-        (
-            "[[listener]]\nname = \"a\"".to_owned(),
-            "`protocol` is missing",
-        ),
+        ("[[listener]]\nname = \"a\"".to_owned(), "`protocol` is missing"),
         (listener("colour = 1"), "unknown key `colour`"),
         (listener("auth = \"scram\""), "`scram` is not known here"),
         (listener("tls = { cert = \"a.crt\" }"), "`key` is missing"),
-        (
-            listener("tls = { cert = \"a\", key = \"-----BEGIN PRIVATE KEY-----\" }"),
-            "not its content",
-        ),
-        (
-            listener("upstream_tls = \"allow\""),
-            "`allow` is not supported",
-        ),
-        (
-            listener("upstream_tls = \"verify-ca\""),
-            "anybody's certificate",
-        ),
-        (
-            SMALLEST.replace("127.0.0.1:6432", "localhost:6432"),
-            "not an IP address",
-        ),
-        (
-            SMALLEST.replace(
-                "\"127.0.0.1:5432\"",
-                "\"unix:/s\"\nupstream_tls = \"require\"",
-            ),
-            "no TLS",
-        ),
-        (
-            format!("{SMALLEST}{SMALLEST}"),
-            "another listener is called `prod` already",
-        ),
-        (
-            format!("{SMALLEST}{SMALLEST}"),
-            "another listener listens on 127.0.0.1:6432 already",
-        ),
-        (
-            SMALLEST.replace("[[listener]]", "[listener]"),
-            "with two brackets",
-        ),
-        (
-            listener("[limits]\npreview_timeout = \"2 fortnights\""),
-            "not a duration",
-        ),
-        (
-            listener("[limits]\npreview_timeout = \"2h\""),
-            "expected a duration from",
-        ),
+        (listener("tls = { cert = \"a\", key = \"-----BEGIN PRIVATE KEY-----\" }"), "not its content"),
+        (listener("upstream_tls = \"allow\""), "`allow` is not supported"),
+        (listener("upstream_tls = \"verify-ca\""), "anybody's certificate"),
+        (SMALLEST.replace("127.0.0.1:6432", "localhost:6432"), "not an IP address"),
+        (SMALLEST.replace("\"127.0.0.1:5432\"", "\"unix:/s\"\nupstream_tls = \"require\""), "no TLS"),
+        (format!("{SMALLEST}{SMALLEST}"), "another listener is called `prod` already"),
+        (format!("{SMALLEST}{SMALLEST}"), "another listener listens on 127.0.0.1:6432 already"),
+        (SMALLEST.replace("[[listener]]", "[listener]"), "with two brackets"),
+        (listener("[limits]\npreview_timeout = \"2 fortnights\""), "not a duration"),
+        (listener("[limits]\npreview_timeout = \"2h\""), "expected a duration from"),
         (listener("[limits]\ntolerance = 101"), "per cent"),
-        (
-            listener("[limits]\nbatch_rows = 0"),
-            "expected a number from 1",
-        ),
-        (
-            listener("[limits]\nmax_affected_limit = 5"),
-            "max_affected_limit is below max_affected",
-        ),
-        (
-            listener("[[scope]]\nrules = { \"other-doors\" = \"allow\" }"),
-            "always deny",
-        ),
-        (
-            listener("[[scope]]\nmatch = { user = [] }"),
-            "matches nobody",
-        ),
-        (
-            listener("[[scope]]\nmatch = { table = \"orders\" }"),
-            "schema and table",
-        ),
-        (
-            listener("[[scope]]\nmatch = { time = \"always\" }"),
-            "not a window",
-        ),
-        (
-            listener("[[scope]]\nmatch = { address = \"10.0.0.1/8\" }"),
-            "beyond its prefix",
-        ),
-        (
-            listener("[store]\nurl = \"postgres://x\""),
-            "comes with a later version",
-        ),
+        (listener("[limits]\nbatch_rows = 0"), "expected a number from 1"),
+        (listener("[limits]\nmax_affected_limit = 5"), "max_affected_limit is below max_affected"),
+        (listener("[[scope]]\nrules = { \"other-doors\" = \"allow\" }"), "always deny"),
+        (listener("[[scope]]\nmatch = { user = [] }"), "matches nobody"),
+        (listener("[[scope]]\nmatch = { table = \"orders\" }"), "schema and table"),
+        (listener("[[scope]]\nmatch = { time = \"always\" }"), "not a window"),
+        (listener("[[scope]]\nmatch = { address = \"10.0.0.1/8\" }"), "beyond its prefix"),
+        (listener("[store]\nurl = \"postgres://x\""), "comes with a later version"),
         (listener("[admin]\nlisten = \"6480\""), "not an address"),
-        (
-            listener("[log]\nlevel = \"loud\""),
-            "`loud` is not known here",
-        ),
-        (
-            listener("[metrics]\nenabled = \"yes\""),
-            "expected true or false",
-        ),
-        (
-            listener("[sessions]\nmax_sessions = 0"),
-            "expected a number from 1",
-        ),
+        (listener("[log]\nlevel = \"loud\""), "`loud` is not known here"),
+        (listener("[metrics]\nenabled = \"yes\""), "expected true or false"),
+        (listener("[sessions]\nmax_sessions = 0"), "expected a number from 1"),
         (listener("listen = \"127.0.0.1:1\""), "duplicate key"),
         (listener("[nothing]"), "unknown key `nothing`"),
         ("[[listener".to_owned(), ""),
     ];
     for (text, expected) in pairs {
         let errors = config::parse(&text, "wrong.toml").expect_err(&text);
-        let said = errors
-            .problems()
-            .iter()
-            .any(|problem| problem.message.contains(expected));
-        assert!(
-            said,
-            "{text}\nexpected: {expected}\nfound: {:#?}",
-            errors.problems()
-        );
+        let said = errors.problems().iter().any(|problem| problem.message.contains(expected));
+        assert!(said, "{text}\nexpected: {expected}\nfound: {:#?}", errors.problems());
     }
 }
 
@@ -305,37 +151,19 @@ fn what_is_written_is_what_holds() {
          [log]\nformat = \"json\"\n[sessions]\nidle_timeout = \"30min\"\n"
     );
     let config = parsed(&text);
-    assert_eq!(
-        config.listeners[0].upstream_ca,
-        Roots::File("ca.pem".into())
-    );
-    assert_eq!(
-        config.listeners[0].listen,
-        Address::Tcp {
-            host: "127.0.0.1".to_owned(),
-            port: 6432
-        }
-    );
+    assert_eq!(config.listeners[0].upstream_ca, Roots::File("ca.pem".into()));
+    assert_eq!(config.listeners[0].listen, Address::Tcp { host: "127.0.0.1".to_owned(), port: 6432 });
     assert_eq!(config.policy.mode, Mode::Observe, "the mode of the preset");
-    assert_eq!(
-        (config.policy.sizes.tolerance, config.policy.sizes.token_ttl),
-        (2.5, Duration::from_secs(3_600))
-    );
+    assert_eq!((config.policy.sizes.tolerance, config.policy.sizes.token_ttl), (2.5, Duration::from_secs(3_600)));
     assert_eq!(config.admin, None);
     assert_eq!(config.log.format, LogFormat::Json);
-    assert_eq!(
-        config.sessions.idle_timeout,
-        Some(Duration::from_secs(1_800))
-    );
+    assert_eq!(config.sessions.idle_timeout, Some(Duration::from_secs(1_800)));
 }
 
 #[test]
 fn a_file_that_is_not_there_is_said_to_be_so() {
     let errors = config::load(Path::new("/nowhere/sluice.toml")).expect_err("no such file");
-    assert!(
-        errors.to_string().starts_with("/nowhere/sluice.toml: "),
-        "{errors}"
-    );
+    assert!(errors.to_string().starts_with("/nowhere/sluice.toml: "), "{errors}");
 }
 
 fn parsed(text: &str) -> Config {
@@ -345,11 +173,7 @@ fn parsed(text: &str) -> Config {
 /// Takes the mark away where it stands right before a key or a table; comments proper have a space after it.
 fn uncommented(text: &str, mark: &str) -> String {
     let bare = |line: &str| match line.strip_prefix(mark) {
-        Some(rest)
-            if rest.starts_with(|first: char| first.is_ascii_lowercase() || first == '[') =>
-        {
-            rest.to_owned()
-        }
+        Some(rest) if rest.starts_with(|first: char| first.is_ascii_lowercase() || first == '[') => rest.to_owned(),
         _ => line.to_owned(),
     };
     text.lines().map(bare).collect::<Vec<_>>().join("\n")
@@ -361,30 +185,15 @@ fn sorted(keys: &[&str]) -> Vec<String> {
     keys
 }
 
-fn level(
-    config: &Config,
-    user: &str,
-    address: &str,
-    table: &str,
-    now: &str,
-    rule: &str,
-) -> (Level, String) {
+fn level(config: &Config, user: &str, address: &str, table: &str, now: &str, rule: &str) -> (Level, String) {
     let principal = Principal {
         user: user.to_owned(),
         database: "shop".to_owned(),
         address: address.to_owned(),
         application: String::new(),
     };
-    let name = Name {
-        written: table.to_owned(),
-        parts: table.split('.').map(str::to_owned).collect(),
-    };
-    let effective = effective(
-        &config.policy,
-        &principal,
-        &[name],
-        now.parse().expect("a time"),
-    );
+    let name = Name { written: table.to_owned(), parts: table.split('.').map(str::to_owned).collect() };
+    let effective = effective(&config.policy, &principal, &[name], now.parse().expect("a time"));
     let (at, _) = rules::find(rule).expect("a rule");
     let (level, origin) = &effective.levels[at];
     (*level, origin.to_string())

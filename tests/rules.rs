@@ -5,8 +5,8 @@
 use serde::Deserialize;
 use sluice::policy;
 use sluice::policy::question::{
-    Action, Cascade, ChangeEvidence, Column, Evidence, ForeignKey, Known, Questions,
-    RemovalEvidence, RemovedTable, Rows, Table, TableKind,
+    Action, Cascade, ChangeEvidence, Column, Evidence, ForeignKey, Known, Questions, RemovalEvidence, RemovedTable,
+    Rows, Table, TableKind,
 };
 use sluice::policy::rules::{self, Caller, Rule};
 use sluice::policy::scope::{Principal, effective};
@@ -21,52 +21,25 @@ fn every_example_matches_or_passes_as_its_page_says() {
     let mut wrong = Vec::new();
     for rule in rules::all() {
         let examples = examples(rule.page());
-        assert!(
-            examples.iter().any(|example| !example.matches),
-            "{}: an example that passes",
-            rule.code()
-        );
+        assert!(examples.iter().any(|example| !example.matches), "{}: an example that passes", rule.code());
         let matching = examples.iter().any(|example| example.matches);
-        assert!(
-            matching || rule.fixed(),
-            "{}: an example that matches",
-            rule.code()
-        );
+        assert!(matching || rule.fixed(), "{}: an example that matches", rule.code());
         for example in examples {
             let found = findings(*rule, &example);
             if found.is_empty() == example.matches {
                 let expected = if example.matches { "matches" } else { "passes" };
-                wrong.push(format!(
-                    "{}: expected: {expected}\n  {}\n  found: {found:?}",
-                    rule.code(),
-                    example.sql
-                ));
+                wrong.push(format!("{}: expected: {expected}\n  {}\n  found: {found:?}", rule.code(), example.sql));
             }
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{} examples are wrong:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} examples are wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]
 fn every_page_answers_what_a_reader_asks() {
     for rule in rules::all() {
-        for heading in [
-            "What it matches",
-            "Why it matters",
-            "What to write instead",
-            "When to allow it",
-            "Examples",
-        ] {
-            assert!(
-                rule.page().contains(&format!("\n## {heading}\n")),
-                "{}: {heading}",
-                rule.code()
-            );
+        for heading in ["What it matches", "Why it matters", "What to write instead", "When to allow it", "Examples"] {
+            assert!(rule.page().contains(&format!("\n## {heading}\n")), "{}: {heading}", rule.code());
         }
     }
 }
@@ -86,9 +59,7 @@ fn examples(page: &str) -> Vec<Example> {
     while let (Some(block), Some(_)) = (blocks.next(), blocks.next()) {
         let (kind, body) = block.split_once('\n').unwrap_or((block, ""));
         match kind {
-            "evidence" => {
-                evidence = toml::from_str(body).unwrap_or_else(|error| panic!("{error}\n{body}"))
-            }
+            "evidence" => evidence = toml::from_str(body).unwrap_or_else(|error| panic!("{error}\n{body}")),
             "sql matches" | "sql passes" => examples.push(Example {
                 matches: kind == "sql matches",
                 sql: body.to_owned(),
@@ -102,19 +73,10 @@ fn examples(page: &str) -> Vec<Example> {
 
 fn findings(rule: &dyn Rule, example: &Example) -> Vec<String> {
     let reading = sluice::sql::read(&example.sql, LexicalMode::default(), Product::PostgreSql);
-    assert_eq!(
-        reading.statements.len(),
-        1,
-        "one statement an example: {}",
-        example.sql
-    );
+    assert_eq!(reading.statements.len(), 1, "one statement an example: {}", example.sql);
     let written = &reading.statements[0].facts;
     // A page speaks of a PREPARE as of what it runs.
-    let facts = if written.prepares.is_some() {
-        policy::executed(written)
-    } else {
-        written.clone()
-    };
+    let facts = if written.prepares.is_some() { policy::executed(written) } else { written.clone() };
     let effective = only(rule);
     let asked = policy::questions(&facts, &effective);
     let evidence = Evidence {
@@ -132,34 +94,19 @@ fn findings(rule: &dyn Rule, example: &Example) -> Vec<String> {
             .collect(),
     };
     let verdict = policy::judge(&facts, &evidence, &effective, &example.evidence.caller);
-    verdict
-        .judged()
-        .iter()
-        .map(|judged| judged.finding.message.clone())
-        .collect()
+    verdict.judged().iter().map(|judged| judged.finding.message.clone()).collect()
 }
 
 /// A policy in which only this rule has a level, so that no other rule asks on its behalf.
 fn only(rule: &dyn Rule) -> Effective {
     let mut policy = Policy::default();
     let allowed = |(at, slot): (usize, &(_, _))| {
-        let (level, origin): &(
-            sluice::policy::finding::Level,
-            sluice::policy::settings::Origin,
-        ) = slot;
+        let (level, origin): &(sluice::policy::finding::Level, sluice::policy::settings::Origin) = slot;
         let own = rules::all()[at].code() == rule.code();
-        (
-            if own { *level } else { Default::default() },
-            origin.clone(),
-        )
+        (if own { *level } else { Default::default() }, origin.clone())
     };
     policy.levels = policy.levels.iter().enumerate().map(allowed).collect();
-    effective(
-        &policy,
-        &Principal::default(),
-        &[],
-        jiff::Timestamp::UNIX_EPOCH,
-    )
+    effective(&policy, &Principal::default(), &[], jiff::Timestamp::UNIX_EPOCH)
 }
 
 /// What a page's `evidence` block says: tables by name, and what the caller states.
@@ -225,11 +172,7 @@ struct PageKey {
 
 impl Page {
     fn of(&self, change: &Change, asked: Questions) -> ChangeEvidence {
-        let table = change
-            .target
-            .parts
-            .last()
-            .and_then(|name| Some((name, self.tables.get(name)?)));
+        let table = change.target.parts.last().and_then(|name| Some((name, self.tables.get(name)?)));
         let known = table.map(|(name, table)| table.known(name));
         let cascade = match (&known, table) {
             (Some(known), Some((_, table))) => table.cascade(change, known),
@@ -237,12 +180,8 @@ impl Page {
         };
         ChangeEvidence {
             verb: change.verb,
-            table: when(asked.table || asked.cascade, || {
-                known.map_or_else(not_described, Known::Known)
-            }),
-            rows: when(asked.rows, || {
-                table.map_or_else(not_described, |(_, table)| table.rows.known())
-            }),
+            table: when(asked.table || asked.cascade, || known.map_or_else(not_described, Known::Known)),
+            rows: when(asked.rows, || table.map_or_else(not_described, |(_, table)| table.rows.known())),
             cascade: when(asked.cascade, || cascade),
             sample: Known::NotAsked,
             scan: Known::NotAsked,
@@ -251,15 +190,8 @@ impl Page {
 
     /// What is named, and nothing besides: pages say nothing of dependents, so CASCADE of other things stays unknown.
     fn of_removal(&self, removal: &Removal, asked: Questions) -> RemovalEvidence {
-        let named = removal
-            .name
-            .parts
-            .last()
-            .and_then(|name| Some((name, self.tables.get(name)?)));
-        let is_table = matches!(
-            removal.what,
-            Removed::Rows | Removed::Table | Removed::Column(_)
-        );
+        let named = removal.name.parts.last().and_then(|name| Some((name, self.tables.get(name)?)));
+        let is_table = matches!(removal.what, Removed::Rows | Removed::Table | Removed::Column(_));
         let tables = match named.filter(|_| is_table) {
             Some((name, table)) => match table.rows.known() {
                 Known::Known(rows) => Known::Known(vec![table.removed(name, rows)]),
@@ -267,10 +199,7 @@ impl Page {
             },
             None => not_described(),
         };
-        RemovalEvidence {
-            tables: when(asked.table && asked.rows, || tables),
-            dependents: Known::NotAsked,
-        }
+        RemovalEvidence { tables: when(asked.table && asked.rows, || tables), dependents: Known::NotAsked }
     }
 }
 
@@ -292,10 +221,7 @@ impl PageTable {
                 PageKind::View => TableKind::View,
             },
             columns: self.columns.iter().map(column).collect(),
-            unique_keys: primary
-                .into_iter()
-                .chain(self.unique.iter().cloned())
-                .collect(),
+            unique_keys: primary.into_iter().chain(self.unique.iter().cloned()).collect(),
             primary_key: self.primary_key.clone(),
             referenced_by: self.referenced_by.iter().map(PageKey::known).collect(),
             children: self.children,
@@ -307,11 +233,7 @@ impl PageTable {
     fn cascade(&self, change: &Change, known: &Table) -> Known<Vec<Cascade>> {
         let acting = |(page, key): (&PageKey, &ForeignKey)| {
             let deletes = matches!(change.verb, Verb::Delete);
-            let action = if deletes {
-                key.on_delete
-            } else {
-                key.on_update
-            };
+            let action = if deletes { key.on_delete } else { key.on_update };
             let sets = |column: &String| change.assignments.iter().any(|set| set.column == *column);
             let touched = deletes || key.parent_columns.iter().any(sets);
             let acts = !matches!(action, Action::NoAction | Action::Restrict);
@@ -323,31 +245,13 @@ impl PageTable {
                 stopped: None,
             })
         };
-        Known::Known(
-            self.referenced_by
-                .iter()
-                .zip(&known.referenced_by)
-                .filter_map(acting)
-                .collect(),
-        )
+        Known::Known(self.referenced_by.iter().zip(&known.referenced_by).filter_map(acting).collect())
     }
 
     fn removed(&self, name: &str, rows: Rows) -> RemovedTable {
-        let schema = if matches!(self.kind, PageKind::Temporary) {
-            "pg_temp_3"
-        } else {
-            "public"
-        };
+        let schema = if matches!(self.kind, PageKind::Temporary) { "pg_temp_3" } else { "public" };
         let parts = vec![schema.to_owned(), name.to_owned()];
-        RemovedTable {
-            name: Name {
-                written: parts.join("."),
-                parts,
-            },
-            rows,
-            bytes: 0,
-            because: None,
-        }
+        RemovedTable { name: Name { written: parts.join("."), parts }, rows, bytes: 0, because: None }
     }
 }
 
@@ -355,10 +259,7 @@ impl PageKey {
     fn known(&self) -> ForeignKey {
         ForeignKey {
             name: format!("{}_{}_fkey", self.child, self.columns.join("_")),
-            child: Name {
-                written: self.child.clone(),
-                parts: vec!["public".to_owned(), self.child.clone()],
-            },
+            child: Name { written: self.child.clone(), parts: vec!["public".to_owned(), self.child.clone()] },
             child_columns: self.columns.clone(),
             parent_columns: self.parent.clone(),
             on_delete: action(&self.on_delete),
@@ -407,7 +308,5 @@ fn caller<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Caller, D
     struct Written {
         max_affected: Option<u64>,
     }
-    Written::deserialize(deserializer).map(|written| Caller {
-        max_affected: written.max_affected,
-    })
+    Written::deserialize(deserializer).map(|written| Caller { max_affected: written.max_affected })
 }

@@ -2,14 +2,12 @@
 //! The file opens and redeems as Sluice does; nothing is mocked but the time.
 
 use jiff::Timestamp;
-use sluice::change::challenge::{
-    self, Draft, Misuse, check, check_statement, issue, look_up, redeem,
-};
-use sluice::protocol::Parameters;
+use sluice::change::challenge::{self, Draft, Misuse, check, check_statement, issue, look_up, redeem};
 use sluice::ground::clock::HandClock;
 use sluice::ground::limits;
 use sluice::ground::secret::Token;
 use sluice::policy::scope::Principal;
+use sluice::protocol::Parameters;
 use sluice::store::kept::{Challenge, Context, Needs, Preview, ProtocolKind, Status};
 use sluice::store::{Ended, Store, StoreError};
 use std::fs;
@@ -28,31 +26,14 @@ const LISTENER: &str = "prod";
 async fn alice_confirms_what_she_was_shown_once() {
     let gate = Gate::open();
     let (token, made) = gate.refuse(&alice(), "DELETE FROM carts").await;
-    let found = gate
-        .type_token(&alice(), &token.to_string().to_lowercase())
-        .await
-        .expect("found");
+    let found = gate.type_token(&alice(), &token.to_string().to_lowercase()).await.expect("found");
     assert_eq!(found, made);
     let redeemable = check(&found, LISTENER, &alice(), &context(), gate.now()).expect("may");
-    let redeemed = redeem(&gate.store, redeemable.clone(), gate.now())
-        .await
-        .expect("answers")
-        .expect("wins");
+    let redeemed = redeem(&gate.store, redeemable.clone(), gate.now()).await.expect("answers").expect("wins");
     assert_eq!(redeemed.challenge().statement, "DELETE FROM carts");
-    assert_eq!(
-        redeem(&gate.store, redeemable, gate.now())
-            .await
-            .expect("answers"),
-        Err(Misuse::Used)
-    );
-    let found = gate
-        .type_token(&alice(), &token.to_string())
-        .await
-        .expect("still known");
-    assert_eq!(
-        check(&found, LISTENER, &alice(), &context(), gate.now()),
-        Err(Misuse::Used)
-    );
+    assert_eq!(redeem(&gate.store, redeemable, gate.now()).await.expect("answers"), Err(Misuse::Used));
+    let found = gate.type_token(&alice(), &token.to_string()).await.expect("still known");
+    assert_eq!(check(&found, LISTENER, &alice(), &context(), gate.now()), Err(Misuse::Used));
 }
 
 #[tokio::test]
@@ -60,95 +41,38 @@ async fn every_misuse_has_its_answer() {
     type Case = (&'static str, fn(&mut Try), Result<(), Misuse>);
     let cases: &[Case] = &[
         ("as it should be", |_| {}, Ok(())),
-        (
-            "from another address",
-            |t| t.by.address = "10.0.0.9".into(),
-            Ok(()),
-        ),
-        (
-            "from another program",
-            |t| t.by.application = "pgcli".into(),
-            Ok(()),
-        ),
-        (
-            "no token at all",
-            |t| t.typed = "please".into(),
-            Err(Misuse::NotAToken),
-        ),
-        (
-            "a made-up token",
-            |t| t.typed = "0000-0000".into(),
-            Err(Misuse::Unknown),
-        ),
-        (
-            "by another user",
-            |t| t.by.user = "mallory".into(),
-            Err(Misuse::Unknown),
-        ),
-        (
-            "on another server",
-            |t| t.listener = "staging",
-            Err(Misuse::Unknown),
-        ),
+        ("from another address", |t| t.by.address = "10.0.0.9".into(), Ok(())),
+        ("from another program", |t| t.by.application = "pgcli".into(), Ok(())),
+        ("no token at all", |t| t.typed = "please".into(), Err(Misuse::NotAToken)),
+        ("a made-up token", |t| t.typed = "0000-0000".into(), Err(Misuse::Unknown)),
+        ("by another user", |t| t.by.user = "mallory".into(), Err(Misuse::Unknown)),
+        ("on another server", |t| t.listener = "staging", Err(Misuse::Unknown)),
         (
             "in another database",
             |t| t.by.database = "other".into(),
-            Err(Misuse::OtherDatabase {
-                database: "shop".into(),
-            }),
+            Err(Misuse::OtherDatabase { database: "shop".into() }),
         ),
         (
             "under another search_path",
-            |t| {
-                drop(
-                    t.context
-                        .insert("search_path".into(), "evil, public".into()),
-                )
-            },
-            Err(Misuse::OtherContext {
-                setting: "search_path".into(),
-            }),
+            |t| drop(t.context.insert("search_path".into(), "evil, public".into())),
+            Err(Misuse::OtherContext { setting: "search_path".into() }),
         ),
         (
             "with a setting gone",
             |t| drop(t.context.remove("role")),
-            Err(Misuse::OtherContext {
-                setting: "role".into(),
-            }),
+            Err(Misuse::OtherContext { setting: "role".into() }),
         ),
         (
             "with a setting more",
             |t| drop(t.context.insert("zone".into(), "UTC".into())),
-            Err(Misuse::OtherContext {
-                setting: "zone".into(),
-            }),
+            Err(Misuse::OtherContext { setting: "zone".into() }),
         ),
-        (
-            "at its last instant",
-            |t| t.later = TTL - Duration::from_millis(1),
-            Ok(()),
-        ),
+        ("at its last instant", |t| t.later = TTL - Duration::from_millis(1), Ok(())),
         ("at its end", |t| t.later = TTL, Err(Misuse::Expired)),
-        (
-            "after its end, swept",
-            |t| (t.later, t.sweep) = (TTL * 2, true),
-            Err(Misuse::Expired),
-        ),
-        (
-            "used before",
-            |t| t.end_first = Some(Status::Used),
-            Err(Misuse::Used),
-        ),
-        (
-            "rejected before",
-            |t| t.end_first = Some(Status::Rejected),
-            Err(Misuse::Rejected),
-        ),
-        (
-            "when it needs another's approval",
-            |t| t.needs = Needs::Approve,
-            Err(Misuse::NeedsApproval),
-        ),
+        ("after its end, swept", |t| (t.later, t.sweep) = (TTL * 2, true), Err(Misuse::Expired)),
+        ("used before", |t| t.end_first = Some(Status::Used), Err(Misuse::Used)),
+        ("rejected before", |t| t.end_first = Some(Status::Rejected), Err(Misuse::Rejected)),
+        ("when it needs another's approval", |t| t.needs = Needs::Approve, Err(Misuse::NeedsApproval)),
         (
             "by another user, when it was used",
             |t| (t.by.user, t.end_first) = ("mallory".into(), Some(Status::Used)),
@@ -166,39 +90,16 @@ async fn after_too_many_wrong_tokens_the_right_one_fails_too() {
     let (token, _) = gate.refuse(&alice(), "DELETE FROM carts").await;
     let (hers, _) = gate.refuse(&mallory(), "DELETE FROM carts").await;
     for _ in 0..limits::WRONG_TRIES_MAX {
-        assert_eq!(
-            gate.type_token(&mallory(), &token.to_string()).await,
-            Err(Misuse::Unknown)
-        );
+        assert_eq!(gate.type_token(&mallory(), &token.to_string()).await, Err(Misuse::Unknown));
     }
-    let blocked = gate
-        .type_token(&mallory(), &hers.to_string())
-        .await
-        .expect_err("blocked");
-    let Misuse::TooManyTries { until } = blocked else {
-        panic!("{blocked:?}")
-    };
-    assert_eq!(
-        until.duration_since(gate.now()).unsigned_abs(),
-        limits::WRONG_TRIES_WINDOW
-    );
-    let elsewhere = Principal {
-        database: "other".into(),
-        ..mallory()
-    };
-    assert!(matches!(
-        gate.type_token(&elsewhere, &hers.to_string()).await,
-        Err(Misuse::TooManyTries { .. })
-    ));
-    assert!(
-        gate.type_token(&alice(), &token.to_string()).await.is_ok(),
-        "others are not blocked"
-    );
+    let blocked = gate.type_token(&mallory(), &hers.to_string()).await.expect_err("blocked");
+    let Misuse::TooManyTries { until } = blocked else { panic!("{blocked:?}") };
+    assert_eq!(until.duration_since(gate.now()).unsigned_abs(), limits::WRONG_TRIES_WINDOW);
+    let elsewhere = Principal { database: "other".into(), ..mallory() };
+    assert!(matches!(gate.type_token(&elsewhere, &hers.to_string()).await, Err(Misuse::TooManyTries { .. })));
+    assert!(gate.type_token(&alice(), &token.to_string()).await.is_ok(), "others are not blocked");
     gate.hand.wind(limits::WRONG_TRIES_WINDOW);
-    assert!(
-        gate.type_token(&mallory(), &hers.to_string()).await.is_ok(),
-        "the window is over"
-    );
+    assert!(gate.type_token(&mallory(), &hers.to_string()).await.is_ok(), "the window is over");
 }
 
 #[tokio::test]
@@ -206,10 +107,7 @@ async fn a_text_that_is_no_token_costs_no_try() {
     let gate = Gate::open();
     let (token, _) = gate.refuse(&alice(), "DELETE FROM carts").await;
     for _ in 0..limits::WRONG_TRIES_MAX * 2 {
-        assert_eq!(
-            gate.type_token(&alice(), "oops").await,
-            Err(Misuse::NotAToken)
-        );
+        assert_eq!(gate.type_token(&alice(), "oops").await, Err(Misuse::NotAToken));
     }
     assert!(gate.type_token(&alice(), &token.to_string()).await.is_ok());
 }
@@ -222,50 +120,24 @@ async fn rules_and_store_each_refuse_an_expired_token_alone() {
     gate.hand.wind(TTL);
     let late = check(&made, LISTENER, &alice(), &context(), gate.now());
     assert_eq!(late, Err(Misuse::Expired));
-    let late = redeem(&gate.store, redeemable, gate.now())
-        .await
-        .expect("answers");
-    assert_eq!(
-        late,
-        Err(Misuse::Expired),
-        "it expired between the check and the redeeming"
-    );
+    let late = redeem(&gate.store, redeemable, gate.now()).await.expect("answers");
+    assert_eq!(late, Err(Misuse::Expired), "it expired between the check and the redeeming");
 }
 
 #[tokio::test]
 async fn a_token_with_a_statement_must_be_for_that_statement() {
     let gate = Gate::open();
-    let bound = Parameters {
-        types: vec![23],
-        formats: vec![1],
-        values: vec![Some(vec![0, 0xff].into()), None],
-    };
-    let made = gate
-        .make(&alice(), "DELETE FROM carts WHERE id = $1", Some(&bound))
-        .await
-        .1;
-    assert_eq!(
-        check_statement(&made, "DELETE FROM carts WHERE id = $1", Some(&bound)),
-        Ok(())
-    );
-    assert_eq!(
-        made.parameters.as_ref().map(challenge::restored),
-        Some(bound.clone())
-    );
-    let other_value = Parameters {
-        values: vec![Some(vec![0, 0xfe].into()), None],
-        ..bound.clone()
-    };
+    let bound = Parameters { types: vec![23], formats: vec![1], values: vec![Some(vec![0, 0xff].into()), None] };
+    let made = gate.make(&alice(), "DELETE FROM carts WHERE id = $1", Some(&bound)).await.1;
+    assert_eq!(check_statement(&made, "DELETE FROM carts WHERE id = $1", Some(&bound)), Ok(()));
+    assert_eq!(made.parameters.as_ref().map(challenge::restored), Some(bound.clone()));
+    let other_value = Parameters { values: vec![Some(vec![0, 0xfe].into()), None], ..bound.clone() };
     for (text, parameters) in [
         ("DELETE FROM carts WHERE id = $1 ", Some(&bound)),
         ("DELETE FROM carts WHERE id = $1", Some(&other_value)),
         ("DELETE FROM carts WHERE id = $1", None),
     ] {
-        assert_eq!(
-            check_statement(&made, text, parameters),
-            Err(Misuse::OtherStatement),
-            "{text}"
-        );
+        assert_eq!(check_statement(&made, text, parameters), Err(Misuse::OtherStatement), "{text}");
     }
 }
 
@@ -275,43 +147,20 @@ async fn a_token_with_a_statement_must_be_for_that_statement() {
 async fn everything_comes_back_after_a_restart() {
     let dir = tempfile::tempdir().expect("dir");
     let gate = Gate::on(dir.path());
-    let bound = Parameters {
-        types: vec![17],
-        formats: vec![1],
-        values: vec![Some(vec![0, 1, 0xff].into()), None],
-    };
-    let (token, made) = gate
-        .make(&alice(), "DELETE FROM carts -- ' \0 ü", Some(&bound))
-        .await;
-    gate.type_token(&mallory(), "0000-0000")
-        .await
-        .expect_err("wrong");
+    let bound = Parameters { types: vec![17], formats: vec![1], values: vec![Some(vec![0, 1, 0xff].into()), None] };
+    let (token, made) = gate.make(&alice(), "DELETE FROM carts -- ' \0 ü", Some(&bound)).await;
+    gate.type_token(&mallory(), "0000-0000").await.expect_err("wrong");
     let hand = gate.hand.clone();
     drop(gate);
-    let gate = Gate {
-        hand,
-        ..Gate::on(dir.path())
-    };
-    assert_eq!(
-        gate.type_token(&alice(), &token.to_string()).await,
-        Ok(made.clone())
-    );
+    let gate = Gate { hand, ..Gate::on(dir.path()) };
+    assert_eq!(gate.type_token(&alice(), &token.to_string()).await, Ok(made.clone()));
     let holder = challenge::holder(LISTENER, &alice());
-    assert_eq!(
-        gate.store.pending(&holder, gate.now()).await,
-        Ok(vec![made])
-    );
+    assert_eq!(gate.store.pending(&holder, gate.now()).await, Ok(vec![made]));
     for _ in 1..limits::WRONG_TRIES_MAX {
-        assert_eq!(
-            gate.type_token(&mallory(), "0000-0000").await,
-            Err(Misuse::Unknown)
-        );
+        assert_eq!(gate.type_token(&mallory(), "0000-0000").await, Err(Misuse::Unknown));
     }
     assert!(
-        matches!(
-            gate.type_token(&mallory(), "0000-0000").await,
-            Err(Misuse::TooManyTries { .. })
-        ),
+        matches!(gate.type_token(&mallory(), "0000-0000").await, Err(Misuse::TooManyTries { .. })),
         "tries outlive a restart"
     );
 }
@@ -321,45 +170,17 @@ async fn pending_lists_one_principals_own_newest_first() {
     let gate = Gate::open();
     let mut ids = Vec::new();
     for n in 0..3 {
-        ids.insert(
-            0,
-            gate.refuse(&alice(), &format!("DELETE FROM t{n}"))
-                .await
-                .1
-                .id,
-        );
+        ids.insert(0, gate.refuse(&alice(), &format!("DELETE FROM t{n}")).await.1.id);
         gate.hand.wind(Duration::from_secs(1));
     }
     gate.refuse(&mallory(), "DELETE FROM carts").await;
-    gate.refuse(
-        &Principal {
-            database: "other".into(),
-            ..alice()
-        },
-        "DELETE FROM carts",
-    )
-    .await;
-    gate.store
-        .reject(ids.remove(1), gate.now())
-        .await
-        .expect("answers");
+    gate.refuse(&Principal { database: "other".into(), ..alice() }, "DELETE FROM carts").await;
+    gate.store.reject(ids.remove(1), gate.now()).await.expect("answers");
     let pending = |who: Principal| {
         let (store, now) = (gate.store.clone(), gate.now());
-        async move {
-            store
-                .pending(&challenge::holder(LISTENER, &who), now)
-                .await
-                .expect("answers")
-        }
+        async move { store.pending(&challenge::holder(LISTENER, &who), now).await.expect("answers") }
     };
-    assert_eq!(
-        pending(alice())
-            .await
-            .iter()
-            .map(|one| one.id)
-            .collect::<Vec<_>>(),
-        ids
-    );
+    assert_eq!(pending(alice()).await.iter().map(|one| one.id).collect::<Vec<_>>(), ids);
     assert_eq!(gate.store.pending_total(gate.now()).await, Ok(4));
     gate.hand.wind(TTL);
     assert_eq!(pending(alice()).await, vec![]);
@@ -371,39 +192,13 @@ async fn the_janitor_forgets_what_is_long_over() {
     let gate = Gate::open();
     let (token, made) = gate.refuse(&alice(), "DELETE FROM carts").await;
     gate.hand.wind(TTL);
-    assert_eq!(
-        gate.store.sweep(gate.now()).await.expect("sweeps").expired,
-        1
-    );
-    assert_eq!(
-        gate.type_token(&alice(), &token.to_string())
-            .await
-            .expect("known")
-            .status,
-        Status::Expired
-    );
-    assert_eq!(
-        gate.store.redeem(made.id, gate.now()).await,
-        Ok(Ended::Before(Status::Expired))
-    );
-    gate.hand
-        .wind(limits::CHALLENGE_KEEP + Duration::from_secs(1));
-    assert_eq!(
-        gate.store
-            .sweep(gate.now())
-            .await
-            .expect("sweeps")
-            .forgotten,
-        1
-    );
-    assert_eq!(
-        gate.type_token(&alice(), &token.to_string()).await,
-        Err(Misuse::Unknown)
-    );
-    assert_eq!(
-        gate.store.redeem(made.id, gate.now()).await,
-        Ok(Ended::Unknown)
-    );
+    assert_eq!(gate.store.sweep(gate.now()).await.expect("sweeps").expired, 1);
+    assert_eq!(gate.type_token(&alice(), &token.to_string()).await.expect("known").status, Status::Expired);
+    assert_eq!(gate.store.redeem(made.id, gate.now()).await, Ok(Ended::Before(Status::Expired)));
+    gate.hand.wind(limits::CHALLENGE_KEEP + Duration::from_secs(1));
+    assert_eq!(gate.store.sweep(gate.now()).await.expect("sweeps").forgotten, 1);
+    assert_eq!(gate.type_token(&alice(), &token.to_string()).await, Err(Misuse::Unknown));
+    assert_eq!(gate.store.redeem(made.id, gate.now()).await, Ok(Ended::Unknown));
 }
 
 #[tokio::test]
@@ -415,19 +210,9 @@ async fn one_principal_cannot_fill_the_store() {
         gate.hand.wind(Duration::from_millis(5));
         gate.refuse(&alice(), &format!("DELETE FROM t{n}")).await;
     }
-    assert_eq!(
-        gate.store.pending_total(gate.now()).await,
-        Ok(limits::CHALLENGES_PENDING_MAX as u64 + 1)
-    );
-    assert_eq!(
-        gate.type_token(&alice(), &oldest.to_string()).await,
-        Err(Misuse::Unknown)
-    );
-    assert!(
-        gate.type_token(&mallory(), &others.to_string())
-            .await
-            .is_ok()
-    );
+    assert_eq!(gate.store.pending_total(gate.now()).await, Ok(limits::CHALLENGES_PENDING_MAX as u64 + 1));
+    assert_eq!(gate.type_token(&alice(), &oldest.to_string()).await, Err(Misuse::Unknown));
+    assert!(gate.type_token(&mallory(), &others.to_string()).await.is_ok());
 }
 
 #[tokio::test]
@@ -437,79 +222,40 @@ async fn a_text_too_long_to_read_is_refused_with_its_reason() {
     let (_, challenge) = gate.draft(&alice(), &text, None);
     let refused = gate.store.create(challenge).await.expect_err("too large");
     assert!(matches!(refused, StoreError::TooLarge { .. }));
-    assert!(
-        refused.to_string().contains("holds at most 16777216"),
-        "{refused}"
-    );
+    assert!(refused.to_string().contains("holds at most 16777216"), "{refused}");
 }
 
 #[test]
 fn what_cannot_be_opened_is_refused_by_name() {
     let dir = tempfile::tempdir().expect("dir");
     let path = |name: &str| format!("sqlite:{}", dir.path().join(name).display());
-    for url in [
-        "postgres://db/sluice",
-        "mysql:x",
-        "sluice.db",
-        "",
-        "sqlite:",
-    ] {
+    for url in ["postgres://db/sluice", "mysql:x", "sluice.db", "", "sqlite:"] {
         let refused = Store::open(url).expect_err(url);
-        assert!(
-            matches!(refused, StoreError::UnknownScheme(_)),
-            "{url}: {refused}"
-        );
+        assert!(matches!(refused, StoreError::UnknownScheme(_)), "{url}: {refused}");
     }
-    fs::write(
-        dir.path().join("text.db"),
-        "this is a text of some length, and certainly no database".repeat(40),
-    )
-    .expect("writes");
-    assert!(matches!(
-        Store::open(&path("text.db")),
-        Err(StoreError::NotOurs(_))
-    ));
+    fs::write(dir.path().join("text.db"), "this is a text of some length, and certainly no database".repeat(40))
+        .expect("writes");
+    assert!(matches!(Store::open(&path("text.db")), Err(StoreError::NotOurs(_))));
 
     let foreign = rusqlite::Connection::open(dir.path().join("foreign.db")).expect("opens");
-    foreign
-        .execute_batch("CREATE TABLE theirs (x)")
-        .expect("creates");
-    assert!(matches!(
-        Store::open(&path("foreign.db")),
-        Err(StoreError::NotOurs(_))
-    ));
+    foreign.execute_batch("CREATE TABLE theirs (x)").expect("creates");
+    assert!(matches!(Store::open(&path("foreign.db")), Err(StoreError::NotOurs(_))));
 
     drop(Store::open(&path("newer.db")).expect("opens"));
     let newer = rusqlite::Connection::open(dir.path().join("newer.db")).expect("opens");
-    newer
-        .execute_batch("PRAGMA user_version = 99")
-        .expect("sets");
-    assert_eq!(
-        Store::open(&path("newer.db")).expect_err("newer"),
-        StoreError::Newer {
-            found: 99,
-            known: 1
-        }
-    );
-    assert!(matches!(
-        Store::open(&path("none/x.db")),
-        Err(StoreError::File(_))
-    ));
+    newer.execute_batch("PRAGMA user_version = 99").expect("sets");
+    assert_eq!(Store::open(&path("newer.db")).expect_err("newer"), StoreError::Newer { found: 99, known: 1 });
+    assert!(matches!(Store::open(&path("none/x.db")), Err(StoreError::File(_))));
 }
 
 #[tokio::test]
 async fn nobody_else_can_read_the_files_and_no_token_is_in_them() {
     let dir = tempfile::tempdir().expect("dir");
     fs::write(dir.path().join("sluice.db"), "").expect("writes");
-    fs::set_permissions(
-        dir.path().join("sluice.db"),
-        fs::Permissions::from_mode(0o666),
-    )
-    .expect("sets");
+    fs::set_permissions(dir.path().join("sluice.db"), fs::Permissions::from_mode(0o666)).expect("sets");
     drop(Gate::on(dir.path()));
     for name in ["sluice.db", "sluice.db.key"] {
-        fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o644))
-            .expect("sets");
+        fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o644)).expect("sets");
     }
     let gate = Gate::on(dir.path());
     let (token, _) = gate.refuse(&alice(), "DELETE FROM carts").await;
@@ -520,11 +266,7 @@ async fn nobody_else_can_read_the_files_and_no_token_is_in_them() {
         let mode = file.metadata().expect("metadata").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{:?}", file.path());
         let content = String::from_utf8_lossy(&fs::read(file.path()).expect("reads")).into_owned();
-        assert!(
-            !content.contains(&shown) && !content.contains(&bare),
-            "{:?}",
-            file.path()
-        );
+        assert!(!content.contains(&shown) && !content.contains(&bare), "{:?}", file.path());
         seen += 1;
     }
     assert_eq!(seen, 4, "sluice.db, its key, its wal and shm");
@@ -538,23 +280,13 @@ async fn a_stuck_disk_hangs_nobody() {
     let other = rusqlite::Connection::open(dir.path().join("sluice.db")).expect("opens");
     other.execute_batch("BEGIN IMMEDIATE").expect("locks");
     let begun = std::time::Instant::now();
-    let (first, second) = tokio::join!(
-        gate.store.redeem(made.id, gate.now()),
-        gate.store.redeem(made.id, gate.now())
-    );
-    assert!(
-        begun.elapsed() < limits::STORE_DEADLINE + Duration::from_secs(1),
-        "{:?}",
-        begun.elapsed()
-    );
+    let (first, second) = tokio::join!(gate.store.redeem(made.id, gate.now()), gate.store.redeem(made.id, gate.now()));
+    assert!(begun.elapsed() < limits::STORE_DEADLINE + Duration::from_secs(1), "{:?}", begun.elapsed());
     assert!(matches!(first, Err(StoreError::Database(_))), "{first:?}");
     assert_eq!(second, Err(StoreError::Deadline));
     other.execute_batch("ROLLBACK").expect("unlocks");
     tokio::time::sleep(limits::STORE_BUSY_TIMEOUT).await;
-    assert!(
-        gate.store.redeem(made.id, gate.now()).await.is_ok(),
-        "it works again"
-    );
+    assert!(gate.store.redeem(made.id, gate.now()).await.is_ok(), "it works again");
 }
 
 // Races and crashes.
@@ -570,20 +302,14 @@ fn of_two_processes_on_one_file_one_redeems() {
         let wins: usize = std::thread::scope(|scope| {
             let racers: Vec<_> = (0..stores.len() * 2)
                 .map(|n| {
-                    let (store, start, now) =
-                        (stores[n % stores.len()].clone(), &start, gate.now());
+                    let (store, start, now) = (stores[n % stores.len()].clone(), &start, gate.now());
                     scope.spawn(move || {
                         start.wait();
-                        usize::from(
-                            block_on(store.redeem(made.id, now)).expect("answers") == Ended::Now,
-                        )
+                        usize::from(block_on(store.redeem(made.id, now)).expect("answers") == Ended::Now)
                     })
                 })
                 .collect();
-            racers
-                .into_iter()
-                .map(|racer| racer.join().expect("no panic"))
-                .sum()
+            racers.into_iter().map(|racer| racer.join().expect("no panic")).sum()
         });
         assert_eq!(wins, 1, "round {round}");
     }
@@ -596,10 +322,7 @@ fn stores_that_open_together_share_one_key() {
         let hashes: Vec<_> = std::thread::scope(|scope| {
             let openers: Vec<_> = (0..4).map(|_| scope.spawn(|| open(dir.path()))).collect();
             let token = Token::parse("K7QF-2M9X").expect("a token");
-            openers
-                .into_iter()
-                .map(|opener| opener.join().expect("opens").hash(&token))
-                .collect()
+            openers.into_iter().map(|opener| opener.join().expect("opens").hash(&token)).collect()
         });
         assert!(hashes.windows(2).all(|pair| pair[0] == pair[1]));
     }
@@ -612,32 +335,18 @@ fn killed_while_redeeming_nothing_is_redeemed_twice() {
     for round in 0..6u64 {
         let dir = tempfile::tempdir().expect("dir");
         let gate = Gate::on(dir.path());
-        let holders: Vec<Principal> = (0..8)
-            .map(|n| Principal {
-                user: format!("user{n}"),
-                ..alice()
-            })
-            .collect();
+        let holders: Vec<Principal> = (0..8).map(|n| Principal { user: format!("user{n}"), ..alice() }).collect();
         let mut ids = Vec::new();
         for n in 0..400 {
-            ids.push(
-                block_on(gate.refuse(&holders[n % 8], "DELETE FROM carts"))
-                    .1
-                    .id,
-            );
+            ids.push(block_on(gate.refuse(&holders[n % 8], "DELETE FROM carts")).1.id);
         }
-        let said =
-            redeem_in_a_child_and_kill_it(dir.path(), &ids, Duration::from_millis(20 + 15 * round));
+        let said = redeem_in_a_child_and_kill_it(dir.path(), &ids, Duration::from_millis(20 + 15 * round));
         let store = open(dir.path());
         let mut used = 0;
         for (n, id) in ids.iter().enumerate() {
             let ended = block_on(store.redeem(*id, gate.now())).expect("answers");
             if n < said {
-                assert_eq!(
-                    ended,
-                    Ended::Before(Status::Used),
-                    "the child had been told that number {n} was redeemed"
-                );
+                assert_eq!(ended, Ended::Before(Status::Used), "the child had been told that number {n} was redeemed");
             }
             used += usize::from(ended == Ended::Before(Status::Used));
         }
@@ -664,11 +373,7 @@ fn child_that_redeems() {
     }
 }
 
-fn redeem_in_a_child_and_kill_it(
-    dir: &Path,
-    ids: &[sluice::ground::ids::ChallengeId],
-    after: Duration,
-) -> usize {
+fn redeem_in_a_child_and_kill_it(dir: &Path, ids: &[sluice::ground::ids::ChallengeId], after: Duration) -> usize {
     let mut child = Command::new(std::env::current_exe().expect("a test binary"))
         .args(["--exact", "child_that_redeems", "--nocapture"])
         .env("SLUICE_TEST_REDEEM_IN", dir)
@@ -679,9 +384,7 @@ fn redeem_in_a_child_and_kill_it(
     let mut orders = child.stdin.take().expect("piped");
     let texts: String = ids.iter().map(|id| format!("{id}\n")).collect();
     let writer = std::thread::spawn(move || drop(orders.write_all(texts.as_bytes())));
-    let mut answers = BufReader::new(child.stdout.take().expect("piped"))
-        .lines()
-        .map_while(Result::ok);
+    let mut answers = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
     let redeemed = |line: &String| line == "redeemed Now";
     assert!(answers.any(|line| redeemed(&line)), "the child never began");
     std::thread::sleep(after);
@@ -700,29 +403,18 @@ struct Gate {
 
 impl Gate {
     fn open() -> Gate {
-        Gate {
-            store: Store::open("sqlite::memory:").expect("opens"),
-            hand: HandClock::at(Timestamp::UNIX_EPOCH),
-        }
+        Gate { store: Store::open("sqlite::memory:").expect("opens"), hand: HandClock::at(Timestamp::UNIX_EPOCH) }
     }
 
     fn on(dir: &Path) -> Gate {
-        Gate {
-            store: open(dir),
-            hand: HandClock::at(Timestamp::UNIX_EPOCH),
-        }
+        Gate { store: open(dir), hand: HandClock::at(Timestamp::UNIX_EPOCH) }
     }
 
     fn now(&self) -> Timestamp {
         self.hand.clock().now()
     }
 
-    fn draft(
-        &self,
-        who: &Principal,
-        statement: &str,
-        parameters: Option<&Parameters>,
-    ) -> (Token, Challenge) {
+    fn draft(&self, who: &Principal, statement: &str, parameters: Option<&Parameters>) -> (Token, Challenge) {
         let draft = Draft {
             needs: Needs::Confirm,
             listener: LISTENER,
@@ -732,20 +424,12 @@ impl Gate {
             protocol: ProtocolKind::Simple,
             context: &context(),
             promise: serde_json::json!({ "rows": 12_480 }),
-            preview: Preview {
-                message: "this would delete 12,480 rows".into(),
-                detail: "rules: cascade".into(),
-            },
+            preview: Preview { message: "this would delete 12,480 rows".into(), detail: "rules: cascade".into() },
         };
         issue(draft, TTL, self.now(), |token| self.store.hash(token)).expect("random")
     }
 
-    async fn make(
-        &self,
-        who: &Principal,
-        statement: &str,
-        parameters: Option<&Parameters>,
-    ) -> (Token, Challenge) {
+    async fn make(&self, who: &Principal, statement: &str, parameters: Option<&Parameters>) -> (Token, Challenge) {
         let (token, challenge) = self.draft(who, statement, parameters);
         self.store.create(challenge.clone()).await.expect("keeps");
         (token, challenge)
@@ -756,9 +440,7 @@ impl Gate {
     }
 
     async fn type_token(&self, who: &Principal, typed: &str) -> Result<Challenge, Misuse> {
-        look_up(&self.store, typed, LISTENER, who, self.now())
-            .await
-            .expect("answers")
+        look_up(&self.store, typed, LISTENER, who, self.now()).await.expect("answers")
     }
 }
 
@@ -792,69 +474,34 @@ impl Try {
         made.needs = this.needs;
         gate.store.create(made.clone()).await.expect("keeps");
         match this.end_first {
-            Some(Status::Used) => drop(
-                gate.store
-                    .redeem(made.id, gate.now())
-                    .await
-                    .expect("answers"),
-            ),
-            Some(_) => drop(
-                gate.store
-                    .reject(made.id, gate.now())
-                    .await
-                    .expect("answers"),
-            ),
+            Some(Status::Used) => drop(gate.store.redeem(made.id, gate.now()).await.expect("answers")),
+            Some(_) => drop(gate.store.reject(made.id, gate.now()).await.expect("answers")),
             None => {}
         }
         gate.hand.wind(this.later);
         if this.sweep {
             gate.store.sweep(gate.now()).await.expect("sweeps");
         }
-        let found = look_up(
-            &gate.store,
-            &this.typed,
-            this.listener,
-            &this.by,
-            gate.now(),
-        )
-        .await
-        .expect("answers");
+        let found = look_up(&gate.store, &this.typed, this.listener, &this.by, gate.now()).await.expect("answers");
         let alone = check(&made, this.listener, &this.by, &this.context, gate.now());
         if this.by.user != "alice" || this.listener != LISTENER {
-            assert_eq!(
-                alone,
-                Err(Misuse::Unknown),
-                "the rules say so without the store, too"
-            );
+            assert_eq!(alone, Err(Misuse::Unknown), "the rules say so without the store, too");
         }
         let redeemable = check(&found?, this.listener, &this.by, &this.context, gate.now())?;
-        redeem(&gate.store, redeemable, gate.now())
-            .await
-            .expect("answers")
-            .map(drop)
+        redeem(&gate.store, redeemable, gate.now()).await.expect("answers").map(drop)
     }
 }
 
 fn alice() -> Principal {
-    Principal {
-        user: "alice".into(),
-        database: "shop".into(),
-        address: "10.0.0.1".into(),
-        application: "psql".into(),
-    }
+    Principal { user: "alice".into(), database: "shop".into(), address: "10.0.0.1".into(), application: "psql".into() }
 }
 
 fn mallory() -> Principal {
-    Principal {
-        user: "mallory".into(),
-        ..alice()
-    }
+    Principal { user: "mallory".into(), ..alice() }
 }
 
 fn context() -> Context {
-    [("search_path", "\"$user\", public"), ("role", "none")]
-        .map(|(name, value)| (name.into(), value.into()))
-        .into()
+    [("search_path", "\"$user\", public"), ("role", "none")].map(|(name, value)| (name.into(), value.into())).into()
 }
 
 fn open(dir: &Path) -> Store {
@@ -862,9 +509,6 @@ fn open(dir: &Path) -> Store {
 }
 
 fn block_on<F: Future>(future: F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .expect("builds");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("builds");
     runtime.block_on(future)
 }

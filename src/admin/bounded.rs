@@ -23,10 +23,7 @@ pub(in crate::admin) struct Bounded {
 
 impl Bounded {
     pub(in crate::admin) fn new(listener: TcpListener) -> Bounded {
-        Bounded {
-            listener,
-            places: Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS_MAX)),
-        }
+        Bounded { listener, places: Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS_MAX)) }
     }
 }
 
@@ -35,12 +32,7 @@ impl Listener for Bounded {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Mortal, SocketAddr) {
-        let place = self
-            .places
-            .clone()
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
+        let place = self.places.clone().acquire_owned().await.expect("the semaphore is never closed");
         loop {
             match self.listener.accept().await {
                 Ok((stream, address)) => return (Mortal::new(stream, place), address),
@@ -67,11 +59,7 @@ pub(in crate::admin) struct Mortal {
 
 impl Mortal {
     fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Mortal {
-        Mortal {
-            stream,
-            end: Box::pin(tokio::time::sleep(limits::ADMIN_CONNECTION_AGE_MAX)),
-            _place: place,
-        }
+        Mortal { stream, end: Box::pin(tokio::time::sleep(limits::ADMIN_CONNECTION_AGE_MAX)), _place: place }
     }
 
     fn alive(&mut self, context: &mut Context<'_>) -> io::Result<()> {
@@ -94,11 +82,7 @@ impl AsyncRead for Mortal {
 }
 
 impl AsyncWrite for Mortal {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.alive(context)?;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }

@@ -5,9 +5,7 @@
 
 use crate::ground::limits;
 use crate::ground::metrics::{ALL, MetricKind, QUESTIONS_SECONDS, QUESTIONS_SECONDS_BUCKETS};
-use metrics_exporter_prometheus::{
-    BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
-};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::convert::Infallible;
 
 /// Makes the process count. Once a process: a second call is an error.
@@ -22,9 +20,7 @@ pub fn install() -> Result<PrometheusHandle, String> {
 /// A recorder that nothing uses yet.
 pub fn recorder() -> Result<PrometheusRecorder, BuildError> {
     let questions = Matcher::Full(QUESTIONS_SECONDS.to_owned());
-    Ok(PrometheusBuilder::new()
-        .set_buckets_for_metric(questions, QUESTIONS_SECONDS_BUCKETS)?
-        .build_recorder())
+    Ok(PrometheusBuilder::new().set_buckets_for_metric(questions, QUESTIONS_SECONDS_BUCKETS)?.build_recorder())
 }
 
 /// Gives the recorder in force the meaning of every metric.

@@ -26,11 +26,7 @@ use tokio::sync::watch;
 
 /// Serves until `stop` says true (or its sender is gone) and the connections then open have ended. Spawns on the current
 /// runtime. May be dropped at any time.
-pub async fn serve(
-    listener: TcpListener,
-    admin: Admin,
-    stop: watch::Receiver<bool>,
-) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, admin: Admin, stop: watch::Receiver<bool>) -> std::io::Result<()> {
     let upkeep = metrics::keep_up(admin.metrics.clone());
     let routes = Router::new()
         .route("/healthz", get(healthz))
@@ -118,10 +114,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics_text(State(admin): State<Admin>) -> Response {
-    let kind = [(
-        header::CONTENT_TYPE,
-        "text/plain; version=0.0.4; charset=utf-8",
-    )];
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (kind, admin.metrics.render()).into_response()
 }
 
@@ -172,23 +165,13 @@ mod tests {
         let handle = recorder.handle();
         ::metrics::with_local_recorder(&recorder, || {
             metrics::describe();
-            ::metrics::counter!(names::REFUSALS_TOTAL, "rule" => "cascade", "code" => "SL001")
-                .increment(2);
+            ::metrics::counter!(names::REFUSALS_TOTAL, "rule" => "cascade", "code" => "SL001").increment(2);
             ::metrics::histogram!(names::QUESTIONS_SECONDS).record(0.03);
         });
         let text = handle.render();
-        assert!(
-            text.contains("# HELP sluice_refusals_total Statements refused"),
-            "{text}"
-        );
-        assert!(
-            text.contains("sluice_refusals_total{rule=\"cascade\",code=\"SL001\"} 2"),
-            "{text}"
-        );
-        assert!(
-            text.contains("sluice_questions_seconds_bucket{le=\"0.05\"} 1"),
-            "{text}"
-        );
+        assert!(text.contains("# HELP sluice_refusals_total Statements refused"), "{text}");
+        assert!(text.contains("sluice_refusals_total{rule=\"cascade\",code=\"SL001\"} 2"), "{text}");
+        assert!(text.contains("sluice_questions_seconds_bucket{le=\"0.05\"} 1"), "{text}");
     }
 
     #[tokio::test]
@@ -198,10 +181,7 @@ mod tests {
         let serving = tokio::spawn(serve(listener, admin(), stop));
         tell.send(true).expect("heard");
         let ended = tokio::time::timeout(std::time::Duration::from_secs(5), serving).await;
-        ended
-            .expect("in time")
-            .expect("no panic")
-            .expect("no error");
+        ended.expect("in time").expect("no panic").expect("no error");
     }
 
     #[tokio::test]
@@ -212,15 +192,8 @@ mod tests {
         for _ in 0..limits::ADMIN_CONNECTIONS_MAX {
             idle.push(TcpStream::connect(server).await.expect("connects"));
         }
-        let waiting = tokio::time::timeout(
-            std::time::Duration::from_millis(200),
-            get_status(server, "/healthz"),
-        )
-        .await;
-        assert!(
-            waiting.is_err(),
-            "the place of an idle connection was given away"
-        );
+        let waiting = tokio::time::timeout(std::time::Duration::from_millis(200), get_status(server, "/healthz")).await;
+        assert!(waiting.is_err(), "the place of an idle connection was given away");
         drop(idle);
         assert_eq!(get_status(server, "/healthz").await, 200);
     }
@@ -236,10 +209,7 @@ mod tests {
     }
 
     fn admin() -> Admin {
-        Admin {
-            health: Health::default(),
-            metrics: metrics::recorder().expect("builds").handle(),
-        }
+        Admin { health: Health::default(), metrics: metrics::recorder().expect("builds").handle() }
     }
 
     async fn get_status(server: std::net::SocketAddr, path: &str) -> u16 {
@@ -248,10 +218,6 @@ mod tests {
         stream.write_all(request.as_bytes()).await.expect("writes");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("reads");
-        answer
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok())
-            .expect("a status")
+        answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status")
     }
 }

@@ -93,11 +93,7 @@ pub enum Login<'a> {
 
 impl Recorder {
     pub fn new(sink: Arc<Sink>, reads: Reads) -> Recorder {
-        Recorder {
-            sink,
-            reads,
-            counted: Alone::default(),
-        }
+        Recorder { sink, reads, counted: Alone::default() }
     }
 
     /// Records that a statement is about to be forwarded, and permits exactly that. `action` is [`Action::Forward`] where nothing
@@ -114,40 +110,21 @@ impl Recorder {
             return Ok(Permit { frame, line: None });
         }
         if !permits(verdict.in_force(), action) {
-            return Err(RecordFailed(format!(
-                "a verdict of {} permits no {}",
-                verdict.in_force(),
-                action.as_str()
-            )));
+            return Err(RecordFailed(format!("a verdict of {} permits no {}", verdict.in_force(), action.as_str())));
         }
         let line = self.write(&of_statement(Kind::Statement, verdict, action, &about))?;
-        Ok(Permit {
-            frame,
-            line: Some(line),
-        })
+        Ok(Permit { frame, line: Some(line) })
     }
 
     /// Records that a statement was refused, with the code the client gets. No permit.
-    pub fn refusal(
-        &self,
-        verdict: &Verdict,
-        code: &str,
-        about: Recording<'_>,
-    ) -> Result<u64, RecordFailed> {
+    pub fn refusal(&self, verdict: &Verdict, code: &str, about: Recording<'_>) -> Result<u64, RecordFailed> {
         let event = of_statement(Kind::Refusal, verdict, Action::Refuse, &about);
-        self.write(&Event {
-            sqlstate: Some(code),
-            ..event
-        })
+        self.write(&Event { sqlstate: Some(code), ..event })
     }
 
     /// Records what became of a permitted statement. Durable where the statement was.
     pub fn outcome(&self, about: Recording<'_>, outcome: Outcome<'_>) -> Result<u64, RecordFailed> {
-        let durability = if about.challenge.is_some() {
-            Durability::Synced
-        } else {
-            Durability::Flushed
-        };
+        let durability = if about.challenge.is_some() { Durability::Synced } else { Durability::Flushed };
         self.write(&Event {
             kind: Kind::Outcome,
             actual_rows: outcome.actual_rows,
@@ -160,18 +137,8 @@ impl Recorder {
     }
 
     /// Records a `SLUICE …` command; a token in it is for the caller to leave out.
-    pub fn command(
-        &self,
-        about: Recording<'_>,
-        command: &str,
-        code: Option<&str>,
-    ) -> Result<u64, RecordFailed> {
-        self.write(&Event {
-            kind: Kind::Command,
-            note: Some(command),
-            sqlstate: code,
-            ..about_session(&about)
-        })
+    pub fn command(&self, about: Recording<'_>, command: &str, code: Option<&str>) -> Result<u64, RecordFailed> {
+        self.write(&Event { kind: Kind::Command, note: Some(command), sqlstate: code, ..about_session(&about) })
     }
 
     pub fn login(
@@ -185,55 +152,25 @@ impl Recorder {
             Login::Accepted => (None, None),
             Login::Refused { sqlstate, why } => (Some(sqlstate), Some(why)),
         };
-        let who = Event {
-            session: Some(session),
-            listener: Some(listener),
-            principal: Some(principal),
-            ..Event::default()
-        };
-        self.write(&Event {
-            kind: Kind::Login,
-            sqlstate,
-            note,
-            ..who
-        })
+        let who =
+            Event { session: Some(session), listener: Some(listener), principal: Some(principal), ..Event::default() };
+        self.write(&Event { kind: Kind::Login, sqlstate, note, ..who })
     }
 
-    pub fn logout(
-        &self,
-        session: SessionId,
-        listener: &str,
-        principal: &Principal,
-    ) -> Result<u64, RecordFailed> {
-        let who = Event {
-            session: Some(session),
-            listener: Some(listener),
-            principal: Some(principal),
-            ..Event::default()
-        };
-        self.write(&Event {
-            kind: Kind::Logout,
-            ..who
-        })
+    pub fn logout(&self, session: SessionId, listener: &str, principal: &Principal) -> Result<u64, RecordFailed> {
+        let who =
+            Event { session: Some(session), listener: Some(listener), principal: Some(principal), ..Event::default() };
+        self.write(&Event { kind: Kind::Logout, ..who })
     }
 
     /// A policy was loaded, or a broken one was not: says which.
     pub fn policy(&self, note: &str) -> Result<u64, RecordFailed> {
-        self.write(&Event {
-            kind: Kind::Policy,
-            note: Some(note),
-            durability: Durability::Synced,
-            ..Event::default()
-        })
+        self.write(&Event { kind: Kind::Policy, note: Some(note), durability: Durability::Synced, ..Event::default() })
     }
 
     /// Sluice started, drains, stops.
     pub fn service(&self, note: &str) -> Result<u64, RecordFailed> {
-        self.write(&Event {
-            kind: Kind::Service,
-            note: Some(note),
-            ..Event::default()
-        })
+        self.write(&Event { kind: Kind::Service, note: Some(note), ..Event::default() })
     }
 
     /// Writes how many statements were only counted since the last time, if any. For the janitor, and before the recorder goes.
@@ -242,11 +179,7 @@ impl Recorder {
         if count == 0 {
             return Ok(());
         }
-        let written = self.write(&Event {
-            kind: Kind::Counted,
-            count: Some(count),
-            ..Event::default()
-        });
+        let written = self.write(&Event { kind: Kind::Counted, count: Some(count), ..Event::default() });
         if written.is_err() {
             self.counted.0.fetch_add(count, Ordering::Relaxed);
         }
@@ -283,18 +216,9 @@ fn permits(level: Level, action: Action) -> bool {
     }
 }
 
-fn of_statement<'a>(
-    kind: Kind,
-    verdict: &'a Verdict,
-    action: Action,
-    about: &Recording<'a>,
-) -> Event<'a> {
+fn of_statement<'a>(kind: Kind, verdict: &'a Verdict, action: Action, about: &Recording<'a>) -> Event<'a> {
     // What was confirmed must be in the record even if the machine stops in the next instant. A refusal did nothing.
-    let durability = if action == Action::Confirmed {
-        Durability::Synced
-    } else {
-        Durability::Flushed
-    };
+    let durability = if action == Action::Confirmed { Durability::Synced } else { Durability::Flushed };
     Event {
         kind,
         findings: verdict.judged(),
@@ -334,9 +258,7 @@ mod tests {
     fn what_is_harmless_is_counted_and_the_count_is_written() {
         let room = Room::new(Reads::Count);
         for _ in 0..3 {
-            let permit = room
-                .record(&verdict(&[]), Action::Forward)
-                .expect("permits");
+            let permit = room.record(&verdict(&[]), Action::Forward).expect("permits");
             assert_eq!(permit.line(), None);
             assert_eq!(permit.into_bytes(), "frame");
         }
@@ -346,18 +268,13 @@ mod tests {
         assert_eq!(room.recorder.counted(), 0);
         let lines = room.lines();
         assert_eq!(lines.len(), 1);
-        assert_eq!(
-            (&lines[0]["kind"], &lines[0]["count"]),
-            (&"counted".into(), &3.into())
-        );
+        assert_eq!((&lines[0]["kind"], &lines[0]["count"]), (&"counted".into(), &3.into()));
     }
 
     #[test]
     fn reads_are_recorded_if_the_configuration_says_so() {
         let room = Room::new(Reads::Record);
-        let permit = room
-            .record(&verdict(&[]), Action::Forward)
-            .expect("permits");
+        let permit = room.record(&verdict(&[]), Action::Forward).expect("permits");
         assert_eq!(permit.line(), Some(1));
         assert_eq!(room.lines().len(), 1);
     }
@@ -365,9 +282,7 @@ mod tests {
     #[test]
     fn the_line_is_there_before_the_permit_and_says_everything() {
         let room = Room::new(Reads::Count);
-        let permit = room
-            .record(&verdict(&[Level::Warn, Level::Confirm]), Action::Confirmed)
-            .expect("permits");
+        let permit = room.record(&verdict(&[Level::Warn, Level::Confirm]), Action::Confirmed).expect("permits");
         let line = room.lines().remove(0);
         assert_eq!(permit.line(), line["seq"].as_u64());
         for (field, value) in [
@@ -403,25 +318,11 @@ mod tests {
             (Level::Deny, false, false),
         ];
         for (level, forward, confirmed) in table {
-            assert_eq!(
-                room.record(&verdict(&[level]), Action::Forward).is_ok(),
-                forward,
-                "forward at {level}"
-            );
-            assert_eq!(
-                room.record(&verdict(&[level]), Action::Confirmed).is_ok(),
-                confirmed,
-                "confirmed at {level}"
-            );
-            assert!(
-                room.record(&verdict(&[level]), Action::Refuse).is_err(),
-                "refuse at {level}"
-            );
+            assert_eq!(room.record(&verdict(&[level]), Action::Forward).is_ok(), forward, "forward at {level}");
+            assert_eq!(room.record(&verdict(&[level]), Action::Confirmed).is_ok(), confirmed, "confirmed at {level}");
+            assert!(room.record(&verdict(&[level]), Action::Refuse).is_err(), "refuse at {level}");
         }
-        assert!(
-            room.record(&verdict(&[]), Action::Refuse).is_err(),
-            "a refusal permits nothing, harmless or not"
-        );
+        assert!(room.record(&verdict(&[]), Action::Refuse).is_err(), "a refusal permits nothing, harmless or not");
         let observed = Verdict::for_test(judged(&[Level::Deny]), Mode::Observe);
         assert!(room.record(&observed, Action::Forward).is_ok());
         let line = room.lines().pop().expect("a line");
@@ -437,66 +338,24 @@ mod tests {
         let room = Room::new(Reads::Count);
         let (principal, recorder) = (&room.principal, &room.recorder);
         recorder
-            .login(
-                room.session,
-                "prod",
-                principal,
-                Login::Refused {
-                    sqlstate: "28P01",
-                    why: "wrong password",
-                },
-            )
+            .login(room.session, "prod", principal, Login::Refused { sqlstate: "28P01", why: "wrong password" })
             .expect("writes");
-        recorder
-            .login(room.session, "prod", principal, Login::Accepted)
-            .expect("writes");
-        recorder
-            .refusal(&verdict(&[Level::Confirm]), "SL001", room.about())
-            .expect("writes");
-        recorder
-            .command(room.about(), "CONFIRM", Some("SL005"))
-            .expect("writes");
-        let outcome = Outcome {
-            of: Some(3),
-            actual_rows: Some(7),
-            sqlstate: Some("40001"),
-            note: None,
-        };
+        recorder.login(room.session, "prod", principal, Login::Accepted).expect("writes");
+        recorder.refusal(&verdict(&[Level::Confirm]), "SL001", room.about()).expect("writes");
+        recorder.command(room.about(), "CONFIRM", Some("SL005")).expect("writes");
+        let outcome = Outcome { of: Some(3), actual_rows: Some(7), sqlstate: Some("40001"), note: None };
         recorder.outcome(room.about(), outcome).expect("writes");
         recorder.policy("loaded, generation 2").expect("writes");
         recorder.service("draining").expect("writes");
-        recorder
-            .logout(room.session, "prod", principal)
-            .expect("writes");
+        recorder.logout(room.session, "prod", principal).expect("writes");
         let lines = room.lines();
-        let kinds: Vec<_> = lines
-            .iter()
-            .map(|line| line["kind"].as_str().expect("text"))
-            .collect();
-        assert_eq!(
-            kinds,
-            [
-                "login", "login", "refusal", "command", "outcome", "policy", "service", "logout"
-            ]
-        );
-        assert_eq!(
-            (&lines[0]["sqlstate"], &lines[0]["note"]),
-            (&"28P01".into(), &"wrong password".into())
-        );
-        assert_eq!(
-            (&lines[2]["action"], &lines[2]["sqlstate"]),
-            (&"refuse".into(), &"SL001".into())
-        );
-        assert_eq!(
-            (&lines[4]["of"], &lines[4]["actual_rows"]),
-            (&3.into(), &7.into())
-        );
+        let kinds: Vec<_> = lines.iter().map(|line| line["kind"].as_str().expect("text")).collect();
+        assert_eq!(kinds, ["login", "login", "refusal", "command", "outcome", "policy", "service", "logout"]);
+        assert_eq!((&lines[0]["sqlstate"], &lines[0]["note"]), (&"28P01".into(), &"wrong password".into()));
+        assert_eq!((&lines[2]["action"], &lines[2]["sqlstate"]), (&"refuse".into(), &"SL001".into()));
+        assert_eq!((&lines[4]["of"], &lines[4]["actual_rows"]), (&3.into(), &7.into()));
         let text = std::fs::read_to_string(room.path()).expect("reads");
-        assert!(
-            text.lines()
-                .all(|line| written::read_line(line.as_bytes()).is_ok()),
-            "every hash holds"
-        );
+        assert!(text.lines().all(|line| written::read_line(line.as_bytes()).is_ok()), "every hash holds");
     }
 
     /// A recorder on a file of its own.
@@ -515,11 +374,7 @@ mod tests {
             Room {
                 recorder: Recorder::new(Arc::new(sink), reads),
                 session: SessionId::new(Timestamp::UNIX_EPOCH).expect("random"),
-                principal: Principal {
-                    user: "alice".into(),
-                    database: "shop".into(),
-                    ..Principal::default()
-                },
+                principal: Principal { user: "alice".into(), database: "shop".into(), ..Principal::default() },
                 dir,
             }
         }
@@ -529,8 +384,7 @@ mod tests {
         }
 
         fn record(&self, verdict: &Verdict, action: Action) -> Result<Permit, RecordFailed> {
-            self.recorder
-                .record(verdict, action, self.about(), Bytes::from_static(b"frame"))
+            self.recorder.record(verdict, action, self.about(), Bytes::from_static(b"frame"))
         }
 
         fn about(&self) -> Recording<'_> {
@@ -553,9 +407,7 @@ mod tests {
 
     fn read_lines(path: &Path) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(path).expect("reads");
-        text.lines()
-            .map(|line| serde_json::from_str(line).expect("json"))
-            .collect()
+        text.lines().map(|line| serde_json::from_str(line).expect("json")).collect()
     }
 
     fn verdict(levels: &[Level]) -> Verdict {
@@ -563,17 +415,9 @@ mod tests {
     }
 
     fn judged(levels: &[Level]) -> Vec<Judged> {
-        let finding = Finding {
-            rule: "cascade",
-            about: About::Statement,
-            message: "12,480 rows".into(),
-            instead: None,
-        };
-        let of_level = |&level: &Level| Judged {
-            finding: finding.clone(),
-            level,
-            origin: "preset standard".into(),
-        };
+        let finding =
+            Finding { rule: "cascade", about: About::Statement, message: "12,480 rows".into(), instead: None };
+        let of_level = |&level: &Level| Judged { finding: finding.clone(), level, origin: "preset standard".into() };
         levels.iter().map(of_level).collect()
     }
 }

@@ -27,46 +27,23 @@ pub struct Sink {
 
 impl Sink {
     pub fn open(path: &Path, clock: Clock) -> Result<Sink, OpenFailed> {
-        let failed = |error: io::Error| OpenFailed::File {
-            path: path.to_owned(),
-            why: error.to_string(),
-        };
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(failed)?;
+        let failed = |error: io::Error| OpenFailed::File { path: path.to_owned(), why: error.to_string() };
+        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(failed)?;
         if !file.metadata().map_err(failed)?.is_file() {
-            return Err(OpenFailed::NotAFile {
-                path: path.to_owned(),
-            });
+            return Err(OpenFailed::NotAFile { path: path.to_owned() });
         }
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(OpenFailed::InUse {
-                    path: path.to_owned(),
-                });
+                return Err(OpenFailed::InUse { path: path.to_owned() });
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        file.set_permissions(std::fs::Permissions::from_mode(0o600))
-            .map_err(failed)?;
-        let chain = Chain::carry_on(&file)
-            .map_err(failed)?
-            .map_err(|why| OpenFailed::Broken {
-                path: path.to_owned(),
-                why,
-            })?;
-        let sink = Sink {
-            file,
-            clock,
-            chain: Mutex::new(chain),
-        };
-        sink.set_aside()
-            .map_err(|error| failed(io::Error::other(error.to_string())))?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let chain =
+            Chain::carry_on(&file).map_err(failed)?.map_err(|why| OpenFailed::Broken { path: path.to_owned(), why })?;
+        let sink = Sink { file, clock, chain: Mutex::new(chain) };
+        sink.set_aside().map_err(|error| failed(io::Error::other(error.to_string())))?;
         Ok(sink)
     }
 
@@ -74,10 +51,7 @@ impl Sink {
     pub fn write(&self, event: &Event<'_>) -> Result<u64, RecordFailed> {
         let seq = {
             // A poisoned lock means a writer panicked half-way: what the file holds is not known, so nothing more is permitted.
-            let mut chain = self
-                .chain
-                .lock()
-                .map_err(|_| RecordFailed("a writer of the record failed".to_owned()))?;
+            let mut chain = self.chain.lock().map_err(|_| RecordFailed("a writer of the record failed".to_owned()))?;
             chain.append(&mut &self.file, event, &self.clock)?
         };
         if event.durability == Durability::Synced {
@@ -93,10 +67,7 @@ impl Sink {
 
     /// What an earlier run left torn is recorded at once, not only with the next event.
     fn set_aside(&self) -> Result<(), RecordFailed> {
-        let mut chain = self
-            .chain
-            .lock()
-            .map_err(|_| RecordFailed("a writer of the record failed".to_owned()))?;
+        let mut chain = self.chain.lock().map_err(|_| RecordFailed("a writer of the record failed".to_owned()))?;
         chain.set_torn_aside(&mut &self.file, &self.clock)
     }
 }
@@ -160,11 +131,7 @@ impl fmt::Display for OpenFailed {
             OpenFailed::NotAFile { path } => {
                 write!(f, "record {}: not a regular file", path.display())
             }
-            OpenFailed::InUse { path } => write!(
-                f,
-                "record {}: another process is writing to it",
-                path.display()
-            ),
+            OpenFailed::InUse { path } => write!(f, "record {}: another process is writing to it", path.display()),
             OpenFailed::Broken { path, why } => write!(
                 f,
                 "record {}: {why}; look at it with `sluice audit verify`, then move it away to start a new one",
@@ -199,9 +166,7 @@ trait Disk: Write {
 impl Disk for &File {
     fn take_back(&mut self, end: u64, written: u64) -> bool {
         // If somebody cut or grew the file meanwhile, its length is not ours to set.
-        let ours = self
-            .metadata()
-            .is_ok_and(|data| data.len() == end + written);
+        let ours = self.metadata().is_ok_and(|data| data.len() == end + written);
         ours && self.set_len(end).is_ok()
     }
 }
@@ -213,8 +178,7 @@ impl Chain {
         let from = length.saturating_sub(2 * limits::AUDIT_LINE_BYTES_MAX as u64);
         file.seek(SeekFrom::Start(from))?;
         let mut tail = Vec::new();
-        file.take(2 * limits::AUDIT_LINE_BYTES_MAX as u64)
-            .read_to_end(&mut tail)?;
+        file.take(2 * limits::AUDIT_LINE_BYTES_MAX as u64).read_to_end(&mut tail)?;
         Ok(last_whole(&tail, from == 0).map(|(last, whole)| Chain {
             seq: last.as_ref().map_or(0, |line| line.seq),
             prev: last.map_or_else(|| NO_HASH.to_owned(), |line| line.hash),
@@ -224,12 +188,7 @@ impl Chain {
         }))
     }
 
-    fn append(
-        &mut self,
-        disk: &mut impl Disk,
-        event: &Event<'_>,
-        clock: &Clock,
-    ) -> Result<u64, RecordFailed> {
+    fn append(&mut self, disk: &mut impl Disk, event: &Event<'_>, clock: &Clock) -> Result<u64, RecordFailed> {
         self.set_torn_aside(disk, clock)?;
         self.append_line(disk, event, clock)
     }
@@ -257,12 +216,7 @@ impl Chain {
         written.map(|_| ())
     }
 
-    fn append_line(
-        &mut self,
-        disk: &mut impl Disk,
-        event: &Event<'_>,
-        clock: &Clock,
-    ) -> Result<u64, RecordFailed> {
+    fn append_line(&mut self, disk: &mut impl Disk, event: &Event<'_>, clock: &Clock) -> Result<u64, RecordFailed> {
         self.append_after(disk, b"", event, clock)
     }
 
@@ -278,9 +232,7 @@ impl Chain {
         let hash = written::write_line(&mut line, event, seq, clock.now(), &self.prev)
             .map_err(|error| RecordFailed(error.to_string()))?;
         if line.len() > limits::AUDIT_LINE_BYTES_MAX {
-            return Err(RecordFailed(
-                "the line is longer than a line may be".to_owned(),
-            ));
+            return Err(RecordFailed("the line is longer than a line may be".to_owned()));
         }
         line.splice(..0, before.iter().copied());
         let written = self.write_whole(disk, &line);
@@ -361,14 +313,7 @@ mod tests {
             assert_eq!(note(&sink, "two"), Ok(2 * run + 2));
         }
         assert_eq!(chain(&path), ["service"; 6]);
-        assert_eq!(
-            std::fs::metadata(&path)
-                .expect("metadata")
-                .permissions()
-                .mode()
-                & 0o777,
-            0o600
-        );
+        assert_eq!(std::fs::metadata(&path).expect("metadata").permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
@@ -380,18 +325,10 @@ mod tests {
             let dir = tempfile::tempdir().expect("dir");
             let path = dir.path().join("audit.jsonl");
             std::fs::write(&path, &whole[..cut]).expect("writes");
-            assert_eq!(
-                note(&open(&path).expect("opens"), "after"),
-                Ok(4),
-                "cut at {cut}"
-            );
+            assert_eq!(note(&open(&path).expect("opens"), "after"), Ok(4), "cut at {cut}");
             let text = std::fs::read(&path).expect("reads");
             assert!(text.starts_with(&whole[..cut]), "nothing is taken away");
-            assert_eq!(
-                chain(&path),
-                ["service", "service", "torn", "service"],
-                "cut at {cut}"
-            );
+            assert_eq!(chain(&path), ["service", "service", "torn", "service"], "cut at {cut}");
         }
     }
 
@@ -406,16 +343,8 @@ mod tests {
         let set_aside = std::fs::read(&path).expect("reads");
         for cut in text.len()..set_aside.len() {
             std::fs::write(&path, &set_aside[..cut]).expect("writes");
-            assert_eq!(
-                note(&open(&path).expect("opens"), "after"),
-                Ok(4),
-                "cut at {cut}"
-            );
-            assert_eq!(
-                chain(&path),
-                ["service", "service", "torn", "service"],
-                "cut at {cut}"
-            );
+            assert_eq!(note(&open(&path).expect("opens"), "after"), Ok(4), "cut at {cut}");
+            assert_eq!(chain(&path), ["service", "service", "torn", "service"], "cut at {cut}");
         }
     }
 
@@ -424,24 +353,15 @@ mod tests {
         let whole = String::from_utf8(three_lines()).expect("text");
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("audit.jsonl");
-        for text in [
-            whole.replace("\"three\"", "\"tree\""),
-            format!("{whole}a remark\n"),
-            "some other file\n".to_owned(),
-        ] {
+        for text in
+            [whole.replace("\"three\"", "\"tree\""), format!("{whole}a remark\n"), "some other file\n".to_owned()]
+        {
             std::fs::write(&path, &text).expect("writes");
             let refused = open(&path).expect_err("changed");
             assert!(matches!(refused, OpenFailed::Broken { .. }), "{refused}");
-            assert_eq!(
-                std::fs::read_to_string(&path).expect("reads"),
-                text,
-                "left as it was"
-            );
+            assert_eq!(std::fs::read_to_string(&path).expect("reads"), text, "left as it was");
         }
-        assert!(matches!(
-            open(Path::new("/dev/full")),
-            Err(OpenFailed::NotAFile { .. })
-        ));
+        assert!(matches!(open(Path::new("/dev/full")), Err(OpenFailed::NotAFile { .. })));
     }
 
     #[test]
@@ -472,32 +392,18 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("audit.jsonl");
         let sink = open(&path).expect("opens");
-        let (long, control) = (
-            "ü".repeat(limits::AUDIT_STATEMENT_BYTES_MAX),
-            "\u{1}".repeat(limits::AUDIT_STATEMENT_BYTES_MAX * 2),
-        );
+        let (long, control) =
+            ("ü".repeat(limits::AUDIT_STATEMENT_BYTES_MAX), "\u{1}".repeat(limits::AUDIT_STATEMENT_BYTES_MAX * 2));
         for text in [&long, &control] {
-            let event = Event {
-                statement: Some(text),
-                note: Some(text),
-                fingerprint: Some(text),
-                ..Event::default()
-            };
+            let event = Event { statement: Some(text), note: Some(text), fingerprint: Some(text), ..Event::default() };
             sink.write(&event).expect("writes");
         }
         drop(sink);
-        assert_eq!(
-            note(&open(&path).expect("reads its last line back"), "after"),
-            Ok(3)
-        );
+        assert_eq!(note(&open(&path).expect("reads its last line back"), "after"), Ok(3));
         let text = std::fs::read_to_string(&path).expect("reads");
-        let line: serde_json::Value =
-            serde_json::from_str(text.lines().next().expect("a line")).expect("json");
+        let line: serde_json::Value = serde_json::from_str(text.lines().next().expect("a line")).expect("json");
         assert_eq!(line["statement_bytes"], long.len());
-        assert_eq!(
-            line["statement"].as_str().map(str::len),
-            Some(limits::AUDIT_STATEMENT_BYTES_MAX)
-        );
+        assert_eq!(line["statement"].as_str().map(str::len), Some(limits::AUDIT_STATEMENT_BYTES_MAX));
     }
 
     /// A disk that takes so many bytes and then fails, and may or may not let them be taken back.
@@ -537,20 +443,9 @@ mod tests {
         let line_bytes = three_lines().len() / 3;
         for takes_back in [true, false] {
             for room in 1..3 * line_bytes {
-                let mut disk = FullDisk {
-                    content: Vec::new(),
-                    room,
-                    takes_back,
-                };
-                let mut chain = Chain {
-                    seq: 0,
-                    prev: NO_HASH.into(),
-                    end: 0,
-                    torn: Vec::new(),
-                    line: Vec::new(),
-                };
-                let mut append =
-                    |disk: &mut FullDisk| chain.append(disk, &note_event("x"), &Clock::System);
+                let mut disk = FullDisk { content: Vec::new(), room, takes_back };
+                let mut chain = Chain { seq: 0, prev: NO_HASH.into(), end: 0, torn: Vec::new(), line: Vec::new() };
+                let mut append = |disk: &mut FullDisk| chain.append(disk, &note_event("x"), &Clock::System);
                 // Two failures in a row, the second with a little room: what is torn may tear again while it is set aside.
                 while append(&mut disk).is_ok() {}
                 disk.room = 7;
@@ -559,11 +454,7 @@ mod tests {
                 append(&mut disk).expect("there is room");
                 append(&mut disk).expect("there is room");
                 let kinds = kinds_of(&disk.content);
-                assert_eq!(
-                    kinds.contains(&"torn".to_owned()),
-                    !takes_back,
-                    "{room}: {kinds:?}"
-                );
+                assert_eq!(kinds.contains(&"torn".to_owned()), !takes_back, "{room}: {kinds:?}");
             }
         }
     }
@@ -574,19 +465,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("audit.jsonl");
         let this = std::env::current_exe().expect("a test binary");
-        let script = "trap '' XFSZ; ulimit -f 8; exec \"$0\" --exact audit::sink::tests::child_at_its_limit --nocapture";
-        let output = Command::new("sh")
-            .arg("-c")
-            .arg(script)
-            .arg(this)
-            .env("SLUICE_TEST_AUDIT", &path)
-            .output()
-            .expect("runs");
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let script =
+            "trap '' XFSZ; ulimit -f 8; exec \"$0\" --exact audit::sink::tests::child_at_its_limit --nocapture";
+        let output =
+            Command::new("sh").arg("-c").arg(script).arg(this).env("SLUICE_TEST_AUDIT", &path).output().expect("runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let before = chain(&path).len() as u64;
         assert!(before > 3);
         assert_eq!(note(&open(&path).expect("opens"), "after"), Ok(before + 1));
@@ -604,10 +487,7 @@ mod tests {
         let long = "x".repeat(1_000);
         assert!(note(&sink, &long).is_err(), "a failed sink fails again");
         let length = std::fs::metadata(&path).expect("metadata").len();
-        assert!(
-            std::fs::read(&path).expect("reads").ends_with(b"\n"),
-            "no half line at {length}"
-        );
+        assert!(std::fs::read(&path).expect("reads").ends_with(b"\n"), "no half line at {length}");
     }
 
     fn open(path: &Path) -> Result<Sink, OpenFailed> {
@@ -619,11 +499,7 @@ mod tests {
     }
 
     fn note_event(text: &str) -> Event<'_> {
-        Event {
-            kind: Kind::Service,
-            note: Some(text),
-            ..Event::default()
-        }
+        Event { kind: Kind::Service, note: Some(text), ..Event::default() }
     }
 
     fn three_lines() -> Vec<u8> {
@@ -655,18 +531,11 @@ mod tests {
                 assert_eq!(line.torn_hash, Some(written::bytes_hash(torn)));
             }
             torn.clear();
-            assert_eq!(
-                (line.prev.as_str(), line.seq),
-                (prev.as_str(), kinds.len() as u64 + 1)
-            );
+            assert_eq!((line.prev.as_str(), line.seq), (prev.as_str(), kinds.len() as u64 + 1));
             prev = line.hash;
             kinds.push(line.kind);
         }
-        assert!(
-            torn.is_empty(),
-            "torn and not set aside: {}",
-            String::from_utf8_lossy(&torn)
-        );
+        assert!(torn.is_empty(), "torn and not set aside: {}", String::from_utf8_lossy(&torn));
         kinds
     }
 }

@@ -79,14 +79,9 @@ pub struct ReadLine {
 /// Reads a line without its end.
 pub fn read_line(line: &[u8]) -> Result<ReadLine, BadLine> {
     let read: ReadLine = serde_json::from_slice(line).map_err(|_| BadLine::NotALine)?;
-    let body_length = line
-        .len()
-        .checked_sub(HASH_SUFFIX_BYTES)
-        .ok_or(BadLine::NotALine)?;
+    let body_length = line.len().checked_sub(HASH_SUFFIX_BYTES).ok_or(BadLine::NotALine)?;
     let (body, suffix) = line.split_at(body_length);
-    let digits = suffix
-        .strip_prefix(HASH_FIELD)
-        .and_then(|rest| rest.strip_suffix(b"\"}"));
+    let digits = suffix.strip_prefix(HASH_FIELD).and_then(|rest| rest.strip_suffix(b"\"}"));
     if digits != Some(read.hash.as_bytes()) {
         return Err(BadLine::NotALine);
     }
@@ -196,12 +191,8 @@ fn written<'a>(event: &Event<'a>, seq: u64, time: Timestamp, prev: &'a str) -> L
         user: event.principal.map(|principal| short(&principal.user)),
         database: event.principal.map(|principal| short(&principal.database)),
         address: event.principal.map(|principal| short(&principal.address)),
-        application: event
-            .principal
-            .map(|principal| short(&principal.application)),
-        statement: event
-            .statement
-            .map(|text| cut(text, limits::AUDIT_STATEMENT_BYTES_MAX)),
+        application: event.principal.map(|principal| short(&principal.application)),
+        statement: event.statement.map(|text| cut(text, limits::AUDIT_STATEMENT_BYTES_MAX)),
         statement_bytes: whole.filter(|&bytes| bytes > limits::AUDIT_STATEMENT_BYTES_MAX),
         fingerprint: event.fingerprint.map(short),
         rules: event.findings,
@@ -233,11 +224,7 @@ fn rules<S: Serializer>(findings: &&[Judged], serializer: S) -> Result<S::Ok, S:
     for judged in listed {
         // The finding's message is left out: it may quote the statement's literals, which the caller may have redacted.
         let (rule, origin) = (judged.finding.rule, short(&judged.origin));
-        sequence.serialize_element(&Rule {
-            rule,
-            level: Shown(judged.level),
-            origin,
-        })?;
+        sequence.serialize_element(&Rule { rule, level: Shown(judged.level), origin })?;
     }
     sequence.end()
 }

@@ -5,14 +5,12 @@
 //! Invariant: a token works once, before its end, for the principal it was made for, in the session state it was made in. Whose
 //! token it is not learns nothing from trying: another's token and a made-up one get the same answer.
 
-use crate::protocol::Parameters;
 use crate::ground::clock::after;
 use crate::ground::ids::ChallengeId;
 use crate::ground::secret::{NoRandomness, Token, TokenHash};
 use crate::policy::scope::Principal;
-use crate::store::kept::{
-    Challenge, Context, Holder, KeptParameters, Needs, Preview, ProtocolKind, Status,
-};
+use crate::protocol::Parameters;
+use crate::store::kept::{Challenge, Context, Holder, KeptParameters, Needs, Preview, ProtocolKind, Status};
 use crate::store::{Ended, Found, Store, StoreError};
 use jiff::Timestamp;
 use std::fmt;
@@ -95,9 +93,7 @@ pub async fn look_up(
         // Nothing was guessed: a text that is no token matches nothing, so it costs no try.
         return Ok(Err(Misuse::NotAToken));
     };
-    let found = store
-        .look_up(store.hash(&token), &holder(listener, principal), now)
-        .await?;
+    let found = store.look_up(store.hash(&token), &holder(listener, principal), now).await?;
     Ok(match found {
         Found::Challenge(challenge) => Ok(*challenge),
         Found::Unknown { .. } => Err(Misuse::Unknown),
@@ -119,9 +115,7 @@ pub fn check(
         return Err(Misuse::Unknown);
     }
     if own.database != principal.database {
-        return Err(Misuse::OtherDatabase {
-            database: own.database.clone(),
-        });
+        return Err(Misuse::OtherDatabase { database: own.database.clone() });
     }
     match challenge.status {
         Status::Used => return Err(Misuse::Used),
@@ -140,11 +134,7 @@ pub fn check(
 }
 
 /// For a token that comes with a statement (`confirm=` in a hint): is it the statement that was shown, with the same values?
-pub fn check_statement(
-    challenge: &Challenge,
-    statement: &str,
-    parameters: Option<&Parameters>,
-) -> Result<(), Misuse> {
+pub fn check_statement(challenge: &Challenge, statement: &str, parameters: Option<&Parameters>) -> Result<(), Misuse> {
     if challenge.statement == statement && challenge.parameters == parameters.map(kept) {
         Ok(())
     } else {
@@ -174,11 +164,7 @@ pub async fn redeem(
 
 /// Who may confirm what this principal was refused on this listener.
 pub fn holder(listener: &str, principal: &Principal) -> Holder {
-    Holder {
-        listener: listener.to_owned(),
-        user: principal.user.clone(),
-        database: principal.database.clone(),
-    }
+    Holder { listener: listener.to_owned(), user: principal.user.clone(), database: principal.database.clone() }
 }
 
 /// The client's values in the form in which the store keeps them.
@@ -186,11 +172,7 @@ pub fn kept(parameters: &Parameters) -> KeptParameters {
     KeptParameters {
         types: parameters.types.clone(),
         formats: parameters.formats.clone(),
-        values: parameters
-            .values
-            .iter()
-            .map(|value| value.as_ref().map(|bytes| bytes.to_vec()))
-            .collect(),
+        values: parameters.values.iter().map(|value| value.as_ref().map(|bytes| bytes.to_vec())).collect(),
     }
 }
 
@@ -199,11 +181,7 @@ pub fn restored(parameters: &KeptParameters) -> Parameters {
     Parameters {
         types: parameters.types.clone(),
         formats: parameters.formats.clone(),
-        values: parameters
-            .values
-            .iter()
-            .map(|value| value.clone().map(Into::into))
-            .collect(),
+        values: parameters.values.iter().map(|value| value.clone().map(Into::into)).collect(),
     }
 }
 
@@ -237,9 +215,7 @@ pub enum Misuse {
 impl fmt::Display for Misuse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Misuse::NotAToken => {
-                f.write_str("that is not a token: eight letters and digits, as in 'K7QF-2M9X'")
-            }
+            Misuse::NotAToken => f.write_str("that is not a token: eight letters and digits, as in 'K7QF-2M9X'"),
             Misuse::Unknown => f.write_str("no such token"),
             Misuse::Expired => f.write_str("the token has expired"),
             Misuse::Used => f.write_str("the token was used before"),
@@ -250,16 +226,10 @@ impl fmt::Display for Misuse {
             Misuse::OtherContext { setting } => {
                 write!(f, "{setting} is not what it was when the change was shown")
             }
-            Misuse::OtherStatement => {
-                f.write_str("the token is for another statement or other parameter values")
-            }
+            Misuse::OtherStatement => f.write_str("the token is for another statement or other parameter values"),
             Misuse::NeedsApproval => f.write_str("the change must be approved by somebody else"),
             Misuse::TooManyTries { until } => {
-                write!(
-                    f,
-                    "too many wrong tokens: no token is accepted before {}",
-                    whole_seconds(*until)
-                )
+                write!(f, "too many wrong tokens: no token is accepted before {}", whole_seconds(*until))
             }
         }
     }
@@ -269,10 +239,7 @@ impl std::error::Error for Misuse {}
 
 /// The first setting that differs, one that only one side has included.
 fn differing(then: &Context, now: &Context) -> Option<String> {
-    then.keys()
-        .chain(now.keys())
-        .find(|name| then.get(*name) != now.get(*name))
-        .cloned()
+    then.keys().chain(now.keys()).find(|name| then.get(*name) != now.get(*name)).cloned()
 }
 
 fn whole_seconds(time: Timestamp) -> Timestamp {

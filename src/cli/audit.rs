@@ -93,16 +93,8 @@ impl fmt::Display for Report {
         match &self.broken {
             None => writeln!(f, "the chain is whole: {} lines", self.lines)?,
             Some(broken) => {
-                writeln!(
-                    f,
-                    "the chain is broken at line {}: {}",
-                    broken.line, broken.why
-                )?;
-                writeln!(
-                    f,
-                    "{} lines before it hold; nothing after it was looked at",
-                    self.lines
-                )?;
+                writeln!(f, "the chain is broken at line {}: {}", broken.line, broken.why)?;
+                writeln!(f, "{} lines before it hold; nothing after it was looked at", self.lines)?;
             }
         }
         if let (Some(first), Some(last)) = (&self.first_time, &self.last_time) {
@@ -120,13 +112,10 @@ impl fmt::Display for Report {
         }
         match self.expected {
             Some(Expected::IsLast) => writeln!(f, "the last line is the expected one")?,
-            Some(Expected::Since { lines }) => {
-                writeln!(f, "the expected line is there, with {lines} lines after it")?
+            Some(Expected::Since { lines }) => writeln!(f, "the expected line is there, with {lines} lines after it")?,
+            Some(Expected::Missing) => {
+                writeln!(f, "the expected line is missing: the end was cut off, or this is another record")?
             }
-            Some(Expected::Missing) => writeln!(
-                f,
-                "the expected line is missing: the end was cut off, or this is another record"
-            )?,
             None => {}
         }
         match &self.last_hash {
@@ -158,10 +147,7 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(expect_last: Option<&'a str>) -> Walk<'a> {
         Walk {
-            report: Report {
-                expected: expect_last.map(|_| Expected::Missing),
-                ..Report::default()
-            },
+            report: Report { expected: expect_last.map(|_| Expected::Missing), ..Report::default() },
             expect_last,
             prev: NO_HASH.to_owned(),
             read: 0,
@@ -203,10 +189,7 @@ impl<'a> Walk<'a> {
         if !set_aside {
             return self.break_at_torn();
         }
-        self.report.set_aside.push(SetAside {
-            line: self.torn_line,
-            bytes: torn.len() as u64,
-        });
+        self.report.set_aside.push(SetAside { line: self.torn_line, bytes: torn.len() as u64 });
         self.torn.clear();
         self.follow(read);
     }
@@ -220,8 +203,7 @@ impl<'a> Walk<'a> {
             ));
         }
         if read.prev != self.prev {
-            return self
-                .break_here("it does not follow the line before it (prev differs)".to_owned());
+            return self.break_here("it does not follow the line before it (prev differs)".to_owned());
         }
         let report = &mut self.report;
         report.lines += 1;
@@ -233,9 +215,7 @@ impl<'a> Walk<'a> {
                 report.expected = Some(Expected::IsLast)
             }
             (Some(Expected::IsLast), _) => report.expected = Some(Expected::Since { lines: 1 }),
-            (Some(Expected::Since { lines }), _) => {
-                report.expected = Some(Expected::Since { lines: lines + 1 })
-            }
+            (Some(Expected::Since { lines }), _) => report.expected = Some(Expected::Since { lines: lines + 1 }),
             _ => {}
         }
         report.last_hash = Some(read.hash.clone());
@@ -243,18 +223,12 @@ impl<'a> Walk<'a> {
     }
 
     fn break_here(&mut self, why: String) {
-        self.report.broken.get_or_insert(Broken {
-            line: self.read,
-            why,
-        });
+        self.report.broken.get_or_insert(Broken { line: self.read, why });
     }
 
     fn break_at_torn(&mut self) {
         let why = self.torn_why.clone();
-        self.report.broken.get_or_insert(Broken {
-            line: self.torn_line,
-            why,
-        });
+        self.report.broken.get_or_insert(Broken { line: self.torn_line, why });
     }
 
     fn finish(mut self) -> Report {
@@ -268,9 +242,7 @@ impl<'a> Walk<'a> {
 /// Reads one line, its end included; a longer one than a record holds comes in pieces, which are then no lines.
 fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
     line.clear();
-    reader
-        .take(limits::AUDIT_LINE_BYTES_MAX as u64 + 1)
-        .read_until(b'\n', line)
+    reader.take(limits::AUDIT_LINE_BYTES_MAX as u64 + 1).read_until(b'\n', line)
 }
 
 #[cfg(test)]
@@ -286,116 +258,35 @@ mod tests {
         let report = verify_text(&record.concat(), None);
         assert_eq!((report.lines, report.exit_code()), (5, 0));
         assert_eq!(report.kinds, BTreeMap::from([("service".to_owned(), 5)]));
-        assert!(
-            report
-                .to_string()
-                .starts_with("the chain is whole: 5 lines\n"),
-            "{report}"
-        );
-        assert_eq!(
-            verify_text("", None).exit_code(),
-            0,
-            "a record without lines is whole"
-        );
+        assert!(report.to_string().starts_with("the chain is whole: 5 lines\n"), "{report}");
+        assert_eq!(verify_text("", None).exit_code(), 0, "a record without lines is whole");
     }
 
     #[test]
     fn tampering_is_found_at_its_line() {
         type Tamper = fn(&mut Vec<String>);
         let cases: &[(&str, Tamper, u64, &str)] = &[
-            (
-                "edited",
-                |r| r[2] = r[2].replace("note 3", "note 9"),
-                3,
-                "the hash differs",
-            ),
-            (
-                "edited by a blank",
-                |r| r[2] = r[2].replace("\"kind\"", " \"kind\""),
-                3,
-                "the hash differs",
-            ),
-            (
-                "hash edited",
-                |r| swap_last_digit(&mut r[2]),
-                3,
-                "the hash differs",
-            ),
-            (
-                "first removed",
-                |r| drop(r.remove(0)),
-                1,
-                "seq is 2 where 1 was to come",
-            ),
-            (
-                "removed",
-                |r| drop(r.remove(2)),
-                3,
-                "seq is 4 where 3 was to come",
-            ),
-            (
-                "swapped",
-                |r| r.swap(1, 2),
-                2,
-                "seq is 3 where 2 was to come",
-            ),
-            (
-                "doubled",
-                |r| r.insert(2, r[1].clone()),
-                3,
-                "seq is 2 where 3 was to come",
-            ),
+            ("edited", |r| r[2] = r[2].replace("note 3", "note 9"), 3, "the hash differs"),
+            ("edited by a blank", |r| r[2] = r[2].replace("\"kind\"", " \"kind\""), 3, "the hash differs"),
+            ("hash edited", |r| swap_last_digit(&mut r[2]), 3, "the hash differs"),
+            ("first removed", |r| drop(r.remove(0)), 1, "seq is 2 where 1 was to come"),
+            ("removed", |r| drop(r.remove(2)), 3, "seq is 4 where 3 was to come"),
+            ("swapped", |r| r.swap(1, 2), 2, "seq is 3 where 2 was to come"),
+            ("doubled", |r| r.insert(2, r[1].clone()), 3, "seq is 2 where 3 was to come"),
             ("added", |r| r.insert(2, "{}\n".into()), 3, "not a line"),
-            (
-                "an empty line",
-                |r| r.insert(2, "\n".into()),
-                3,
-                "not a line",
-            ),
-            (
-                "end cut in a line",
-                |r| r[4].truncate(40),
-                5,
-                "cut off before its end",
-            ),
-            (
-                "end cut by a byte",
-                |r| r[4] = r[4].trim_end().to_owned(),
-                5,
-                "cut off before its end",
-            ),
-            (
-                "another record's line",
-                |r| r[2] = record(5).remove(2),
-                3,
-                "prev differs",
-            ),
-            (
-                "a line hidden as torn",
-                |r| r[2] = r[2].replace('\n', "~\n"),
-                3,
-                "not a line",
-            ),
-            (
-                "something after the last",
-                |r| r.push("# end\n".into()),
-                6,
-                "not a line",
-            ),
+            ("an empty line", |r| r.insert(2, "\n".into()), 3, "not a line"),
+            ("end cut in a line", |r| r[4].truncate(40), 5, "cut off before its end"),
+            ("end cut by a byte", |r| r[4] = r[4].trim_end().to_owned(), 5, "cut off before its end"),
+            ("another record's line", |r| r[2] = record(5).remove(2), 3, "prev differs"),
+            ("a line hidden as torn", |r| r[2] = r[2].replace('\n', "~\n"), 3, "not a line"),
+            ("something after the last", |r| r.push("# end\n".into()), 6, "not a line"),
         ];
         for (story, tamper, line, why) in cases {
             let mut lines = record(5);
             tamper(&mut lines);
             let report = verify_text(&lines.concat(), None);
-            let broken = report
-                .broken
-                .clone()
-                .unwrap_or_else(|| panic!("{story}: not found"));
-            assert_eq!(
-                (broken.line, report.exit_code()),
-                (*line, 1),
-                "{story}: {report}"
-            );
+            let broken = report.broken.clone().unwrap_or_else(|| panic!("{story}: not found"));
+            assert_eq!((broken.line, report.exit_code()), (*line, 1), "{story}: {report}");
             assert!(broken.why.contains(why), "{story}: {}", broken.why);
         }
     }
@@ -403,30 +294,15 @@ mod tests {
     #[test]
     fn an_end_cut_off_is_seen_with_the_last_hash_kept_elsewhere() {
         let lines = record(5);
-        let last = verify_text(&lines.concat(), None)
-            .last_hash
-            .expect("a hash");
+        let last = verify_text(&lines.concat(), None).last_hash.expect("a hash");
         let cut = lines[..3].concat();
-        assert_eq!(
-            verify_text(&cut, None).exit_code(),
-            0,
-            "the file alone cannot show it"
-        );
+        assert_eq!(verify_text(&cut, None).exit_code(), 0, "the file alone cannot show it");
         let report = verify_text(&cut, Some(&last));
-        assert_eq!(
-            (report.expected, report.exit_code()),
-            (Some(Expected::Missing), 1)
-        );
-        assert_eq!(
-            verify_text(&lines.concat(), Some(&last.to_uppercase())).expected,
-            Some(Expected::IsLast)
-        );
+        assert_eq!((report.expected, report.exit_code()), (Some(Expected::Missing), 1));
+        assert_eq!(verify_text(&lines.concat(), Some(&last.to_uppercase())).expected, Some(Expected::IsLast));
         let third = verify_text(&cut, None).last_hash.expect("a hash");
         let report = verify_text(&lines.concat(), Some(&third));
-        assert_eq!(
-            (report.expected, report.exit_code()),
-            (Some(Expected::Since { lines: 2 }), 0)
-        );
+        assert_eq!((report.expected, report.exit_code()), (Some(Expected::Since { lines: 2 }), 0));
     }
 
     #[test]
@@ -444,11 +320,7 @@ mod tests {
 
         let whole = std::fs::read_to_string(&path).expect("reads");
         let report = verify_text(&whole.replace("note 3", "note 9"), None);
-        assert_eq!(
-            report.broken.map(|broken| broken.line),
-            Some(3),
-            "torn bytes are guarded, too"
-        );
+        assert_eq!(report.broken.map(|broken| broken.line), Some(3), "torn bytes are guarded, too");
     }
 
     #[test]
@@ -463,12 +335,7 @@ mod tests {
         let sink = Sink::open(&path, Clock::System).expect("opens");
         for n in 1..=lines {
             let note = format!("note {n}");
-            sink.write(&Event {
-                kind: Kind::Service,
-                note: Some(&note),
-                ..Event::default()
-            })
-            .expect("writes");
+            sink.write(&Event { kind: Kind::Service, note: Some(&note), ..Event::default() }).expect("writes");
         }
         let text = std::fs::read_to_string(&path).expect("reads");
         text.split_inclusive('\n').map(str::to_owned).collect()
@@ -482,11 +349,7 @@ mod tests {
 
     fn swap_last_digit(line: &mut String) {
         let place = line.len() - 4;
-        let digit = if line[place..].starts_with('0') {
-            "1"
-        } else {
-            "0"
-        };
+        let digit = if line[place..].starts_with('0') { "1" } else { "0" };
         line.replace_range(place..place + 1, digit);
     }
 }

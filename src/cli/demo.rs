@@ -180,25 +180,11 @@ impl Server {
     fn create(binaries: PathBuf) -> Result<Server, DemoFailed> {
         let run_as = whom_to_run_as()?;
         let dir = make_dir(run_as)?;
-        let server = Server {
-            binaries,
-            dir,
-            run_as,
-        };
-        let arguments = [
-            "--username=postgres",
-            "--auth=trust",
-            "--encoding=UTF8",
-            "--no-locale",
-            "--no-sync",
-            "--pgdata",
-        ];
+        let server = Server { binaries, dir, run_as };
+        let arguments =
+            ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "--pgdata"];
         let mut initdb = server.program("initdb");
-        run(
-            "make a cluster",
-            initdb.args(arguments).arg(server.data()),
-            "",
-        )?;
+        run("make a cluster", initdb.args(arguments).arg(server.data()), "")?;
         Ok(server)
     }
 
@@ -209,47 +195,22 @@ impl Server {
             self.dir.display()
         );
         let mut pg_ctl = self.program("pg_ctl");
-        pg_ctl
-            .arg("start")
-            .arg("--wait")
-            .arg("--silent")
-            .arg("--pgdata")
-            .arg(self.data());
-        pg_ctl
-            .arg("--log")
-            .arg(self.dir.join("server.log"))
-            .arg("--options")
-            .arg(options);
+        pg_ctl.arg("start").arg("--wait").arg("--silent").arg("--pgdata").arg(self.data());
+        pg_ctl.arg("--log").arg(self.dir.join("server.log")).arg("--options").arg(options);
         run("start the server", &mut pg_ctl, "").map_err(|failed| self.with_log(failed))
     }
 
     fn fill(&self) -> Result<(), DemoFailed> {
         let make = format!("CREATE ROLE {USER} LOGIN;\nCREATE DATABASE {DATABASE} OWNER {USER};\n");
-        run(
-            "make the demo's user",
-            &mut self.psql("postgres", "postgres"),
-            &make,
-        )?;
+        run("make the demo's user", &mut self.psql("postgres", "postgres"), &make)?;
         run("fill the database", &mut self.psql(USER, DATABASE), DATA)?;
-        run(
-            "analyse the tables",
-            &mut self.psql("postgres", DATABASE),
-            "VACUUM ANALYZE;",
-        )
+        run("analyse the tables", &mut self.psql("postgres", DATABASE), "VACUUM ANALYZE;")
     }
 
     fn psql(&self, user: &str, database: &str) -> Command {
         let mut psql = self.program("psql");
-        psql.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--host"])
-            .arg(&self.dir);
-        psql.args([
-            "--port",
-            &PORT.to_string(),
-            "--username",
-            user,
-            "--dbname",
-            database,
-        ]);
+        psql.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--host"]).arg(&self.dir);
+        psql.args(["--port", &PORT.to_string(), "--username", user, "--dbname", database]);
         psql
     }
 
@@ -261,21 +222,12 @@ impl Server {
             RunAs::Ourselves => Command::new(path),
             RunAs::Postgres { uid, gid } => {
                 let mut command = Command::new("setpriv");
-                command
-                    .args([
-                        &format!("--reuid={uid}"),
-                        &format!("--regid={gid}"),
-                        "--clear-groups",
-                        "--",
-                    ])
-                    .arg(path);
+                command.args([&format!("--reuid={uid}"), &format!("--regid={gid}"), "--clear-groups", "--"]).arg(path);
                 command
             }
         };
         // The caller's PGHOST, PGOPTIONS… are meant for other servers; the working directory may be closed to the other user.
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG"))
-        {
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG")) {
             command.env_remove(name);
         }
         command.current_dir(&self.dir).process_group(0);
@@ -289,10 +241,7 @@ impl Server {
     fn with_log(&self, failed: DemoFailed) -> DemoFailed {
         let log = fs::read_to_string(self.dir.join("server.log")).unwrap_or_default();
         match failed {
-            DemoFailed::Step { step, why } => DemoFailed::Step {
-                step,
-                why: format!("{why}\n{log}"),
-            },
+            DemoFailed::Step { step, why } => DemoFailed::Step { step, why: format!("{why}\n{log}") },
             other => other,
         }
     }
@@ -300,16 +249,13 @@ impl Server {
     fn stop(&mut self) -> Result<(), DemoFailed> {
         if self.data().join("postmaster.pid").exists() {
             let mut pg_ctl = self.program("pg_ctl");
-            pg_ctl
-                .args(["stop", "--wait", "--silent", "--mode=immediate", "--pgdata"])
-                .arg(self.data());
+            pg_ctl.args(["stop", "--wait", "--silent", "--mode=immediate", "--pgdata"]).arg(self.data());
             run("stop the server", &mut pg_ctl, "")?;
         }
         match fs::remove_dir_all(&self.dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(DemoFailed::Step {
-                step: "remove its directory",
-                why: format!("{}: {error}", self.dir.display()),
-            }),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(DemoFailed::Step { step: "remove its directory", why: format!("{}: {error}", self.dir.display()) })
+            }
             _ => Ok(()),
         }
     }
@@ -325,17 +271,9 @@ impl Drop for Server {
 
 /// The newest of Debian's versions, else what pg_config names.
 fn find_binaries() -> Result<PathBuf, DemoFailed> {
-    let debian = fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten();
+    let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut versions: Vec<(u32, PathBuf)> = debian
-        .filter_map(|entry| {
-            Some((
-                entry.file_name().to_str()?.parse().ok()?,
-                entry.path().join("bin"),
-            ))
-        })
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
         .collect();
     versions.sort();
     let by_version = versions.into_iter().rev().map(|(_, path)| path);
@@ -346,14 +284,8 @@ fn find_binaries() -> Result<PathBuf, DemoFailed> {
 }
 
 fn pg_config() -> Option<PathBuf> {
-    let output = Command::new("pg_config")
-        .arg("--bindir")
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    Some(PathBuf::from(
-        std::str::from_utf8(&output.stdout).ok()?.trim(),
-    ))
+    let output = Command::new("pg_config").arg("--bindir").stderr(Stdio::null()).output().ok()?;
+    Some(PathBuf::from(std::str::from_utf8(&output.stdout).ok()?.trim()))
 }
 
 fn whom_to_run_as() -> Result<RunAs, DemoFailed> {
@@ -361,39 +293,22 @@ fn whom_to_run_as() -> Result<RunAs, DemoFailed> {
         return Ok(RunAs::Ourselves);
     }
     let of_postgres = |what| id([what, "postgres"]).map_err(|_| DemoFailed::NoUser);
-    Ok(RunAs::Postgres {
-        uid: of_postgres("-u")?,
-        gid: of_postgres("-g")?,
-    })
+    Ok(RunAs::Postgres { uid: of_postgres("-u")?, gid: of_postgres("-g")? })
 }
 
 fn id<const N: usize>(arguments: [&str; N]) -> Result<u32, DemoFailed> {
-    let failed = |why: String| DemoFailed::Step {
-        step: "learn who it runs as",
-        why,
-    };
-    let output = Command::new("id")
-        .args(arguments)
-        .output()
-        .map_err(|error| failed(error.to_string()))?;
+    let failed = |why: String| DemoFailed::Step { step: "learn who it runs as", why };
+    let output = Command::new("id").args(arguments).output().map_err(|error| failed(error.to_string()))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    text.trim()
-        .parse()
-        .map_err(|_| failed(String::from_utf8_lossy(&output.stderr).into_owned()))
+    text.trim().parse().map_err(|_| failed(String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
 /// A directory that only its owner may enter. Its name is fresh: one that exists is an error, never used.
 fn make_dir(run_as: RunAs) -> Result<PathBuf, DemoFailed> {
-    let failed = |why: String| DemoFailed::Step {
-        step: "make a directory",
-        why,
-    };
+    let failed = |why: String| DemoFailed::Step { step: "make a directory", why };
     let mut chance = [0u8; 6];
     crate::ground::secret::fill_random(&mut chance).map_err(|error| failed(error.to_string()))?;
-    let dir = std::env::temp_dir().join(format!(
-        "sluice-demo-{}",
-        crate::ground::secret::hex(&chance)
-    ));
+    let dir = std::env::temp_dir().join(format!("sluice-demo-{}", crate::ground::secret::hex(&chance)));
     socket_fits(&dir)?;
     let make = || {
         fs::create_dir(&dir)?;
@@ -410,37 +325,24 @@ fn make_dir(run_as: RunAs) -> Result<PathBuf, DemoFailed> {
 /// A socket's path has at most 107 bytes (unix(7)), and a quote in it would end the server's option.
 fn socket_fits(dir: &Path) -> Result<(), DemoFailed> {
     let name: &OsStr = dir.as_os_str();
-    let plain = name.to_str().is_some_and(|text| {
-        text.bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte))
-    });
+    let plain = name
+        .to_str()
+        .is_some_and(|text| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte)));
     if plain && name.len() + "/.s.PGSQL.65535".len() <= 107 {
         return Ok(());
     }
-    let why = format!(
-        "{} is too long or too odd for a socket's path; set TMPDIR to a plain short one",
-        dir.display()
-    );
-    Err(DemoFailed::Step {
-        step: "make a directory",
-        why,
-    })
+    let why = format!("{} is too long or too odd for a socket's path; set TMPDIR to a plain short one", dir.display());
+    Err(DemoFailed::Step { step: "make a directory", why })
 }
 
 /// Runs to the end with this on standard input; what it wrote to standard error is the reason of its failure.
 fn run(step: &'static str, command: &mut Command, input: &str) -> Result<(), DemoFailed> {
     let failed = |why: String| DemoFailed::Step { step, why };
     let gone = |error: std::io::Error| failed(error.to_string());
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(gone)?;
     // The input is small and psql reads as it goes; an early end shows in the exit status, with its reason.
-    let _ = child
-        .stdin
-        .take()
-        .map(|mut stdin| stdin.write_all(input.as_bytes()));
+    let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()));
     let output = child.wait_with_output().map_err(gone)?;
     match output.status.success() {
         true => Ok(()),
@@ -457,33 +359,14 @@ mod tests {
         let demo = start().expect("starts");
         let ask = |sql: &str| {
             let mut psql = demo.server.psql(demo.user, demo.database);
-            let output = psql
-                .args(["--no-align", "--tuples-only", "--command", sql])
-                .output()
-                .expect("runs");
-            String::from_utf8(output.stdout)
-                .expect("text")
-                .trim()
-                .to_owned()
+            let output = psql.args(["--no-align", "--tuples-only", "--command", sql]).output().expect("runs");
+            String::from_utf8(output.stdout).expect("text").trim().to_owned()
         };
-        assert_eq!(
-            ask("SELECT count(*), count(*) FILTER (WHERE status = 'abandoned') FROM carts"),
-            "40000|12480"
-        );
-        let items: u64 = ask("SELECT count(*) FROM cart_items")
-            .parse()
-            .expect("a number");
+        assert_eq!(ask("SELECT count(*), count(*) FILTER (WHERE status = 'abandoned') FROM carts"), "40000|12480");
+        let items: u64 = ask("SELECT count(*) FROM cart_items").parse().expect("a number");
         assert!((100_000..140_000).contains(&items), "{items}");
-        assert_eq!(
-            ask(
-                "BEGIN; DELETE FROM carts WHERE id = 1; SELECT count(*) FROM carts_history; ROLLBACK"
-            ),
-            "1"
-        );
-        assert_eq!(
-            ask("SELECT current_setting('listen_addresses'), current_setting('is_superuser')"),
-            "|off"
-        );
+        assert_eq!(ask("BEGIN; DELETE FROM carts WHERE id = 1; SELECT count(*) FROM carts_history; ROLLBACK"), "1");
+        assert_eq!(ask("SELECT current_setting('listen_addresses'), current_setting('is_superuser')"), "|off");
         assert!(demo.socket.exists());
         let dir = demo.dir.clone();
         drop(demo);
@@ -492,8 +375,6 @@ mod tests {
 
     #[test]
     fn the_script_begins_with_the_line_to_type() {
-        assert!(
-            script(6432).starts_with("psql 'host=127.0.0.1 port=6432 user=alice dbname=shop'\n")
-        );
+        assert!(script(6432).starts_with("psql 'host=127.0.0.1 port=6432 user=alice dbname=shop'\n"));
     }
 }

@@ -10,9 +10,13 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Until Ctrl-C or SIGTERM.
 pub fn run(port: u16) -> Result<(), String> {
     // From here on a signal no longer ends the process at once: the cluster must be stopped first.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     runtime.block_on(async {
-        signal(SignalKind::interrupt()).and(signal(SignalKind::terminate())).map(drop).map_err(|error| error.to_string())
+        signal(SignalKind::interrupt())
+            .and(signal(SignalKind::terminate()))
+            .map(drop)
+            .map_err(|error| error.to_string())
     })?;
     println!("Making a throwaway PostgreSQL with customers, carts and their items …");
     let database = demo::start().map_err(|error| error.to_string())?;
@@ -35,10 +39,14 @@ fn serve(database: &demo::Database, port: u16) -> Result<(), String> {
     let served = config::parse(&text, "demo").map_err(|errors| errors.render()).and_then(|config| {
         start_log(&config);
         let service = Service::start(config, None)?;
-        let port = service.addresses().first().and_then(|address| address.rsplit(':').next()?.parse().ok()).unwrap_or(port);
+        let port =
+            service.addresses().first().and_then(|address| address.rsplit(':').next()?.parse().ok()).unwrap_or(port);
         service.serve(|| {
             println!("\nThe gate is open. In another terminal, type:\n\n{}", indented(&demo::script(port)));
-            println!("The record: {}\nCtrl-C ends it and removes everything.", state.join("sluice-audit.jsonl").display());
+            println!(
+                "The record: {}\nCtrl-C ends it and removes everything.",
+                state.join("sluice-audit.jsonl").display()
+            );
         })
     });
     let _ = std::fs::remove_dir_all(&state);

@@ -14,17 +14,10 @@ pub fn explain(code: &str) -> Result<&'static str, String> {
 
 /// Every rule on a line: code, level under `standard` and `strict`, title.
 pub fn list() -> String {
-    let mut out = format!(
-        "{:<18} {:<9} {:<9} {}\n",
-        "rule", "standard", "strict", "matches"
-    );
+    let mut out = format!("{:<18} {:<9} {:<9} {}\n", "rule", "standard", "strict", "matches");
     for rule in rules::all() {
         let (standard, strict) = (rule.standard().to_string(), rule.strict().to_string());
-        out.push_str(&format!(
-            "{:<18} {standard:<9} {strict:<9} {}\n",
-            rule.code(),
-            rule.title()
-        ));
+        out.push_str(&format!("{:<18} {standard:<9} {strict:<9} {}\n", rule.code(), rule.title()));
     }
     out
 }
@@ -47,10 +40,7 @@ mod tests {
     fn every_listed_rule_has_its_page() {
         for line in list().lines().skip(1) {
             let code = line.split(' ').next().expect("a code");
-            assert!(
-                explain(code).is_ok_and(|page| page.starts_with(&format!("# {code}\n"))),
-                "{code}"
-            );
+            assert!(explain(code).is_ok_and(|page| page.starts_with(&format!("# {code}\n"))), "{code}");
         }
     }
 
@@ -60,9 +50,6 @@ mod tests {
             explain("mising-where"),
             Err("no rule is called `mising-where`; did you mean `missing-where`?".to_owned())
         );
-        assert!(
-            explain("colour")
-                .is_err_and(|why| why.contains("missing-where") && why.contains("cascade"))
-        );
+        assert!(explain("colour").is_err_and(|why| why.contains("missing-where") && why.contains("cascade")));
     }
 }

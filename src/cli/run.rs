@@ -18,6 +18,7 @@ use crate::session::upstream::{self, Target, TlsMode};
 use crate::store::Store;
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -41,7 +42,9 @@ pub fn run(path: &Path) -> Result<(), String> {
 
 pub fn start_log(config: &Config) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(config.log.level.name()));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // PostgreSQL's parser (pg_query 18.1) points the process's stderr elsewhere while it parses: the log keeps one of its own.
+    let Ok(stderr) = std::io::stderr().as_fd().try_clone_to_owned() else { return };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Arc::new(std::fs::File::from(stderr)));
     // A second start in one process (tests) keeps the first.
     let _ = match config.log.format {
         LogFormat::Text => log.with_ansi(false).try_init(),
@@ -102,7 +105,8 @@ impl Service {
         let mut bound = Vec::new();
         for listener in &self.config.listeners {
             let failed = |error: &dyn std::fmt::Display| format!("listener \"{}\": {error}", listener.name);
-            let socket = bind(&listener.listen).map_err(|error| failed(&format!("cannot listen on {}: {error}", listener.listen)))?;
+            let socket = bind(&listener.listen)
+                .map_err(|error| failed(&format!("cannot listen on {}: {error}", listener.listen)))?;
             let acceptor = acceptor(listener).map_err(|error| failed(&error))?;
             let target = target(listener, &self.config).map_err(|error| failed(&error))?;
             tracing::info!(listener = %listener.name, address = %socket.address(), upstream = %target.address, "listening");
@@ -144,7 +148,8 @@ impl Service {
 
     /// Runs until a signal ends it; `ready` is called once everything listens.
     pub fn serve(mut self, ready: impl FnOnce()) -> Result<(), String> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
         let served = runtime.block_on(self.supervise(ready));
         let _ = self.stopped.send(true);
         for thread in self.threads.drain(..) {
@@ -201,7 +206,8 @@ impl Service {
             return Err("the admin endpoint listens on an IP address and a port".to_owned());
         };
         let listener = tokio::net::TcpListener::bind((host.as_str(), *port)).await;
-        let listener = listener.map_err(|error| format!("the admin endpoint cannot listen on {}: {error}", wanted.listen))?;
+        let listener =
+            listener.map_err(|error| format!("the admin endpoint cannot listen on {}: {error}", wanted.listen))?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let metrics = admin::metrics::install()?;
         tracing::info!(%address, "admin endpoint listening");
@@ -235,12 +241,16 @@ impl Service {
                 Ok(acceptor) => acceptors.push(acceptor),
                 Err(error) => {
                     tracing::error!(listener = %listener.name, error, "a certificate cannot be read, the old policy stays in force");
-                    let _ = self.recorder.policy("not loaded: a certificate cannot be read; the old policy stays in force");
+                    let _ =
+                        self.recorder.policy("not loaded: a certificate cannot be read; the old policy stays in force");
                     return;
                 }
             }
         }
-        if config.listeners != self.config.listeners || config.store != self.config.store || config.audit != self.config.audit {
+        if config.listeners != self.config.listeners
+            || config.store != self.config.store
+            || config.audit != self.config.audit
+        {
             tracing::warn!("listeners, store and record take effect with a restart; only the policy was loaded");
         }
         let generation = self.policy.load().generation + 1;

@@ -27,9 +27,7 @@ impl Address {
     fn any(text: &str) -> Result<Address, String> {
         match text.strip_prefix("unix:") {
             Some(path) if Path::new(path).is_absolute() => Ok(Address::Unix(PathBuf::from(path))),
-            Some(_) => Err(format!(
-                "`{text}`: the path of a unix socket must begin with /"
-            )),
+            Some(_) => Err(format!("`{text}`: the path of a unix socket must begin with /")),
             None => tcp(text),
         }
     }
@@ -56,34 +54,19 @@ impl fmt::Display for Address {
 }
 
 fn tcp(text: &str) -> Result<Address, String> {
-    let wrong = || {
-        format!("`{text}` is not an address such as 127.0.0.1:5432, db.internal:5432 or unix:/path")
-    };
+    let wrong = || format!("`{text}` is not an address such as 127.0.0.1:5432, db.internal:5432 or unix:/path");
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-    let port = port
-        .parse()
-        .ok()
-        .ok_or_else(wrong)?;
-    let host = match host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-    {
+    let port = port.parse().ok().ok_or_else(wrong)?;
+    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(bracketed) => {
-            bracketed
-                .parse::<std::net::Ipv6Addr>()
-                .map_err(|_| wrong())?;
+            bracketed.parse::<std::net::Ipv6Addr>().map_err(|_| wrong())?;
             bracketed
         }
         None => host,
     };
-    let is_address = host
-        .parse::<IpAddr>()
-        .is_ok_and(|address| address.is_ipv4() || text.starts_with('['));
+    let is_address = host.parse::<IpAddr>().is_ok_and(|address| address.is_ipv4() || text.starts_with('['));
     match is_address || is_name(host) {
-        true => Ok(Address::Tcp {
-            host: host.to_owned(),
-            port,
-        }),
+        true => Ok(Address::Tcp { host: host.to_owned(), port }),
         false => Err(wrong()),
     }
 }
@@ -99,35 +82,15 @@ mod tests {
 
     #[test]
     fn addresses_read_back_as_written() {
-        for text in [
-            "127.0.0.1:6432",
-            "[::1]:6432",
-            "db.internal:5432",
-            "unix:/run/postgresql/.s.PGSQL.5432",
-        ] {
-            assert_eq!(
-                Address::parse(text)
-                    .map(|address| address.to_string())
-                    .as_deref(),
-                Ok(text)
-            );
+        for text in ["127.0.0.1:6432", "[::1]:6432", "db.internal:5432", "unix:/run/postgresql/.s.PGSQL.5432"] {
+            assert_eq!(Address::parse(text).map(|address| address.to_string()).as_deref(), Ok(text));
         }
     }
 
     #[test]
     fn what_is_no_address_is_refused() {
-        for text in [
-            "",
-            "5432",
-            "host",
-            "host:0",
-            "host:99999",
-            ":5432",
-            "::1:5432",
-            "[host]:5432",
-            "a b:1",
-            "unix:x",
-        ] {
+        for text in ["", "5432", "host", "host:0", "host:99999", ":5432", "::1:5432", "[host]:5432", "a b:1", "unix:x"]
+        {
             assert!(Address::parse(text).is_err(), "{text}");
         }
         assert!(Address::parse_listen("db.internal:5432").is_err());

@@ -2,9 +2,7 @@
 //!
 //! Invariant: there is at least one problem, and each says where it is and, where that can be guessed, what was meant.
 
-use miette::{
-    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
-};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use std::fmt;
 use std::ops::Range;
 
@@ -28,19 +26,11 @@ pub struct Problem {
 impl Errors {
     pub(in crate::config) fn new(name: &str, text: &str, mut problems: Vec<Problem>) -> Errors {
         problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
-        Errors {
-            name: name.to_owned(),
-            source: NamedSource::new(name, text.to_owned()),
-            problems,
-        }
+        Errors { name: name.to_owned(), source: NamedSource::new(name, text.to_owned()), problems }
     }
 
     pub(in crate::config) fn of_file(path: &str, why: String) -> Errors {
-        let problem = Problem {
-            message: why,
-            span: None,
-            help: None,
-        };
+        let problem = Problem { message: why, span: None, help: None };
         Errors::new(path, "", vec![problem])
     }
 
@@ -78,10 +68,7 @@ impl Diagnostic for Errors {
     }
 
     fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
-        let shown = self
-            .problems
-            .iter()
-            .filter(|problem| problem.span.is_some());
+        let shown = self.problems.iter().filter(|problem| problem.span.is_some());
         Some(Box::new(shown.map(|problem| problem as &dyn Diagnostic)))
     }
 }
@@ -96,15 +83,11 @@ impl std::error::Error for Problem {}
 
 impl Diagnostic for Problem {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.help
-            .as_ref()
-            .map(|help| Box::new(help) as Box<dyn fmt::Display>)
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let span = self.span.clone()?;
-        Some(Box::new(std::iter::once(LabeledSpan::new_with_span(
-            None, span,
-        ))))
+        Some(Box::new(std::iter::once(LabeledSpan::new_with_span(None, span))))
     }
 }

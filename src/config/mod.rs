@@ -21,11 +21,7 @@ use std::time::Duration;
 
 /// Reads and understands a file.
 pub fn load(path: &Path) -> Result<Config, Errors> {
-    let name = path
-        .file_name()
-        .unwrap_or(path.as_os_str())
-        .to_string_lossy()
-        .into_owned();
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     match read(path) {
         Ok(text) => parse(&text, &name),
         Err(why) => Err(Errors::of_file(&path.display().to_string(), why)),
@@ -199,9 +195,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 fn read(path: &Path) -> Result<String, String> {
     let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
     let mut text = String::new();
-    file.take(FILE_BYTES_MAX + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| error.to_string())?;
+    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
     match text.len() as u64 > FILE_BYTES_MAX {
         true => Err(format!("larger than {FILE_BYTES_MAX} bytes")),
         false => Ok(text),

@@ -35,30 +35,17 @@ pub struct Word<'r> {
 
 impl<'t> Reader<'t> {
     pub fn new(text: &'t str) -> Reader<'t> {
-        Reader {
-            text,
-            problems: RefCell::default(),
-            left_out: RefCell::default(),
-        }
+        Reader { text, problems: RefCell::default(), left_out: RefCell::default() }
     }
 
     pub fn problem(&self, span: Range<usize>, message: impl Into<String>, help: Option<String>) {
-        let problem = Problem {
-            message: message.into(),
-            span: Some(span),
-            help,
-        };
+        let problem = Problem { message: message.into(), span: Some(span), help };
         self.problems.borrow_mut().push(problem);
     }
 
     /// Counted from 1, as editors do.
     pub fn line(&self, at: usize) -> usize {
-        self.text
-            .bytes()
-            .take(at)
-            .filter(|byte| *byte == b'\n')
-            .count()
-            + 1
+        self.text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
     }
 
     pub fn root<'r>(&'r self, table: &'r DeTable<'t>) -> Section<'r, 't> {
@@ -67,34 +54,16 @@ impl<'t> Reader<'t> {
 
     /// Problems and keys left out.
     pub fn into_parts(self) -> (Vec<Problem>, Vec<String>) {
-        (
-            self.problems.into_inner(),
-            self.left_out.into_inner().into_iter().collect(),
-        )
+        (self.problems.into_inner(), self.left_out.into_inner().into_iter().collect())
     }
 
-    fn section<'r>(
-        &'r self,
-        path: String,
-        span: Range<usize>,
-        table: Option<&'r DeTable<'t>>,
-    ) -> Section<'r, 't> {
-        Section {
-            reader: self,
-            path,
-            span,
-            table,
-            known: BTreeSet::new(),
-        }
+    fn section<'r>(&'r self, path: String, span: Range<usize>, table: Option<&'r DeTable<'t>>) -> Section<'r, 't> {
+        Section { reader: self, path, span, table, known: BTreeSet::new() }
     }
 
     fn wrong_type(&self, value: &Spanned<DeValue<'_>>, wanted: &str) {
         let found = value.get_ref().type_str();
-        self.problem(
-            value.span(),
-            format!("expected {wanted}, found {found}"),
-            None,
-        );
+        self.problem(value.span(), format!("expected {wanted}, found {found}"), None);
     }
 }
 
@@ -110,10 +79,7 @@ impl<'r, 't> Section<'r, 't> {
     pub fn word(&mut self, key: &'static str) -> Option<Word<'r>> {
         let value = self.value(key)?;
         match value.get_ref() {
-            DeValue::String(text) => Some(Word {
-                text,
-                span: value.span(),
-            }),
+            DeValue::String(text) => Some(Word { text, span: value.span() }),
             _ => {
                 self.reader.wrong_type(value, "a string");
                 None
@@ -122,25 +88,16 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     /// A string that something is made of, or says why not.
-    pub fn parsed<T>(
-        &mut self,
-        key: &'static str,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<T> {
+    pub fn parsed<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let word = self.word(key)?;
         self.understood(&word, parse)
     }
 
     /// As [`Section::parsed`], and its absence is a problem.
-    pub fn required<T>(
-        &mut self,
-        key: &'static str,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<T> {
+    pub fn required<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         if !self.has(key) {
             self.known.insert(key);
-            self.reader
-                .problem(self.span(), format!("`{key}` is missing"), None);
+            self.reader.problem(self.span(), format!("`{key}` is missing"), None);
         }
         self.parsed(key, parse)
     }
@@ -155,13 +112,8 @@ impl<'r, 't> Section<'r, 't> {
         let found = choices.iter().find(|(name, _)| *name == word.text);
         if found.is_none() {
             let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-            let help = did_you_mean(word.text, &names)
-                .unwrap_or_else(|| format!("one of: {}", names.join(", ")));
-            self.reader.problem(
-                word.span.clone(),
-                format!("`{}` is not known here", word.text),
-                Some(help),
-            );
+            let help = did_you_mean(word.text, &names).unwrap_or_else(|| format!("one of: {}", names.join(", ")));
+            self.reader.problem(word.span.clone(), format!("`{}` is not known here", word.text), Some(help));
         }
         found.map(|(_, choice)| *choice)
     }
@@ -177,11 +129,7 @@ impl<'r, 't> Section<'r, 't> {
         let number = number.filter(|number| bounds.contains(number));
         if number.is_none() {
             let (least, most) = (bounds.start, bounds.end.saturating_sub(1));
-            self.reader.problem(
-                value.span(),
-                format!("expected a number from {least} to {most}"),
-                None,
-            );
+            self.reader.problem(value.span(), format!("expected a number from {least} to {most}"), None);
         }
         number
     }
@@ -196,11 +144,7 @@ impl<'r, 't> Section<'r, 't> {
         };
         let number = number.filter(|number| (0.0..=100.0).contains(number));
         if number.is_none() {
-            self.reader.problem(
-                value.span(),
-                "expected a number of per cent from 0 to 100",
-                None,
-            );
+            self.reader.problem(value.span(), "expected a number of per cent from 0 to 100", None);
         }
         number
     }
@@ -220,20 +164,13 @@ impl<'r, 't> Section<'r, 't> {
             let duration = parse_duration(text)?;
             match bounds.contains(&duration) {
                 true => Ok(duration),
-                false => Err(format!(
-                    "expected a duration from {:?} to below {:?}",
-                    bounds.start, bounds.end
-                )),
+                false => Err(format!("expected a duration from {:?} to below {:?}", bounds.start, bounds.end)),
             }
         })
     }
 
     /// A string or a list of strings, each understood; empty when the key is not there.
-    pub fn list<T>(
-        &mut self,
-        key: &'static str,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Vec<T> {
+    pub fn list<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let Some(value) = self.value(key) else {
             return Vec::new();
         };
@@ -242,41 +179,27 @@ impl<'r, 't> Section<'r, 't> {
             _ => vec![value],
         };
         if items.is_empty() {
-            self.reader.problem(
-                value.span(),
-                "an empty list matches nobody: leave the key out to match all",
-                None,
-            );
+            self.reader.problem(value.span(), "an empty list matches nobody: leave the key out to match all", None);
         }
         let words = items.into_iter().filter_map(|item| match item.get_ref() {
-            DeValue::String(text) => Some(Word {
-                text,
-                span: item.span(),
-            }),
+            DeValue::String(text) => Some(Word { text, span: item.span() }),
             _ => {
                 self.reader.wrong_type(item, "a string");
                 None
             }
         });
-        words
-            .filter_map(|word| self.understood(&word, &parse))
-            .collect()
+        words.filter_map(|word| self.understood(&word, &parse)).collect()
     }
 
     /// A table within this one; an empty one when it is not there.
     pub fn table(&mut self, key: &'static str) -> Section<'r, 't> {
-        self.optional_table(key)
-            .unwrap_or_else(|| self.reader.section(self.path_of(key), self.span(), None))
+        self.optional_table(key).unwrap_or_else(|| self.reader.section(self.path_of(key), self.span(), None))
     }
 
     pub fn optional_table(&mut self, key: &'static str) -> Option<Section<'r, 't>> {
         let value = self.value(key)?;
         match value.get_ref() {
-            DeValue::Table(table) => Some(self.reader.section(
-                self.path_of(key),
-                value.span(),
-                Some(table),
-            )),
+            DeValue::Table(table) => Some(self.reader.section(self.path_of(key), value.span(), Some(table))),
             _ => {
                 self.reader.wrong_type(value, "a table");
                 None
@@ -290,19 +213,11 @@ impl<'r, 't> Section<'r, 't> {
             return Vec::new();
         };
         let DeValue::Array(items) = value.get_ref() else {
-            self.reader.problem(
-                value.span(),
-                format!("write [[{key}]], with two brackets"),
-                None,
-            );
+            self.reader.problem(value.span(), format!("write [[{key}]], with two brackets"), None);
             return Vec::new();
         };
         let tables = items.iter().filter_map(|item| match item.get_ref() {
-            DeValue::Table(table) => Some(self.reader.section(
-                self.path_of(key),
-                item.span(),
-                Some(table),
-            )),
+            DeValue::Table(table) => Some(self.reader.section(self.path_of(key), item.span(), Some(table))),
             _ => {
                 self.reader.wrong_type(item, "a table");
                 None
@@ -315,16 +230,9 @@ impl<'r, 't> Section<'r, 't> {
     pub fn free_words(self) -> Vec<(Word<'r>, Word<'r>)> {
         let entries = self.table.into_iter().flat_map(|table| table.iter());
         let words = entries.filter_map(|(key, value)| match value.get_ref() {
-            DeValue::String(text) => Some((
-                Word {
-                    text: key.get_ref(),
-                    span: key.span(),
-                },
-                Word {
-                    text,
-                    span: value.span(),
-                },
-            )),
+            DeValue::String(text) => {
+                Some((Word { text: key.get_ref(), span: key.span() }, Word { text, span: value.span() }))
+            }
             _ => {
                 self.reader.wrong_type(value, "a string");
                 None
@@ -339,19 +247,13 @@ impl<'r, 't> Section<'r, 't> {
         for (key, _) in self.table.into_iter().flat_map(|table| table.iter()) {
             let name: &str = key.get_ref();
             if !self.known.contains(name) {
-                let help = did_you_mean(name, &known)
-                    .unwrap_or_else(|| format!("known: {}", known.join(", ")));
-                self.reader
-                    .problem(key.span(), format!("unknown key `{name}`"), Some(help));
+                let help = did_you_mean(name, &known).unwrap_or_else(|| format!("known: {}", known.join(", ")));
+                self.reader.problem(key.span(), format!("unknown key `{name}`"), Some(help));
             }
         }
     }
 
-    fn understood<T>(
-        &self,
-        word: &Word<'_>,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<T> {
+    fn understood<T>(&self, word: &Word<'_>, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         match parse(word.text) {
             Ok(value) => Some(value),
             Err(why) => {
@@ -362,15 +264,12 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     fn has(&self, key: &str) -> bool {
-        self.table
-            .is_some_and(|table| table.iter().any(|(name, _)| name.get_ref() == key))
+        self.table.is_some_and(|table| table.iter().any(|(name, _)| name.get_ref() == key))
     }
 
     fn value(&mut self, key: &'static str) -> Option<&'r Spanned<DeValue<'t>>> {
         self.known.insert(key);
-        let entry = self
-            .table
-            .and_then(|table| table.iter().find(|(name, _)| name.get_ref() == key));
+        let entry = self.table.and_then(|table| table.iter().find(|(name, _)| name.get_ref() == key));
         if entry.is_none() {
             self.reader.left_out.borrow_mut().insert(self.path_of(key));
         }
@@ -389,18 +288,13 @@ impl<'r, 't> Section<'r, 't> {
 pub fn did_you_mean(word: &str, names: &[&str]) -> Option<String> {
     let distance = |name: &&&str| strsim::damerau_levenshtein(word, name);
     let nearest = names.iter().min_by_key(distance)?;
-    let near = distance(&nearest) <= (nearest.len() / 3).max(1)
-        || nearest.starts_with(word) && word.len() >= 3;
+    let near = distance(&nearest) <= (nearest.len() / 3).max(1) || nearest.starts_with(word) && word.len() >= 3;
     near.then(|| format!("did you mean `{nearest}`?"))
 }
 
 /// A whole number and a unit: ms, s, min, h, d.
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || {
-        format!(
-            "`{text}` is not a duration such as \"200ms\", \"2s\", \"10min\", \"1h\" or \"30d\""
-        )
-    };
+    let wrong = || format!("`{text}` is not a duration such as \"200ms\", \"2s\", \"10min\", \"1h\" or \"30d\"");
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits).ok_or_else(wrong)?;
     let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -412,10 +306,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         "d" => 86_400_000,
         _ => return Err(wrong()),
     };
-    number
-        .checked_mul(milliseconds)
-        .map(Duration::from_millis)
-        .ok_or_else(wrong)
+    number.checked_mul(milliseconds).map(Duration::from_millis).ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -424,32 +315,12 @@ mod tests {
 
     #[test]
     fn durations() {
-        let pairs = [
-            ("0s", 0),
-            ("200ms", 200),
-            ("2s", 2_000),
-            ("10 min", 600_000),
-            ("1h", 3_600_000),
-            ("1d", 86_400_000),
-        ];
+        let pairs =
+            [("0s", 0), ("200ms", 200), ("2s", 2_000), ("10 min", 600_000), ("1h", 3_600_000), ("1d", 86_400_000)];
         for (text, milliseconds) in pairs {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_millis(milliseconds)),
-                "{text}"
-            );
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
-        for text in [
-            "",
-            "2",
-            "s",
-            "-1s",
-            "1.5s",
-            "2 weeks",
-            "99999999999999999999s",
-            "18446744073709551615d",
-            "2S",
-        ] {
+        for text in ["", "2", "s", "-1s", "1.5s", "2 weeks", "99999999999999999999s", "18446744073709551615d", "2S"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }
@@ -457,14 +328,8 @@ mod tests {
     #[test]
     fn the_nearest_name_is_offered_only_when_near() {
         let names = ["listen", "upstream", "upstream_tls"];
-        assert_eq!(
-            did_you_mean("lisen", &names).as_deref(),
-            Some("did you mean `listen`?")
-        );
-        assert_eq!(
-            did_you_mean("upstraem", &names).as_deref(),
-            Some("did you mean `upstream`?")
-        );
+        assert_eq!(did_you_mean("lisen", &names).as_deref(), Some("did you mean `listen`?"));
+        assert_eq!(did_you_mean("upstraem", &names).as_deref(), Some("did you mean `upstream`?"));
         assert_eq!(did_you_mean("colour", &names), None);
         assert_eq!(did_you_mean("x", &[]), None);
     }

@@ -5,8 +5,8 @@
 use crate::config::errors::{Errors, Problem};
 use crate::config::reader::{Reader, Section, Word, did_you_mean};
 use crate::config::{
-    Address, Admin, Audit, Auth, Config, Listener, Log, LogFormat, LogLevel, Metrics, Protocol,
-    Roots, ServerTls, Sessions, Store, UpstreamTls,
+    Address, Admin, Audit, Auth, Config, Listener, Log, LogFormat, LogLevel, Metrics, Protocol, Roots, ServerTls,
+    Sessions, Store, UpstreamTls,
 };
 use crate::policy::finding::Level;
 use crate::policy::levels::{LEVEL_NAMES, Preset, level_named};
@@ -24,11 +24,7 @@ pub fn config(text: &str, name: &str) -> (Result<Config, Errors>, Vec<String>) {
     let (document, broken) = DeTable::parse_recoverable(text);
     let reader = Reader::new(text);
     // A broken document is shown as such: reading what is left of it would blame keys that the break swallowed.
-    let found = if broken.is_empty() {
-        whole(reader.root(document.get_ref()), name)
-    } else {
-        None
-    };
+    let found = if broken.is_empty() { whole(reader.root(document.get_ref()), name) } else { None };
     let (mut problems, left_out) = reader.into_parts();
     problems.extend(broken.iter().map(|error| Problem {
         message: error.message().to_owned(),
@@ -52,16 +48,7 @@ fn whole(mut root: Section<'_, '_>, file: &str) -> Option<Config> {
     let metrics = metrics(root.table("metrics"));
     let sessions = sessions(root.table("sessions"));
     root.finish();
-    Some(Config {
-        listeners: listeners?,
-        policy,
-        store,
-        audit,
-        admin,
-        log,
-        metrics,
-        sessions,
-    })
+    Some(Config { listeners: listeners?, policy, store, audit, admin, log, metrics, sessions })
 }
 
 fn listeners(root: &mut Section<'_, '_>) -> Option<Vec<Listener>> {
@@ -80,18 +67,10 @@ fn listeners(root: &mut Section<'_, '_>) -> Option<Vec<Listener>> {
             continue;
         };
         if listeners.iter().any(|other| other.name == new.name) {
-            reader.problem(
-                span.clone(),
-                format!("another listener is called `{}` already", new.name),
-                None,
-            );
+            reader.problem(span.clone(), format!("another listener is called `{}` already", new.name), None);
         }
         if listeners.iter().any(|other| other.listen == new.listen) {
-            reader.problem(
-                span,
-                format!("another listener listens on {} already", new.listen),
-                None,
-            );
+            reader.problem(span, format!("another listener listens on {} already", new.listen), None);
         }
         listeners.push(new);
     }
@@ -103,21 +82,13 @@ fn listener(mut section: Section<'_, '_>) -> Option<Listener> {
     let protocol = section.required("protocol", protocol);
     let listen = section.required("listen", Address::parse_listen);
     let upstream = section.required("upstream", Address::parse);
-    let auth = section
-        .choice("auth", &[("passthrough", Auth::Passthrough)])
-        .unwrap_or(Auth::Passthrough);
+    let auth = section.choice("auth", &[("passthrough", Auth::Passthrough)]).unwrap_or(Auth::Passthrough);
     let tls_written = section.optional_table("tls");
     let tls_wanted = tls_written.is_some();
     let tls = tls_written.and_then(server_tls);
     let verification = section.word("upstream_tls");
-    let upstream_tls = verification
-        .as_ref()
-        .map_or(Some(UpstreamTls::Prefer), |word| {
-            upstream_tls(&section, word)
-        });
-    let upstream_ca = section
-        .parsed("upstream_ca", roots)
-        .unwrap_or(Roots::System);
+    let upstream_tls = verification.as_ref().map_or(Some(UpstreamTls::Prefer), |word| upstream_tls(&section, word));
+    let upstream_ca = section.parsed("upstream_ca", roots).unwrap_or(Roots::System);
     if let (Some(word), Some(mode), Some(upstream)) = (&verification, upstream_tls, &upstream) {
         check_upstream_tls(&section, word, mode, upstream, &upstream_ca);
     }
@@ -140,13 +111,8 @@ fn listener(mut section: Section<'_, '_>) -> Option<Listener> {
 fn protocol(text: &str) -> Result<Protocol, String> {
     match text {
         "postgres" => Ok(Protocol::Postgres),
-        "mysql" => Err(
-            "protocol = \"mysql\" comes with a later version: this one speaks \"postgres\""
-                .to_owned(),
-        ),
-        _ => Err(format!(
-            "`{text}` is not a protocol: this version speaks \"postgres\""
-        )),
+        "mysql" => Err("protocol = \"mysql\" comes with a later version: this one speaks \"postgres\"".to_owned()),
+        _ => Err(format!("`{text}` is not a protocol: this version speaks \"postgres\"")),
     }
 }
 
@@ -154,18 +120,13 @@ fn server_tls(mut section: Section<'_, '_>) -> Option<ServerTls> {
     let cert = section.required("cert", path);
     let key = section.required("key", path);
     section.finish();
-    Some(ServerTls {
-        cert: cert?,
-        key: key?,
-    })
+    Some(ServerTls { cert: cert?, key: key? })
 }
 
 fn upstream_tls(section: &Section<'_, '_>, word: &Word<'_>) -> Option<UpstreamTls> {
     if word.text == "allow" {
         let help = "\"prefer\" encrypts when the database can; \"disable\" never does".to_owned();
-        section
-            .reader()
-            .problem(word.span.clone(), "`allow` is not supported", Some(help));
+        section.reader().problem(word.span.clone(), "`allow` is not supported", Some(help));
         return None;
     }
     let choices = [
@@ -194,9 +155,7 @@ fn check_upstream_tls(
     if mode == UpstreamTls::VerifyCa && *roots == Roots::System {
         let message = "`verify-ca` with the system's roots would accept anybody's certificate";
         let help = "say \"verify-full\", or name your own authority in upstream_ca".to_owned();
-        section
-            .reader()
-            .problem(word.span.clone(), message, Some(help));
+        section.reader().problem(word.span.clone(), message, Some(help));
     }
 }
 
@@ -211,41 +170,22 @@ fn policy(root: &mut Section<'_, '_>, file: &str) -> Policy {
     let mut section = root.table("policy");
     let presets = Preset::NAMES.map(|name| (name, Preset::named(name).unwrap_or_default()));
     let preset = section.choice("preset", &presets).unwrap_or_default();
-    let modes = [
-        ("enforce", Mode::Enforce),
-        ("observe", Mode::Observe),
-        ("off", Mode::Off),
-    ];
+    let modes = [("enforce", Mode::Enforce), ("observe", Mode::Observe), ("off", Mode::Off)];
     let mode = section.choice("mode", &modes).unwrap_or(preset.mode());
     section.finish();
     let limits = root.table("limits");
     let span = limits.span();
     let sizes = sizes(limits).onto(Sizes::default());
     if sizes.max_affected_limit < sizes.max_affected {
-        root.reader().problem(
-            span,
-            "max_affected_limit is below max_affected: nobody could state more",
-            None,
-        );
+        root.reader().problem(span, "max_affected_limit is below max_affected: nobody could state more", None);
     }
-    let scopes = root
-        .tables("scope")
-        .into_iter()
-        .enumerate()
-        .map(|(at, section)| scope(section, at, file));
+    let scopes = root.tables("scope").into_iter().enumerate().map(|(at, section)| scope(section, at, file));
     let scopes = scopes.collect();
-    Policy {
-        mode,
-        sizes,
-        scopes,
-        ..Policy::preset(preset)
-    }
+    Policy { mode, sizes, scopes, ..Policy::preset(preset) }
 }
 
 fn scope(mut section: Section<'_, '_>, at: usize, file: &str) -> Scope {
-    let name = section
-        .parsed("name", named)
-        .unwrap_or_else(|| format!("number {}", at + 1));
+    let name = section.parsed("name", named).unwrap_or_else(|| format!("number {}", at + 1));
     let line = section.reader().line(section.span().start);
     let matches = matches(section.table("match"));
     let reader = section.reader();
@@ -254,23 +194,13 @@ fn scope(mut section: Section<'_, '_>, at: usize, file: &str) -> Scope {
     let levels: Vec<(usize, Level, Origin)> = written
         .filter_map(|(rule, level)| {
             let origin = from(reader.line(rule.span.start));
-            Some((
-                rule_named(&section, &rule)?,
-                level_of(&section, &level)?,
-                origin,
-            ))
+            Some((rule_named(&section, &rule)?, level_of(&section, &level)?, origin))
         })
         .collect();
     let sizes = sizes(section.table("limits"));
     let origin = from(line);
     section.finish();
-    Scope {
-        name,
-        origin,
-        matches,
-        levels,
-        sizes,
-    }
+    Scope { name, origin, matches, levels, sizes }
 }
 
 fn matches(mut section: Section<'_, '_>) -> Match {
@@ -288,12 +218,8 @@ fn matches(mut section: Section<'_, '_>) -> Match {
 
 fn table_pattern(text: &str) -> Result<(Glob, Glob), String> {
     match text.split_once('.') {
-        Some((schema, table)) if !table.contains('.') => {
-            Ok((Glob::new(schema)?, Glob::new(table)?))
-        }
-        _ => Err(format!(
-            "`{text}` is not a pattern for schema and table such as \"public.orders_*\" or \"*.orders\""
-        )),
+        Some((schema, table)) if !table.contains('.') => Ok((Glob::new(schema)?, Glob::new(table)?)),
+        _ => Err(format!("`{text}` is not a pattern for schema and table such as \"public.orders_*\" or \"*.orders\"")),
     }
 }
 
@@ -301,24 +227,16 @@ fn rule_named(section: &Section<'_, '_>, word: &Word<'_>) -> Option<usize> {
     let reader = section.reader();
     match rules::find(word.text) {
         Some((_, rule)) if rule.fixed() => {
-            let message = format!(
-                "`{}` is always {}: no policy can give it another level",
-                rule.code(),
-                rule.standard()
-            );
+            let message =
+                format!("`{}` is always {}: no policy can give it another level", rule.code(), rule.standard());
             reader.problem(word.span.clone(), message, None);
             None
         }
         Some((at, _)) => Some(at),
         None => {
             let codes: Vec<&str> = rules::all().iter().map(|rule| rule.code()).collect();
-            let help = did_you_mean(word.text, &codes)
-                .unwrap_or_else(|| format!("rules: {}", codes.join(", ")));
-            reader.problem(
-                word.span.clone(),
-                format!("unknown rule `{}`", word.text),
-                Some(help),
-            );
+            let help = did_you_mean(word.text, &codes).unwrap_or_else(|| format!("rules: {}", codes.join(", ")));
+            reader.problem(word.span.clone(), format!("unknown rule `{}`", word.text), Some(help));
             None
         }
     }
@@ -349,7 +267,8 @@ fn store(mut section: Section<'_, '_>) -> Store {
     let url = section.parsed("url", |text| match text.split_once(':') {
         Some(("sqlite", path)) if !path.is_empty() => Ok(Store::Sqlite(PathBuf::from(path))),
         Some(("postgres" | "postgresql", _)) => {
-            Err("a store that several Sluices share comes with a later version: this one keeps \"sqlite:<file>\"".into())
+            Err("a store that several Sluices share comes with a later version: this one keeps \"sqlite:<file>\""
+                .into())
         }
         _ => Err(format!("`{text}` is not a store such as \"sqlite:sluice.db\"")),
     });
@@ -358,9 +277,7 @@ fn store(mut section: Section<'_, '_>) -> Store {
 }
 
 fn audit(mut section: Section<'_, '_>) -> Audit {
-    let path = section
-        .parsed("path", path)
-        .unwrap_or_else(|| PathBuf::from("sluice-audit.jsonl"));
+    let path = section.parsed("path", path).unwrap_or_else(|| PathBuf::from("sluice-audit.jsonl"));
     section.finish();
     Audit { path }
 }
@@ -371,32 +288,15 @@ fn admin(mut section: Section<'_, '_>) -> Option<Admin> {
         _ => Address::parse_listen(text).map(Some),
     });
     section.finish();
-    let default = || {
-        Some(Address::Tcp {
-            host: "127.0.0.1".to_owned(),
-            port: 6480,
-        })
-    };
-    listen
-        .unwrap_or_else(default)
-        .map(|listen| Admin { listen })
+    let default = || Some(Address::Tcp { host: "127.0.0.1".to_owned(), port: 6480 });
+    listen.unwrap_or_else(default).map(|listen| Admin { listen })
 }
 
 fn log(mut section: Section<'_, '_>) -> Log {
-    let levels = [
-        LogLevel::Error,
-        LogLevel::Warn,
-        LogLevel::Info,
-        LogLevel::Debug,
-        LogLevel::Trace,
-    ];
-    let level = section
-        .choice("level", &levels.map(|level| (level.name(), level)))
-        .unwrap_or(LogLevel::Info);
+    let levels = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace];
+    let level = section.choice("level", &levels.map(|level| (level.name(), level))).unwrap_or(LogLevel::Info);
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-    let format = section
-        .choice("format", &formats)
-        .unwrap_or(LogFormat::Text);
+    let format = section.choice("format", &formats).unwrap_or(LogFormat::Text);
     section.finish();
     Log { level, format }
 }
@@ -415,27 +315,16 @@ fn sessions(mut section: Section<'_, '_>) -> Sessions {
     let ask_timeout = wait("ask_timeout", default.ask_timeout);
     let drain_timeout = wait("drain_timeout", default.drain_timeout);
     let idle_timeout = idle(&mut section).unwrap_or(default.idle_timeout);
-    let max_sessions = section
-        .number("max_sessions", 1..100_001)
-        .and_then(|most| usize::try_from(most).ok());
+    let max_sessions = section.number("max_sessions", 1..100_001).and_then(|most| usize::try_from(most).ok());
     let max_sessions = max_sessions.unwrap_or(default.max_sessions);
     section.finish();
-    Sessions {
-        max_sessions,
-        login_timeout,
-        connect_timeout,
-        idle_timeout,
-        ask_timeout,
-        drain_timeout,
-    }
+    Sessions { max_sessions, login_timeout, connect_timeout, idle_timeout, ask_timeout, drain_timeout }
 }
 
 fn idle(section: &mut Section<'_, '_>) -> Option<Option<Duration>> {
     match section.word("idle_timeout")?.text {
         "off" => Some(None),
-        _ => section
-            .duration("idle_timeout", seconds(1.0, 365.0 * DAY))
-            .map(Some),
+        _ => section.duration("idle_timeout", seconds(1.0, 365.0 * DAY)).map(Some),
     }
 }
 
@@ -450,9 +339,7 @@ fn named(text: &str) -> Result<String, String> {
 fn path(text: &str) -> Result<PathBuf, String> {
     match text {
         "" => Err("expected the path of a file".to_owned()),
-        _ if text.contains("-----BEGIN") => {
-            Err("expected the path of a file, not its content".to_owned())
-        }
+        _ if text.contains("-----BEGIN") => Err("expected the path of a file, not its content".to_owned()),
         _ => Ok(PathBuf::from(text)),
     }
 }

@@ -19,10 +19,7 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match self {
             Clock::System => Timestamp::now(),
-            Clock::Hand(hand) => hand
-                .start_wall
-                .saturating_add(hand.wound())
-                .unwrap_or(Timestamp::MAX),
+            Clock::Hand(hand) => hand.start_wall.saturating_add(hand.wound()).unwrap_or(Timestamp::MAX),
         }
     }
 
@@ -44,11 +41,7 @@ pub struct HandClock {
 
 impl HandClock {
     pub fn at(start: Timestamp) -> HandClock {
-        HandClock {
-            start_wall: start,
-            start_steady: Instant::now(),
-            wound: Arc::default(),
-        }
+        HandClock { start_wall: start, start_steady: Instant::now(), wound: Arc::default() }
     }
 
     pub fn wind(&self, by: Duration) {
@@ -79,9 +72,7 @@ pub mod text {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(D::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 

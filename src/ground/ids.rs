@@ -114,10 +114,8 @@ mod tests {
 
     #[test]
     fn ids_read_back_and_sort_by_time() {
-        let early =
-            SessionId::new(Timestamp::from_millisecond(1_000).expect("in range")).expect("random");
-        let late =
-            SessionId::new(Timestamp::from_millisecond(2_000).expect("in range")).expect("random");
+        let early = SessionId::new(Timestamp::from_millisecond(1_000).expect("in range")).expect("random");
+        let late = SessionId::new(Timestamp::from_millisecond(2_000).expect("in range")).expect("random");
         assert_eq!(early.to_string().parse(), Ok(early));
         assert_eq!(early.to_string().len(), 26);
         assert!(early < late && early.to_string() < late.to_string());
@@ -126,10 +124,7 @@ mod tests {
     #[test]
     fn two_ids_of_one_instant_differ() {
         let now = Timestamp::UNIX_EPOCH;
-        assert_ne!(
-            ChallengeId::new(now).expect("random"),
-            ChallengeId::new(now).expect("random")
-        );
+        assert_ne!(ChallengeId::new(now).expect("random"), ChallengeId::new(now).expect("random"));
     }
 
     #[test]

@@ -23,64 +23,22 @@ pub const POLICY_RELOADS_TOTAL: &str = "sluice_policy_reloads_total";
 
 /// Name, kind, labels and meaning of every metric.
 pub const ALL: &[(&str, MetricKind, &str)] = &[
-    (
-        SESSIONS,
-        MetricKind::Gauge,
-        "Client sessions open now, by listener.",
-    ),
-    (
-        SESSIONS_TOTAL,
-        MetricKind::Counter,
-        "Client sessions accepted, by listener.",
-    ),
-    (
-        STATEMENTS_TOTAL,
-        MetricKind::Counter,
-        "Statements judged, by verdict (allow, warn, confirm, approve, deny).",
-    ),
-    (
-        REFUSALS_TOTAL,
-        MetricKind::Counter,
-        "Statements refused, by rule and code (SL001 to SL007).",
-    ),
-    (
-        FINDINGS_TOTAL,
-        MetricKind::Counter,
-        "Findings, by rule and level, those of observe mode included.",
-    ),
+    (SESSIONS, MetricKind::Gauge, "Client sessions open now, by listener."),
+    (SESSIONS_TOTAL, MetricKind::Counter, "Client sessions accepted, by listener."),
+    (STATEMENTS_TOTAL, MetricKind::Counter, "Statements judged, by verdict (allow, warn, confirm, approve, deny)."),
+    (REFUSALS_TOTAL, MetricKind::Counter, "Statements refused, by rule and code (SL001 to SL007)."),
+    (FINDINGS_TOTAL, MetricKind::Counter, "Findings, by rule and level, those of observe mode included."),
     (
         QUESTIONS_SECONDS,
         MetricKind::Histogram,
         "Time spent asking the guarded database about one statement, in seconds.",
     ),
-    (
-        CHALLENGES_TOTAL,
-        MetricKind::Counter,
-        "Challenges, by outcome (issued, used, rejected, expired, misused).",
-    ),
-    (
-        BYTES_TOTAL,
-        MetricKind::Counter,
-        "Bytes relayed, by leg (client, upstream) and direction (in, out).",
-    ),
-    (
-        RECORD_FAILURES_TOTAL,
-        MetricKind::Counter,
-        "Events that the record did not take; the statements were refused.",
-    ),
-    (
-        STORE_FAILURES_TOTAL,
-        MetricKind::Counter,
-        "Requests that the store did not answer; the statements were refused.",
-    ),
-    (
-        POLICY_RELOADS_TOTAL,
-        MetricKind::Counter,
-        "Policy reloads, by outcome (taken, refused).",
-    ),
+    (CHALLENGES_TOTAL, MetricKind::Counter, "Challenges, by outcome (issued, used, rejected, expired, misused)."),
+    (BYTES_TOTAL, MetricKind::Counter, "Bytes relayed, by leg (client, upstream) and direction (in, out)."),
+    (RECORD_FAILURES_TOTAL, MetricKind::Counter, "Events that the record did not take; the statements were refused."),
+    (STORE_FAILURES_TOTAL, MetricKind::Counter, "Requests that the store did not answer; the statements were refused."),
+    (POLICY_RELOADS_TOTAL, MetricKind::Counter, "Policy reloads, by outcome (taken, refused)."),
 ];
 
 /// Bounds of the buckets of [`QUESTIONS_SECONDS`]: from an index look-up to past the default `preview_timeout`.
-pub const QUESTIONS_SECONDS_BUCKETS: &[f64] = &[
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0,
-];
+pub const QUESTIONS_SECONDS_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0];

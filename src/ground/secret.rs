@@ -39,8 +39,7 @@ impl Token {
     }
 
     pub fn hash(&self, key: &HashKey) -> TokenHash {
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(&key.0).expect("HMAC takes a key of any length");
+        let mut mac = Hmac::<Sha256>::new_from_slice(&key.0).expect("HMAC takes a key of any length");
         mac.update(&self.0);
         TokenHash(mac.finalize().into_bytes().into())
     }
@@ -124,9 +123,7 @@ impl<'de> serde::Deserialize<'de> for TokenHash {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<TokenHash, D::Error> {
         let text = <String as serde::Deserialize>::deserialize(deserializer)?;
         let bytes = unhex(&text).and_then(|bytes| bytes.try_into().ok());
-        bytes
-            .map(TokenHash)
-            .ok_or_else(|| serde::de::Error::custom("64 hexadecimal digits expected"))
+        bytes.map(TokenHash).ok_or_else(|| serde::de::Error::custom("64 hexadecimal digits expected"))
     }
 }
 
@@ -173,10 +170,7 @@ pub fn crockford_value(character: u8) -> Option<u8> {
         b'I' | b'L' => b'1',
         other => other,
     };
-    ALPHABET
-        .iter()
-        .position(|&known| known == upper)
-        .map(|place| place as u8)
+    ALPHABET.iter().position(|&known| known == upper).map(|place| place as u8)
 }
 
 pub fn fill_random(buffer: &mut [u8]) -> Result<(), NoRandomness> {
@@ -200,10 +194,7 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
     if !rest.is_empty() {
         return None;
     }
-    pairs
-        .iter()
-        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?))
-        .collect()
+    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
 }
 
 #[cfg(test)]
@@ -223,32 +214,18 @@ mod tests {
 
     #[test]
     fn what_is_not_a_token_is_refused() {
-        for typed in [
-            "",
-            "K7QF",
-            "K7QF-2M9",
-            "K7QF-2M9XX",
-            "K7-QF2M9X",
-            "K7QF--2M9X",
-            "K7QF-2M9U",
-            "-K7QF2M9X",
-            "ＫＱ",
-        ] {
+        for typed in ["", "K7QF", "K7QF-2M9", "K7QF-2M9XX", "K7-QF2M9X", "K7QF--2M9X", "K7QF-2M9U", "-K7QF2M9X", "ＫＱ"]
+        {
             assert_eq!(Token::parse(typed), None, "{typed}");
         }
     }
 
     #[test]
     fn tokens_are_made_by_chance_and_read_back() {
-        let tokens: std::collections::HashSet<_> = (0..1_000)
-            .map(|_| Token::generate().expect("random").to_string())
-            .collect();
+        let tokens: std::collections::HashSet<_> =
+            (0..1_000).map(|_| Token::generate().expect("random").to_string()).collect();
         assert_eq!(tokens.len(), 1_000);
-        assert!(
-            tokens
-                .iter()
-                .all(|text| Token::parse(text).is_some_and(|token| token.to_string() == *text))
-        );
+        assert!(tokens.iter().all(|text| Token::parse(text).is_some_and(|token| token.to_string() == *text)));
     }
 
     #[test]
@@ -260,21 +237,14 @@ mod tests {
         assert_ne!(token.hash(&key), token.hash(&other_key));
         assert_ne!(token.hash(&key), other.hash(&key));
         let text = serde_json::to_string(&token.hash(&key)).expect("json");
-        assert_eq!(
-            serde_json::from_str::<TokenHash>(&text).expect("reads back"),
-            token.hash(&key)
-        );
+        assert_eq!(serde_json::from_str::<TokenHash>(&text).expect("reads back"), token.hash(&key));
     }
 
     #[test]
     fn nothing_secret_shows_itself() {
         let token = Token::parse("K7QF-2M9X").expect("a token");
         let key = HashKey([0xAB; 32]);
-        let shown = format!(
-            "{token:?} {key:?} {:?} {:?}",
-            token.hash(&key),
-            Secret::new("hunter2")
-        );
+        let shown = format!("{token:?} {key:?} {:?} {:?}", token.hash(&key), Secret::new("hunter2"));
         assert_eq!(shown, "Token(…) HashKey(…) TokenHash(…) Secret(…)");
     }
 

@@ -3,9 +3,7 @@
 //! Invariant: only a bounded count can prove that a change is small. An estimate, a count that stopped, and an answer that was
 //! not had never do, so whatever counts rows fails closed on them; each can still prove that a change is large.
 
-use crate::policy::question::{
-    Action, Cascade, ChangeEvidence, Evidence, ForeignKey, Known, Rows, Table, TableKind,
-};
+use crate::policy::question::{Action, Cascade, ChangeEvidence, Evidence, ForeignKey, Known, Rows, Table, TableKind};
 use crate::sql::facts::{Change, Facts, OnConflict, Restriction, Source, Verb};
 use std::fmt;
 
@@ -30,23 +28,14 @@ pub enum Certainty {
 }
 
 impl Count {
-    pub const ZERO: Count = Count {
-        number: 0,
-        certainty: Certainty::Bounded,
-    };
+    pub const ZERO: Count = Count { number: 0, certainty: Certainty::Bounded };
 
     pub fn bounded(number: u64) -> Count {
-        Count {
-            number,
-            certainty: Certainty::Bounded,
-        }
+        Count { number, certainty: Certainty::Bounded }
     }
 
     pub fn unknown(reason: impl Into<String>) -> Count {
-        Count {
-            number: 0,
-            certainty: Certainty::Unknown(reason.into()),
-        }
+        Count { number: 0, certainty: Certainty::Unknown(reason.into()) }
     }
 
     /// True only when it cannot be more.
@@ -63,10 +52,7 @@ impl Count {
     }
 
     pub fn plus(self, other: Count) -> Count {
-        Count {
-            number: self.number.saturating_add(other.number),
-            certainty: self.certainty.max(other.certainty),
-        }
+        Count { number: self.number.saturating_add(other.number), certainty: self.certainty.max(other.certainty) }
     }
 }
 
@@ -77,20 +63,14 @@ impl From<Rows> for Count {
             Rows::Estimate(_) => Certainty::Estimated,
             Rows::AtLeast(_) => Certainty::Open,
         };
-        Count {
-            number: rows.number(),
-            certainty,
-        }
+        Count { number: rows.number(), certainty }
     }
 }
 
 /// "12,480 rows", "about 12,480 rows (an estimate)", "more than 12,480 rows", "how many rows is unknown: …".
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (number, rows) = (
-            grouped(self.number),
-            if self.number == 1 { "row" } else { "rows" },
-        );
+        let (number, rows) = (grouped(self.number), if self.number == 1 { "row" } else { "rows" });
         match &self.certainty {
             Certainty::Bounded => write!(f, "{number} {rows}"),
             Certainty::Estimated => write!(f, "about {number} {rows} (an estimate)"),
@@ -130,10 +110,7 @@ pub struct Tally {
 
 impl Tally {
     pub fn of(facts: &Facts, evidence: &Evidence) -> Tally {
-        let mut tally = Tally {
-            direct: Count::ZERO,
-            cascaded: Count::ZERO,
-        };
+        let mut tally = Tally { direct: Count::ZERO, cascaded: Count::ZERO };
         for (index, change) in facts.changes.iter().enumerate() {
             let evidence = of_change(facts, evidence, index);
             tally.direct = tally.direct.plus(direct(change, evidence));
@@ -148,11 +125,7 @@ impl Tally {
 }
 
 /// The evidence for one change; `None`, that is unknown, unless the evidence as a whole fits the statement.
-pub fn of_change<'a>(
-    facts: &Facts,
-    evidence: &'a Evidence,
-    index: usize,
-) -> Option<&'a ChangeEvidence> {
+pub fn of_change<'a>(facts: &Facts, evidence: &'a Evidence, index: usize) -> Option<&'a ChangeEvidence> {
     if evidence.changes.len() != facts.changes.len() {
         return None;
     }
@@ -191,10 +164,7 @@ pub fn direct(change: &Change, evidence: Option<&ChangeEvidence>) -> Count {
         return Count::ZERO;
     }
     let Some(table) = table(evidence) else {
-        return Count::unknown(why_not(
-            evidence.map(|evidence| &evidence.table),
-            "the table",
-        ));
+        return Count::unknown(why_not(evidence.map(|evidence| &evidence.table), "the table"));
     };
     if !is_plain(table) {
         return Count::unknown(format!("{} {}", table.name, what_else(table)));
@@ -227,53 +197,24 @@ pub fn cascaded(change: &Change, evidence: Option<&ChangeEvidence>) -> Count {
 
 /// The change sets this column, or may: a generated one follows the columns it is made from, and which those are is not asked.
 pub fn sets(change: &Change, table: &Table, column: &str) -> bool {
-    let assigned = |name: &str| {
-        change
-            .assignments
-            .iter()
-            .any(|assignment| assignment.column == name)
-    };
-    let follows = || {
-        table
-            .columns
-            .iter()
-            .any(|known| known.name == column && known.generated)
-    };
+    let assigned = |name: &str| change.assignments.iter().any(|assignment| assignment.column == name);
+    let follows = || table.columns.iter().any(|known| known.name == column && known.generated);
     assigned(column) || (!change.assignments.is_empty() && follows())
 }
 
 /// Would this foreign key carry the change on to its child?
 fn carries(change: &Change, table: &Table, key: &ForeignKey) -> bool {
-    let acts = |action| {
-        matches!(
-            action,
-            Action::Cascade | Action::SetNull | Action::SetDefault
-        )
-    };
-    let deletes = matches!(
-        change.verb,
-        Verb::Delete | Verb::Merge { deletes: true, .. }
-    );
-    let updates = matches!(
-        change.verb,
-        Verb::Update | Verb::Insert | Verb::Merge { updates: true, .. }
-    );
-    let sets_key = key
-        .parent_columns
-        .iter()
-        .any(|column| sets(change, table, column));
+    let acts = |action| matches!(action, Action::Cascade | Action::SetNull | Action::SetDefault);
+    let deletes = matches!(change.verb, Verb::Delete | Verb::Merge { deletes: true, .. });
+    let updates = matches!(change.verb, Verb::Update | Verb::Insert | Verb::Merge { updates: true, .. });
+    let sets_key = key.parent_columns.iter().any(|column| sets(change, table, column));
     (deletes && acts(key.on_delete)) || (updates && sets_key && acts(key.on_update))
 }
 
 /// An update that sets no column that anything refers to reaches no other table, whatever else is unknown of them. With
 /// children, keys may refer to one of those alone, which the parent does not list.
 fn cannot_cascade(change: &Change, table: &Table) -> bool {
-    is_plain(table)
-        && table.children == 0
-        && !table
-            .referenced_by
-            .iter()
-            .any(|key| carries(change, table, key))
+    is_plain(table) && table.children == 0 && !table.referenced_by.iter().any(|key| carries(change, table, key))
 }
 
 fn branch(cascade: &Cascade) -> Count {
@@ -283,9 +224,7 @@ fn branch(cascade: &Cascade) -> Count {
     };
     // Below no rows there is nothing; below some, a walk that stopped early has not seen all.
     let rows = match &cascade.stopped {
-        Some(why) if !rows.proves_at_most(0) => {
-            rows.plus(Count::unknown(format!("the walk stopped: {why}")))
-        }
+        Some(why) if !rows.proves_at_most(0) => rows.plus(Count::unknown(format!("the walk stopped: {why}"))),
         _ => rows,
     };
     cascade.below.iter().map(branch).fold(rows, Count::plus)
@@ -293,10 +232,7 @@ fn branch(cascade: &Cascade) -> Count {
 
 /// What is written is what happens: not so for views, foreign tables and tables with rewrite rules or INSTEAD OF triggers.
 fn is_plain(table: &Table) -> bool {
-    let stored = matches!(
-        table.kind,
-        TableKind::Table | TableKind::Partitioned | TableKind::Temporary
-    );
+    let stored = matches!(table.kind, TableKind::Table | TableKind::Partitioned | TableKind::Temporary);
     stored && !table.has_rules && !table.triggers.iter().any(|trigger| trigger.instead)
 }
 
@@ -317,13 +253,9 @@ fn pinned_to_one(change: &Change, table: &Table) -> bool {
     let Restriction::Restricts { pinned } = &change.restriction else {
         return false;
     };
-    let key_spans_children =
-        table.kind == TableKind::Partitioned || table.children == 0 || change.only;
-    let covers =
-        |key: &Vec<String>| !key.is_empty() && key.iter().all(|column| pinned.contains(column));
-    key_spans_children
-        && matches!(change.verb, Verb::Update | Verb::Delete)
-        && table.unique_keys.iter().any(covers)
+    let key_spans_children = table.kind == TableKind::Partitioned || table.children == 0 || change.only;
+    let covers = |key: &Vec<String>| !key.is_empty() && key.iter().all(|column| pinned.contains(column));
+    key_spans_children && matches!(change.verb, Verb::Update | Verb::Delete) && table.unique_keys.iter().any(covers)
 }
 
 fn why_not<T>(known: Option<&Known<T>>, what: &str) -> String {
@@ -339,13 +271,7 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped() {
-        let pairs = [
-            (0, "0"),
-            (999, "999"),
-            (1_000, "1,000"),
-            (12_480, "12,480"),
-            (4_012_331, "4,012,331"),
-        ];
+        let pairs = [(0, "0"), (999, "999"), (1_000, "1,000"), (12_480, "12,480"), (4_012_331, "4,012,331")];
         for (number, text) in pairs {
             assert_eq!(grouped(number), text);
         }
@@ -355,12 +281,7 @@ mod tests {
     fn only_a_bounded_count_proves_smallness() {
         assert!(Count::from(Rows::Exact(5)).proves_at_most(5));
         assert!(Count::from(Rows::AtMost(5)).proves_at_most(5));
-        for rows in [
-            Rows::Exact(6),
-            Rows::AtLeast(5),
-            Rows::AtLeast(0),
-            Rows::Estimate(0),
-        ] {
+        for rows in [Rows::Exact(6), Rows::AtLeast(5), Rows::AtLeast(0), Rows::Estimate(0)] {
             assert!(!Count::from(rows).proves_at_most(5), "{rows:?}");
         }
         assert!(!Count::unknown("x").proves_at_most(u64::MAX));
@@ -369,15 +290,9 @@ mod tests {
     #[test]
     fn what_is_known_can_still_exceed() {
         assert!(Count::from(Rows::Estimate(6)).exceeds(5));
-        assert!(
-            Count::from(Rows::AtLeast(5)).exceeds(5),
-            "more than 5 is more than 5"
-        );
+        assert!(Count::from(Rows::AtLeast(5)).exceeds(5), "more than 5 is more than 5");
         assert!(!Count::from(Rows::Exact(5)).exceeds(5));
-        assert!(
-            Count::bounded(6).plus(Count::unknown("x")).exceeds(5),
-            "the known part alone is too much"
-        );
+        assert!(Count::bounded(6).plus(Count::unknown("x")).exceeds(5), "the known part alone is too much");
         assert!(!Count::unknown("x").exceeds(0));
     }
 
@@ -391,33 +306,16 @@ mod tests {
             on_update: Action::NoAction,
             child_indexed: true,
         };
-        Cascade {
-            key,
-            action: Action::Cascade,
-            rows,
-            below,
-            stopped: stopped.map(str::to_owned),
-        }
+        Cascade { key, action: Action::Cascade, rows, below, stopped: stopped.map(str::to_owned) }
     }
 
     #[test]
     fn every_level_of_a_cascade_counts_and_a_walk_that_stopped_proves_nothing() {
         let exact = |rows| Known::Known(Rows::Exact(rows));
-        let deep = cascade(
-            exact(3),
-            vec![cascade(
-                exact(4),
-                vec![cascade(exact(5), vec![], None)],
-                None,
-            )],
-            None,
-        );
+        let deep = cascade(exact(3), vec![cascade(exact(4), vec![cascade(exact(5), vec![], None)], None)], None);
         assert_eq!(branch(&deep), Count::bounded(12));
         let unknown_below = cascade(exact(3), vec![cascade(Known::NotAsked, vec![], None)], None);
-        assert!(matches!(
-            branch(&unknown_below).certainty,
-            Certainty::Unknown(_)
-        ));
+        assert!(matches!(branch(&unknown_below).certainty, Certainty::Unknown(_)));
         let stopped = |rows| branch(&cascade(exact(rows), vec![], Some("16 levels")));
         assert!(matches!(stopped(3).certainty, Certainty::Unknown(_)));
         assert_eq!(stopped(0), Count::ZERO, "below no rows there is nothing");
@@ -425,13 +323,8 @@ mod tests {
 
     #[test]
     fn adding_keeps_the_worse_certainty() {
-        let sum = Count::bounded(1)
-            .plus(Count::from(Rows::Estimate(2)))
-            .plus(Count::bounded(3));
+        let sum = Count::bounded(1).plus(Count::from(Rows::Estimate(2))).plus(Count::bounded(3));
         assert_eq!((sum.number, sum.certainty), (6, Certainty::Estimated));
-        assert_eq!(
-            Count::bounded(u64::MAX).plus(Count::bounded(1)).number,
-            u64::MAX
-        );
+        assert_eq!(Count::bounded(u64::MAX).plus(Count::bounded(1)).number, u64::MAX);
     }
 }

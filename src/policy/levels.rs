@@ -96,10 +96,7 @@ mod tests {
             assert_eq!(Preset::named(name).map(Preset::name), Some(name));
         }
         for name in LEVEL_NAMES {
-            assert_eq!(
-                level_named(name).map(|level| level.to_string()).as_deref(),
-                Some(name)
-            );
+            assert_eq!(level_named(name).map(|level| level.to_string()).as_deref(), Some(name));
         }
     }
 }

@@ -32,24 +32,13 @@ pub struct Asked {
 impl Asked {
     /// Nothing: the statement can be judged on its text.
     pub fn none(&self) -> bool {
-        self.changes
-            .iter()
-            .chain(&self.removals)
-            .all(Questions::none)
+        self.changes.iter().chain(&self.removals).all(Questions::none)
     }
 
     /// All that a preview shows of the statement.
     pub fn preview(facts: &Facts) -> Asked {
-        let all = Questions {
-            table: true,
-            rows: true,
-            cascade: true,
-            preview: true,
-        };
-        Asked {
-            changes: vec![all; facts.changes.len()],
-            removals: vec![all; facts.removals.len()],
-        }
+        let all = Questions { table: true, rows: true, cascade: true, preview: true };
+        Asked { changes: vec![all; facts.changes.len()], removals: vec![all; facts.removals.len()] }
     }
 }
 
@@ -58,37 +47,18 @@ pub fn questions(facts: &Facts, effective: &Effective) -> Asked {
     let nothing_named = facts.changes.is_empty() && facts.removals.is_empty();
     if effective.mode == Mode::Off || facts.prepares.is_some() || nothing_named {
         let (changes, removals) = (facts.changes.len(), facts.removals.len());
-        return Asked {
-            changes: vec![Questions::default(); changes],
-            removals: vec![Questions::default(); removals],
-        };
+        return Asked { changes: vec![Questions::default(); changes], removals: vec![Questions::default(); removals] };
     }
     let of_all = |ask: &dyn Fn(&dyn Rule) -> Questions| {
-        in_force(effective)
-            .map(|(rule, _, _)| ask(rule))
-            .fold(Questions::default(), Questions::and)
+        in_force(effective).map(|(rule, _, _)| ask(rule)).fold(Questions::default(), Questions::and)
     };
-    let changes = facts
-        .changes
-        .iter()
-        .map(|change| of_all(&|rule| rule.ask_of_change(change, facts, effective)));
-    let removals = facts
-        .removals
-        .iter()
-        .map(|removal| of_all(&|rule| rule.ask_of_removal(removal, facts, effective)));
-    Asked {
-        changes: changes.collect(),
-        removals: removals.collect(),
-    }
+    let changes = facts.changes.iter().map(|change| of_all(&|rule| rule.ask_of_change(change, facts, effective)));
+    let removals = facts.removals.iter().map(|removal| of_all(&|rule| rule.ask_of_removal(removal, facts, effective)));
+    Asked { changes: changes.collect(), removals: removals.collect() }
 }
 
 /// What follows for the statement from all that is known of it.
-pub fn judge(
-    facts: &Facts,
-    evidence: &Evidence,
-    effective: &Effective,
-    caller: &Caller,
-) -> Verdict {
+pub fn judge(facts: &Facts, evidence: &Evidence, effective: &Effective, caller: &Caller) -> Verdict {
     if facts.prepares.is_some() {
         return judge_text(facts, effective);
     }
@@ -103,23 +73,14 @@ pub fn judge_text(facts: &Facts, effective: &Effective) -> Verdict {
     let look = Look::new(facts, &nothing, &effective.sizes, &caller, Stage::Text);
     let unread = rules::unread_statement_code();
     let found = |rule: &dyn Rule| {
-        if rule.reads_text() {
-            rule.look(&look)
-        } else {
-            Vec::new()
-        }
+        if rule.reads_text() { rule.look(&look) } else { Vec::new() }
     };
-    verdict(effective, found, |judged| {
-        judged.level == Level::Deny || judged.finding.rule == unread
-    })
+    verdict(effective, found, |judged| judged.level == Level::Deny || judged.finding.rule == unread)
 }
 
 /// The verdict for what needs no judging: a statement whose facts were found harmless under this policy before.
 pub fn harmless(effective: &Effective) -> Verdict {
-    Verdict {
-        judged: Vec::new(),
-        mode: effective.mode,
-    }
+    Verdict { judged: Vec::new(), mode: effective.mode }
 }
 
 /// One verdict for a message of several statements: everything that was found in any of them.
@@ -132,15 +93,8 @@ pub fn together(verdicts: Vec<Verdict>, effective: &Effective) -> Verdict {
 /// that comes through it could be judged.
 pub fn refuse_door(name: &str) -> Verdict {
     let finding = rules::door(name);
-    let judged = Judged {
-        finding,
-        level: Level::Deny,
-        origin: "built in".into(),
-    };
-    Verdict {
-        judged: vec![judged],
-        mode: Mode::Enforce,
-    }
+    let judged = Judged { finding, level: Level::Deny, origin: "built in".into() };
+    Verdict { judged: vec![judged], mode: Mode::Enforce }
 }
 
 /// One rule's part in judging a statement, for `SLUICE EXPLAIN`.
@@ -155,33 +109,14 @@ pub struct Explained {
 }
 
 /// Every rule with its level, the line that gave it, and what it finds, allowed ones included.
-pub fn explain(
-    facts: &Facts,
-    evidence: &Evidence,
-    effective: &Effective,
-    caller: &Caller,
-) -> Vec<Explained> {
-    let stage = if facts.prepares.is_some() {
-        Stage::Text
-    } else {
-        Stage::Whole
-    };
+pub fn explain(facts: &Facts, evidence: &Evidence, effective: &Effective, caller: &Caller) -> Vec<Explained> {
+    let stage = if facts.prepares.is_some() { Stage::Text } else { Stage::Whole };
     let look = Look::new(facts, evidence, &effective.sizes, caller, stage);
     let looks = |rule: &dyn Rule| stage == Stage::Whole || rule.reads_text();
     let explained = with_levels(effective).map(|(rule, level, origin)| {
-        let findings = if looks(rule) {
-            rule.look(&look)
-        } else {
-            Vec::new()
-        };
+        let findings = if looks(rule) { rule.look(&look) } else { Vec::new() };
         let (code, title) = (rule.code(), rule.title());
-        Explained {
-            code,
-            title,
-            level,
-            origin: origin.clone(),
-            findings,
-        }
+        Explained { code, title, level, origin: origin.clone(), findings }
     });
     explained.collect()
 }
@@ -191,12 +126,7 @@ pub fn executed(prepared: &Facts) -> Facts {
     let mut facts = prepared.clone();
     facts.prepares = None;
     let nestings = facts.changes.iter_mut().map(|change| &mut change.nesting);
-    for nesting in nestings.chain(
-        facts
-            .removals
-            .iter_mut()
-            .map(|removal| &mut removal.nesting),
-    ) {
+    for nesting in nestings.chain(facts.removals.iter_mut().map(|removal| &mut removal.nesting)) {
         if *nesting == Nesting::Prepare {
             *nesting = Nesting::Outer;
         }
@@ -212,22 +142,14 @@ pub fn names(facts: &Facts, evidence: &Evidence) -> Vec<Name> {
         let evidence = count::of_change(facts, evidence, index);
         names.push(catalog_name(evidence).unwrap_or_else(|| change.target.clone()));
         if let Some(Known::Known(branches)) = evidence.map(|evidence| &evidence.cascade) {
-            branches
-                .iter()
-                .for_each(|branch| name_reached(branch, &mut names));
+            branches.iter().for_each(|branch| name_reached(branch, &mut names));
         }
     }
     let fits = evidence.removals.len() == facts.removals.len();
     for (index, removal) in facts.removals.iter().enumerate() {
-        let answer = if fits {
-            evidence.removals.get(index)
-        } else {
-            None
-        };
+        let answer = if fits { evidence.removals.get(index) } else { None };
         match answer.and_then(|answer| answer.tables.known()) {
-            Some(tables) if !tables.is_empty() => {
-                names.extend(tables.iter().map(|table| table.name.clone()))
-            }
+            Some(tables) if !tables.is_empty() => names.extend(tables.iter().map(|table| table.name.clone())),
             _ => names.push(written_name(removal)),
         }
     }
@@ -240,10 +162,7 @@ pub fn names(facts: &Facts, evidence: &Evidence) -> Vec<Name> {
 fn catalog_name(evidence: Option<&ChangeEvidence>) -> Option<Name> {
     let table = count::table(evidence)?;
     let written = format!("{}.{}", table.schema, table.name);
-    Some(Name {
-        written,
-        parts: vec![table.schema.clone(), table.name.clone()],
-    })
+    Some(Name { written, parts: vec![table.schema.clone(), table.name.clone()] })
 }
 
 /// Only some objects are named as tables are; `DROP SCHEMA archive` names no table called archive.
@@ -251,45 +170,25 @@ fn written_name(removal: &Removal) -> Name {
     match removal.what {
         Removed::Rows | Removed::Table | Removed::MaterializedView => removal.name.clone(),
         Removed::Column(_) | Removed::Partition(_) => removal.name.clone(),
-        Removed::Schema | Removed::Database | Removed::Tablespace | Removed::Other(_) => {
-            Name::default()
-        }
+        Removed::Schema | Removed::Database | Removed::Tablespace | Removed::Other(_) => Name::default(),
     }
 }
 
 fn name_reached(branch: &Cascade, names: &mut Vec<Name>) {
     names.push(branch.key.child.clone());
-    branch
-        .below
-        .iter()
-        .for_each(|below| name_reached(below, names));
+    branch.below.iter().for_each(|below| name_reached(below, names));
 }
 
-fn verdict(
-    effective: &Effective,
-    look: impl Fn(&dyn Rule) -> Vec<Finding>,
-    keep: impl Fn(&Judged) -> bool,
-) -> Verdict {
+fn verdict(effective: &Effective, look: impl Fn(&dyn Rule) -> Vec<Finding>, keep: impl Fn(&Judged) -> bool) -> Verdict {
     if effective.mode == Mode::Off {
         return harmless(effective);
     }
     let mut judged = Vec::new();
     for (rule, level, origin) in in_force(effective) {
         let findings = look(rule).into_iter();
-        judged.extend(
-            findings
-                .map(|finding| Judged {
-                    finding,
-                    level,
-                    origin: origin.clone(),
-                })
-                .filter(&keep),
-        );
+        judged.extend(findings.map(|finding| Judged { finding, level, origin: origin.clone() }).filter(&keep));
     }
-    Verdict {
-        judged,
-        mode: effective.mode,
-    }
+    Verdict { judged, mode: effective.mode }
 }
 
 /// Rules that the policy does not simply allow.
@@ -299,15 +198,11 @@ fn in_force(effective: &Effective) -> impl Iterator<Item = (&'static dyn Rule, L
 
 /// A rule that the policy gives no level is held to be denied: levels are built parallel to the rules, so this is a fault.
 fn with_levels(effective: &Effective) -> impl Iterator<Item = (&'static dyn Rule, Level, &Origin)> {
-    static NO_LEVEL: std::sync::LazyLock<Origin> =
-        std::sync::LazyLock::new(|| "no level given".into());
-    rules::all()
-        .iter()
-        .enumerate()
-        .map(|(at, rule)| match effective.levels.get(at) {
-            Some((level, origin)) => (*rule, *level, origin),
-            None => (*rule, Level::Deny, &*NO_LEVEL),
-        })
+    static NO_LEVEL: std::sync::LazyLock<Origin> = std::sync::LazyLock::new(|| "no level given".into());
+    rules::all().iter().enumerate().map(|(at, rule)| match effective.levels.get(at) {
+        Some((level, origin)) => (*rule, *level, origin),
+        None => (*rule, Level::Deny, &*NO_LEVEL),
+    })
 }
 
 #[cfg(test)]

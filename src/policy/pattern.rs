@@ -22,8 +22,7 @@ impl Glob {
 
     /// Walks both texts once, going back to the last `*` only: linear in practice, and never exponential.
     pub fn matches(&self, text: &str) -> bool {
-        let (pattern, text): (Vec<char>, Vec<char>) =
-            (self.0.chars().collect(), text.chars().collect());
+        let (pattern, text): (Vec<char>, Vec<char>) = (self.0.chars().collect(), text.chars().collect());
         let (mut at, mut seen, mut star) = (0, 0, None);
         while seen < text.len() {
             match pattern.get(at) {
@@ -31,9 +30,7 @@ impl Glob {
                     star = Some((at, seen));
                     at += 1;
                 }
-                Some(&wanted) if wanted == '?' || Some(&wanted) == text.get(seen) => {
-                    (at, seen) = (at + 1, seen + 1)
-                }
+                Some(&wanted) if wanted == '?' || Some(&wanted) == text.get(seen) => (at, seen) = (at + 1, seen + 1),
                 _ => match star {
                     Some((star_at, taken)) => {
                         star = Some((star_at, taken + 1));
@@ -59,27 +56,20 @@ impl Addresses {
         if text == "local" {
             return Ok(Addresses::Local);
         }
-        let wrong =
-            || format!("`{text}` is not an address, a range such as 10.0.0.0/8, or \"local\"");
+        let wrong = || format!("`{text}` is not an address, a range such as 10.0.0.0/8, or \"local\"");
         let (network, prefix) = match text.split_once('/') {
             Some((network, prefix)) => (network, Some(prefix)),
             None => (text, None),
         };
         let network: IpAddr = network.parse().map_err(|_| wrong())?;
         let prefix = match prefix {
-            Some(prefix) => prefix
-                .parse()
-                .ok()
-                .filter(|prefix| *prefix <= width(network))
-                .ok_or_else(wrong)?,
+            Some(prefix) => prefix.parse().ok().filter(|prefix| *prefix <= width(network)).ok_or_else(wrong)?,
             None => width(network),
         };
         let outside = bits(network) & !mask(network, prefix);
         match outside {
             0 => Ok(Addresses::Range { network, prefix }),
-            _ => Err(format!(
-                "`{text}` has bits set beyond its prefix: which range is meant?"
-            )),
+            _ => Err(format!("`{text}` has bits set beyond its prefix: which range is meant?")),
         }
     }
 
@@ -88,10 +78,7 @@ impl Addresses {
             Addresses::Local => address == "local",
             Addresses::Range { network, prefix } => {
                 // A dual-stack socket shows an IPv4 client as ::ffff:a.b.c.d.
-                let Ok(address) = address
-                    .parse::<IpAddr>()
-                    .map(|address| address.to_canonical())
-                else {
+                let Ok(address) = address.parse::<IpAddr>().map(|address| address.to_canonical()) else {
                     return false;
                 };
                 let same_family = address.is_ipv4() == network.is_ipv4();
@@ -114,31 +101,18 @@ pub struct Window {
 
 impl Window {
     pub fn parse(text: &str) -> Result<Window, String> {
-        let wrong =
-            || format!("`{text}` is not a window such as \"Mon-Fri 08:00-18:00 Europe/Berlin\"");
+        let wrong = || format!("`{text}` is not a window such as \"Mon-Fri 08:00-18:00 Europe/Berlin\"");
         let mut words = text.split_ascii_whitespace();
         let days = parse_days(words.next().ok_or_else(wrong)?).ok_or_else(wrong)?;
-        let (from, to) = words
-            .next()
-            .and_then(|times| times.split_once('-'))
-            .ok_or_else(wrong)?;
-        let (from, to) = (
-            parse_time(from).ok_or_else(wrong)?,
-            parse_time(to).ok_or_else(wrong)?,
-        );
+        let (from, to) = words.next().and_then(|times| times.split_once('-')).ok_or_else(wrong)?;
+        let (from, to) = (parse_time(from).ok_or_else(wrong)?, parse_time(to).ok_or_else(wrong)?);
         let zone = match words.next() {
             None | Some("UTC") => TimeZone::UTC,
-            Some(name) => TimeZone::get(name)
-                .map_err(|_| format!("`{name}` is not a time zone that is known here"))?,
+            Some(name) => TimeZone::get(name).map_err(|_| format!("`{name}` is not a time zone that is known here"))?,
         };
         match words.next() {
             Some(_) => Err(wrong()),
-            None => Ok(Window {
-                days,
-                from,
-                to,
-                zone,
-            }),
+            None => Ok(Window { days, from, to, zone }),
         }
     }
 
@@ -154,10 +128,7 @@ impl Window {
     }
 
     fn on(&self, day: Weekday) -> bool {
-        self.days
-            .get(usize::from(day.to_monday_zero_offset().unsigned_abs()))
-            .copied()
-            .unwrap_or(false)
+        self.days.get(usize::from(day.to_monday_zero_offset().unsigned_abs())).copied().unwrap_or(false)
     }
 }
 
@@ -226,25 +197,12 @@ mod tests {
             ("a*b*c", "a--b--b-c"),
             ("é?", "éx"),
         ];
-        let others = [
-            ("etl_*", "xetl_1"),
-            ("a?c", "ac"),
-            ("abc", "abcd"),
-            ("a*b", "a-bc"),
-            ("A", "a"),
-            ("?", ""),
-        ];
+        let others = [("etl_*", "xetl_1"), ("a?c", "ac"), ("abc", "abcd"), ("a*b", "a-bc"), ("A", "a"), ("?", "")];
         for (pattern, text) in matching {
-            assert!(
-                Glob::new(pattern).expect("a pattern").matches(text),
-                "{pattern} {text}"
-            );
+            assert!(Glob::new(pattern).expect("a pattern").matches(text), "{pattern} {text}");
         }
         for (pattern, text) in others {
-            assert!(
-                !Glob::new(pattern).expect("a pattern").matches(text),
-                "{pattern} {text}"
-            );
+            assert!(!Glob::new(pattern).expect("a pattern").matches(text), "{pattern} {text}");
         }
         assert!(Glob::new("").is_err());
     }
@@ -270,53 +228,28 @@ mod tests {
             ("192.168.1.7", "192.168.1.8"),
         ];
         for (range, address) in matching {
-            assert!(
-                Addresses::parse(range).expect("a range").matches(address),
-                "{range} {address}"
-            );
+            assert!(Addresses::parse(range).expect("a range").matches(address), "{range} {address}");
         }
         for (range, address) in others {
-            assert!(
-                !Addresses::parse(range).expect("a range").matches(address),
-                "{range} {address}"
-            );
+            assert!(!Addresses::parse(range).expect("a range").matches(address), "{range} {address}");
         }
-        for wrong in [
-            "",
-            "10.0.0.0/33",
-            "10.0.0.1/8",
-            "10.0.0/8",
-            "host",
-            "::/129",
-            "10.0.0.0/-1",
-        ] {
+        for wrong in ["", "10.0.0.0/33", "10.0.0.1/8", "10.0.0/8", "host", "::/129", "10.0.0.0/-1"] {
             assert!(Addresses::parse(wrong).is_err(), "{wrong}");
         }
     }
 
     fn inside(window: &str, at: &str) -> bool {
-        Window::parse(window)
-            .expect("a window")
-            .contains(at.parse().expect("a time"))
+        Window::parse(window).expect("a window").contains(at.parse().expect("a time"))
     }
 
     #[test]
     fn windows() {
         // 2026-03-02 is a Monday.
         assert!(inside("Mon-Fri 08:00-18:00", "2026-03-02T08:00:00Z"));
-        assert!(
-            !inside("Mon-Fri 08:00-18:00", "2026-03-02T18:00:00Z"),
-            "the end is not in the window"
-        );
-        assert!(
-            !inside("Mon-Fri 08:00-18:00", "2026-03-07T12:00:00Z"),
-            "a Saturday"
-        );
+        assert!(!inside("Mon-Fri 08:00-18:00", "2026-03-02T18:00:00Z"), "the end is not in the window");
+        assert!(!inside("Mon-Fri 08:00-18:00", "2026-03-07T12:00:00Z"), "a Saturday");
         assert!(inside("Sat,Sun 00:00-24:00", "2026-03-07T23:59:59Z"));
-        assert!(
-            inside("Fri-Mon 00:00-24:00", "2026-03-08T12:00:00Z"),
-            "days go round"
-        );
+        assert!(inside("Fri-Mon 00:00-24:00", "2026-03-08T12:00:00Z"), "days go round");
         assert!(!inside("Fri-Mon 00:00-24:00", "2026-03-03T12:00:00Z"));
     }
 
@@ -330,18 +263,9 @@ mod tests {
 
     #[test]
     fn a_window_keeps_the_clock_of_its_zone_in_summer_and_winter() {
-        assert!(inside(
-            "daily 08:00-09:00 Europe/Berlin",
-            "2026-01-15T07:30:00Z"
-        ));
-        assert!(!inside(
-            "daily 08:00-09:00 Europe/Berlin",
-            "2026-07-15T07:30:00Z"
-        ));
-        assert!(inside(
-            "daily 08:00-09:00 Europe/Berlin",
-            "2026-07-15T06:30:00Z"
-        ));
+        assert!(inside("daily 08:00-09:00 Europe/Berlin", "2026-01-15T07:30:00Z"));
+        assert!(!inside("daily 08:00-09:00 Europe/Berlin", "2026-07-15T07:30:00Z"));
+        assert!(inside("daily 08:00-09:00 Europe/Berlin", "2026-07-15T06:30:00Z"));
     }
 
     #[test]

@@ -64,12 +64,7 @@ pub struct SizeChanges {
 }
 
 /// The policy as it applies to this principal now, for a statement that touches these tables; see [`crate::policy::names`].
-pub fn effective(
-    policy: &Policy,
-    principal: &Principal,
-    names: &[Name],
-    now: Timestamp,
-) -> Effective {
+pub fn effective(policy: &Policy, principal: &Principal, names: &[Name], now: Timestamp) -> Effective {
     let applying = |scope: &&Scope| scope.matches.principal(principal) && scope.matches.time(now);
     let scopes: Vec<&Scope> = policy.scopes.iter().filter(applying).collect();
     let base = Effective {
@@ -81,15 +76,8 @@ pub fn effective(
     if scopes.is_empty() {
         return base;
     }
-    let on = |name: Option<&Name>| {
-        scopes
-            .iter()
-            .fold(Draft::of(&base), |draft, scope| draft.under(scope, name))
-    };
-    let all = names
-        .iter()
-        .map(|name| on(Some(name)))
-        .reduce(Draft::strictest);
+    let on = |name: Option<&Name>| scopes.iter().fold(Draft::of(&base), |draft, scope| draft.under(scope, name));
+    let all = names.iter().map(|name| on(Some(name))).reduce(Draft::strictest);
     all.unwrap_or_else(|| on(None)).onto(base)
 }
 
@@ -103,24 +91,14 @@ pub struct Standing {
 impl Standing {
     /// The policy for a statement whose tables do not matter, or are not known: at least as strict as for any table.
     pub fn get(&mut self, policy: &Policy, principal: &Principal, now: Timestamp) -> &Effective {
-        let minute = if policy.has_windows() {
-            now.as_second().div_euclid(60)
-        } else {
-            0
-        };
+        let minute = if policy.has_windows() { now.as_second().div_euclid(60) } else { 0 };
         let fresh = self.found.as_ref().is_some_and(|(whose, when, effective)| {
             effective.generation == policy.generation && *when == minute && whose == principal
         });
         if !fresh {
             self.found = None;
         }
-        let work_out = || {
-            (
-                principal.clone(),
-                minute,
-                effective(policy, principal, &[], now),
-            )
-        };
+        let work_out = || (principal.clone(), minute, effective(policy, principal, &[], now));
         &self.found.get_or_insert_with(work_out).2
     }
 }
@@ -128,15 +106,11 @@ impl Standing {
 impl Policy {
     /// Some scope asks for tables: what holds depends on the statement.
     pub fn has_tables(&self) -> bool {
-        self.scopes
-            .iter()
-            .any(|scope| !scope.matches.table.is_empty())
+        self.scopes.iter().any(|scope| !scope.matches.table.is_empty())
     }
 
     fn has_windows(&self) -> bool {
-        self.scopes
-            .iter()
-            .any(|scope| !scope.matches.time.is_empty())
+        self.scopes.iter().any(|scope| !scope.matches.time.is_empty())
     }
 }
 
@@ -150,9 +124,7 @@ enum Applies {
 
 impl Match {
     fn principal(&self, principal: &Principal) -> bool {
-        let any = |globs: &[Glob], text: &str| {
-            globs.is_empty() || globs.iter().any(|glob| glob.matches(text))
-        };
+        let any = |globs: &[Glob], text: &str| globs.is_empty() || globs.iter().any(|glob| glob.matches(text));
         let from = |range: &Addresses| range.matches(&principal.address);
         any(&self.user, &principal.user)
             && any(&self.application, &principal.application)
@@ -174,9 +146,7 @@ impl Match {
         let schema = name.and_then(|name| name.parts.iter().rev().nth(1));
         let fits = self.table.iter().filter(|(_, table)| table.matches(object));
         match schema {
-            Some(schema) if fits.clone().any(|(pattern, _)| pattern.matches(schema)) => {
-                Applies::Yes
-            }
+            Some(schema) if fits.clone().any(|(pattern, _)| pattern.matches(schema)) => Applies::Yes,
             None if fits.count() > 0 => Applies::Perhaps,
             _ => Applies::No,
         }
@@ -191,10 +161,7 @@ struct Draft {
 
 impl Draft {
     fn of(base: &Effective) -> Draft {
-        Draft {
-            levels: base.levels.to_vec(),
-            sizes: base.sizes,
-        }
+        Draft { levels: base.levels.to_vec(), sizes: base.sizes }
     }
 
     fn under(mut self, scope: &Scope, name: Option<&Name>) -> Draft {
@@ -211,11 +178,7 @@ impl Draft {
             }
         }
         let sizes = scope.sizes.onto(self.sizes);
-        self.sizes = if applies == Applies::Yes {
-            sizes
-        } else {
-            strictest(self.sizes, sizes)
-        };
+        self.sizes = if applies == Applies::Yes { sizes } else { strictest(self.sizes, sizes) };
         self
     }
 
@@ -230,11 +193,7 @@ impl Draft {
     }
 
     fn onto(self, base: Effective) -> Effective {
-        Effective {
-            levels: Arc::from(self.levels),
-            sizes: self.sizes,
-            ..base
-        }
+        Effective { levels: Arc::from(self.levels), sizes: self.sizes, ..base }
     }
 }
 
@@ -281,58 +240,32 @@ mod tests {
         let (rule, _) = rules::find("missing-where").expect("a rule");
         let origin: Origin = level.to_string().into();
         let levels = vec![(rule, level, origin.clone())];
-        Scope {
-            name: level.to_string(),
-            origin,
-            matches,
-            levels,
-            sizes: SizeChanges::default(),
-        }
+        Scope { name: level.to_string(), origin, matches, levels, sizes: SizeChanges::default() }
     }
 
     fn user(pattern: &str) -> Match {
-        Match {
-            user: vec![Glob::new(pattern).expect("a pattern")],
-            ..Match::default()
-        }
+        Match { user: vec![Glob::new(pattern).expect("a pattern")], ..Match::default() }
     }
 
     fn table(schema: &str, table: &str) -> Match {
         let glob = |text| Glob::new(text).expect("a pattern");
-        Match {
-            table: vec![(glob(schema), glob(table))],
-            ..Match::default()
-        }
+        Match { table: vec![(glob(schema), glob(table))], ..Match::default() }
     }
 
     fn name(written: &str) -> Name {
-        Name {
-            written: written.to_owned(),
-            parts: written.split('.').map(str::to_owned).collect(),
-        }
+        Name { written: written.to_owned(), parts: written.split('.').map(str::to_owned).collect() }
     }
 
     fn level(scopes: Vec<Scope>, who: &str, names: &[&str]) -> Level {
-        let policy = Policy {
-            scopes,
-            ..Policy::default()
-        };
-        let principal = Principal {
-            user: who.to_owned(),
-            ..Principal::default()
-        };
+        let policy = Policy { scopes, ..Policy::default() };
+        let principal = Principal { user: who.to_owned(), ..Principal::default() };
         let names: Vec<Name> = names.iter().map(|written| name(written)).collect();
         effective(&policy, &principal, &names, now()).levels[0].0
     }
 
     #[test]
     fn the_last_scope_that_names_a_rule_decides() {
-        let scopes = || {
-            vec![
-                scope(user("*"), Level::Deny),
-                scope(user("etl_*"), Level::Warn),
-            ]
-        };
+        let scopes = || vec![scope(user("*"), Level::Deny), scope(user("etl_*"), Level::Warn)];
         assert_eq!(level(scopes(), "etl_1", &["public.t"]), Level::Warn);
         assert_eq!(level(scopes(), "anna", &["public.t"]), Level::Deny);
         assert_eq!(level(Vec::new(), "anna", &["public.t"]), Level::Confirm);
@@ -342,14 +275,8 @@ mod tests {
     fn leniency_for_one_table_does_not_reach_another() {
         let scopes = || vec![scope(table("archive", "*"), Level::Allow)];
         assert_eq!(level(scopes(), "anna", &["archive.t"]), Level::Allow);
-        assert_eq!(
-            level(scopes(), "anna", &["archive.t", "public.t"]),
-            Level::Confirm
-        );
-        assert_eq!(
-            level(scopes(), "anna", &["public.t", "archive.t"]),
-            Level::Confirm
-        );
+        assert_eq!(level(scopes(), "anna", &["archive.t", "public.t"]), Level::Confirm);
+        assert_eq!(level(scopes(), "anna", &["public.t", "archive.t"]), Level::Confirm);
     }
 
     #[test]
@@ -370,15 +297,8 @@ mod tests {
         small.sizes.batch_rows = Some(10);
         let mut large = scope(table("public", "large"), Level::Confirm);
         large.sizes.batch_rows = Some(100_000);
-        let policy = Policy {
-            scopes: vec![small, large],
-            ..Policy::default()
-        };
-        let batch = |names: &[Name]| {
-            effective(&policy, &Principal::default(), names, now())
-                .sizes
-                .batch_rows
-        };
+        let policy = Policy { scopes: vec![small, large], ..Policy::default() };
+        let batch = |names: &[Name]| effective(&policy, &Principal::default(), names, now()).sizes.batch_rows;
         assert_eq!(batch(&[name("public.large")]), 100_000);
         assert_eq!(batch(&[name("public.large"), name("public.small")]), 10);
         assert_eq!(batch(&[name("large")]), 1_000);
@@ -388,39 +308,21 @@ mod tests {
     fn a_standing_policy_follows_generation_principal_and_minute() {
         let window = Window::parse("daily 12:00-12:01").expect("a window");
         let mut policy = Policy {
-            scopes: vec![scope(
-                Match {
-                    time: vec![window],
-                    ..Match::default()
-                },
-                Level::Deny,
-            )],
+            scopes: vec![scope(Match { time: vec![window], ..Match::default() }, Level::Deny)],
             ..Policy::default()
         };
         let (mut standing, anna) = (Standing::default(), Principal::default());
         let later = "2026-03-02T12:01:00Z".parse().expect("a time");
         assert_eq!(standing.get(&policy, &anna, now()).levels[0].0, Level::Deny);
-        assert_eq!(
-            standing.get(&policy, &anna, later).levels[0].0,
-            Level::Confirm
-        );
+        assert_eq!(standing.get(&policy, &anna, later).levels[0].0, Level::Confirm);
         policy.scopes.push(scope(user("etl"), Level::Warn));
-        assert_eq!(
-            standing.get(&policy, &anna, later).levels[0].0,
-            Level::Confirm
-        );
+        assert_eq!(standing.get(&policy, &anna, later).levels[0].0, Level::Confirm);
         policy.scopes.push(scope(Match::default(), Level::Approve));
         policy.generation += 1;
-        assert_eq!(
-            standing.get(&policy, &anna, later).levels[0].0,
-            Level::Approve
-        );
+        assert_eq!(standing.get(&policy, &anna, later).levels[0].0, Level::Approve);
         policy.scopes.pop();
         policy.generation += 1;
-        let etl = Principal {
-            user: "etl".to_owned(),
-            ..Principal::default()
-        };
+        let etl = Principal { user: "etl".to_owned(), ..Principal::default() };
         assert_eq!(standing.get(&policy, &etl, later).levels[0].0, Level::Warn);
     }
 }

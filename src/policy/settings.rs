@@ -67,14 +67,7 @@ pub struct Policy {
 impl Policy {
     pub fn preset(preset: Preset) -> Policy {
         let (mode, levels) = (preset.mode(), preset.levels());
-        Policy {
-            generation: 0,
-            preset,
-            mode,
-            sizes: Sizes::default(),
-            levels,
-            scopes: Vec::new(),
-        }
+        Policy { generation: 0, preset, mode, sizes: Sizes::default(), levels, scopes: Vec::new() }
     }
 }
 

@@ -10,10 +10,7 @@ use crate::policy::settings::Policy;
 use crate::sql::facts::{Change, Execution, Kind, OnConflict, Restriction, Source, Verb};
 
 fn delete() -> Facts {
-    let target = Name {
-        written: "t".to_owned(),
-        parts: vec!["t".to_owned()],
-    };
+    let target = Name { written: "t".to_owned(), parts: vec!["t".to_owned()] };
     let change = Change {
         verb: Verb::Delete,
         target,
@@ -26,11 +23,7 @@ fn delete() -> Facts {
         nesting: Nesting::Outer,
         clauses: None,
     };
-    Facts {
-        kind: Kind::Delete,
-        changes: vec![change],
-        ..Facts::default()
-    }
+    Facts { kind: Kind::Delete, changes: vec![change], ..Facts::default() }
 }
 
 fn answer(rows: Rows) -> ChangeEvidence {
@@ -45,10 +38,7 @@ fn answer(rows: Rows) -> ChangeEvidence {
 }
 
 fn evidence(changes: Vec<ChangeEvidence>) -> Evidence {
-    Evidence {
-        changes,
-        removals: Vec::new(),
-    }
+    Evidence { changes, removals: Vec::new() }
 }
 
 fn standard() -> Effective {
@@ -56,12 +46,7 @@ fn standard() -> Effective {
 }
 
 fn of(policy: Policy) -> Effective {
-    effective(
-        &policy,
-        &Principal::default(),
-        &[],
-        jiff::Timestamp::UNIX_EPOCH,
-    )
+    effective(&policy, &Principal::default(), &[], jiff::Timestamp::UNIX_EPOCH)
 }
 
 fn level(facts: &Facts, evidence: &Evidence, effective: &Effective) -> Level {
@@ -70,36 +55,19 @@ fn level(facts: &Facts, evidence: &Evidence, effective: &Effective) -> Level {
 
 #[test]
 fn a_read_asks_nothing_and_is_allowed() {
-    let facts = Facts {
-        kind: Kind::Read,
-        ..Facts::default()
-    };
+    let facts = Facts { kind: Kind::Read, ..Facts::default() };
     assert!(questions(&facts, &standard()).none());
-    let verdict = judge(
-        &facts,
-        &Evidence::default(),
-        &standard(),
-        &Caller::default(),
-    );
+    let verdict = judge(&facts, &Evidence::default(), &standard(), &Caller::default());
     assert_eq!(verdict, harmless(&standard()));
 }
 
 #[test]
 fn evidence_that_does_not_fit_counts_as_unknown() {
     let few = answer(Rows::Exact(1));
-    let other_verb = ChangeEvidence {
-        verb: Verb::Update,
-        ..few.clone()
-    };
-    assert_eq!(
-        level(&delete(), &evidence(vec![few.clone()]), &standard()),
-        Level::Allow
-    );
+    let other_verb = ChangeEvidence { verb: Verb::Update, ..few.clone() };
+    assert_eq!(level(&delete(), &evidence(vec![few.clone()]), &standard()), Level::Allow);
     for wrong in [vec![], vec![few.clone(), few], vec![other_verb]] {
-        assert_eq!(
-            level(&delete(), &evidence(wrong), &standard()),
-            Level::Confirm
-        );
+        assert_eq!(level(&delete(), &evidence(wrong), &standard()), Level::Confirm);
     }
 }
 
@@ -110,14 +78,8 @@ fn observe_finds_and_lets_through_and_off_does_not_even_ask() {
     let observe = of(Policy::preset(Preset::Observe));
     assert!(!questions(&delete(), &observe).none());
     let verdict = judge(&delete(), &many, &observe, &Caller::default());
-    assert_eq!(
-        (verdict.level(), verdict.in_force()),
-        (Level::Deny, Level::Warn)
-    );
-    let off = of(Policy {
-        mode: Mode::Off,
-        ..Policy::default()
-    });
+    assert_eq!((verdict.level(), verdict.in_force()), (Level::Deny, Level::Warn));
+    let off = of(Policy { mode: Mode::Off, ..Policy::default() });
     assert!(questions(&delete(), &off).none());
     assert_eq!(level(&delete(), &Evidence::default(), &off), Level::Allow);
 }
@@ -125,40 +87,27 @@ fn observe_finds_and_lets_through_and_off_does_not_even_ask() {
 #[test]
 fn a_prepare_is_put_off_until_its_execute() {
     let mut facts = delete();
-    facts.changes[0].restriction = Restriction::Nothing {
-        why: "no WHERE".to_owned(),
-    };
+    facts.changes[0].restriction = Restriction::Nothing { why: "no WHERE".to_owned() };
     facts.changes[0].nesting = Nesting::Prepare;
     facts.prepares = Some("p".to_owned());
     assert!(questions(&facts, &standard()).none());
-    assert_eq!(
-        level(&facts, &Evidence::default(), &standard()),
-        Level::Allow
-    );
+    assert_eq!(level(&facts, &Evidence::default(), &standard()), Level::Allow);
     let strict = of(Policy::preset(Preset::Strict));
     assert_eq!(level(&facts, &Evidence::default(), &strict), Level::Deny);
     let executed = executed(&facts);
     assert!(!questions(&executed, &standard()).none());
-    assert_eq!(
-        level(&executed, &Evidence::default(), &standard()),
-        Level::Confirm
-    );
+    assert_eq!(level(&executed, &Evidence::default(), &standard()), Level::Confirm);
 }
 
 #[test]
 fn a_prepare_is_not_denied_for_what_only_the_catalog_can_tell() {
     let mut facts = delete();
-    facts.changes[0].restriction = Restriction::AlwaysTrueIfNotNull {
-        columns: vec!["id".to_owned()],
-        why: "id = id".to_owned(),
-    };
+    facts.changes[0].restriction =
+        Restriction::AlwaysTrueIfNotNull { columns: vec!["id".to_owned()], why: "id = id".to_owned() };
     facts.prepares = Some("p".to_owned());
     let strict = of(Policy::preset(Preset::Strict));
     assert_eq!(level(&facts, &Evidence::default(), &strict), Level::Allow);
-    assert_eq!(
-        level(&executed(&facts), &Evidence::default(), &strict),
-        Level::Deny
-    );
+    assert_eq!(level(&executed(&facts), &Evidence::default(), &strict), Level::Deny);
 }
 
 #[test]
@@ -166,31 +115,14 @@ fn what_is_free_is_not_asked_about_however_small_a_batch_is() {
     let mut policy = Policy::default();
     (policy.sizes.free_rows, policy.sizes.batch_rows) = (50, 10);
     let effective = of(policy);
-    assert_eq!(
-        level(
-            &delete(),
-            &evidence(vec![answer(Rows::Exact(50))]),
-            &effective
-        ),
-        Level::Allow
-    );
-    assert_eq!(
-        level(
-            &delete(),
-            &evidence(vec![answer(Rows::Exact(51))]),
-            &effective
-        ),
-        Level::Confirm
-    );
+    assert_eq!(level(&delete(), &evidence(vec![answer(Rows::Exact(50))]), &effective), Level::Allow);
+    assert_eq!(level(&delete(), &evidence(vec![answer(Rows::Exact(51))]), &effective), Level::Confirm);
 }
 
 #[test]
-fn what_a_rewrite_rule_or_a_trigger_makes_of_a_change_is_unknown_even_for_no_rows_and_temporary_tables()
- {
+fn what_a_rewrite_rule_or_a_trigger_makes_of_a_change_is_unknown_even_for_no_rows_and_temporary_tables() {
     let mut facts = delete();
-    facts.changes[0].restriction = Restriction::Nothing {
-        why: "no WHERE".to_owned(),
-    };
+    facts.changes[0].restriction = Restriction::Nothing { why: "no WHERE".to_owned() };
     let instead = Trigger {
         name: String::new(),
         when: String::new(),
@@ -201,77 +133,36 @@ fn what_a_rewrite_rule_or_a_trigger_makes_of_a_change_is_unknown_even_for_no_row
         instead: true,
     };
     let known = |kind, has_rules, triggers| {
-        let table = Table {
-            kind,
-            has_rules,
-            triggers,
-            ..Table::default()
-        };
-        let found = ChangeEvidence {
-            table: Known::Known(table),
-            ..answer(Rows::Exact(0))
-        };
-        let verdict = judge(
-            &facts,
-            &evidence(vec![found]),
-            &standard(),
-            &Caller::default(),
-        );
-        verdict
-            .judged()
-            .iter()
-            .any(|judged| judged.finding.rule == "missing-where")
+        let table = Table { kind, has_rules, triggers, ..Table::default() };
+        let found = ChangeEvidence { table: Known::Known(table), ..answer(Rows::Exact(0)) };
+        let verdict = judge(&facts, &evidence(vec![found]), &standard(), &Caller::default());
+        verdict.judged().iter().any(|judged| judged.finding.rule == "missing-where")
     };
-    for kind in [
-        TableKind::Table,
-        TableKind::Partitioned,
-        TableKind::Temporary,
-    ] {
+    for kind in [TableKind::Table, TableKind::Partitioned, TableKind::Temporary] {
         assert!(!known(kind, false, vec![]), "{kind:?}");
         assert!(known(kind, true, vec![]), "{kind:?}");
     }
     assert!(known(TableKind::Table, false, vec![instead]),);
-    for kind in [
-        TableKind::View,
-        TableKind::Foreign,
-        TableKind::MaterializedView,
-        TableKind::Other,
-    ] {
+    for kind in [TableKind::View, TableKind::Foreign, TableKind::MaterializedView, TableKind::Other] {
         assert!(known(kind, false, vec![]), "{kind:?}");
     }
 }
 
 #[test]
 fn an_unread_prepare_and_an_execute_nobody_looked_up_are_confirmed() {
-    let mut facts = Facts {
-        prepares: Some("p".to_owned()),
-        unread: Some("why".to_owned()),
-        ..Facts::default()
-    };
-    assert_eq!(
-        level(&facts, &Evidence::default(), &standard()),
-        Level::Confirm
-    );
+    let mut facts = Facts { prepares: Some("p".to_owned()), unread: Some("why".to_owned()), ..Facts::default() };
+    assert_eq!(level(&facts, &Evidence::default(), &standard()), Level::Confirm);
     facts = Facts {
         kind: Kind::Execute,
-        executes: Some(Execution {
-            name: "p".to_owned(),
-            arguments: vec![],
-        }),
+        executes: Some(Execution { name: "p".to_owned(), arguments: vec![] }),
         ..Facts::default()
     };
-    assert_eq!(
-        level(&facts, &Evidence::default(), &standard()),
-        Level::Confirm
-    );
+    assert_eq!(level(&facts, &Evidence::default(), &standard()), Level::Confirm);
 }
 
 #[test]
 fn a_door_is_denied_in_every_mode() {
-    assert_eq!(
-        refuse_door("the replication protocol").in_force(),
-        Level::Deny
-    );
+    assert_eq!(refuse_door("the replication protocol").in_force(), Level::Deny);
 }
 
 #[test]
@@ -285,14 +176,8 @@ fn a_rule_without_a_level_is_denied() {
 #[test]
 fn names_come_from_the_catalog_where_it_answered() {
     let mut known = answer(Rows::Exact(1));
-    known.table = Known::Known(question::Table {
-        schema: "shop".to_owned(),
-        name: "t".to_owned(),
-        ..Default::default()
-    });
-    assert_eq!(
-        names(&delete(), &evidence(vec![known]))[0].parts,
-        ["shop", "t"]
-    );
+    known.table =
+        Known::Known(question::Table { schema: "shop".to_owned(), name: "t".to_owned(), ..Default::default() });
+    assert_eq!(names(&delete(), &evidence(vec![known]))[0].parts, ["shop", "t"]);
     assert_eq!(names(&delete(), &Evidence::default())[0].parts, ["t"]);
 }

@@ -22,11 +22,7 @@ pub struct Verdict {
 impl Verdict {
     /// The strongest level among the findings: what would happen in enforce mode.
     pub fn level(&self) -> Level {
-        self.judged
-            .iter()
-            .map(|judged| judged.level)
-            .max()
-            .unwrap_or_default()
+        self.judged.iter().map(|judged| judged.level).max().unwrap_or_default()
     }
 
     /// What happens: `observe` and `off` let through what they found.

@@ -55,7 +55,9 @@ impl Bound {
     /// Where it listens, with the port that the system chose.
     pub fn address(&self) -> String {
         match self {
-            Bound::Tcp(listener) => listener.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string()),
+            Bound::Tcp(listener) => {
+                listener.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string())
+            }
             Bound::Unix(_, path) => format!("unix:{}", path.display()),
         }
     }

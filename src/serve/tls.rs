@@ -11,7 +11,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -81,7 +83,8 @@ fn verifier(roots: &Roots) -> Result<Arc<WebPkiServerVerifier>, String> {
             }
         }
         Roots::File(path) => {
-            let certificates = CertificateDer::pem_file_iter(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            let certificates =
+                CertificateDer::pem_file_iter(path).map_err(|error| format!("{}: {error}", path.display()))?;
             for certificate in certificates {
                 let certificate = certificate.map_err(|error| format!("{}: {error}", path.display()))?;
                 store.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;

@@ -35,7 +35,8 @@ use crate::store::kept::{Context, Needs, ProtocolKind};
 use bytes::{Bytes, BytesMut};
 
 /// Sent to make a transaction fail; it stands in the server's log where its error does.
-pub(in crate::session) const POISON: &str = "SLUICE REFUSED the statement before this one; this error ends its transaction as an error of its own would";
+pub(in crate::session) const POISON: &str =
+    "SLUICE REFUSED the statement before this one; this error ends its transaction as an error of its own would";
 pub(in crate::session) const POISON_NAME: &str = "sluice_refused";
 
 /// Which protocol the statement came by.
@@ -168,7 +169,12 @@ impl Session {
             _ => Code::Denied,
         };
         let text = self.recorded_text(&judgement.source);
-        let about = Recording { challenge: id, statement: text.as_deref(), reason: judgement.told.reason.as_deref(), ..self.recording() };
+        let about = Recording {
+            challenge: id,
+            statement: text.as_deref(),
+            reason: judgement.told.reason.as_deref(),
+            ..self.recording()
+        };
         if let Err(error) = self.house.recorder.refusal(verdict, code.sqlstate(), about) {
             tracing::error!(session = %self.id, %error, "a refusal could not be recorded");
         }
@@ -176,15 +182,24 @@ impl Session {
         refusal.hint = Some(preview.hint).filter(|hint| !hint.is_empty());
         if !alone && level < Level::Deny {
             let count = judgement.pieces.len();
-            refusal.message = format!("{} (statement {} of {count} in this message; none was run)", refusal.message, judgement.worst + 1);
-            refusal.hint = Some(format!("Send statement {} of the message alone to be able to confirm it.", judgement.worst + 1));
+            refusal.message = format!(
+                "{} (statement {} of {count} in this message; none was run)",
+                refusal.message,
+                judgement.worst + 1
+            );
+            refusal.hint =
+                Some(format!("Send statement {} of the message alone to be able to confirm it.", judgement.worst + 1));
         }
         Ok(refusal)
     }
 
     /// The preview of the statement with the strongest finding.
     pub(in crate::session) fn preview(&self, judgement: &Judgement, token: Option<String>) -> preview::Preview {
-        let offer = Offer { token, valid: judgement.sizes.token_ttl, at_most: judgement.promise.at_most(judgement.sizes.tolerance) };
+        let offer = Offer {
+            token,
+            valid: judgement.sizes.token_ttl,
+            at_most: judgement.promise.at_most(judgement.sizes.tolerance),
+        };
         let nothing = (Default::default(), Default::default());
         let (facts, evidence) = match (judgement.pieces.get(judgement.worst), judgement.evidence.get(judgement.worst)) {
             (Some(piece), Some(evidence)) => (&piece.facts, evidence),
@@ -193,9 +208,16 @@ impl Session {
         preview::render(facts, evidence, &judgement.verdict, &judgement.sizes, &offer)
     }
 
-    async fn issue(&mut self, judgement: &Judgement, protocol: ProtocolKind) -> Result<(String, crate::ground::ids::ChallengeId), Refusal> {
+    async fn issue(
+        &mut self,
+        judgement: &Judgement,
+        protocol: ProtocolKind,
+    ) -> Result<(String, crate::ground::ids::ChallengeId), Refusal> {
         let cannot = |why: &dyn std::fmt::Display| {
-            Refusal::new(Code::CannotKnow, format!("sluice: the statement needs confirming, but no token could be kept: {why}"))
+            Refusal::new(
+                Code::CannotKnow,
+                format!("sluice: the statement needs confirming, but no token could be kept: {why}"),
+            )
         };
         let shown = self.preview(judgement, None);
         let needs = if judgement.verdict.in_force() == Level::Approve { Needs::Approve } else { Needs::Confirm };
@@ -264,7 +286,9 @@ impl Session {
         match challenge::look_up(&self.house.store, typed, &self.house.listener, &self.principal, now).await {
             Ok(Ok(challenge)) => Ok(challenge),
             Ok(Err(misuse)) => Err(misused(&misuse)),
-            Err(error) => Err(Refusal::new(Code::CannotKnow, format!("sluice: the token could not be looked up: {error}"))),
+            Err(error) => {
+                Err(Refusal::new(Code::CannotKnow, format!("sluice: the token could not be looked up: {error}")))
+            }
         }
     }
 
@@ -288,7 +312,10 @@ impl Session {
                 Redeeming::Done(redeemed)
             }
             Ok(Err(misuse)) => Redeeming::Refused(misused(&misuse)),
-            Err(error) => Redeeming::Refused(Refusal::new(Code::CannotKnow, format!("sluice: the token could not be used: {error}"))),
+            Err(error) => Redeeming::Refused(Refusal::new(
+                Code::CannotKnow,
+                format!("sluice: the token could not be used: {error}"),
+            )),
         }
     }
 
@@ -296,12 +323,16 @@ impl Session {
     pub(in crate::session) async fn confirm(&mut self, typed: &str, form: Form) -> Result<(), End> {
         self.drain().await?;
         if form == Form::Extended && self.pipeline.executed && self.talk.status() == b'I' {
-            let refusal = Refusal::new(Code::Token, "sluice: CONFIRM cannot run behind other statements of the same pipeline")
-                .hint("Send a Sync first: the token is still good.");
+            let refusal =
+                Refusal::new(Code::Token, "sluice: CONFIRM cannot run behind other statements of the same pipeline")
+                    .hint("Send a Sync first: the token is still good.");
             return self.refuse(&refusal, form).await;
         }
         if self.talk.status() == b'E' {
-            let refusal = Refusal::new(Code::Token, "sluice: the transaction has failed; ROLLBACK first, the token is still good");
+            let refusal = Refusal::new(
+                Code::Token,
+                "sluice: the transaction has failed; ROLLBACK first, the token is still good",
+            );
             return self.refuse(&refusal, form).await;
         }
         let challenge = match self.find_challenge(typed).await {
@@ -310,7 +341,9 @@ impl Session {
         };
         // Whose it is, and whether it still lives, comes before anything is asked of the database.
         let now = self.house.clock.now();
-        if let Err(misuse) = challenge::check(&challenge, &self.house.listener, &self.principal, &challenge.context, now) {
+        if let Err(misuse) =
+            challenge::check(&challenge, &self.house.listener, &self.principal, &challenge.context, now)
+        {
             return self.refuse(&misused(&misuse), form).await;
         }
         let parameters = challenge.parameters.as_ref().map(challenge::restored);
@@ -365,11 +398,17 @@ impl Session {
         if self.pipeline.open && self.talk.status() == b'I' {
             self.end_unexecuted_pipeline().await?;
         }
-        let own = self.talk.status() == b'I' && !judgement.pieces.iter().any(|piece| piece.facts.outside_transaction_only);
+        let own =
+            self.talk.status() == b'I' && !judgement.pieces.iter().any(|piece| piece.facts.outside_transaction_only);
         let promised = run.rows_max;
         let text = self.recorded_text(&judgement.source);
-        let about =
-            Recording { challenge: run.challenge, promised_rows: promised, statement: text.as_deref(), reason: judgement.told.reason.as_deref(), ..self.recording() };
+        let about = Recording {
+            challenge: run.challenge,
+            promised_rows: promised,
+            statement: text.as_deref(),
+            reason: judgement.told.reason.as_deref(),
+            ..self.recording()
+        };
         let permit = match self.house.recorder.record(&judgement.verdict, action, about, script) {
             Ok(permit) => permit,
             Err(error) => {
@@ -403,7 +442,14 @@ impl Session {
         Ok(())
     }
 
-    async fn run_failed(&mut self, ran: Ran, exceeded: bool, own: bool, watched: &Watched, run: Run) -> Result<(), End> {
+    async fn run_failed(
+        &mut self,
+        ran: Ran,
+        exceeded: bool,
+        own: bool,
+        watched: &Watched,
+        run: Run,
+    ) -> Result<(), End> {
         let code = ran.error.as_ref().map(|error| error.code.clone());
         let note = if exceeded { Some("changed more rows than were agreed to; rolled back") } else { None };
         self.talk.set_status(ran.status);
@@ -461,7 +507,12 @@ impl Session {
                 b'T' | b'D' | b'H' | b'd' | b'c' if form == Form::Extended => {}
                 b'1' | b'2' | b'3' | b'n' | b't' => {}
                 b'S' => self.note_and_pass(frame),
-                b'G' => return Err(End::Refused(Refusal::new(Code::CannotKnow, "sluice: a guarded statement asked for COPY data"))),
+                b'G' => {
+                    return Err(End::Refused(Refusal::new(
+                        Code::CannotKnow,
+                        "sluice: a guarded statement asked for COPY data",
+                    )));
+                }
                 _ => self.link.client.send(frame.into_bytes()),
             }
         }
@@ -527,7 +578,9 @@ impl Session {
             match upstream_frame(self.link.answers(), limits::LARGE_FRAME_BYTES_MAX) {
                 Ok(Some(frame)) => return Ok(frame),
                 Ok(None) => {}
-                Err(malformed) => return Err(End::Refused(Refusal::new(Code::Upstream, format!("sluice: {malformed}")))),
+                Err(malformed) => {
+                    return Err(End::Refused(Refusal::new(Code::Upstream, format!("sluice: {malformed}"))));
+                }
             }
             if self.link.upstream_ended() {
                 return Err(End::Upstream);
@@ -547,21 +600,31 @@ impl Session {
     ) -> Result<(crate::audit::Permit, Watched), End> {
         let text = self.recorded_text(&judgement.source);
         let rows_max = self.expected_rows(judgement);
-        let about =
-            Recording { challenge, statement: text.as_deref(), promised_rows: rows_max, reason: judgement.told.reason.as_deref(), ..self.recording() };
+        let about = Recording {
+            challenge,
+            statement: text.as_deref(),
+            promised_rows: rows_max,
+            reason: judgement.told.reason.as_deref(),
+            ..self.recording()
+        };
         match self.house.recorder.record(&judgement.verdict, action, about, frame.clone().into_bytes()) {
             Ok(permit) => {
                 let line = permit.line();
                 Ok((permit, Watched { rows_max, withheld: false, challenge, line }))
             }
             Err(error) => {
-                let message = format!("sluice: the statement was not forwarded, because it cannot be recorded: {error}");
+                let message =
+                    format!("sluice: the statement was not forwarded, because it cannot be recorded: {error}");
                 Err(End::Refused(Refusal::new(Code::CannotKnow, message)))
             }
         }
     }
 
-    fn forward_permitted(&mut self, (permit, watched): (crate::audit::Permit, Watched), expected: Expected) -> Result<(), End> {
+    fn forward_permitted(
+        &mut self,
+        (permit, watched): (crate::audit::Permit, Watched),
+        expected: Expected,
+    ) -> Result<(), End> {
         self.link.forward(permit);
         self.talk.expect(expected, Some(Mark::Watched(watched)));
         Ok(())
@@ -570,7 +633,8 @@ impl Session {
     /// The level `warn`: the client is told, and the statement goes on.
     fn warn(&mut self, judgement: &Judgement) {
         for judged in judgement.verdict.judged().iter().filter(|judged| judged.level == Level::Warn) {
-            let words = Refusal::new(Code::Denied, format!("sluice: {}: {}", judged.finding.rule, judged.finding.message));
+            let words =
+                Refusal::new(Code::Denied, format!("sluice: {}: {}", judged.finding.rule, judged.finding.message));
             self.reply(message::warning(&words));
         }
     }
@@ -594,7 +658,10 @@ impl Session {
         judgement.mode == Mode::Enforce
             && !facts.outside_transaction_only
             && facts.transaction.is_none()
-            && matches!(facts.kind, Kind::Insert | Kind::Update | Kind::Delete | Kind::Merge | Kind::Execute | Kind::Read)
+            && matches!(
+                facts.kind,
+                Kind::Insert | Kind::Update | Kind::Delete | Kind::Merge | Kind::Execute | Kind::Read
+            )
             && facts.changes.iter().all(|change| matches!(change.nesting, Nesting::Outer | Nesting::Cte))
             && judgement.was_counted()
     }
@@ -607,7 +674,11 @@ impl Session {
     /// What was agreed to, tolerance included; a change nobody was asked about may be as large as what nobody is asked about.
     fn agreed(&self, judgement: &Judgement) -> Option<u64> {
         let most = judgement.promise.at_most(judgement.sizes.tolerance).rows?;
-        if Session::passes(judgement.verdict.in_force()) { Some(most.max(judgement.sizes.free_rows)) } else { Some(most) }
+        if Session::passes(judgement.verdict.in_force()) {
+            Some(most.max(judgement.sizes.free_rows))
+        } else {
+            Some(most)
+        }
     }
 
     /// What the record shows of a text: its shape, without its literals.
@@ -615,7 +686,13 @@ impl Session {
         Some(sql::redact(text, self.mode()))
     }
 
-    pub(in crate::session) fn record_outcome(&self, watched: &Watched, rows: Option<u64>, sqlstate: Option<&str>, note: Option<&str>) {
+    pub(in crate::session) fn record_outcome(
+        &self,
+        watched: &Watched,
+        rows: Option<u64>,
+        sqlstate: Option<&str>,
+        note: Option<&str>,
+    ) {
         if watched.line.is_none() && note.is_none() {
             return;
         }
@@ -663,14 +740,20 @@ pub(in crate::session) fn denial(verdict: &Verdict) -> Refusal {
     let first = judged.iter().max_by_key(|judged| judged.level);
     let message = first.map_or_else(|| "denied".to_owned(), |judged| judged.finding.message.clone());
     let rules = judged.iter().map(|judged| judged.finding.rule).collect::<Vec<_>>().join(", ");
-    let mut refusal = Refusal::new(Code::Denied, format!("sluice: denied: {message}")).detail(format!("rules: {rules}"));
+    let mut refusal =
+        Refusal::new(Code::Denied, format!("sluice: denied: {message}")).detail(format!("rules: {rules}"));
     refusal.hint = words(first.and_then(|judged| judged.finding.instead.as_ref()));
     refusal
 }
 
 pub(in crate::session) fn exceeded(changed: u64, agreed: u64) -> Refusal {
-    Refusal::new(Code::ExceedsConfirmed, format!("sluice: the statement changed {changed} rows where at most {agreed} were agreed to; it was rolled back"))
-        .hint("Send it again to see what it would change now.")
+    Refusal::new(
+        Code::ExceedsConfirmed,
+        format!(
+            "sluice: the statement changed {changed} rows where at most {agreed} were agreed to; it was rolled back"
+        ),
+    )
+    .hint("Send it again to see what it would change now.")
 }
 
 pub(in crate::session) fn misused(misuse: &Misuse) -> Refusal {
@@ -683,7 +766,11 @@ pub(in crate::session) fn misused(misuse: &Misuse) -> Refusal {
 
 /// What a token is bound to: what gives names and texts their meaning, not what the sender said beside.
 fn binding(context: &Context) -> Context {
-    context.iter().filter(|(name, _)| !name.starts_with("sluice.")).map(|(name, value)| (name.clone(), value.clone())).collect()
+    context
+        .iter()
+        .filter(|(name, _)| !name.starts_with("sluice."))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }
 
 fn bound_script(text: &str, parameters: &Parameters) -> Script {

@@ -144,7 +144,12 @@ impl<'a> Asker<'a> {
     async fn must(&mut self, statements: &[&str]) -> Result<(), Broken> {
         let mut script = Script::default();
         for statement in statements {
-            script = script.close_portal(NAME).close_statement(NAME).parse(NAME, statement, &[]).bind(NAME, NAME, None).execute(NAME, 0);
+            script = script
+                .close_portal(NAME)
+                .close_statement(NAME)
+                .parse(NAME, statement, &[])
+                .bind(NAME, NAME, None)
+                .execute(NAME, 0);
             script = script.close_portal(NAME);
         }
         let script = script.close_statement(NAME).sync();
@@ -168,7 +173,10 @@ impl<'a> Asker<'a> {
 
     async fn run(&mut self, script: Script) -> Result<Heard, AskError> {
         if self.ground == Ground::Failed {
-            return Err(AskError::Database { code: "25P02".to_owned(), message: "the transaction has failed".to_owned() });
+            return Err(AskError::Database {
+                code: "25P02".to_owned(),
+                message: "the transaction has failed".to_owned(),
+            });
         }
         if self.broken.is_some() || self.failed {
             return Err(AskError::Lost);

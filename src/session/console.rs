@@ -156,7 +156,8 @@ impl Session {
             let names = policy::names(&piece.facts, evidence);
             let effective = policy::scope::effective(&policy, &self.principal, &names, now);
             for rule in policy::explain(&piece.facts, evidence, &effective, &caller) {
-                let matches = rule.findings.iter().map(|finding| finding.message.as_str()).collect::<Vec<_>>().join("; ");
+                let matches =
+                    rule.findings.iter().map(|finding| finding.message.as_str()).collect::<Vec<_>>().join("; ");
                 let matches = Some(matches).filter(|_| !rule.findings.is_empty());
                 rows.push(vec![some(rule.code), Some(rule.level.to_string()), some(&rule.origin), matches]);
             }
@@ -170,7 +171,9 @@ impl Session {
         let challenge = self.find_challenge(token).await?;
         match self.house.store.reject(challenge.id, self.house.clock.now()).await {
             Ok(_) => Ok(Vec::new()),
-            Err(error) => Err(Refusal::new(Code::CannotKnow, format!("sluice: the token could not be taken back: {error}"))),
+            Err(error) => {
+                Err(Refusal::new(Code::CannotKnow, format!("sluice: the token could not be taken back: {error}")))
+            }
         }
     }
 
@@ -189,8 +192,8 @@ impl Session {
     async fn pending(&mut self) -> Result<Table, Refusal> {
         let holder = challenge::holder(&self.house.listener, &self.principal);
         let found = self.house.store.pending(&holder, self.house.clock.now()).await;
-        let challenges =
-            found.map_err(|error| Refusal::new(Code::CannotKnow, format!("sluice: the store did not answer: {error}")))?;
+        let challenges = found
+            .map_err(|error| Refusal::new(Code::CannotKnow, format!("sluice: the store did not answer: {error}")))?;
         let row = |challenge: crate::store::kept::Challenge| {
             let needs = format!("{:?}", challenge.needs).to_lowercase();
             let statement: String = challenge.statement.chars().take(200).collect();
@@ -309,7 +312,6 @@ fn of_the_server(error: &Frame) -> Refusal {
 fn some(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -80,13 +80,17 @@ pub async fn receive(wire: Wire, acceptor: Option<&TlsAcceptor>) -> io::Result<V
             Opening::GssEnc if asked.1 == Asked::NotYet => {
                 asked.1 = Asked::Already;
                 if !leg.inbox.is_empty() {
-                    let refusal = Refusal::new(Code::Protocol, "sluice: received unencrypted data after GSSAPI encryption request");
+                    let refusal = Refusal::new(
+                        Code::Protocol,
+                        "sluice: received unencrypted data after GSSAPI encryption request",
+                    );
                     return send_away(leg, &refusal).await;
                 }
                 answer(&mut leg, b"N").await?;
             }
             Opening::Ssl | Opening::GssEnc => {
-                let refusal = Refusal::new(Code::Protocol, "sluice: unsupported frontend protocol: encryption asked for twice");
+                let refusal =
+                    Refusal::new(Code::Protocol, "sluice: unsupported frontend protocol: encryption asked for twice");
                 return send_away(leg, &refusal).await;
             }
         }
@@ -94,7 +98,12 @@ pub async fn receive(wire: Wire, acceptor: Option<&TlsAcceptor>) -> io::Result<V
 }
 
 /// Connects upstream and relays the authentication. `Err` carries the refusal that the client is to be given.
-pub async fn relay(client: Leg, startup: &Startup, target: &Target, seat: &mut Seat) -> Result<Option<LoggedIn>, (Leg, Refusal)> {
+pub async fn relay(
+    client: Leg,
+    startup: &Startup,
+    target: &Target,
+    seat: &mut Seat,
+) -> Result<Option<LoggedIn>, (Leg, Refusal)> {
     let attempts = target.attempts();
     let mut client = client;
     for (index, attempt) in attempts.iter().enumerate() {
@@ -102,7 +111,10 @@ pub async fn relay(client: Leg, startup: &Startup, target: &Target, seat: &mut S
         let upstream = match target.connect(*attempt).await {
             Ok(upstream) => upstream,
             Err(error) if is_last || *attempt == Attempt::Plain => {
-                let refusal = Refusal::new(Code::Upstream, format!("sluice: cannot reach the database at {}: {error}", target.address));
+                let refusal = Refusal::new(
+                    Code::Upstream,
+                    format!("sluice: cannot reach the database at {}: {error}", target.address),
+                );
                 return Err((client, refusal));
             }
             Err(_) => continue,
@@ -179,7 +191,11 @@ async fn authenticate(
                 let Ok(wanted) = authentication(&body) else {
                     return Err((client, lost("it asked for an authentication that Sluice does not know")));
                 };
-                if wanted == Wanted::Nothing { Ok(true) } else { answered(&mut client, &mut upstream, &mut cutter, wanted).await }
+                if wanted == Wanted::Nothing {
+                    Ok(true)
+                } else {
+                    answered(&mut client, &mut upstream, &mut cutter, wanted).await
+                }
             }
             b'S' => {
                 note_setting(&body, &mut settings);
@@ -233,7 +249,12 @@ fn authentication(body: &[u8]) -> Result<Wanted, ()> {
 }
 
 /// One answer of the client to an authentication request, passed on. `Ok(false)`: it left.
-async fn answered(client: &mut Leg, upstream: &mut Leg, cutter: &mut ClientCutter, wanted: Wanted) -> Result<bool, Trouble> {
+async fn answered(
+    client: &mut Leg,
+    upstream: &mut Leg,
+    cutter: &mut ClientCutter,
+    wanted: Wanted,
+) -> Result<bool, Trouble> {
     client.flush().await.map_err(|_| Trouble::Gone)?;
     let frame = loop {
         match cutter.next(&mut client.inbox) {

@@ -161,14 +161,8 @@ impl Session {
         let started = Instant::now();
         let mut asker =
             Asker::begin(&mut self.link, &self.seat, &self.talk, ground, time).await.map_err(unknown_state)?;
-        let scene = Scene {
-            subject: &subject,
-            depth,
-            policy: &policy,
-            standing: &effective,
-            principal: &self.principal,
-            now,
-        };
+        let scene =
+            Scene { subject: &subject, depth, policy: &policy, standing: &effective, principal: &self.principal, now };
         let interviewed = interview(&mut asker, &scene, &mut seen, &mut self.cache).await;
         let ended = asker.end().await.map_err(unknown_state)?;
         metrics::histogram!("sluice_questions_seconds").record(started.elapsed().as_secs_f64());
@@ -207,7 +201,9 @@ impl Session {
                 self.pipeline.open = false;
                 Ok(())
             }
-            status => Err(unknown_state(Broken(format!("transaction status {status} after a pipeline without effects")))),
+            status => {
+                Err(unknown_state(Broken(format!("transaction status {status} after a pipeline without effects"))))
+            }
         }
     }
 }
@@ -412,8 +408,14 @@ async fn context(asker: &mut impl Ask) -> Result<Context, AskError> {
          pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('sluice.max_affected', true), \
          pg_catalog.current_setting('sluice.confirm', true), pg_catalog.current_setting('sluice.reason', true)";
     let answer = asker.ask(QUESTION, None).await?;
-    let names =
-        ["search_path", "role", "standard_conforming_strings", "sluice.max_affected", "sluice.confirm", "sluice.reason"];
+    let names = [
+        "search_path",
+        "role",
+        "standard_conforming_strings",
+        "sluice.max_affected",
+        "sluice.confirm",
+        "sluice.reason",
+    ];
     let values = answer.rows.into_iter().next().unwrap_or_default();
     Ok(names.iter().zip(values).filter_map(|(name, value)| Some(((*name).to_owned(), value?))).collect())
 }
@@ -431,7 +433,8 @@ async fn resolve(asker: &mut impl Ask, subject: &Subjected, pieces: &mut Vec<Pie
         let Some(execution) = pieces[at].facts.executes.clone() else { continue };
         let mut before = pieces[..at].iter().map(|piece| &piece.facts);
         if before.any(|facts| facts.prepares.is_some() || facts.forgets_prepared) {
-            pieces[at].facts.unread = Some("EXECUTE in one message with what gives its name another meaning".to_owned());
+            pieces[at].facts.unread =
+                Some("EXECUTE in one message with what gives its name another meaning".to_owned());
             continue;
         }
         let Some(prepared) = prepared_text(asker, &execution.name).await? else {

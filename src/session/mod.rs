@@ -132,10 +132,17 @@ async fn log_in(house: Arc<House>, client: Leg, startup: Startup, mut seat: Seat
             return note_login(&house, id, &principal, Login::Refused { sqlstate: "28000", why: "by the database" });
         }
         Ok(Err((client, refusal))) => {
-            note_login(&house, id, &principal, Login::Refused { sqlstate: refusal.code.sqlstate(), why: &refusal.message });
+            note_login(
+                &house,
+                id,
+                &principal,
+                Login::Refused { sqlstate: refusal.code.sqlstate(), why: &refusal.message },
+            );
             return send_away(client, &refusal).await;
         }
-        Err(_) => return note_login(&house, id, &principal, Login::Refused { sqlstate: "57014", why: "login timeout" }),
+        Err(_) => {
+            return note_login(&house, id, &principal, Login::Refused { sqlstate: "57014", why: "login timeout" });
+        }
     };
     note_login(&house, id, &principal, Login::Accepted);
     let mut session = Session {

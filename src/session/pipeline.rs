@@ -16,8 +16,8 @@
 use crate::audit::event::Action;
 use crate::ground::ids::ChallengeId;
 use crate::ground::limits;
-use crate::policy::finding::Level;
 use crate::policy;
+use crate::policy::finding::Level;
 use crate::protocol::postgres::command::{self, Subject};
 use crate::protocol::postgres::conversation::Expected;
 use crate::protocol::postgres::frame::Frame;
@@ -72,7 +72,10 @@ pub(in crate::session) enum Portal {
 #[derive(Debug)]
 pub(in crate::session) enum Mark {
     /// A name was given a meaning; before, it had this one.
-    Parse { name: Bytes, before: Option<Prepared> },
+    Parse {
+        name: Bytes,
+        before: Option<Prepared>,
+    },
     Watched(Watched),
 }
 
@@ -349,7 +352,8 @@ impl Session {
                 Ok(())
             }
             Err(error) => {
-                let message = format!("sluice: the statement was not forwarded, because it cannot be recorded: {error}");
+                let message =
+                    format!("sluice: the statement was not forwarded, because it cannot be recorded: {error}");
                 Err(End::Refused(Refusal::new(Code::CannotKnow, message)))
             }
         }

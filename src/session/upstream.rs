@@ -20,7 +20,10 @@ use tokio_rustls::TlsConnector;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// Host name or address, and port. Resolved at each connect.
-    Tcp { host: String, port: u16 },
+    Tcp {
+        host: String,
+        port: u16,
+    },
     Unix(PathBuf),
 }
 

@@ -48,9 +48,7 @@ impl Embedded {
             self.jobs.send(job).await.map_err(|_| StoreError::Gone)?;
             answer.await.map_err(|_| StoreError::Gone)?
         };
-        tokio::time::timeout(limits::STORE_DEADLINE, asked)
-            .await
-            .unwrap_or(Err(StoreError::Deadline))
+        tokio::time::timeout(limits::STORE_DEADLINE, asked).await.unwrap_or(Err(StoreError::Deadline))
     }
 }
 
@@ -71,12 +69,8 @@ pub(in crate::store) fn open_file(path: &Path) -> Result<(Embedded, HashKey), St
     Ok((start(db)?, key))
 }
 
-pub(in crate::store) fn create(
-    db: &mut Connection,
-    challenge: &Challenge,
-) -> Result<(), StoreError> {
-    let body = serde_json::to_string(challenge)
-        .map_err(|error| StoreError::Database(error.to_string()))?;
+pub(in crate::store) fn create(db: &mut Connection, challenge: &Challenge) -> Result<(), StoreError> {
+    let body = serde_json::to_string(challenge).map_err(|error| StoreError::Database(error.to_string()))?;
     let transaction = immediate(db)?;
     transaction.execute(
         "INSERT INTO challenge (id, token_hash, listener, user, database, status, created_ms, expires_ms, ended_ms, body)
@@ -127,23 +121,12 @@ pub(in crate::store) fn pending(
          ORDER BY created_ms DESC, id DESC LIMIT ?5",
     )?;
     let most = limits::CHALLENGES_PENDING_MAX as i64;
-    let rows = query.query_map(
-        params![
-            holder.listener,
-            holder.user,
-            holder.database,
-            now.as_millisecond(),
-            most
-        ],
-        written,
-    )?;
+    let rows =
+        query.query_map(params![holder.listener, holder.user, holder.database, now.as_millisecond(), most], written)?;
     rows.map(|row| read(row?)).collect()
 }
 
-pub(in crate::store) fn pending_total(
-    db: &mut Connection,
-    now: Timestamp,
-) -> Result<u64, StoreError> {
+pub(in crate::store) fn pending_total(db: &mut Connection, now: Timestamp) -> Result<u64, StoreError> {
     let sql = "SELECT count(*) FROM challenge WHERE status = 'pending' AND expires_ms > ?1";
     let count: i64 = db.query_row(sql, [now.as_millisecond()], |row| row.get(0))?;
     Ok(count.unsigned_abs())
@@ -162,11 +145,7 @@ pub(in crate::store) fn end(
         params![id.to_string(), how.as_str(), now.as_millisecond()],
     )?;
     let status = transaction
-        .query_row(
-            "SELECT status FROM challenge WHERE id = ?1",
-            [id.to_string()],
-            |row| row.get::<_, String>(0),
-        )
+        .query_row("SELECT status FROM challenge WHERE id = ?1", [id.to_string()], |row| row.get::<_, String>(0))
         .optional()?;
     transaction.commit()?;
     match (changed, status) {
@@ -188,8 +167,7 @@ pub(in crate::store) fn sweep(db: &mut Connection, now: Timestamp) -> Result<Swe
         [now],
     )?;
     let keep_from = now.saturating_sub(milliseconds(limits::CHALLENGE_KEEP));
-    let forgotten =
-        transaction.execute("DELETE FROM challenge WHERE ended_ms < ?1", [keep_from])?;
+    let forgotten = transaction.execute("DELETE FROM challenge WHERE ended_ms < ?1", [keep_from])?;
     forget_old_tries(&transaction, now)?;
     transaction.commit()?;
     Ok(Swept { expired, forgotten })
@@ -214,9 +192,7 @@ fn blocked(db: &Connection, by: &Holder, now: Timestamp) -> Result<Option<Timest
             |row| Ok((row.get::<_, u32>(0)?, row.get::<_, i64>(1)?)),
         )
         .optional()?;
-    Ok(window
-        .filter(|(tries, _)| *tries >= limits::WRONG_TRIES_MAX)
-        .map(|(_, ends_ms)| timestamp(ends_ms)))
+    Ok(window.filter(|(tries, _)| *tries >= limits::WRONG_TRIES_MAX).map(|(_, ends_ms)| timestamp(ends_ms)))
 }
 
 fn count_wrong_try(db: &Connection, by: &Holder, now: Timestamp) -> Result<Found, StoreError> {
@@ -230,19 +206,12 @@ fn count_wrong_try(db: &Connection, by: &Holder, now: Timestamp) -> Result<Found
                 OR EXISTS (SELECT 1 FROM wrong_tries WHERE listener = ?1 AND user = ?2)
              ON CONFLICT (listener, user) DO UPDATE SET tries = tries + 1
              RETURNING tries",
-            params![
-                by.listener,
-                by.user,
-                ends.as_millisecond(),
-                limits::WRONG_TRIES_PRINCIPALS_MAX
-            ],
+            params![by.listener, by.user, ends.as_millisecond(), limits::WRONG_TRIES_PRINCIPALS_MAX],
             |row| row.get(0),
         )
         .optional()?;
     Ok(match counted {
-        Some(tries) => Found::Unknown {
-            tries_left: limits::WRONG_TRIES_MAX.saturating_sub(tries),
-        },
+        Some(tries) => Found::Unknown { tries_left: limits::WRONG_TRIES_MAX.saturating_sub(tries) },
         // The table is full: without a count there is no limit, so there are no tries.
         None => Found::Blocked { until: ends },
     })
@@ -258,11 +227,7 @@ fn drop_oldest_pending(db: &Connection, holder: &Holder) -> Result<(), StoreErro
         "DELETE FROM challenge WHERE id IN (
              SELECT id FROM challenge WHERE listener = ?1 AND user = ?2 AND status = 'pending'
              ORDER BY created_ms DESC, id DESC LIMIT -1 OFFSET ?3)",
-        params![
-            holder.listener,
-            holder.user,
-            limits::CHALLENGES_PENDING_MAX as i64
-        ],
+        params![holder.listener, holder.user, limits::CHALLENGES_PENDING_MAX as i64],
     )?;
     Ok(())
 }
@@ -282,9 +247,8 @@ fn read((body, status): (String, String)) -> Result<Challenge, StoreError> {
 }
 
 fn parse_status(status: &str) -> Result<Status, StoreError> {
-    Status::parse(status).ok_or_else(|| {
-        StoreError::Database(format!("a challenge has the unknown status \"{status}\""))
-    })
+    Status::parse(status)
+        .ok_or_else(|| StoreError::Database(format!("a challenge has the unknown status \"{status}\"")))
 }
 
 fn timestamp(milliseconds: i64) -> Timestamp {
@@ -344,12 +308,7 @@ fn start(mut db: Connection) -> Result<Embedded, StoreError> {
 /// SQLite gives its `-wal` and `-shm` files the mode of the main file, so the main file must have it first.
 fn make_private(path: &Path) -> Result<(), StoreError> {
     let private = || {
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path)?;
+        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
         file.set_permissions(fs::Permissions::from_mode(0o600))
     };
     private().map_err(|error| StoreError::File(format!("{}: {error}", path.display())))
@@ -358,44 +317,26 @@ fn make_private(path: &Path) -> Result<(), StoreError> {
 /// Before anything is written to the file: is it ours, or new? Asked of one snapshot: another process may be making it ours.
 fn check_ours(db: &mut Connection) -> Result<(), StoreError> {
     let snapshot = db.transaction().map_err(not_ours)?;
-    let number = |sql| {
-        snapshot
-            .query_row(sql, [], |row| row.get::<_, i64>(0))
-            .map_err(not_ours)
-    };
+    let number = |sql| snapshot.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(not_ours);
     let tables = number("SELECT count(*) FROM sqlite_schema")?;
-    match (
-        number("PRAGMA application_id")?,
-        number("PRAGMA user_version")?,
-    ) {
+    match (number("PRAGMA application_id")?, number("PRAGMA user_version")?) {
         (0, 0) if tables == 0 => Ok(()),
-        (APPLICATION_ID, found) if found > SCHEMA_VERSION => Err(StoreError::Newer {
-            found,
-            known: SCHEMA_VERSION,
-        }),
+        (APPLICATION_ID, found) if found > SCHEMA_VERSION => Err(StoreError::Newer { found, known: SCHEMA_VERSION }),
         (APPLICATION_ID, _) => Ok(()),
-        _ => Err(StoreError::NotOurs(
-            "it is another application's database".to_owned(),
-        )),
+        _ => Err(StoreError::NotOurs("it is another application's database".to_owned())),
     }
 }
 
 fn not_ours(error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::NotADatabase) => {
-            StoreError::NotOurs("it is not a database".to_owned())
-        }
+        Some(rusqlite::ErrorCode::NotADatabase) => StoreError::NotOurs("it is not a database".to_owned()),
         _ => error.into(),
     }
 }
 
 /// SQLite does not always wait for another process that switches to WAL at the same moment, so we do.
 fn use_wal(db: &Connection) -> Result<(), StoreError> {
-    let switch = || {
-        db.query_row("PRAGMA journal_mode = WAL", [], |row| {
-            row.get::<_, String>(0)
-        })
-    };
+    let switch = || db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0));
     let mut last = switch();
     for _ in 0..50 {
         match &last {
@@ -408,17 +349,12 @@ fn use_wal(db: &Connection) -> Result<(), StoreError> {
     }
     match last?.as_str() {
         "wal" => Ok(()),
-        other => Err(StoreError::File(format!(
-            "journal mode is {other} where wal is needed"
-        ))),
+        other => Err(StoreError::File(format!("journal mode is {other} where wal is needed"))),
     }
 }
 
 fn prepare(db: &mut Connection) -> Result<(), StoreError> {
-    db.execute_batch(&format!(
-        "PRAGMA synchronous = FULL; PRAGMA max_page_count = {};",
-        limits::STORE_PAGES_MAX
-    ))?;
+    db.execute_batch(&format!("PRAGMA synchronous = FULL; PRAGMA max_page_count = {};", limits::STORE_PAGES_MAX))?;
     let transaction = immediate(db)?;
     let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if version == 0 {
@@ -451,11 +387,7 @@ fn load_key(path: &Path) -> Result<HashKey, StoreError> {
         other => return other.map_err(failed),
     }
     let mut whole = path.as_os_str().to_owned();
-    whole.push(format!(
-        ".{}.{:?}",
-        std::process::id(),
-        std::thread::current().id()
-    ));
+    whole.push(format!(".{}.{:?}", std::process::id(), std::thread::current().id()));
     let whole = PathBuf::from(whole);
     let made = write_key(&whole, &new_key()?).and_then(|()| match fs::hard_link(&whole, path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
@@ -470,19 +402,13 @@ fn read_key(path: &Path) -> std::io::Result<HashKey> {
     let mut bytes = Vec::new();
     let file = fs::File::open(path)?;
     file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    file.take(HashKey::BYTES as u64 + 1)
-        .read_to_end(&mut bytes)?;
+    file.take(HashKey::BYTES as u64 + 1).read_to_end(&mut bytes)?;
     HashKey::from_bytes(&bytes)
         .ok_or_else(|| std::io::Error::new(ErrorKind::InvalidData, "not a key: 32 bytes expected"))
 }
 
 fn write_key(path: &Path, key: &HashKey) -> std::io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(key.expose())?;
     file.sync_all()
 }

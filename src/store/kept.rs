@@ -40,10 +40,7 @@ impl Challenge {
     /// An estimate of the memory and disk it takes.
     pub fn bytes(&self) -> usize {
         let values = self.parameters.iter().flat_map(|all| &all.values).flatten();
-        let context = self
-            .context
-            .iter()
-            .map(|(name, value)| name.len() + value.len());
+        let context = self.context.iter().map(|(name, value)| name.len() + value.len());
         self.statement.len()
             + values.map(Vec::len).sum::<usize>()
             + context.sum::<usize>()
@@ -116,14 +113,9 @@ impl Status {
     }
 
     pub(in crate::store) fn parse(text: &str) -> Option<Status> {
-        [
-            Status::Pending,
-            Status::Used,
-            Status::Rejected,
-            Status::Expired,
-        ]
-        .into_iter()
-        .find(|status| status.as_str() == text)
+        [Status::Pending, Status::Used, Status::Rejected, Status::Expired]
+            .into_iter()
+            .find(|status| status.as_str() == text)
     }
 }
 
@@ -132,25 +124,14 @@ mod values_as_hex {
     use super::{hex, unhex};
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-    pub fn serialize<S: Serializer>(
-        values: &[Option<Vec<u8>>],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        let texts: Vec<_> = values
-            .iter()
-            .map(|value| value.as_deref().map(hex))
-            .collect();
+    pub fn serialize<S: Serializer>(values: &[Option<Vec<u8>>], serializer: S) -> Result<S::Ok, S::Error> {
+        let texts: Vec<_> = values.iter().map(|value| value.as_deref().map(hex)).collect();
         texts.serialize(serializer)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<Option<Vec<u8>>>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Option<Vec<u8>>>, D::Error> {
         let texts = Vec::<Option<String>>::deserialize(deserializer)?;
         let read = |text: String| unhex(&text).ok_or_else(|| D::Error::custom("not hexadecimal"));
-        texts
-            .into_iter()
-            .map(|text| text.map(read).transpose())
-            .collect()
+        texts.into_iter().map(|text| text.map(read).transpose()).collect()
     }
 }

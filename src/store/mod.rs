@@ -35,10 +35,7 @@ impl Store {
             Some((scheme, _)) => return Err(StoreError::UnknownScheme(scheme.to_owned())),
             None => return Err(StoreError::UnknownScheme(url.to_owned())),
         };
-        Ok(Store {
-            embedded,
-            key: Arc::new(key),
-        })
+        Ok(Store { embedded, key: Arc::new(key) })
     }
 
     /// The form in which this store knows a token.
@@ -50,61 +47,37 @@ impl Store {
     pub async fn create(&self, challenge: Challenge) -> Result<(), StoreError> {
         let bytes = challenge.bytes();
         if bytes > limits::CHALLENGE_BYTES_MAX {
-            return Err(StoreError::TooLarge {
-                bytes,
-                bytes_max: limits::CHALLENGE_BYTES_MAX,
-            });
+            return Err(StoreError::TooLarge { bytes, bytes_max: limits::CHALLENGE_BYTES_MAX });
         }
-        self.embedded
-            .run(move |db| embedded::create(db, &challenge))
-            .await
+        self.embedded.run(move |db| embedded::create(db, &challenge)).await
     }
 
     /// Looks a typed token up for somebody, as one step: limit of tries, search, and counting the try if it was wrong. A token of
     /// another user or another listener is wrong in the same way as one that never existed.
-    pub async fn look_up(
-        &self,
-        hash: TokenHash,
-        by: &Holder,
-        now: Timestamp,
-    ) -> Result<Found, StoreError> {
+    pub async fn look_up(&self, hash: TokenHash, by: &Holder, now: Timestamp) -> Result<Found, StoreError> {
         let by = by.clone();
-        self.embedded
-            .run(move |db| embedded::look_up(db, hash, &by, now))
-            .await
+        self.embedded.run(move |db| embedded::look_up(db, hash, &by, now)).await
     }
 
     /// A holder's pending challenges on this database, newest first.
-    pub async fn pending(
-        &self,
-        holder: &Holder,
-        now: Timestamp,
-    ) -> Result<Vec<Challenge>, StoreError> {
+    pub async fn pending(&self, holder: &Holder, now: Timestamp) -> Result<Vec<Challenge>, StoreError> {
         let holder = holder.clone();
-        self.embedded
-            .run(move |db| embedded::pending(db, &holder, now))
-            .await
+        self.embedded.run(move |db| embedded::pending(db, &holder, now)).await
     }
 
     /// How many challenges are pending altogether.
     pub async fn pending_total(&self, now: Timestamp) -> Result<u64, StoreError> {
-        self.embedded
-            .run(move |db| embedded::pending_total(db, now))
-            .await
+        self.embedded.run(move |db| embedded::pending_total(db, now)).await
     }
 
     /// Uses a challenge up. Of all who try, exactly one is answered [`Ended::Now`].
     pub async fn redeem(&self, id: ChallengeId, now: Timestamp) -> Result<Ended, StoreError> {
-        self.embedded
-            .run(move |db| embedded::end(db, id, Status::Used, now))
-            .await
+        self.embedded.run(move |db| embedded::end(db, id, Status::Used, now)).await
     }
 
     /// Takes a challenge back, so that nobody can confirm it.
     pub async fn reject(&self, id: ChallengeId, now: Timestamp) -> Result<Ended, StoreError> {
-        self.embedded
-            .run(move |db| embedded::end(db, id, Status::Rejected, now))
-            .await
+        self.embedded.run(move |db| embedded::end(db, id, Status::Rejected, now)).await
     }
 
     /// The janitor's round: marks what expired, forgets what ended longer than [`limits::CHALLENGE_KEEP`] ago and what was
@@ -177,10 +150,7 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StoreError::UnknownScheme(scheme) => {
-                write!(
-                    f,
-                    "store url: \"{scheme}\" is not known; use sqlite:PATH or sqlite::memory:"
-                )
+                write!(f, "store url: \"{scheme}\" is not known; use sqlite:PATH or sqlite::memory:")
             }
             StoreError::Newer { found, known } => write!(
                 f,
@@ -192,11 +162,7 @@ impl fmt::Display for StoreError {
                 f,
                 "the statement with its parameters and preview takes {bytes} bytes, and a challenge holds at most {bytes_max}: nobody could read it before confirming"
             ),
-            StoreError::Deadline => write!(
-                f,
-                "the store did not answer within {} s",
-                limits::STORE_DEADLINE.as_secs()
-            ),
+            StoreError::Deadline => write!(f, "the store did not answer within {} s", limits::STORE_DEADLINE.as_secs()),
             StoreError::Gone => f.write_str("the store has stopped"),
             StoreError::Database(why) => write!(f, "the store failed: {why}"),
         }

@@ -3,9 +3,7 @@
 //! Here Sluice may answer otherwise than the server would; what counts is that nothing unread reaches it.
 
 use crate::harness::comparison::gate;
-use crate::harness::message::{
-    PROTOCOL_3_0, bind, copy_data, cstring, execute, message, parse, query, startup, sync,
-};
+use crate::harness::message::{PROTOCOL_3_0, bind, copy_data, cstring, execute, message, parse, query, startup, sync};
 use crate::harness::server::{Database, SUPERUSER, Server, TRUSTED};
 use crate::harness::sluice::Sluice;
 use crate::harness::stories;
@@ -68,51 +66,14 @@ fn bodies_that_do_not_add_up(server: &'static Server) {
         (b'Q', b"SELECT 1".to_vec()),
         (b'Q', vec![]),
         (b'P', cstring("only a name")),
-        (
-            b'P',
-            [cstring(""), cstring("SELECT 1"), vec![0, 9]].concat(),
-        ),
-        (
-            b'P',
-            [cstring(""), cstring("SELECT 1"), vec![0xff, 0xff]].concat(),
-        ),
-        (
-            b'P',
-            [
-                cstring(""),
-                cstring("SELECT 1"),
-                vec![0, 0],
-                b"more".to_vec(),
-            ]
-            .concat(),
-        ),
+        (b'P', [cstring(""), cstring("SELECT 1"), vec![0, 9]].concat()),
+        (b'P', [cstring(""), cstring("SELECT 1"), vec![0xff, 0xff]].concat()),
+        (b'P', [cstring(""), cstring("SELECT 1"), vec![0, 0], b"more".to_vec()].concat()),
         (b'B', cstring("")),
-        (
-            b'B',
-            [
-                cstring(""),
-                cstring(""),
-                vec![0, 0, 0, 1, 0x7f, 0xff, 0xff, 0xff],
-            ]
-            .concat(),
-        ),
-        (
-            b'B',
-            [cstring(""), cstring(""), vec![0, 0, 0xff, 0xff]].concat(),
-        ),
-        (
-            b'B',
-            [
-                cstring(""),
-                cstring(""),
-                vec![0, 0, 0, 1, 0xff, 0xff, 0xff, 0xfe, 0, 0],
-            ]
-            .concat(),
-        ),
-        (
-            b'B',
-            [cstring(""), cstring(""), vec![0, 1, 0, 7, 0, 0, 0, 0]].concat(),
-        ),
+        (b'B', [cstring(""), cstring(""), vec![0, 0, 0, 1, 0x7f, 0xff, 0xff, 0xff]].concat()),
+        (b'B', [cstring(""), cstring(""), vec![0, 0, 0xff, 0xff]].concat()),
+        (b'B', [cstring(""), cstring(""), vec![0, 0, 0, 1, 0xff, 0xff, 0xff, 0xfe, 0, 0]].concat()),
+        (b'B', [cstring(""), cstring(""), vec![0, 1, 0, 7, 0, 0, 0, 0]].concat()),
         (b'D', vec![]),
         (b'D', b"Zname\0".to_vec()),
         (b'D', b"Sunended".to_vec()),
@@ -130,12 +91,7 @@ fn bodies_that_do_not_add_up(server: &'static Server) {
         wire.send(&[message(*tag, body), sync()].concat());
         wire.hang_up();
         let outcome = wire.until_closed();
-        assert!(
-            outcome.error().is_some(),
-            "{} {}: {outcome:#?}",
-            *tag as char,
-            body.escape_ascii()
-        );
+        assert!(outcome.error().is_some(), "{} {}: {outcome:#?}", *tag as char, body.escape_ascii());
     }
     assert_untouched(&database, &sluice);
 }
@@ -143,10 +99,7 @@ fn bodies_that_do_not_add_up(server: &'static Server) {
 fn a_text_with_a_nul_hides_nothing(server: &'static Server) {
     let (database, sluice) = gate(server, TABLE);
     let hidden = message(b'Q', b"SELECT 1\0DELETE FROM t\0");
-    let another = message(
-        b'Q',
-        &[&b"SELECT 1\0"[..], &query("DELETE FROM t")].concat(),
-    );
+    let another = message(b'Q', &[&b"SELECT 1\0"[..], &query("DELETE FROM t")].concat());
     let in_parse = message(b'P', b"\0SELECT 1\0DELETE FROM t\0\0\0");
     for bytes in [hidden, another, in_parse] {
         let mut wire = sluice.connect(&database);
@@ -160,12 +113,8 @@ fn a_text_with_a_nul_hides_nothing(server: &'static Server) {
 
 fn messages_cut_off_by_the_end(server: &'static Server) {
     let (database, sluice) = gate(server, TABLE);
-    let whole = [
-        query("INSERT INTO t VALUES (1)"),
-        parse("", "INSERT INTO t VALUES (2)", &[]),
-        bind("", "", 0, &[]),
-    ]
-    .concat();
+    let whole =
+        [query("INSERT INTO t VALUES (1)"), parse("", "INSERT INTO t VALUES (2)", &[]), bind("", "", 0, &[])].concat();
     for cut in [1, 3, 5, 20, query("INSERT INTO t VALUES (1)").len() - 1] {
         let mut wire = sluice.connect(&database);
         wire.send(&whole[..cut]);
@@ -177,10 +126,7 @@ fn messages_cut_off_by_the_end(server: &'static Server) {
 
 fn startup_packets_that_cannot_be(server: &'static Server) {
     let (database, sluice) = gate(server, TABLE);
-    let good = startup(
-        PROTOCOL_3_0,
-        &[("user", TRUSTED), ("database", &database.name)],
-    );
+    let good = startup(PROTOCOL_3_0, &[("user", TRUSTED), ("database", &database.name)]);
     let mut endless = good.clone();
     endless[..4].copy_from_slice(&i32::MAX.to_be_bytes());
     let mut short = good.clone();
@@ -190,33 +136,16 @@ fn startup_packets_that_cannot_be(server: &'static Server) {
     let unended = startup_body(b"user\0trusty\0database\0x");
     let odd = startup_body(b"user\0trusty\0database\0\0");
     let trailing = startup_body(b"user\0trusty\0\0more\0");
-    let huge = startup(
-        PROTOCOL_3_0,
-        &[("user", TRUSTED), ("options", &"x".repeat(20_000))],
-    );
-    for packet in [
-        endless,
-        short,
-        negative,
-        unended,
-        odd,
-        trailing,
-        huge,
-        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
-    ] {
+    let huge = startup(PROTOCOL_3_0, &[("user", TRUSTED), ("options", &"x".repeat(20_000))]);
+    for packet in
+        [endless, short, negative, unended, odd, trailing, huge, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()]
+    {
         let mut wire = Wire::open(&sluice.address);
         let _closed = wire.try_send(&packet);
         wire.hang_up();
         let answer = wire.bytes_until_closed();
-        let logged_in = answer
-            .windows(9)
-            .any(|bytes| bytes == b"R\0\0\0\x08\0\0\0\0");
-        assert!(
-            !logged_in,
-            "{} let in: {}",
-            packet[..40.min(packet.len())].escape_ascii(),
-            answer.escape_ascii()
-        );
+        let logged_in = answer.windows(9).any(|bytes| bytes == b"R\0\0\0\x08\0\0\0\0");
+        assert!(!logged_in, "{} let in: {}", packet[..40.min(packet.len())].escape_ascii(), answer.escape_ascii());
     }
     assert_untouched(&database, &sluice);
 }
@@ -228,10 +157,7 @@ fn messages_before_the_login(server: &'static Server) {
     wire.send(&[startup(PROTOCOL_3_0, &user), query("DELETE FROM t")].concat());
     wire.hang_up();
     let outcome = wire.until_closed();
-    assert!(
-        outcome.error().is_some(),
-        "a query is no password: {outcome:#?}"
-    );
+    assert!(outcome.error().is_some(), "a query is no password: {outcome:#?}");
     assert_untouched(&database, &sluice);
 }
 
@@ -240,10 +166,7 @@ fn server_messages_from_a_client(server: &'static Server) {
     for tag in *b"RKZTNAGWtn123" {
         let mut wire = sluice.connect(&database);
         wire.send(&message(tag, b"I"));
-        assert_gone(
-            &mut wire,
-            &format!("the server's own message {}", tag as char),
-        );
+        assert_gone(&mut wire, &format!("the server's own message {}", tag as char));
     }
 }
 
@@ -267,14 +190,7 @@ fn a_statement_within_a_copy(server: &'static Server) {
     wire.until(b'G');
     // No client does this. Whatever is answered: it is not a way past the gate.
     wire.send(
-        &[
-            copy_data(b"1\n"),
-            query("DELETE FROM t"),
-            parse("", "DELETE FROM t", &[]),
-            execute("", 0),
-            sync(),
-        ]
-        .concat(),
+        &[copy_data(b"1\n"), query("DELETE FROM t"), parse("", "DELETE FROM t", &[]), execute("", 0), sync()].concat(),
     );
     wire.hang_up();
     let outcome = wire.until_closed();
@@ -283,32 +199,22 @@ fn a_statement_within_a_copy(server: &'static Server) {
 }
 
 fn startup_body(pairs: &[u8]) -> Vec<u8> {
-    let mut packet = i32::try_from(pairs.len() + 8)
-        .expect("a length")
-        .to_be_bytes()
-        .to_vec();
+    let mut packet = i32::try_from(pairs.len() + 8).expect("a length").to_be_bytes().to_vec();
     packet.extend(PROTOCOL_3_0.to_be_bytes());
     packet.extend(pairs);
     packet
 }
 
 fn assert_refused_by_name(outcome: &Outcome, name: &str) {
-    let fields = outcome
-        .error()
-        .unwrap_or_else(|| panic!("not refused: {outcome:#?}"));
+    let fields = outcome.error().unwrap_or_else(|| panic!("not refused: {outcome:#?}"));
     assert_eq!(fields[&'C'], "SL003", "{fields:?}");
-    assert!(
-        fields[&'M'].starts_with("sluice: ") && fields[&'M'].contains(name),
-        "{fields:?}"
-    );
+    assert!(fields[&'M'].starts_with("sluice: ") && fields[&'M'].contains(name), "{fields:?}");
 }
 
 /// An error, and then the end: after an unreadable message nothing on that stream can be believed.
 fn assert_gone(wire: &mut Wire, what: &str) {
     let outcome = wire.until_closed();
-    let fields = outcome
-        .error()
-        .unwrap_or_else(|| panic!("{what}: closed without a word"));
+    let fields = outcome.error().unwrap_or_else(|| panic!("{what}: closed without a word"));
     assert_eq!(fields[&'S'], "FATAL", "{what}: {fields:?}");
 }
 

@@ -34,28 +34,14 @@ fn copy_in(server: &'static Server) {
         wire.send(&query("COPY t FROM STDIN"));
         wire.until(b'G');
         wire.send(
-            &[
-                copy_data(b"1\tone\n2\tt"),
-                copy_data(b"wo\n"),
-                copy_data(b""),
-                copy_data(b"3\t\\N\n"),
-                copy_done(),
-            ]
-            .concat(),
+            &[copy_data(b"1\tone\n2\tt"), copy_data(b"wo\n"), copy_data(b""), copy_data(b"3\t\\N\n"), copy_done()]
+                .concat(),
         );
         wire.until_ready();
         wire.simple("SELECT * FROM t ORDER BY id");
         // Everything at once, as drivers that pipeline do it.
         let request = query("COPY t FROM STDIN (FORMAT csv)");
-        wire.send(
-            &[
-                request,
-                copy_data(b"4,\"fo\nur\"\n"),
-                copy_done(),
-                query("SELECT count(*) FROM t"),
-            ]
-            .concat(),
-        );
+        wire.send(&[request, copy_data(b"4,\"fo\nur\"\n"), copy_done(), query("SELECT count(*) FROM t")].concat());
         wire.until_ready();
         wire.until_ready();
         place.keep("client", wire);
@@ -67,24 +53,11 @@ fn copy_in_that_fails(server: &'static Server) {
         let mut wire = place.connect();
         wire.send(&query("COPY t FROM STDIN"));
         wire.until(b'G');
-        wire.send(
-            &[
-                copy_data(b"1\tone\n"),
-                copy_fail("the client thought better of it"),
-            ]
-            .concat(),
-        );
+        wire.send(&[copy_data(b"1\tone\n"), copy_fail("the client thought better of it")].concat());
         wire.until_ready();
         wire.send(&query("COPY t FROM STDIN"));
         wire.until(b'G');
-        wire.send(
-            &[
-                copy_data(b"not a number\n"),
-                copy_data(b"2\ttwo\n"),
-                copy_done(),
-            ]
-            .concat(),
-        );
+        wire.send(&[copy_data(b"not a number\n"), copy_data(b"2\ttwo\n"), copy_done()].concat());
         wire.until_ready();
         wire.simple("BEGIN");
         wire.send(&query("COPY t FROM STDIN"));
@@ -103,26 +76,9 @@ fn copy_by_the_extended_protocol(server: &'static Server) {
         wire.send(&[whole("COPY t FROM STDIN", &[]), sync()].concat());
         wire.until(b'G');
         // A Flush or a Sync within the data is ignored by the server; only the Sync after CopyDone is answered.
-        wire.send(
-            &[
-                copy_data(b"1\tone\n"),
-                flush(),
-                sync(),
-                copy_data(b"2\ttwo\n"),
-                copy_done(),
-                sync(),
-            ]
-            .concat(),
-        );
+        wire.send(&[copy_data(b"1\tone\n"), flush(), sync(), copy_data(b"2\ttwo\n"), copy_done(), sync()].concat());
         wire.until_ready();
-        wire.send(
-            &[
-                whole("COPY t TO STDOUT", &[]),
-                whole("SELECT count(*) FROM t", &[]),
-                sync(),
-            ]
-            .concat(),
-        );
+        wire.send(&[whole("COPY t TO STDOUT", &[]), whole("SELECT count(*) FROM t", &[]), sync()].concat());
         wire.until_ready();
         wire.send(&[whole("COPY t FROM STDIN", &[]), flush()].concat());
         wire.until(b'G');
@@ -134,9 +90,7 @@ fn copy_by_the_extended_protocol(server: &'static Server) {
 }
 
 fn a_big_copy_in(server: &'static Server) {
-    let rows: Vec<String> = (0..400_000)
-        .map(|n| format!("{n}\t{}\n", "value ".repeat(8)))
-        .collect();
+    let rows: Vec<String> = (0..400_000).map(|n| format!("{n}\t{}\n", "value ".repeat(8))).collect();
     // Cut without regard for lines, in sizes from a few bytes to a megabyte.
     let bytes = rows.concat().into_bytes();
     direct_is_through(server, TABLE, |place| {

@@ -165,7 +165,9 @@ fn asks_and_then_runs(
 /// A refusal that names the rule; then a line that permits, before the outcome that belongs to it; an unbroken chain.
 fn assert_recorded(sluice: &Sluice, rule: &str) {
     let record = sluice.record();
-    let named = |line: &serde_json::Value| line["rules"].as_array().is_some_and(|rules| rules.iter().any(|one| one["rule"] == rule));
+    let named = |line: &serde_json::Value| {
+        line["rules"].as_array().is_some_and(|rules| rules.iter().any(|one| one["rule"] == rule))
+    };
     let refusal = record.iter().position(|line| line["kind"] == "refusal" && named(line));
     let refusal = refusal.unwrap_or_else(|| panic!("no refusal for {rule} in the record: {record:#?}"));
     assert_eq!(record[refusal]["sqlstate"], "SL001");
@@ -201,7 +203,8 @@ fn what_is_denied_stays_denied(server: &'static Server) {
     assert_eq!(database.value("SELECT count(*) FROM events WHERE kind = 'click'"), "60000");
     // A setting of the startup packet is no way round.
     let mut wire = Wire::open(&sluice.address);
-    let options = [("user", SUPERUSER), ("database", &database.name), ("options", "-c session_replication_role=replica")];
+    let options =
+        [("user", SUPERUSER), ("database", &database.name), ("options", "-c session_replication_role=replica")];
     wire.send(&crate::harness::message::startup(crate::harness::message::PROTOCOL_3_0, &options));
     assert_eq!(wire.until_closed().code(), "SL003");
 }
@@ -217,9 +220,15 @@ fn a_preview_shows_what_it_would_do(server: &'static Server) {
     }
     assert!(refused.hint.contains("10 min") && refused.hint.contains("once"), "{}", refused.hint);
     let refused = Refused::to_confirm(&wire.simple("UPDATE logs SET line = 'after'"));
-    assert!(refused.detail.contains("after") && refused.detail.contains("line 1"), "before → after: {}", refused.detail);
-    database.run("CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
-        CREATE TRIGGER logs_audit AFTER DELETE ON logs FOR EACH ROW EXECUTE FUNCTION noted()");
+    assert!(
+        refused.detail.contains("after") && refused.detail.contains("line 1"),
+        "before → after: {}",
+        refused.detail
+    );
+    database.run(
+        "CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+        CREATE TRIGGER logs_audit AFTER DELETE ON logs FOR EACH ROW EXECUTE FUNCTION noted()",
+    );
     let refused = Refused::to_confirm(&wire.simple("DELETE FROM logs"));
     assert!(refused.detail.contains("logs_audit"), "a trigger is named: {}", refused.detail);
 }
@@ -362,7 +371,10 @@ fn rows_that_the_user_cannot_see(server: &'static Server) {
         GRANT DELETE ON closed TO other");
     let mut wire = sluice.connect_as("other", &database);
     let refused = Refused::to_confirm(&wire.simple("DELETE FROM secrets"));
-    assert!(refused.message.contains("30") && !refused.detail.contains("somebody"), "with the user's own eyes: {refused:?}");
+    assert!(
+        refused.message.contains("30") && !refused.detail.contains("somebody"),
+        "with the user's own eyes: {refused:?}"
+    );
     // May delete but not look: nothing of the rows is shown, and it is said that they are unknown.
     let refused = Refused::of(&wire.simple("DELETE FROM closed"));
     assert!(!refused.detail.contains("hush") && refused.message.contains("unknown"), "{refused:?}");
@@ -372,7 +384,8 @@ fn rows_that_the_user_cannot_see(server: &'static Server) {
 fn the_questions_leave_no_trace(server: &'static Server) {
     let (database, sluice) = shop(server);
     let mut wire = sluice.connect(&database);
-    wire.simple("SET TimeZone = 'Asia/Tokyo'; SET statement_timeout = '77s'; SET lock_timeout = '5s'").expect_fine("settings");
+    wire.simple("SET TimeZone = 'Asia/Tokyo'; SET statement_timeout = '77s'; SET lock_timeout = '5s'")
+        .expect_fine("settings");
     wire.send(&[parse("", "SELECT 'unnamed'", &[]), sync()].concat());
     wire.until_ready();
     wire.send(&[parse("mine", "SELECT 'named'", &[]), sync()].concat());
@@ -391,7 +404,10 @@ fn the_questions_leave_no_trace(server: &'static Server) {
     assert_eq!(wire.simple(settings).value(), expected);
     assert_eq!(wire.simple("SELECT string_agg(name, ',') FROM pg_prepared_statements").value(), "mine");
     assert_eq!(wire.simple("SELECT count(*) FROM pg_cursors").value(), "0");
-    assert_eq!(wire.simple("SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'tuple'").value(), "0");
+    assert_eq!(
+        wire.simple("SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'tuple'").value(),
+        "0"
+    );
     wire.send(&[bind("", "mine", 0, &[]), execute("", 0), sync()].concat());
     assert_eq!(wire.until_ready().value(), "named");
     // In a transaction no snapshot is fixed earlier than the client's own statement would fix it.
@@ -400,7 +416,10 @@ fn the_questions_leave_no_trace(server: &'static Server) {
     Refused::to_confirm(&wire.simple("DELETE FROM carts WHERE status = 'abandoned'"));
     wire.simple("ROLLBACK TO before").expect_fine("back");
     wire.simple("COMMIT").expect_fine("COMMIT");
-    assert_eq!(database.value("SELECT xact_rollback < 100000 FROM pg_stat_database WHERE datname = current_database()"), "t");
+    assert_eq!(
+        database.value("SELECT xact_rollback < 100000 FROM pg_stat_database WHERE datname = current_database()"),
+        "t"
+    );
 }
 
 fn a_free_change_that_grew_is_rolled_back(server: &'static Server) {
@@ -408,10 +427,14 @@ fn a_free_change_that_grew_is_rolled_back(server: &'static Server) {
     let mut wire = sluice.connect(&database);
     // It is counted as ten rows. Before it runs, it has become hundreds: the lock lets reading pass and changing wait.
     let mut other = database.connect();
-    other.simple("UPDATE logs SET kind = 'few' WHERE id <= 10; BEGIN; LOCK TABLE logs IN SHARE ROW EXCLUSIVE MODE").expect_fine("a lock");
+    other
+        .simple("UPDATE logs SET kind = 'few' WHERE id <= 10; BEGIN; LOCK TABLE logs IN SHARE ROW EXCLUSIVE MODE")
+        .expect_fine("a lock");
     let statement = "DELETE FROM logs WHERE kind = 'few'";
     wire.send(&query(statement));
-    database.wait_until("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')");
+    database.wait_until(
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')",
+    );
     other.simple("UPDATE logs SET kind = 'few' WHERE id <= 400; COMMIT").expect_fine("more of them");
     let outcome = wire.until_ready();
     let refused = Refused::of(&outcome);
@@ -429,7 +452,10 @@ fn a_change_that_was_said_to_be_one_row(server: &'static Server) {
         assert_eq!(outcome.tags(), ["UPDATE 1"]);
     }
     for id in 301..=600 {
-        assert_eq!(wire.extended("UPDATE events SET kind = 'seen' WHERE id = $1::int", &[&id.to_string()]).tags(), ["UPDATE 1"]);
+        assert_eq!(
+            wire.extended("UPDATE events SET kind = 'seen' WHERE id = $1::int", &[&id.to_string()]).tags(),
+            ["UPDATE 1"]
+        );
     }
     assert_eq!(database.value("SELECT count(*) FROM events WHERE kind = 'seen'"), "600");
     // The key goes away behind our back: what was known of it must not be believed for long, nor without looking at the tag.
@@ -445,7 +471,9 @@ fn observe_mode_refuses_nothing(server: &'static Server) {
     let outcome = wire.simple("DELETE FROM logs");
     assert_eq!(outcome.tags(), ["DELETE 500"], "{outcome:#?}");
     let record = sluice.record();
-    let seen = record.iter().any(|line| line["mode"] == "observe" && line["level"] == "confirm" && line["kind"] == "statement");
+    let seen = record
+        .iter()
+        .any(|line| line["mode"] == "observe" && line["level"] == "confirm" && line["kind"] == "statement");
     assert!(seen, "what would have been refused is recorded: {record:#?}");
     // The doors stay shut: what comes through them was judged by nobody.
     wire.send(&crate::harness::message::message(b'F', &[0, 0, 0, 177, 0, 0, 0, 0, 0, 0]));
@@ -480,9 +508,13 @@ rules = { drop-data = \"deny\", truncate = \"warn\" }";
     assert_eq!(warned.tags(), ["TRUNCATE TABLE"]);
     assert!(warned.notices().iter().any(|notice| notice.contains("truncate")), "{warned:#?}");
     let explained = trusty.simple("SLUICE EXPLAIN DROP TABLE logs");
-    let line = explained.rows().into_iter().find(|row| row[0].as_deref() == Some("drop-data")).expect("the rule is listed");
+    let line =
+        explained.rows().into_iter().find(|row| row[0].as_deref() == Some("drop-data")).expect("the rule is listed");
     let told = line.iter().flatten().cloned().collect::<Vec<_>>().join(" ");
-    assert!(told.contains("deny") && told.contains("no drops") && told.contains("sluice.toml:"), "which line of which file: {told}");
+    assert!(
+        told.contains("deny") && told.contains("no drops") && told.contains("sluice.toml:"),
+        "which line of which file: {told}"
+    );
 }
 
 fn names_are_resolved_as_the_server_does(server: &'static Server) {
@@ -507,7 +539,9 @@ fn estimates_are_called_estimates(server: &'static Server) {
     let started = std::time::Instant::now();
     let refused = Refused::of(&wire.simple("DELETE FROM logs WHERE slow(id)"));
     assert!(started.elapsed().as_secs() < 20, "a guard that hangs is an outage: {:?}", started.elapsed());
-    let says = refused.message.contains("about") || refused.message.contains("at least") || refused.message.contains("unknown");
+    let says = refused.message.contains("about")
+        || refused.message.contains("at least")
+        || refused.message.contains("unknown");
     assert!(says, "what was not counted is not called counted: {refused:?}");
     assert_eq!(database.count("logs"), 500);
     assert_eq!(wire.simple("SHOW statement_timeout").value(), "0");

@@ -18,12 +18,7 @@ const ROLES: [&str; 3] = [BY_PASSWORD, BY_MD5, BY_SCRAM];
 fn every_kind_of_password(server: &'static Server) {
     let (database, sluice) = gate(server, "");
     for role in ROLES {
-        let said = psql(
-            &database,
-            &sluice,
-            &format!("user={role} sslmode=disable"),
-            PASSWORD,
-        );
+        let said = psql(&database, &sluice, &format!("user={role} sslmode=disable"), PASSWORD);
         assert_eq!(said.out.trim(), role, "{said:?}");
     }
 }
@@ -31,25 +26,12 @@ fn every_kind_of_password(server: &'static Server) {
 fn wrong_passwords_fail_as_the_server_says(server: &'static Server) {
     let (database, sluice) = gate(server, "");
     for role in ROLES {
-        let said = psql(
-            &database,
-            &sluice,
-            &format!("user={role} sslmode=disable"),
-            "wrong",
-        );
+        let said = psql(&database, &sluice, &format!("user={role} sslmode=disable"), "wrong");
         let expected = format!("FATAL:  password authentication failed for user \"{role}\"");
-        assert!(
-            said.err.contains(&expected) && said.code == Some(2),
-            "{said:?}"
-        );
+        assert!(said.err.contains(&expected) && said.code == Some(2), "{said:?}");
     }
     // Nobody's password is in anything that Sluice wrote.
-    psql(
-        &database,
-        &sluice,
-        &format!("user={BY_PASSWORD} sslmode=disable"),
-        PASSWORD,
-    );
+    psql(&database, &sluice, &format!("user={BY_PASSWORD} sslmode=disable"), PASSWORD);
     let written = String::from_utf8_lossy(&sluice.everything_written()).into_owned();
     assert!(!written.contains(PASSWORD), "a password was written down");
 }
@@ -59,10 +41,7 @@ fn a_client_that_leaves_in_mid_login(server: &'static Server) {
     let (database, sluice) = gate(server, "");
     for role in ROLES {
         let mut wire = crate::harness::wire::Wire::open(&sluice.address);
-        wire.send(&startup(
-            PROTOCOL_3_0,
-            &[("user", role), ("database", &database.name)],
-        ));
+        wire.send(&startup(PROTOCOL_3_0, &[("user", role), ("database", &database.name)]));
         wire.until(b'R');
         drop(wire);
     }
@@ -73,10 +52,7 @@ fn cleartext_byte_for_byte(server: &'static Server) {
     direct_is_through(server, "", |place| {
         for password in [PASSWORD, "wrong", ""] {
             let mut wire = place.open();
-            wire.send(&startup(
-                PROTOCOL_3_0,
-                &[("user", BY_PASSWORD), ("database", &place.database)],
-            ));
+            wire.send(&startup(PROTOCOL_3_0, &[("user", BY_PASSWORD), ("database", &place.database)]));
             wire.until(b'R');
             wire.send(&message(b'p', &cstring(password)));
             while wire.receive().is_some_and(|message| message.tag != b'Z') {}
@@ -93,12 +69,7 @@ fn upstream_tls_means_what_libpq_means(server: &'static Server) {
     let ca = format!("\nupstream_ca = \"{}\"", files.authority.display());
     let uses_tls = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
     // (mode, with our authority, in force on a server with TLS, and on one without): None is a refusal.
-    type Means = (
-        &'static str,
-        bool,
-        Option<&'static str>,
-        Option<&'static str>,
-    );
+    type Means = (&'static str, bool, Option<&'static str>, Option<&'static str>);
     let table: [Means; 7] = [
         ("disable", false, Some("f"), Some("f")),
         ("prefer", false, Some("t"), Some("f")),
@@ -110,14 +81,9 @@ fn upstream_tls_means_what_libpq_means(server: &'static Server) {
     ];
     for (mode, with_authority, with_tls, without) in table {
         let authority = if with_authority { ca.as_str() } else { "" };
-        let sluice = Setup::before(&database)
-            .listener(&format!("upstream_tls = \"{mode}\"{authority}"))
-            .start();
+        let sluice = Setup::before(&database).listener(&format!("upstream_tls = \"{mode}\"{authority}")).start();
         let mut wire = crate::harness::wire::Wire::open(&sluice.address);
-        wire.send(&startup(
-            PROTOCOL_3_0,
-            &[("user", TRUSTED), ("database", &database.name)],
-        ));
+        wire.send(&startup(PROTOCOL_3_0, &[("user", TRUSTED), ("database", &database.name)]));
         let mut welcome = false;
         while let Some(message) = wire.receive() {
             welcome = message.tag == b'Z';
@@ -139,30 +105,15 @@ fn upstream_tls_means_what_libpq_means(server: &'static Server) {
 fn passwords_over_tls(server: &'static Server) {
     let database = server.database("");
     // TLS towards the client only: the server offers no channel binding, and every login passes.
-    let sluice = Setup::before(&database)
-        .with_tls()
-        .listener("upstream_tls = \"disable\"")
-        .start();
+    let sluice = Setup::before(&database).with_tls().listener("upstream_tls = \"disable\"").start();
     for role in ROLES {
-        let said = psql_with_tls(
-            &database,
-            &sluice,
-            &format!("user={role} sslmode=require"),
-            PASSWORD,
-        );
+        let said = psql_with_tls(&database, &sluice, &format!("user={role} sslmode=require"), PASSWORD);
         assert_eq!(said.out.trim(), role, "{said:?}");
     }
     // TLS towards the server only.
-    let sluice = Setup::before(&database)
-        .listener("upstream_tls = \"prefer\"")
-        .start();
+    let sluice = Setup::before(&database).listener("upstream_tls = \"prefer\"").start();
     for role in ROLES {
-        let said = psql(
-            &database,
-            &sluice,
-            &format!("user={role} sslmode=disable"),
-            PASSWORD,
-        );
+        let said = psql(&database, &sluice, &format!("user={role} sslmode=disable"), PASSWORD);
         assert_eq!(said.out.trim(), role, "{said:?}");
     }
 }
@@ -171,16 +122,8 @@ fn passwords_over_tls(server: &'static Server) {
 /// that cannot be mended, so it is said. (On a server without TLS there is no such leg, and the login passes.)
 fn scram_with_tls_on_both_legs_is_refused_with_advice(server: &'static Server) {
     let database = server.database("");
-    let sluice = Setup::before(&database)
-        .with_tls()
-        .listener("upstream_tls = \"prefer\"")
-        .start();
-    let said = psql_with_tls(
-        &database,
-        &sluice,
-        &format!("user={BY_SCRAM} sslmode=require"),
-        PASSWORD,
-    );
+    let sluice = Setup::before(&database).with_tls().listener("upstream_tls = \"prefer\"").start();
+    let said = psql_with_tls(&database, &sluice, &format!("user={BY_SCRAM} sslmode=require"), PASSWORD);
     if server.has_tls() {
         assert_eq!(said.code, Some(2), "{said:?}");
         assert!(
@@ -191,12 +134,7 @@ fn scram_with_tls_on_both_legs_is_refused_with_advice(server: &'static Server) {
         assert_eq!(said.out.trim(), BY_SCRAM, "{said:?}");
     }
     for role in [BY_PASSWORD, BY_MD5] {
-        let said = psql_with_tls(
-            &database,
-            &sluice,
-            &format!("user={role} sslmode=require"),
-            PASSWORD,
-        );
+        let said = psql_with_tls(&database, &sluice, &format!("user={role} sslmode=require"), PASSWORD);
         assert_eq!(said.out.trim(), role, "{said:?}");
     }
 }
@@ -213,19 +151,13 @@ with psycopg.connect(sys.argv[1]) as connection:
         sluice.port(),
         database.name
     );
-    let said = Tool::new(Tool::folder().join("python/bin/python"))
-        .args(["-c", script, &target])
-        .run_fine();
+    let said = Tool::new(Tool::folder().join("python/bin/python")).args(["-c", script, &target]).run_fine();
     assert_eq!(said.out.trim(), "42 True");
 }
 
 /// Debian's psql; it speaks TLS and SCRAM as people have it.
 fn psql(database: &Database, sluice: &Sluice, who: &str, password: &str) -> Said {
-    let target = format!(
-        "host=127.0.0.1 port={} dbname={} {who}",
-        sluice.port(),
-        database.name
-    );
+    let target = format!("host=127.0.0.1 port={} dbname={} {who}", sluice.port(), database.name);
     Tool::new(Server::v15().bin.join("psql"))
         .args(["-w", "-AtX", "-d", &target, "-c", "SELECT current_user"])
         .env("PGPASSWORD", password)

@@ -5,10 +5,15 @@
 //! One binary, so that there is one link and one pair of clusters.
 
 mod broken;
+mod clients;
 mod copy;
+mod faults;
 mod gate;
 mod handshake;
 mod harness;
 mod login;
 mod memory;
+mod operation;
+mod pipelines;
 mod relay;
+mod tokens;

@@ -20,10 +20,7 @@ fn a_statement_of_200_megabytes(server: &'static Server) {
     let mut wire = warmed_up(&sluice, &database);
     let before = sluice.most_memory();
     let statement = format!("SELECT length('{}')", "x".repeat(200 * MEGABYTE as usize));
-    assert_eq!(
-        wire.simple(&statement).value(),
-        (200 * MEGABYTE).to_string()
-    );
+    assert_eq!(wire.simple(&statement).value(), (200 * MEGABYTE).to_string());
     assert_held_once(&sluice, before);
     assert_eq!(wire.simple("SELECT 'and on'").value(), "and on");
 }
@@ -57,15 +54,8 @@ fn a_slow_reader(server: &'static Server) {
     database.wait_until(&blocked);
     std::thread::sleep(Duration::from_millis(500)); // time in which memory would grow, if it did
     let grown = sluice.most_memory() - before;
-    assert!(
-        grown < 8 * MEGABYTE,
-        "{grown} bytes held for a client that does not read"
-    );
-    assert_eq!(
-        wire.until_ready().rows().len(),
-        100_000,
-        "and nothing is lost when it reads again"
-    );
+    assert!(grown < 8 * MEGABYTE, "{grown} bytes held for a client that does not read");
+    assert_eq!(wire.until_ready().rows().len(), 100_000, "and nothing is lost when it reads again");
 }
 
 fn a_slow_server(server: &'static Server) {
@@ -76,9 +66,7 @@ fn a_slow_server(server: &'static Server) {
     blocker.simple("CREATE FUNCTION wait_for_the_lock() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_advisory_lock(1);
         PERFORM pg_advisory_unlock(1); RETURN NEW; END$$;
         CREATE TRIGGER slow BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION wait_for_the_lock()").expect_fine("a trigger");
-    blocker
-        .simple("SELECT pg_advisory_lock(1)")
-        .expect_fine("the lock");
+    blocker.simple("SELECT pg_advisory_lock(1)").expect_fine("the lock");
     wire.send(&query("COPY t FROM STDIN"));
     wire.until(b'G');
     // The first row waits; a sender that goes on is stopped by backpressure, not by Sluice's memory.
@@ -89,15 +77,9 @@ fn a_slow_server(server: &'static Server) {
         stopped = wire.try_send(&chunk).is_err();
         sent += chunk.len() as u64;
     }
-    assert!(
-        stopped,
-        "the client could send {sent} bytes to a server that reads none"
-    );
+    assert!(stopped, "the client could send {sent} bytes to a server that reads none");
     let grown = sluice.most_memory() - before;
-    assert!(
-        grown < 8 * MEGABYTE,
-        "{grown} bytes held for a server that does not read"
-    );
+    assert!(grown < 8 * MEGABYTE, "{grown} bytes held for a server that does not read");
     blocker.send(&terminate());
 }
 
@@ -115,10 +97,7 @@ fn big_values_both_ways(server: &'static Server) {
     wire.until_ready().expect_fine("100 MB in one row");
     assert_eq!(wire.simple("SELECT line FROM t").value().len(), 100_000_000);
     let grown = sluice.most_memory() - before;
-    assert!(
-        grown < 16 * MEGABYTE,
-        "{grown} bytes held for rows that only pass"
-    );
+    assert!(grown < 16 * MEGABYTE, "{grown} bytes held for rows that only pass");
 }
 
 fn idle_sessions_are_cheap(server: &'static Server) {
@@ -134,16 +113,11 @@ fn idle_sessions_are_cheap(server: &'static Server) {
 /// A session that has answered before: allocators and pools have what they need.
 fn warmed_up(sluice: &Sluice, database: &crate::harness::server::Database) -> Wire {
     let mut wire = sluice.connect(database);
-    wire.simple("SELECT repeat('x', 1000000)")
-        .expect_fine("warming up");
+    wire.simple("SELECT repeat('x', 1000000)").expect_fine("warming up");
     wire
 }
 
 fn assert_held_once(sluice: &Sluice, before: u64) {
     let grown = sluice.most_memory() - before;
-    assert!(
-        grown < 300 * MEGABYTE,
-        "200 MB were held {:.1} times",
-        grown as f64 / (200 * MEGABYTE) as f64
-    );
+    assert!(grown < 300 * MEGABYTE, "200 MB were held {:.1} times", grown as f64 / (200 * MEGABYTE) as f64);
 }

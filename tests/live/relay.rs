@@ -128,51 +128,21 @@ fn settings_that_are_reported(server: &'static Server) {
 }
 
 fn pipelines(server: &'static Server) {
-    let one = |id: &str| {
-        whole(
-            "SELECT id, name FROM people WHERE id = $1",
-            &[Some(id.as_bytes())],
-        )
-    };
+    let one = |id: &str| whole("SELECT id, name FROM people WHERE id = $1", &[Some(id.as_bytes())]);
     let requests = [
         [one("1"), sync()].concat(),
         [one("1"), one("2"), one("9"), sync()].concat(),
-        [
-            parse("", "", &[]),
-            bind("", "", 0, &[]),
-            describe(b'P', ""),
-            execute("", 0),
-            sync(),
-        ]
-        .concat(),
-        [
-            whole("INSERT INTO people VALUES (7, 'Alan')", &[]),
-            whole("SELECT count(*) FROM people", &[]),
-            sync(),
-        ]
-        .concat(),
+        [parse("", "", &[]), bind("", "", 0, &[]), describe(b'P', ""), execute("", 0), sync()].concat(),
+        [whole("INSERT INTO people VALUES (7, 'Alan')", &[]), whole("SELECT count(*) FROM people", &[]), sync()]
+            .concat(),
         sync(),
-        (0..200)
-            .flat_map(|id| one(&id.to_string()))
-            .chain(sync())
-            .collect(),
+        (0..200).flat_map(|id| one(&id.to_string())).chain(sync()).collect(),
     ];
     direct_is_through_for(server, PEOPLE, &requests);
     direct_is_through(server, PEOPLE, |place| {
         // Three Syncs in one write: three answers.
         let mut wire = place.connect();
-        wire.send(
-            &[
-                one("1"),
-                sync(),
-                one("2"),
-                sync(),
-                query("SELECT 3"),
-                one("3"),
-                sync(),
-            ]
-            .concat(),
-        );
+        wire.send(&[one("1"), sync(), one("2"), sync(), query("SELECT 3"), one("3"), sync()].concat());
         for _ in 0..4 {
             wire.until_ready();
         }
@@ -183,14 +153,7 @@ fn pipelines(server: &'static Server) {
 fn a_flush_without_a_sync(server: &'static Server) {
     direct_is_through(server, PEOPLE, |place| {
         let mut wire = place.connect();
-        wire.send(
-            &[
-                parse("s", "SELECT name FROM people WHERE id = $1", &[]),
-                describe(b'S', "s"),
-                flush(),
-            ]
-            .concat(),
-        );
+        wire.send(&[parse("s", "SELECT name FROM people WHERE id = $1", &[]), describe(b'S', "s"), flush()].concat());
         wire.until(b'T');
         wire.send(&[bind("", "s", 0, &[Some(b"1")]), flush()].concat());
         wire.until(b'2');
@@ -211,25 +174,14 @@ fn portals_with_row_limits(server: &'static Server) {
         let mut wire = place.connect();
         wire.send(&[query("BEGIN")].concat());
         wire.until_ready();
-        let open = [
-            parse("", "SELECT generate_series(1, 10)", &[]),
-            bind("p", "", 0, &[]),
-            describe(b'P', "p"),
-        ]
-        .concat();
+        let open =
+            [parse("", "SELECT generate_series(1, 10)", &[]), bind("p", "", 0, &[]), describe(b'P', "p")].concat();
         wire.send(&[open, execute("p", 4), flush()].concat());
         wire.until(b's');
         wire.send(&[execute("p", 4), sync()].concat());
         wire.until_ready();
         wire.send(
-            &[
-                whole("SELECT 'in between'", &[]),
-                execute("p", 1),
-                execute("p", 0),
-                execute("p", 5),
-                sync(),
-            ]
-            .concat(),
+            &[whole("SELECT 'in between'", &[]), execute("p", 1), execute("p", 0), execute("p", 5), sync()].concat(),
         );
         wire.until_ready();
         wire.send(&query("COMMIT"));
@@ -243,70 +195,27 @@ fn portals_with_row_limits(server: &'static Server) {
 
 fn describing_and_closing(server: &'static Server) {
     let requests = [
-        [
-            parse(
-                "s",
-                "SELECT $1::int + id, name FROM people WHERE name = $2",
-                &[23, 0],
-            ),
-            describe(b'S', "s"),
-            sync(),
-        ]
-        .concat(),
-        [
-            bind("p", "s", 1, &[Some(&[0, 0, 0, 1]), Some(b"Ada")]),
-            describe(b'P', "p"),
-            sync(),
-        ]
-        .concat(),
+        [parse("s", "SELECT $1::int + id, name FROM people WHERE name = $2", &[23, 0]), describe(b'S', "s"), sync()]
+            .concat(),
+        [bind("p", "s", 1, &[Some(&[0, 0, 0, 1]), Some(b"Ada")]), describe(b'P', "p"), sync()].concat(),
         [describe(b'S', "nobody"), sync()].concat(),
         [describe(b'P', "nobody"), sync()].concat(),
         [close(b'S', "nobody"), close(b'P', "nobody"), sync()].concat(),
         [close(b'S', "s"), describe(b'S', "s"), sync()].concat(),
-        [
-            parse("u", "UPDATE people SET name = name WHERE id = $1", &[]),
-            describe(b'S', "u"),
-            sync(),
-        ]
-        .concat(),
+        [parse("u", "UPDATE people SET name = name WHERE id = $1", &[]), describe(b'S', "u"), sync()].concat(),
         [parse("u", "SELECT 1", &[]), sync()].concat(),
-        [
-            parse("", "SELECT 1", &[]),
-            parse("", "SELECT 2", &[]),
-            describe(b'S', ""),
-            sync(),
-        ]
-        .concat(),
+        [parse("", "SELECT 1", &[]), parse("", "SELECT 2", &[]), describe(b'S', ""), sync()].concat(),
     ];
     direct_is_through_for(server, PEOPLE, &requests);
 }
 
 fn an_error_in_a_pipeline(server: &'static Server) {
-    let add = |id: &str| {
-        whole(
-            "INSERT INTO people VALUES ($1, 'p' || $1::text)",
-            &[Some(id.as_bytes())],
-        )
-    };
+    let add = |id: &str| whole("INSERT INTO people VALUES ($1, 'p' || $1::text)", &[Some(id.as_bytes())]);
     let requests = [
         // What came before the error in the same implicit transaction is gone with it; what came after was never done.
-        [
-            add("10"),
-            add("11"),
-            whole("SELECT 1/0", &[]),
-            add("12"),
-            sync(),
-        ]
-        .concat(),
+        [add("10"), add("11"), whole("SELECT 1/0", &[]), add("12"), sync()].concat(),
         query("SELECT count(*) FROM people"),
-        [
-            add("10"),
-            parse("", "SELEC", &[]),
-            bind("", "", 0, &[]),
-            execute("", 0),
-            sync(),
-        ]
-        .concat(),
+        [add("10"), parse("", "SELEC", &[]), bind("", "", 0, &[]), execute("", 0), sync()].concat(),
         [bind("", "nobody", 0, &[]), execute("", 0), sync()].concat(),
         [execute("nobody", 0), close(b'P', "x"), sync()].concat(),
         query("SELECT count(*) FROM people"),
@@ -322,13 +231,8 @@ fn an_error_in_a_pipeline(server: &'static Server) {
 fn values_in_text_and_binary(server: &'static Server) {
     let binary = [Some(&[0u8, 0, 0, 7][..]), Some(b"\xc3\xa4"), None];
     let requests = [
-        [
-            parse("", "SELECT $1::int, $2::text, $3::date", &[]),
-            bind("", "", 1, &binary),
-            execute("", 0),
-            sync(),
-        ]
-        .concat(),
+        [parse("", "SELECT $1::int, $2::text, $3::date", &[]), bind("", "", 1, &binary), execute("", 0), sync()]
+            .concat(),
         [
             parse("", "SELECT $1::float8, now() > $2", &[]),
             bind("", "", 0, &[Some(b"1e10"), None]),
@@ -336,35 +240,11 @@ fn values_in_text_and_binary(server: &'static Server) {
             sync(),
         ]
         .concat(),
-        [
-            parse("", "SELECT $1::int", &[]),
-            bind("", "", 1, &[Some(b"12345")]),
-            execute("", 0),
-            sync(),
-        ]
-        .concat(),
-        [
-            parse("", "SELECT $1::int, $2::int", &[]),
-            bind("", "", 0, &[Some(b"1")]),
-            execute("", 0),
-            sync(),
-        ]
-        .concat(),
-        [
-            parse("", "SELECT $1::text", &[]),
-            bind("", "", 0, &[Some(b"\xff\xfe")]),
-            execute("", 0),
-            sync(),
-        ]
-        .concat(),
+        [parse("", "SELECT $1::int", &[]), bind("", "", 1, &[Some(b"12345")]), execute("", 0), sync()].concat(),
+        [parse("", "SELECT $1::int, $2::int", &[]), bind("", "", 0, &[Some(b"1")]), execute("", 0), sync()].concat(),
+        [parse("", "SELECT $1::text", &[]), bind("", "", 0, &[Some(b"\xff\xfe")]), execute("", 0), sync()].concat(),
         [parse("", "SELECT $1", &[99_999]), sync()].concat(),
-        [
-            parse("b", "SELECT * FROM people ORDER BY id", &[]),
-            bind("", "b", 1, &[]),
-            execute("", 0),
-            sync(),
-        ]
-        .concat(),
+        [parse("b", "SELECT * FROM people ORDER BY id", &[]), bind("", "b", 1, &[]), execute("", 0), sync()].concat(),
     ];
     direct_is_through_for(server, PEOPLE, &requests);
 }
@@ -381,13 +261,7 @@ fn prepared_statements_kept_and_forgotten(server: &'static Server) {
         query("EXECUTE by_id(1)"),
         query("DEALLOCATE ALL"),
         [bind("", "wire", 0, &[]), execute("", 0), sync()].concat(),
-        [
-            parse("wire", "SELECT 'again'", &[]),
-            bind("", "wire", 0, &[]),
-            execute("", 0),
-            sync(),
-        ]
-        .concat(),
+        [parse("wire", "SELECT 'again'", &[]), bind("", "wire", 0, &[]), execute("", 0), sync()].concat(),
         query("DISCARD ALL"),
         [bind("", "wire", 0, &[]), execute("", 0), sync()].concat(),
     ];
@@ -396,26 +270,11 @@ fn prepared_statements_kept_and_forgotten(server: &'static Server) {
 
 fn an_implicit_transaction_spans_a_pipeline(server: &'static Server) {
     let requests = [
-        [
-            whole("BEGIN", &[]),
-            whole("INSERT INTO people VALUES (30, 'x')", &[]),
-            sync(),
-        ]
-        .concat(),
-        [
-            whole("COMMIT", &[]),
-            whole("SELECT count(*) FROM people", &[]),
-            sync(),
-        ]
-        .concat(),
+        [whole("BEGIN", &[]), whole("INSERT INTO people VALUES (30, 'x')", &[]), sync()].concat(),
+        [whole("COMMIT", &[]), whole("SELECT count(*) FROM people", &[]), sync()].concat(),
         [whole("SAVEPOINT a", &[]), sync()].concat(),
         [whole("SELECT 1", &[]), whole("VACUUM people", &[]), sync()].concat(),
-        [
-            whole("SET LOCAL TimeZone = 'Asia/Tokyo'", &[]),
-            whole("SHOW TimeZone", &[]),
-            sync(),
-        ]
-        .concat(),
+        [whole("SET LOCAL TimeZone = 'Asia/Tokyo'", &[]), whole("SHOW TimeZone", &[]), sync()].concat(),
     ];
     direct_is_through_for(server, PEOPLE, &requests);
 }

@@ -35,11 +35,9 @@ impl Rule for AlwaysTrueWhere {
 
     fn ask_of_change(&self, change: &Change, _: &Facts, _: &Effective) -> Questions {
         match &change.restriction {
-            Restriction::AlwaysTrue { .. } | Restriction::AlwaysTrueIfNotNull { .. } => Questions {
-                table: true,
-                rows: true,
-                ..Questions::default()
-            },
+            Restriction::AlwaysTrue { .. } | Restriction::AlwaysTrueIfNotNull { .. } => {
+                Questions { table: true, rows: true, ..Questions::default() }
+            }
             _ => Questions::default(),
         }
     }
@@ -58,11 +56,7 @@ impl Rule for AlwaysTrueWhere {
     }
 }
 
-fn keeps_every_row<'a>(
-    change: &'a Change,
-    evidence: Option<&ChangeEvidence>,
-    stage: Stage,
-) -> Option<&'a str> {
+fn keeps_every_row<'a>(change: &'a Change, evidence: Option<&ChangeEvidence>, stage: Stage) -> Option<&'a str> {
     match &change.restriction {
         Restriction::AlwaysTrue { why } => Some(why),
         Restriction::AlwaysTrueIfNotNull { columns, why } if stage == Stage::Whole => {
@@ -77,11 +71,6 @@ fn any_nullable(columns: &[String], evidence: Option<&ChangeEvidence>) -> bool {
     let Some(table) = count::table(evidence) else {
         return false;
     };
-    let nullable = |name: &String| {
-        table
-            .columns
-            .iter()
-            .any(|column| column.name == *name && !column.not_null)
-    };
+    let nullable = |name: &String| table.columns.iter().any(|column| column.name == *name && !column.not_null);
     columns.iter().any(nullable)
 }

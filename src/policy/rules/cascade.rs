@@ -42,12 +42,7 @@ impl Rule for Cascade {
                 return None;
             }
             let message = message(&carried, evidence);
-            Some(finding(
-                self,
-                About::Change(index),
-                message,
-                "change the children first, in pieces of their own",
-            ))
+            Some(finding(self, About::Change(index), message, "change the children first, in pieces of their own"))
         });
         matching.collect()
     }
@@ -69,17 +64,8 @@ fn list(branch: &question::Cascade, ways: &mut Vec<String>) {
         true => String::new(),
         false => format!(", no index on {}", key.child_columns.join(", ")),
     };
-    let stopped = branch
-        .stopped
-        .as_deref()
-        .map(|why| format!(", stopped: {why}"))
-        .unwrap_or_default();
-    ways.push(format!(
-        "{} ({} {}{index}{stopped})",
-        key.child.written,
-        key.name,
-        action(branch.action)
-    ));
+    let stopped = branch.stopped.as_deref().map(|why| format!(", stopped: {why}")).unwrap_or_default();
+    ways.push(format!("{} ({} {}{index}{stopped})", key.child.written, key.name, action(branch.action)));
     branch.below.iter().for_each(|below| list(below, ways));
 }
 

@@ -34,39 +34,21 @@ impl Rule for DropData {
 
     fn ask_of_removal(&self, removal: &Removal, _: &Facts, _: &Effective) -> Questions {
         match may_take_data(removal) {
-            true => Questions {
-                table: true,
-                rows: true,
-                cascade: removal.cascade,
-                preview: false,
-            },
+            true => Questions { table: true, rows: true, cascade: removal.cascade, preview: false },
             false => Questions::default(),
         }
     }
 
     fn look(&self, look: &Look<'_>) -> Vec<Finding> {
-        let dropping = look
-            .removals()
-            .filter(|(_, removal, _)| may_take_data(removal));
+        let dropping = look.removals().filter(|(_, removal, _)| may_take_data(removal));
         let matching = dropping.filter_map(|(index, removal, evidence)| {
             let message = lost(removal, evidence)?;
-            Some(finding(
-                self,
-                About::Removal(index),
-                message,
-                instead(removal),
-            ))
+            Some(finding(self, About::Removal(index), message, instead(removal)))
         });
         let mut found: Vec<Finding> = matching.collect();
         if names_nothing(look.facts) {
-            let message =
-                "what it drops is not named: it can be everything that a role owns".to_owned();
-            found.push(finding(
-                self,
-                About::Statement,
-                message,
-                "drop the objects one by one, by name",
-            ));
+            let message = "what it drops is not named: it can be everything that a role owns".to_owned();
+            found.push(finding(self, About::Statement, message, "drop the objects one by one, by name"));
         }
         found
     }
@@ -149,12 +131,8 @@ fn object(removal: &Removal) -> String {
 
 fn instead(removal: &Removal) -> &'static str {
     match removal.what {
-        Removed::Column(_) => {
-            "stop using the column first, keep it until nobody misses it, then drop it alone"
-        }
-        Removed::Table => {
-            "rename the table first, keep it until nobody misses it, then drop it alone"
-        }
+        Removed::Column(_) => "stop using the column first, keep it until nobody misses it, then drop it alone",
+        Removed::Table => "rename the table first, keep it until nobody misses it, then drop it alone",
         _ => "make sure that a copy exists, then drop it alone",
     }
 }

@@ -44,10 +44,7 @@ fn found(rule: &dyn Rule, setting: &SettingChange) -> Finding {
         ANY_SETTING => "a setting not named by a constant",
         name => name,
     };
-    let value = setting
-        .value
-        .as_deref()
-        .unwrap_or("a value not written as a constant");
+    let value = setting.value.as_deref().unwrap_or("a value not written as a constant");
     let instead = "load children after parents instead of turning checks off";
     finding(rule, About::Statement, format!("{name} = {value}"), instead)
 }
@@ -55,9 +52,7 @@ fn found(rule: &dyn Rule, setting: &SettingChange) -> Finding {
 fn takes_guard_away(setting: &SettingChange) -> bool {
     let value = setting.value.as_deref().map(str::trim);
     let is = |name: &str| setting.name.eq_ignore_ascii_case(name);
-    let any_of = |words: &[&str]| {
-        value.is_some_and(|value| words.iter().any(|word| value.eq_ignore_ascii_case(word)))
-    };
+    let any_of = |words: &[&str]| value.is_some_and(|value| words.iter().any(|word| value.eq_ignore_ascii_case(word)));
     if is("session_replication_role") {
         return !any_of(&["origin", "local"]);
     }
@@ -73,7 +68,5 @@ const ANY_SETTING: &str = "*";
 
 /// The server takes any unambiguous beginning of a Boolean word; what is not clearly on is held to be off.
 fn is_on(value: &str) -> bool {
-    ["on", "true", "yes", "1"]
-        .iter()
-        .any(|word| value.eq_ignore_ascii_case(word))
+    ["on", "true", "yes", "1"].iter().any(|word| value.eq_ignore_ascii_case(word))
 }

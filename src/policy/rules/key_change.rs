@@ -41,8 +41,7 @@ impl Rule for KeyChange {
                 return None;
             }
             let message = key_set(change, evidence)?;
-            let instead =
-                "add rows with the new keys, move the references, then delete the old rows";
+            let instead = "add rows with the new keys, move the references, then delete the old rows";
             Some(finding(self, About::Change(index), message, instead))
         });
         matching.collect()
@@ -54,21 +53,11 @@ fn key_set(change: &Change, evidence: Option<&ChangeEvidence>) -> Option<String>
     let Some(table) = count::table(evidence) else {
         return Some(format!("whether it sets a key of {name} is unknown"));
     };
-    if let Some(column) = table
-        .primary_key
-        .iter()
-        .find(|column| count::sets(change, table, column))
-    {
+    if let Some(column) = table.primary_key.iter().find(|column| count::sets(change, table, column)) {
         return Some(format!("sets {column}, part of the primary key of {name}"));
     }
     table.referenced_by.iter().find_map(|key| {
-        let column = key
-            .parent_columns
-            .iter()
-            .find(|column| count::sets(change, table, column))?;
-        Some(format!(
-            "sets {column} of {name}, which {} of {} refers to",
-            key.name, key.child.written
-        ))
+        let column = key.parent_columns.iter().find(|column| count::sets(change, table, column))?;
+        Some(format!("sets {column} of {name}, which {} of {} refers to", key.name, key.child.written))
     })
 }

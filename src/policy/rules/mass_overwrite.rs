@@ -41,13 +41,8 @@ impl Rule for MassOverwrite {
             if count::is_own(evidence) || look.is_free() {
                 return None;
             }
-            let message = format!(
-                "{how} {}: {}",
-                change.target.written,
-                count::direct(change, evidence)
-            );
-            let instead =
-                "load the rows into a table of their own, look at them, then overwrite in pieces";
+            let message = format!("{how} {}: {}", change.target.written, count::direct(change, evidence));
+            let instead = "load the rows into a table of their own, look at them, then overwrite in pieces";
             Some(finding(self, About::Change(index), message, instead))
         });
         matching.collect()
@@ -56,24 +51,13 @@ impl Rule for MassOverwrite {
 
 fn overwrites(change: &Change) -> Option<&'static str> {
     match change.verb {
-        Verb::Merge {
-            updates: true,
-            deletes: true,
-        } => Some("MERGE updates and deletes rows of"),
-        Verb::Merge {
-            updates: true,
-            deletes: false,
-        } => Some("MERGE updates rows of"),
-        Verb::Merge {
-            updates: false,
-            deletes: true,
-        } => Some("MERGE deletes rows of"),
+        Verb::Merge { updates: true, deletes: true } => Some("MERGE updates and deletes rows of"),
+        Verb::Merge { updates: true, deletes: false } => Some("MERGE updates rows of"),
+        Verb::Merge { updates: false, deletes: true } => Some("MERGE deletes rows of"),
         Verb::Insert if change.on_conflict == OnConflict::Updates => match change.source {
             // Rows written out in the text are their own preview; `unbatched-change` counts them.
             Source::Values(_) | Source::None => None,
-            Source::Select | Source::Stream => {
-                Some("INSERT … ON CONFLICT DO UPDATE from a query overwrites rows of")
-            }
+            Source::Select | Source::Stream => Some("INSERT … ON CONFLICT DO UPDATE from a query overwrites rows of"),
         },
         Verb::Insert | Verb::Update | Verb::Delete | Verb::CopyIn | Verb::Merge { .. } => None,
     }

@@ -33,11 +33,7 @@ impl Rule for MissingWhere {
 
     fn ask_of_change(&self, change: &Change, _: &Facts, _: &Effective) -> Questions {
         match unrestricted(change) {
-            Some(_) => Questions {
-                table: true,
-                rows: true,
-                ..Questions::default()
-            },
+            Some(_) => Questions { table: true, rows: true, ..Questions::default() },
             None => Questions::default(),
         }
     }
@@ -49,12 +45,7 @@ impl Rule for MissingWhere {
                 return None;
             }
             let message = format!("{} of {}: {why}", verb(change.verb), change.target.written);
-            Some(finding(
-                self,
-                About::Change(index),
-                message,
-                "add a WHERE that names the rows you mean",
-            ))
+            Some(finding(self, About::Change(index), message, "add a WHERE that names the rows you mean"))
         });
         matching.collect()
     }

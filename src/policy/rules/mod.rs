@@ -41,12 +41,7 @@ pub trait Rule: Sync {
     }
 
     /// What it needs to know about one removal before it can look.
-    fn ask_of_removal(
-        &self,
-        _removal: &Removal,
-        _facts: &Facts,
-        _effective: &Effective,
-    ) -> Questions {
+    fn ask_of_removal(&self, _removal: &Removal, _facts: &Facts, _effective: &Effective) -> Questions {
         Questions::default()
     }
 
@@ -84,11 +79,7 @@ pub fn all() -> &'static [&'static dyn Rule] {
 
 /// The rule of this code, with its place in [`all`].
 pub fn find(code: &str) -> Option<(usize, &'static dyn Rule)> {
-    all()
-        .iter()
-        .copied()
-        .enumerate()
-        .find(|(_, rule)| rule.code() == code)
+    all().iter().copied().enumerate().find(|(_, rule)| rule.code() == code)
 }
 
 /// The code of the rule that holds what was not read, which even a PREPARE is asked about.
@@ -135,44 +126,27 @@ impl<'a> Look<'a> {
         caller: &'a Caller,
         stage: Stage,
     ) -> Look<'a> {
-        Look {
-            facts,
-            evidence,
-            sizes,
-            caller,
-            stage,
-            tally: OnceCell::new(),
-        }
+        Look { facts, evidence, sizes, caller, stage, tally: OnceCell::new() }
     }
 
     /// The statement's rows, counted once for all rules.
     pub fn tally(&self) -> &Tally {
-        self.tally
-            .get_or_init(|| Tally::of(self.facts, self.evidence))
+        self.tally.get_or_init(|| Tally::of(self.facts, self.evidence))
     }
 
     /// Each change with its evidence, where that fits.
     pub fn changes(&self) -> impl Iterator<Item = (usize, &'a Change, Option<&'a ChangeEvidence>)> {
         let (facts, evidence) = (self.facts, self.evidence);
         let numbered = facts.changes.iter().enumerate();
-        numbered
-            .map(move |(index, change)| (index, change, count::of_change(facts, evidence, index)))
+        numbered.map(move |(index, change)| (index, change, count::of_change(facts, evidence, index)))
     }
 
     /// Each removal with its evidence, where that fits.
-    pub fn removals(
-        &self,
-    ) -> impl Iterator<Item = (usize, &'a Removal, Option<&'a RemovalEvidence>)> {
+    pub fn removals(&self) -> impl Iterator<Item = (usize, &'a Removal, Option<&'a RemovalEvidence>)> {
         let fits = self.evidence.removals.len() == self.facts.removals.len();
         let answers = fits.then_some(&self.evidence.removals);
         let numbered = self.facts.removals.iter().enumerate();
-        numbered.map(move |(index, removal)| {
-            (
-                index,
-                removal,
-                answers.and_then(|answers| answers.get(index)),
-            )
-        })
+        numbered.map(move |(index, removal)| (index, removal, answers.and_then(|answers| answers.get(index))))
     }
 
     /// A change of up to `free_rows` rows, cascades counted, is not asked about by the rules that count.
@@ -185,39 +159,21 @@ impl<'a> Look<'a> {
 fn counting(change: &Change) -> Questions {
     match count::adds_only(change) {
         true => Questions::default(),
-        false => Questions {
-            table: true,
-            rows: true,
-            cascade: true,
-            preview: false,
-        },
+        false => Questions { table: true, rows: true, cascade: true, preview: false },
     }
 }
 
 /// The tables a removal takes along that hold rows of others; `None` when that is not known.
 fn losses(evidence: Option<&RemovalEvidence>) -> Option<Vec<&RemovedTable>> {
     let tables = evidence?.tables.known()?;
-    Some(
-        tables
-            .iter()
-            .filter(|table| !is_temporary(table) && !is_empty(table))
-            .collect(),
-    )
+    Some(tables.iter().filter(|table| !is_temporary(table) && !is_empty(table)).collect())
 }
 
 /// "carts: 12,480 rows, cart_items: 40,112 rows (cart_items_cart_id_fkey)".
 fn listed(tables: &[&RemovedTable]) -> String {
     let words = tables.iter().map(|table| {
-        let because = table
-            .because
-            .as_deref()
-            .map(|why| format!(" ({why})"))
-            .unwrap_or_default();
-        format!(
-            "{}: {}{because}",
-            table.name.written,
-            Count::from(table.rows)
-        )
+        let because = table.because.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+        format!("{}: {}{because}", table.name.written, Count::from(table.rows))
     });
     some_of(words)
 }
@@ -228,11 +184,7 @@ fn some_of(words: impl Iterator<Item = String>) -> String {
     let more = words.len().saturating_sub(LISTED_MAX);
     words.truncate(LISTED_MAX);
     let listed = words.join(", ");
-    if more == 0 {
-        listed
-    } else {
-        format!("{listed} and {more} more")
-    }
+    if more == 0 { listed } else { format!("{listed} and {more} more") }
 }
 
 /// Names in evidence come from the catalog, and the server lets nobody create a schema whose name begins with `pg_`.
@@ -250,12 +202,7 @@ const LISTED_MAX: usize = 12;
 
 fn finding(rule: &dyn Rule, about: About, message: String, instead: &str) -> Finding {
     let instead = (!instead.is_empty()).then(|| instead.to_owned());
-    Finding {
-        rule: rule.code(),
-        about,
-        message,
-        instead,
-    }
+    Finding { rule: rule.code(), about, message, instead }
 }
 
 #[cfg(test)]
@@ -265,32 +212,12 @@ mod tests {
     #[test]
     fn codes_are_unique_and_fit_their_pages() {
         for (at, rule) in all().iter().enumerate() {
-            assert_eq!(
-                find(rule.code()).map(|(found, _)| found),
-                Some(at),
-                "{}",
-                rule.code()
-            );
+            assert_eq!(find(rule.code()).map(|(found, _)| found), Some(at), "{}", rule.code());
             let first = rule.page().lines().next();
-            assert_eq!(
-                first,
-                Some(format!("# {}", rule.code()).as_str()),
-                "the first line of its page"
-            );
-            assert!(
-                rule.page().contains(rule.title()),
-                "{}: the page gives its title",
-                rule.code()
-            );
-            for level in [
-                format!("standard: {}", rule.standard()),
-                format!("strict: {}", rule.strict()),
-            ] {
-                assert!(
-                    rule.page().contains(&level),
-                    "{}: the page says {level}",
-                    rule.code()
-                );
+            assert_eq!(first, Some(format!("# {}", rule.code()).as_str()), "the first line of its page");
+            assert!(rule.page().contains(rule.title()), "{}: the page gives its title", rule.code());
+            for level in [format!("standard: {}", rule.standard()), format!("strict: {}", rule.strict())] {
+                assert!(rule.page().contains(&level), "{}: the page says {level}", rule.code());
             }
         }
     }

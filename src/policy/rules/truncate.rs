@@ -29,29 +29,17 @@ impl Rule for Truncate {
 
     fn ask_of_removal(&self, removal: &Removal, _: &Facts, _: &Effective) -> Questions {
         match removal.what {
-            Removed::Rows => Questions {
-                table: true,
-                rows: true,
-                cascade: removal.cascade,
-                preview: false,
-            },
+            Removed::Rows => Questions { table: true, rows: true, cascade: removal.cascade, preview: false },
             _ => Questions::default(),
         }
     }
 
     fn look(&self, look: &Look<'_>) -> Vec<Finding> {
-        let truncations = look
-            .removals()
-            .filter(|(_, removal, _)| removal.what == Removed::Rows);
+        let truncations = look.removals().filter(|(_, removal, _)| removal.what == Removed::Rows);
         let matching = truncations.filter_map(|(index, removal, evidence)| {
             let what = reached(removal, evidence)?;
             let instead = "delete the rows you mean, with a WHERE";
-            Some(finding(
-                self,
-                About::Removal(index),
-                format!("TRUNCATE {what}"),
-                instead,
-            ))
+            Some(finding(self, About::Removal(index), format!("TRUNCATE {what}"), instead))
         });
         matching.collect()
     }
@@ -59,10 +47,7 @@ impl Rule for Truncate {
 
 fn reached(removal: &Removal, evidence: Option<&RemovalEvidence>) -> Option<String> {
     match losses(evidence) {
-        None => Some(format!(
-            "{}: how many rows is unknown",
-            removal.name.written
-        )),
+        None => Some(format!("{}: how many rows is unknown", removal.name.written)),
         Some(tables) if tables.is_empty() => None,
         Some(tables) => Some(listed(&tables)),
     }

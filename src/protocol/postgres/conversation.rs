@@ -142,7 +142,8 @@ impl<T> Conversation<T> {
             }
             let Some(header) = inbox.get(run..run + HEADER) else { return Ok(progress(inbox, run, Vec::new())) };
             let tag = header[0];
-            let whole = declared_length(header).ok_or_else(|| Fault(format!("message {tag} with a length below 4")))? + 1;
+            let whole =
+                declared_length(header).ok_or_else(|| Fault(format!("message {tag} with a length below 4")))? + 1;
             if !is_looked_into(tag) {
                 self.pass(tag)?;
                 self.left = whole;
@@ -488,7 +489,9 @@ mod tests {
 
     #[test]
     fn an_answer_that_nothing_asked_for_is_a_fault() {
-        for bytes in [stream(&[(b'1', b"")]), stream(&[(b'W', b"\0\0\0")]), stream(&[(b'?', b"")]), stream(&[(b'Z', b"X")])] {
+        for bytes in
+            [stream(&[(b'1', b"")]), stream(&[(b'W', b"\0\0\0")]), stream(&[(b'?', b"")]), stream(&[(b'Z', b"X")])]
+        {
             let mut conversation: Conversation<u32> = Conversation::new(b'I');
             assert!(conversation.step(&mut BytesMut::from(&bytes[..])).is_err(), "{bytes:?}");
         }

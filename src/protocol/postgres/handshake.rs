@@ -75,7 +75,10 @@ impl Startup {
     /// Asks for a replication connection ("true", "on", "yes", "1", "database", or anything the server might take for one).
     pub fn wants_replication(&self) -> bool {
         self.parameters.iter().filter(|(name, _)| name == "replication").any(|(_, value)| {
-            !matches!(value.to_ascii_lowercase().as_str(), "false" | "off" | "no" | "0" | "f" | "n" | "of" | "fa" | "fal" | "fals")
+            !matches!(
+                value.to_ascii_lowercase().as_str(),
+                "false" | "off" | "no" | "0" | "f" | "n" | "of" | "fa" | "fal" | "fals"
+            )
         })
     }
 
@@ -218,7 +221,9 @@ mod tests {
 
     #[test]
     fn any_spelling_of_replication_counts() {
-        for (value, wanted) in [("true", true), ("database", true), ("1", true), ("on", true), ("false", false), ("off", false)] {
+        for (value, wanted) in
+            [("true", true), ("database", true), ("1", true), ("on", true), ("false", false), ("off", false)]
+        {
             assert_eq!(startup_of(&[("user", "u"), ("replication", value)]).wants_replication(), wanted, "{value}");
         }
     }

@@ -27,23 +27,14 @@ impl Certificates {
         MADE.get_or_init(|| {
             let mut params = CertificateParams::new(Vec::new()).expect("no names to be wrong");
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            params
-                .distinguished_name
-                .push(DnType::CommonName, "Sluice's tests");
+            params.distinguished_name.push(DnType::CommonName, "Sluice's tests");
             let authority =
-                CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key"))
-                    .expect("an authority");
+                CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority");
             let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
             let key = KeyPair::generate().expect("a key");
-            let certificate = CertificateParams::new(names)
-                .expect("two good names")
-                .signed_by(&key, &authority);
+            let certificate = CertificateParams::new(names).expect("two good names").signed_by(&key, &authority);
             let certificate = certificate.expect("a certificate").pem();
-            Certificates {
-                authority: authority.pem(),
-                certificate,
-                key: key.serialize_pem(),
-            }
+            Certificates { authority: authority.pem(), certificate, key: key.serialize_pem() }
         })
     }
 

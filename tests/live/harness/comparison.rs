@@ -27,19 +27,7 @@ impl Place {
 
     /// Everything this connection heard becomes part of the comparison.
     pub fn keep(&mut self, name: &'static str, wire: Wire) {
-        self.transcript
-            .push((name, wire.heard.into_iter().map(Message::masked).collect()));
-    }
-
-    /// Something else that must be the same.
-    pub fn note(&mut self, what: &'static str, bytes: &[u8]) {
-        self.transcript.push((
-            what,
-            vec![Message {
-                tag: b'=',
-                body: bytes.to_vec(),
-            }],
-        ));
+        self.transcript.push((name, wire.heard.into_iter().map(Message::masked).collect()));
     }
 }
 
@@ -48,12 +36,7 @@ pub fn direct_is_through(server: &'static Server, setup: &str, script: impl Fn(&
     compare(server, setup, |setup| setup, script);
 }
 
-pub fn compare(
-    server: &'static Server,
-    setup: &str,
-    configure: impl Fn(Setup) -> Setup,
-    script: impl Fn(&mut Place),
-) {
+pub fn compare(server: &'static Server, setup: &str, configure: impl Fn(Setup) -> Setup, script: impl Fn(&mut Place)) {
     let here = server.database(setup);
     let there = server.copy_of(&here);
     let sluice = configure(Setup::before(&there)).start();
@@ -75,45 +58,21 @@ pub fn direct_is_through_for(server: &'static Server, setup: &str, requests: &[V
     });
 }
 
-fn run(
-    database: &Database,
-    address: Address,
-    script: &impl Fn(&mut Place),
-) -> Vec<(&'static str, Vec<Message>)> {
-    let mut place = Place {
-        address,
-        database: database.name.clone(),
-        transcript: Vec::new(),
-    };
+fn run(database: &Database, address: Address, script: &impl Fn(&mut Place)) -> Vec<(&'static str, Vec<Message>)> {
+    let mut place = Place { address, database: database.name.clone(), transcript: Vec::new() };
     script(&mut place);
-    assert!(
-        place.transcript.iter().any(|(_, heard)| !heard.is_empty()),
-        "a comparison of nothing proves nothing"
-    );
+    assert!(place.transcript.iter().any(|(_, heard)| !heard.is_empty()), "a comparison of nothing proves nothing");
     place.transcript
 }
 
 fn assert_same(direct: &[(&str, Vec<Message>)], through: &[(&str, Vec<Message>)]) {
     assert_eq!(direct.len(), through.len());
     for ((name, direct), (_, through)) in direct.iter().zip(through) {
-        let differ = direct
-            .iter()
-            .zip(through)
-            .position(|(one, other)| one != other);
+        let differ = direct.iter().zip(through).position(|(one, other)| one != other);
         let at = differ.unwrap_or(direct.len().min(through.len()));
         let same = differ.is_none() && direct.len() == through.len();
-        let around = |heard: &[Message]| {
-            format!(
-                "{:#?}",
-                &heard[at.saturating_sub(3)..heard.len().min(at + 3)]
-            )
-        };
-        assert!(
-            same,
-            "{name}: message {at} differs\ndirect: {}\nthrough: {}",
-            around(direct),
-            around(through)
-        );
+        let around = |heard: &[Message]| format!("{:#?}", &heard[at.saturating_sub(3)..heard.len().min(at + 3)]);
+        assert!(same, "{name}: message {at} differs\ndirect: {}\nthrough: {}", around(direct), around(through));
     }
 }
 

@@ -22,30 +22,15 @@ impl Message {
     /// An error's or a notice's fields by their letters.
     pub fn fields(&self) -> BTreeMap<char, String> {
         assert!(matches!(self.tag, b'E' | b'N'), "{self:?} has no fields");
-        let parts = self
-            .body
-            .split(|byte| *byte == 0)
-            .filter(|part| !part.is_empty());
-        parts
-            .map(|part| {
-                (
-                    part[0] as char,
-                    String::from_utf8_lossy(&part[1..]).into_owned(),
-                )
-            })
-            .collect()
+        let parts = self.body.split(|byte| *byte == 0).filter(|part| !part.is_empty());
+        parts.map(|part| (part[0] as char, String::from_utf8_lossy(&part[1..]).into_owned())).collect()
     }
 
     /// A row's values in text form.
     pub fn row(&self) -> Vec<Option<String>> {
         assert_eq!(self.tag, b'D');
         let mut rest = Rest(&self.body);
-        (0..rest.int16())
-            .map(|_| {
-                rest.value()
-                    .map(|value| String::from_utf8_lossy(value).into_owned())
-            })
-            .collect()
+        (0..rest.int16()).map(|_| rest.value().map(|value| String::from_utf8_lossy(value).into_owned())).collect()
     }
 
     pub fn text(&self) -> String {
@@ -68,11 +53,7 @@ impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = &self.body[..self.body.len().min(400)];
         write!(f, "{}[{}]", self.tag as char, shown.escape_ascii())?;
-        if shown.len() < self.body.len() {
-            write!(f, "… {} bytes", self.body.len())
-        } else {
-            Ok(())
-        }
+        if shown.len() < self.body.len() { write!(f, "… {} bytes", self.body.len()) } else { Ok(()) }
     }
 }
 
@@ -80,11 +61,7 @@ impl fmt::Debug for Message {
 fn mask_table_oids(body: &mut [u8]) {
     let mut at = 2;
     while at < body.len() {
-        at += body[at..]
-            .iter()
-            .position(|byte| *byte == 0)
-            .expect("a name ends")
-            + 1;
+        at += body[at..].iter().position(|byte| *byte == 0).expect("a name ends") + 1;
         body[at..at + 4].fill(b'?');
         at += 18;
     }
@@ -116,11 +93,7 @@ impl<'a> Rest<'a> {
 
 pub fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     let mut message = vec![tag];
-    message.extend(
-        i32::try_from(body.len() + 4)
-            .expect("a length")
-            .to_be_bytes(),
-    );
+    message.extend(i32::try_from(body.len() + 4).expect("a length").to_be_bytes());
     message.extend(body);
     message
 }
@@ -132,20 +105,14 @@ pub fn startup(version: i32, parameters: &[(&str, &str)]) -> Vec<u8> {
         body.extend(cstring(value));
     }
     body.push(0);
-    let mut message = i32::try_from(body.len() + 4)
-        .expect("a length")
-        .to_be_bytes()
-        .to_vec();
+    let mut message = i32::try_from(body.len() + 4).expect("a length").to_be_bytes().to_vec();
     message.extend(body);
     message
 }
 
 /// A request that stands in the startup packet's place: 80877103 TLS, 80877104 GSSAPI, 80877102 cancel.
 pub fn special(code: i32, rest: &[u8]) -> Vec<u8> {
-    let mut message = i32::try_from(rest.len() + 8)
-        .expect("a length")
-        .to_be_bytes()
-        .to_vec();
+    let mut message = i32::try_from(rest.len() + 8).expect("a length").to_be_bytes().to_vec();
     message.extend(code.to_be_bytes());
     message.extend(rest);
     message
@@ -176,14 +143,8 @@ pub fn parse(name: &str, sql: &str, types: &[i32]) -> Vec<u8> {
 
 /// With every value, and every column of the answer, in one format: 0 text, 1 binary.
 pub fn bind(portal: &str, statement: &str, format: i16, values: &[Option<&[u8]>]) -> Vec<u8> {
-    let mut body = [
-        cstring(portal),
-        cstring(statement),
-        int16(1),
-        format.to_be_bytes().to_vec(),
-        int16(values.len()),
-    ]
-    .concat();
+    let mut body =
+        [cstring(portal), cstring(statement), int16(1), format.to_be_bytes().to_vec(), int16(values.len())].concat();
     for value in values {
         match value {
             None => body.extend((-1i32).to_be_bytes()),
@@ -209,10 +170,7 @@ pub fn close(what: u8, name: &str) -> Vec<u8> {
 
 /// `limit` 0 is all rows.
 pub fn execute(portal: &str, limit: i32) -> Vec<u8> {
-    message(
-        b'E',
-        &[cstring(portal), limit.to_be_bytes().to_vec()].concat(),
-    )
+    message(b'E', &[cstring(portal), limit.to_be_bytes().to_vec()].concat())
 }
 
 pub fn flush() -> Vec<u8> {
@@ -241,13 +199,7 @@ pub fn copy_fail(reason: &str) -> Vec<u8> {
 
 /// Parse, Bind, Describe, Execute of the unnamed statement, without Sync.
 pub fn whole(sql: &str, values: &[Option<&[u8]>]) -> Vec<u8> {
-    [
-        parse("", sql, &[]),
-        bind("", "", 0, values),
-        describe(b'P', ""),
-        execute("", 0),
-    ]
-    .concat()
+    [parse("", sql, &[]), bind("", "", 0, values), describe(b'P', ""), execute("", 0)].concat()
 }
 
 pub fn cstring(text: &str) -> Vec<u8> {
@@ -257,8 +209,5 @@ pub fn cstring(text: &str) -> Vec<u8> {
 }
 
 fn int16(count: usize) -> Vec<u8> {
-    i16::try_from(count)
-        .expect("a count")
-        .to_be_bytes()
-        .to_vec()
+    i16::try_from(count).expect("a count").to_be_bytes().to_vec()
 }

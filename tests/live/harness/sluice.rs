@@ -23,6 +23,7 @@ pub struct Setup {
     listen: String,
     listener: String,
     rest: String,
+    record: PathBuf,
     folder: TempDir,
     pub certificates: Files,
 }
@@ -33,8 +34,11 @@ pub struct Sluice {
     pub address: Address,
     /// Where health and metrics are served.
     pub admin: SocketAddr,
-    setup: Setup,
+    /// Taken only when another process goes on with the same files.
+    setup: Option<Setup>,
 }
+
+const INVARIANT: &str = "only crash_and_restart takes it, and that ends this one";
 
 #[derive(Default)]
 struct Log {
@@ -60,10 +64,7 @@ impl Setup {
             Address::Tcp(address) => address.to_string(),
             Address::Unix(path) => format!("unix:{}", path.display()),
         };
-        let folder = tempfile::Builder::new()
-            .prefix("sluice-story-")
-            .tempdir()
-            .expect("a folder for temporary files");
+        let folder = tempfile::Builder::new().prefix("sluice-story-").tempdir().expect("a folder for temporary files");
         let certificates = Certificates::get().write(folder.path());
         let listen = "127.0.0.1:0".to_owned();
         Setup {
@@ -71,6 +72,7 @@ impl Setup {
             listen,
             listener: String::new(),
             rest: String::new(),
+            record: folder.path().join("audit.jsonl"),
             folder,
             certificates,
         }
@@ -85,20 +87,14 @@ impl Setup {
 
     /// TLS towards clients, with the run's certificate.
     pub fn with_tls(self) -> Setup {
-        let (certificate, key) = (
-            self.certificates.certificate.display(),
-            self.certificates.key.display(),
-        );
+        let (certificate, key) = (self.certificates.certificate.display(), self.certificates.key.display());
         let line = format!("tls = {{ cert = \"{certificate}\", key = \"{key}\" }}");
         self.listener(&line)
     }
 
     /// Listens on a unix socket instead.
     pub fn on_unix_socket(mut self) -> Setup {
-        self.listen = format!(
-            "unix:{}",
-            self.folder.path().join(".s.PGSQL.6432").display()
-        );
+        self.listen = format!("unix:{}", self.folder.path().join(".s.PGSQL.6432").display());
         self
     }
 
@@ -106,6 +102,16 @@ impl Setup {
     pub fn with(mut self, tables: &str) -> Setup {
         self.rest.push_str(tables);
         self.rest.push('\n');
+        self
+    }
+
+    pub fn listening_on(mut self, address: &str) -> Setup {
+        self.listen = address.to_owned();
+        self
+    }
+
+    pub fn recording_to(mut self, path: &str) -> Setup {
+        self.record = path.into();
         self
     }
 
@@ -117,10 +123,7 @@ impl Setup {
     /// Starts a Sluice that is expected to give up at once; what it said, and its exit code.
     pub fn start_in_vain(self) -> Said {
         self.write();
-        Tool::new(env!("CARGO_BIN_EXE_sluice"))
-            .args(["run", "--config"])
-            .args([self.path("sluice.toml")])
-            .run()
+        Tool::new(env!("CARGO_BIN_EXE_sluice")).args(["run", "--config"]).args([self.path("sluice.toml")]).run()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -128,14 +131,8 @@ impl Setup {
     }
 
     fn write(&self) {
-        let Setup {
-            upstream,
-            listen,
-            listener,
-            rest,
-            ..
-        } = self;
-        let (store, audit) = (self.path("sluice.db"), self.path("audit.jsonl"));
+        let Setup { upstream, listen, listener, rest, .. } = self;
+        let (store, audit) = (self.path("sluice.db"), &self.record);
         let text = format!(
             "[[listener]]\nname = \"story\"\nprotocol = \"postgres\"\nlisten = \"{listen}\"\nupstream = \"{upstream}\"\n{listener}\n\
              [store]\nurl = \"sqlite:{}\"\n[audit]\npath = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{rest}",
@@ -154,46 +151,28 @@ impl Sluice {
 
     fn spawn(setup: Setup) -> Sluice {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
-        command
-            .args(["run", "--config"])
-            .arg(setup.path("sluice.toml"))
-            .current_dir(setup.folder.path());
+        command.args(["run", "--config"]).arg(setup.path("sluice.toml")).current_dir(setup.folder.path());
         command.env("NO_COLOR", "1").env_remove("RUST_LOG");
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
         let log = Arc::new(Log::default());
         let (stderr, writer) = (child.stderr.take().expect("piped"), log.clone());
         std::thread::spawn(move || writer.keep(BufReader::new(stderr)));
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut sluice = Sluice {
-            child,
-            log,
-            address: Address::Tcp(nowhere),
-            admin: nowhere,
-            setup,
-        };
-        let listening = sluice.log_line("the listener's address", |line| {
-            line.contains("listening") && line.contains("story")
-        });
+        let mut sluice = Sluice { child, log, address: Address::Tcp(nowhere), admin: nowhere, setup: Some(setup) };
+        let listening =
+            sluice.log_line("the listener's address", |line| line.contains("listening") && line.contains("story"));
         sluice.address = match field(&listening, "address") {
             path if path.starts_with("unix:") => Address::Unix(path["unix:".len()..].into()),
-            address => Address::Tcp(
-                address
-                    .parse()
-                    .unwrap_or_else(|_| panic!("no address in {listening}")),
-            ),
+            address => Address::Tcp(address.parse().unwrap_or_else(|_| panic!("no address in {listening}"))),
         };
-        let admin = sluice.log_line("the admin address", |line| {
-            line.contains("listening") && line.contains("admin")
-        });
-        sluice.admin = field(&admin, "address")
-            .parse()
-            .unwrap_or_else(|_| panic!("no address in {admin}"));
+        let admin = sluice.log_line("the admin address", |line| line.contains("listening") && line.contains("admin"));
+        sluice.admin = field(&admin, "address").parse().unwrap_or_else(|_| panic!("no address in {admin}"));
         sluice
+    }
+
+    fn setup(&self) -> &Setup {
+        self.setup.as_ref().expect(INVARIANT)
     }
 
     /// A trusted user, logged in through the gate.
@@ -207,9 +186,7 @@ impl Sluice {
 
     /// A port for clients that want one.
     pub fn port(&self) -> u16 {
-        let Address::Tcp(address) = &self.address else {
-            panic!("this one listens on a unix socket")
-        };
+        let Address::Tcp(address) = &self.address else { panic!("this one listens on a unix socket") };
         address.port()
     }
 
@@ -223,12 +200,7 @@ impl Sluice {
         self.log.lines.lock().expect("no writer panics").0.len()
     }
 
-    pub fn log_line_after(
-        &self,
-        start: usize,
-        what: &str,
-        matches: impl Fn(&str) -> bool,
-    ) -> String {
+    pub fn log_line_after(&self, start: usize, what: &str, matches: impl Fn(&str) -> bool) -> String {
         self.log.wait_from(start, what, matches)
     }
 
@@ -236,14 +208,12 @@ impl Sluice {
     pub fn record(&self) -> Vec<serde_json::Value> {
         let text = fs::read_to_string(self.record_path()).unwrap_or_default();
         text.lines()
-            .map(|line| {
-                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))
-            })
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}")))
             .collect()
     }
 
     pub fn record_path(&self) -> PathBuf {
-        self.setup.path("audit.jsonl")
+        self.setup().record.clone()
     }
 
     /// What `sluice audit verify` says of the record.
@@ -255,34 +225,24 @@ impl Sluice {
     pub fn everything_written(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for name in ["sluice.db", "sluice.db-wal", "audit.jsonl"] {
-            bytes.extend(fs::read(self.setup.path(name)).unwrap_or_default());
+            bytes.extend(fs::read(self.setup().path(name)).unwrap_or_default());
         }
-        bytes.extend(
-            self.log
-                .lines
-                .lock()
-                .expect("no writer panics")
-                .0
-                .join("\n")
-                .into_bytes(),
-        );
+        bytes.extend(self.log.lines.lock().expect("no writer panics").0.join("\n").into_bytes());
         bytes
     }
 
     /// Writes another configuration over the old one and sends SIGHUP; returns when the log tells of the reload.
     pub fn reload(&mut self, tables: &str) -> String {
-        self.setup.rest = tables.to_owned();
-        self.setup.write();
+        let setup = self.setup.as_mut().expect(INVARIANT);
+        setup.rest = tables.to_owned();
+        setup.write();
         let before = self.log_length();
         self.signal("HUP");
         self.log_line_after(before, "a reload", |line| line.contains("reload"))
     }
 
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill")
-            .arg(format!("-{name}"))
-            .arg(self.child.id().to_string())
-            .status();
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
         assert!(sent.is_ok_and(|status| status.success()), "kill -{name}");
     }
 
@@ -297,22 +257,7 @@ impl Sluice {
     pub fn crash_and_restart(mut self) -> Sluice {
         self.child.kill().expect("our own child");
         self.child.wait().expect("our own child");
-        let folder = tempfile::tempdir().expect("a folder");
-        let nowhere = Files {
-            authority: PathBuf::new(),
-            certificate: PathBuf::new(),
-            key: PathBuf::new(),
-        };
-        let (upstream, listen, listener, rest) = Default::default();
-        let left = Setup {
-            upstream,
-            listen,
-            listener,
-            rest,
-            folder,
-            certificates: nowhere,
-        };
-        let setup = std::mem::replace(&mut self.setup, left);
+        let setup = self.setup.take().expect(INVARIANT);
         Sluice::spawn(setup)
     }
 
@@ -327,49 +272,26 @@ impl Sluice {
     }
 
     fn memory(&self, what: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))
-            .expect("a living process");
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix(what))
-            .expect("the kernel counts it");
-        line.split_whitespace()
-            .next()
-            .and_then(|kib| kib.parse::<u64>().ok())
-            .expect("a number")
-            * 1024
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a living process");
+        let line = status.lines().find_map(|line| line.strip_prefix(what)).expect("the kernel counts it");
+        line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).expect("a number") * 1024
     }
 
     /// GET of a path on the admin endpoint: status line and body.
     pub fn get(&self, path: &str) -> (String, String) {
-        let mut stream =
-            TcpStream::connect_timeout(&self.admin, PATIENCE).expect("the admin endpoint listens");
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("a socket option");
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: sluice\r\nConnection: close\r\n\r\n"
-        )
-        .expect("it takes a request");
+        let mut stream = TcpStream::connect_timeout(&self.admin, PATIENCE).expect("the admin endpoint listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: sluice\r\nConnection: close\r\n\r\n").expect("it takes a request");
         let mut answer = String::new();
-        stream
-            .read_to_string(&mut answer)
-            .expect("an answer in time");
+        stream.read_to_string(&mut answer).expect("an answer in time");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-        (
-            head.lines().next().unwrap_or_default().to_owned(),
-            body.to_owned(),
-        )
+        (head.lines().next().unwrap_or_default().to_owned(), body.to_owned())
     }
 }
 
 /// `sluice audit verify FILE`.
 pub fn verify(record: &Path) -> Said {
-    Tool::new(env!("CARGO_BIN_EXE_sluice"))
-        .args(["audit", "verify"])
-        .args([record])
-        .run()
+    Tool::new(env!("CARGO_BIN_EXE_sluice")).args(["audit", "verify"]).args([record]).run()
 }
 
 impl Drop for Sluice {
@@ -377,12 +299,7 @@ impl Drop for Sluice {
         let _gone_already = self.child.kill();
         let _status = self.child.wait();
         if std::thread::panicking() {
-            let lines = self
-                .log
-                .lines
-                .lock()
-                .map(|lines| lines.0.clone())
-                .unwrap_or_default();
+            let lines = self.log.lines.lock().map(|lines| lines.0.clone()).unwrap_or_default();
             eprintln!(
                 "--- the last lines of sluice's log\n{}\n---",
                 lines[lines.len().saturating_sub(60)..].join("\n")
@@ -401,10 +318,7 @@ impl Log {
                 .push(String::from_utf8_lossy(&line).into_owned());
             self.changed.notify_all();
         }
-        self.lines
-            .lock()
-            .expect("no reader panics while it holds it")
-            .1 = Ended::Yes;
+        self.lines.lock().expect("no reader panics while it holds it").1 = Ended::Yes;
         self.changed.notify_all();
     }
 
@@ -416,12 +330,7 @@ impl Log {
         let deadline = Instant::now() + PATIENCE;
         let mut lines = self.lines.lock().expect("no writer panics");
         loop {
-            let found = lines
-                .0
-                .iter()
-                .skip(start)
-                .find(|line| matches(line))
-                .cloned();
+            let found = lines.0.iter().skip(start).find(|line| matches(line)).cloned();
             if let Some(line) = found {
                 return line;
             }
@@ -431,11 +340,7 @@ impl Log {
                 drop(lines);
                 panic!("{what} did not come up in the log:\n{said}");
             }
-            lines = self
-                .changed
-                .wait_timeout(lines, left)
-                .expect("no writer panics")
-                .0;
+            lines = self.changed.wait_timeout(lines, left).expect("no writer panics").0;
         }
     }
 
@@ -448,22 +353,14 @@ impl Log {
                 drop(lines);
                 panic!("it did not end:\n{said}");
             }
-            lines = self
-                .changed
-                .wait_timeout(lines, left)
-                .expect("no writer panics")
-                .0;
+            lines = self.changed.wait_timeout(lines, left).expect("no writer panics").0;
         }
     }
 }
 
 /// `name=value` or `name="value"` of a log line.
 fn field(line: &str, name: &str) -> String {
-    let start = line
-        .find(&format!("{name}="))
-        .unwrap_or_else(|| panic!("no {name} in {line}"))
-        + name.len()
-        + 1;
+    let start = line.find(&format!("{name}=")).unwrap_or_else(|| panic!("no {name} in {line}")) + name.len() + 1;
     let value = line[start..].split_whitespace().next().unwrap_or_default();
     value.trim_matches('"').to_owned()
 }

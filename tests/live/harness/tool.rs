@@ -27,28 +27,14 @@ impl Tool {
     /// Through `timeout`, so that a client that hangs ends its story instead of the run.
     pub fn new(program: impl AsRef<Path>) -> Tool {
         let mut command = Command::new("timeout");
-        command
-            .args(["--kill-after=5", "180"])
-            .arg(program.as_ref());
-        for (name, value) in [
-            ("LC_ALL", "C"),
-            ("PGCONNECT_TIMEOUT", "30"),
-            ("PSQLRC", "/nowhere"),
-            ("NO_COLOR", "1"),
-        ] {
+        command.args(["--kill-after=5", "120"]).arg(program.as_ref());
+        for (name, value) in [("LC_ALL", "C"), ("PGCONNECT_TIMEOUT", "30"), ("PSQLRC", "/nowhere"), ("NO_COLOR", "1")] {
             command.env(name, value);
         }
-        Tool {
-            command,
-            input: Vec::new(),
-            shown: program.as_ref().display().to_string(),
-        }
+        Tool { command, input: Vec::new(), shown: program.as_ref().display().to_string() }
     }
 
-    pub fn args<T: AsRef<std::ffi::OsStr>>(
-        mut self,
-        arguments: impl IntoIterator<Item = T>,
-    ) -> Tool {
+    pub fn args<T: AsRef<std::ffi::OsStr>>(mut self, arguments: impl IntoIterator<Item = T>) -> Tool {
         self.command.args(arguments);
         self
     }
@@ -64,14 +50,8 @@ impl Tool {
     }
 
     pub fn run(mut self) -> Said {
-        let piped = self
-            .command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = piped
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", self.shown));
+        let piped = self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = piped.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.shown));
         let mut stdin = child.stdin.take().expect("piped");
         let input = std::mem::take(&mut self.input);
         // Fed from aside: a client that answers before it has read everything must not be waited for in a circle.
@@ -79,11 +59,7 @@ impl Tool {
         let output = child.wait_with_output().expect("an end");
         let _closed_early = feeder.join();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Said {
-            out: text(&output.stdout),
-            err: text(&output.stderr),
-            code: output.status.code(),
-        }
+        Said { out: text(&output.stdout), err: text(&output.stderr), code: output.status.code() }
     }
 
     /// Runs it; fails the story unless it ended well.

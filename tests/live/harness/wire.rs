@@ -47,31 +47,23 @@ impl Wire {
     pub fn open(address: &Address) -> Wire {
         let stream = match address {
             Address::Tcp(address) => {
-                let stream = TcpStream::connect_timeout(address, PATIENCE)
-                    .unwrap_or_else(|error| panic!("{address}: {error}"));
+                let stream =
+                    TcpStream::connect_timeout(address, PATIENCE).unwrap_or_else(|error| panic!("{address}: {error}"));
                 stream.set_nodelay(true).expect("a socket option");
                 Stream::Tcp(stream)
             }
-            Address::Unix(path) => Stream::Unix(
-                UnixStream::connect(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())),
-            ),
+            Address::Unix(path) => {
+                Stream::Unix(UnixStream::connect(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
+            }
         };
-        let wire = Wire {
-            stream,
-            held: Vec::new(),
-            heard: Vec::new(),
-        };
+        let wire = Wire { stream, held: Vec::new(), heard: Vec::new() };
         wire.patience(PATIENCE);
         wire
     }
 
     /// A connection on which a trusted user is logged in and ReadyForQuery was heard.
     pub fn login(address: &Address, user: &str, database: &str) -> Wire {
-        Wire::login_with(
-            address,
-            PROTOCOL_3_0,
-            &[("user", user), ("database", database)],
-        )
+        Wire::login_with(address, PROTOCOL_3_0, &[("user", user), ("database", database)])
     }
 
     pub fn login_with(address: &Address, version: i32, parameters: &[(&str, &str)]) -> Wire {
@@ -83,54 +75,35 @@ impl Wire {
 
     /// TLS from the first byte (PostgreSQL 17's direct negotiation), or after an SSLRequest that was answered with S.
     pub fn into_tls(self) -> Wire {
-        let Stream::Tcp(stream) = self.stream else {
-            panic!("TLS goes over TCP here")
-        };
-        assert!(
-            self.held.is_empty(),
-            "nothing may be said before TLS: {:?}",
-            self.held
-        );
-        let authority = CertificateDer::from_pem_slice(Certificates::get().authority.as_bytes())
-            .expect("our own certificate");
+        let Stream::Tcp(stream) = self.stream else { panic!("TLS goes over TCP here") };
+        assert!(self.held.is_empty(), "nothing may be said before TLS: {:?}", self.held);
+        let authority =
+            CertificateDer::from_pem_slice(Certificates::get().authority.as_bytes()).expect("our own certificate");
         let mut roots = RootCertStore::empty();
         roots.add(authority).expect("our own authority");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions");
+        let config =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
         let mut config = config.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![b"postgresql".to_vec()];
         let name = ServerName::try_from("localhost").expect("a name");
         let session = ClientConnection::new(Arc::new(config), name).expect("a TLS client");
         let stream = Stream::Tls(Box::new(StreamOwned::new(session, stream)));
-        Wire {
-            stream,
-            held: self.held,
-            heard: self.heard,
-        }
+        Wire { stream, held: self.held, heard: self.heard }
     }
 
     pub fn patience(&self, patience: Duration) {
         let patience = Some(patience);
         let set = match &self.stream {
-            Stream::Tcp(stream) => stream
-                .set_read_timeout(patience)
-                .and(stream.set_write_timeout(patience)),
-            Stream::Tls(stream) => stream
-                .sock
-                .set_read_timeout(patience)
-                .and(stream.sock.set_write_timeout(patience)),
-            Stream::Unix(stream) => stream
-                .set_read_timeout(patience)
-                .and(stream.set_write_timeout(patience)),
+            Stream::Tcp(stream) => stream.set_read_timeout(patience).and(stream.set_write_timeout(patience)),
+            Stream::Tls(stream) => stream.sock.set_read_timeout(patience).and(stream.sock.set_write_timeout(patience)),
+            Stream::Unix(stream) => stream.set_read_timeout(patience).and(stream.set_write_timeout(patience)),
         };
         set.expect("a socket option");
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
-        self.try_send(bytes)
-            .expect("the other side takes what is sent");
+        self.try_send(bytes).expect("the other side takes what is sent");
     }
 
     /// For stories in which the other side may have closed already.
@@ -157,10 +130,7 @@ impl Wire {
     /// A single byte outside any message: the answer to an SSLRequest or GSSENCRequest.
     pub fn byte(&mut self) -> u8 {
         while self.held.is_empty() {
-            assert!(
-                self.read_more().expect("an answer in time") > 0,
-                "closed instead of an answer"
-            );
+            assert!(self.read_more().expect("an answer in time") > 0, "closed instead of an answer");
         }
         self.held.remove(0)
     }
@@ -177,27 +147,17 @@ impl Wire {
             }
             match self.read_more() {
                 Ok(0) => {
-                    assert!(
-                        self.held.is_empty(),
-                        "closed within a message: {}",
-                        self.held.escape_ascii()
-                    );
+                    assert!(self.held.is_empty(), "closed within a message: {}", self.held.escape_ascii());
                     return None;
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!(
-                    "no message in time ({error}); heard so far: {:#?}",
-                    self.heard
-                ),
+                Err(error) => panic!("no message in time ({error}); heard so far: {:#?}", self.heard),
             }
         };
         let rest = self.held.split_off(length);
         let whole = std::mem::replace(&mut self.held, rest);
-        let message = Message {
-            tag: whole[0],
-            body: whole[5..].to_vec(),
-        };
+        let message = Message { tag: whole[0], body: whole[5..].to_vec() };
         self.heard.push(message.clone());
         Some(message)
     }
@@ -206,9 +166,8 @@ impl Wire {
     pub fn until(&mut self, tag: u8) -> Outcome {
         let mut messages = Vec::new();
         loop {
-            let message = self.receive().unwrap_or_else(|| {
-                panic!("closed while waiting for {}: {messages:#?}", tag as char)
-            });
+            let message =
+                self.receive().unwrap_or_else(|| panic!("closed while waiting for {}: {messages:#?}", tag as char));
             messages.push(message);
             if messages.last().is_some_and(|message| message.tag == tag) {
                 return Outcome { messages };
@@ -222,9 +181,7 @@ impl Wire {
 
     /// Everything until the other side closes.
     pub fn until_closed(&mut self) -> Outcome {
-        Outcome {
-            messages: std::iter::from_fn(|| self.receive()).collect(),
-        }
+        Outcome { messages: std::iter::from_fn(|| self.receive()).collect() }
     }
 
     pub fn simple(&mut self, sql: &str) -> Outcome {
@@ -241,12 +198,7 @@ impl Wire {
 
     /// What BackendKeyData said: process id and secret, fit for a cancel request.
     pub fn key(&self) -> Vec<u8> {
-        self.heard
-            .iter()
-            .find(|message| message.tag == b'K')
-            .expect("the login told a key")
-            .body
-            .clone()
+        self.heard.iter().find(|message| message.tag == b'K').expect("the login told a key").body.clone()
     }
 
     /// Bytes as they come, outside any message; none when the other side closed.
@@ -290,70 +242,43 @@ impl Outcome {
 
     /// The first error's fields.
     pub fn error(&self) -> Option<BTreeMap<char, String>> {
-        self.messages
-            .iter()
-            .find(|message| message.tag == b'E')
-            .map(Message::fields)
+        self.messages.iter().find(|message| message.tag == b'E').map(Message::fields)
     }
 
     /// The SQLSTATE of the first error, or "" when there was none.
     pub fn code(&self) -> String {
-        self.error()
-            .map(|fields| fields[&'C'].clone())
-            .unwrap_or_default()
+        self.error().map(|fields| fields[&'C'].clone()).unwrap_or_default()
     }
 
     pub fn notices(&self) -> Vec<String> {
         let notices = self.messages.iter().filter(|message| message.tag == b'N');
-        notices
-            .map(|message| message.fields()[&'M'].clone())
-            .collect()
+        notices.map(|message| message.fields()[&'M'].clone()).collect()
     }
 
     pub fn rows(&self) -> Vec<Vec<Option<String>>> {
-        self.messages
-            .iter()
-            .filter(|message| message.tag == b'D')
-            .map(Message::row)
-            .collect()
+        self.messages.iter().filter(|message| message.tag == b'D').map(Message::row).collect()
     }
 
     /// The first column of the first row.
     pub fn value(&self) -> String {
         self.expect_fine("a value");
         let rows = self.rows();
-        let value = rows
-            .first()
-            .and_then(|row| row.first())
-            .and_then(Clone::clone);
+        let value = rows.first().and_then(|row| row.first()).and_then(Clone::clone);
         value.unwrap_or_else(|| panic!("no value in {:#?}", self.messages))
     }
 
     pub fn tags(&self) -> Vec<String> {
-        self.messages
-            .iter()
-            .filter(|message| message.tag == b'C')
-            .map(Message::text)
-            .collect()
+        self.messages.iter().filter(|message| message.tag == b'C').map(Message::text).collect()
     }
 
     /// The letters of the messages, in order: "TDCZ".
     pub fn letters(&self) -> String {
-        self.messages
-            .iter()
-            .map(|message| message.tag as char)
-            .collect()
+        self.messages.iter().map(|message| message.tag as char).collect()
     }
 
     /// I, T or E: what the last ReadyForQuery says of the transaction.
     pub fn status(&self) -> char {
-        let ready = self
-            .messages
-            .iter()
-            .rev()
-            .find(|message| message.tag == b'Z');
-        ready
-            .unwrap_or_else(|| panic!("not ready: {:#?}", self.messages))
-            .body[0] as char
+        let ready = self.messages.iter().rev().find(|message| message.tag == b'Z');
+        ready.unwrap_or_else(|| panic!("not ready: {:#?}", self.messages)).body[0] as char
     }
 }

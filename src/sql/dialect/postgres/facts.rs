@@ -487,8 +487,9 @@ mod tests {
             ("SELECT set_config('A.b', 'c', true)", "a.b", Some("c"), Transaction),
             ("SELECT pg_catalog.\"set_config\"('a', 'b', false)", "a", Some("b"), Session),
             ("SELECT set_config('a' || 'b', 'c', false)", "*", None, Session),
+            ("SELECT set_config(name, 'c', false) FROM pg_settings", "*", Some("c"), Session),
             ("SELECT U&\"set\\005fconfig\"('a', 'b', false)", "*", None, Session),
-            ("DELETE FROM t WHERE set_config($1, 'b', false) = 'b'", "*", None, Session),
+            ("DELETE FROM t WHERE set_config($1, 'b', false) = 'b'", "*", Some("b"), Session),
         ];
         for (text, name, value, scope) in cases {
             let facts = facts(text);

@@ -1,0 +1,329 @@
+//! A refusal in the midst of other things: in a transaction, in a text of several statements, in a pipeline. It is what any error
+//! of the server would be in its place.
+
+use crate::harness::message::{bind, close, describe, execute, flush, parse, query, sync, whole};
+use crate::harness::server::{Database, Server};
+use crate::harness::shop::{Refused, shop};
+use crate::harness::sluice::Sluice;
+use crate::harness::stories;
+use crate::harness::wire::Wire;
+
+stories! {
+    a_refusal_fails_the_transaction, a_savepoint_takes_it_back, confirming_within_a_transaction, a_failed_transaction_confirms_nothing,
+    a_text_of_several_statements, a_pipeline_around_a_refusal, a_refusal_answers_like_an_error, a_refusal_before_a_flush,
+    two_refusals_in_one_pipeline, a_refusal_between_two_syncs, preparing_is_not_running, a_portal_run_twice,
+    transactions_begun_within_a_pipeline, confirming_by_the_extended_protocol, commands_in_a_pipeline, sql_level_prepare,
+    a_refused_copy, statements_that_cannot_run_in_a_transaction,
+}
+
+fn a_refusal_fails_the_transaction(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    assert_eq!(wire.simple("BEGIN").status(), 'T');
+    wire.simple("INSERT INTO logs VALUES (1001, 'first')").expect_fine("ordinary work");
+    let outcome = wire.simple("DELETE FROM logs");
+    Refused::to_confirm(&outcome);
+    assert_eq!(outcome.status(), 'E');
+    assert_eq!(outcome.letters(), "EZ");
+    assert_eq!(wire.simple("SELECT 1").code(), "25P02", "the server itself holds it to be failed");
+    let committed = wire.simple("COMMIT");
+    assert_eq!((committed.tags(), committed.status()), (vec!["ROLLBACK".to_owned()], 'I'), "as PostgreSQL answers it");
+    assert_eq!(database.count("logs"), 500, "a script that goes on after an error commits nothing of it");
+}
+
+fn a_savepoint_takes_it_back(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    wire.simple("BEGIN; INSERT INTO logs VALUES (1001, 'first'); SAVEPOINT before").expect_fine("ordinary work");
+    assert_eq!(wire.simple("DELETE FROM logs").status(), 'E');
+    assert_eq!(wire.simple("ROLLBACK TO before").status(), 'T');
+    wire.simple("INSERT INTO logs VALUES (1002, 'second')").expect_fine("it goes on");
+    assert_eq!(wire.simple("COMMIT").tags(), ["COMMIT"]);
+    assert_eq!(database.count("logs"), 502);
+}
+
+fn confirming_within_a_transaction(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    for (end, left) in [("ROLLBACK", 500), ("COMMIT", 0)] {
+        wire.simple("BEGIN").expect_fine("BEGIN");
+        let token = Refused::to_confirm(&wire.simple("DELETE FROM logs")).token();
+        wire.simple("ROLLBACK").expect_fine("first");
+        wire.simple("BEGIN").expect_fine("BEGIN");
+        let confirmed = wire.simple(&format!("SLUICE CONFIRM '{token}'"));
+        assert_eq!((confirmed.tags(), confirmed.status()), (vec!["DELETE 500".to_owned()], 'T'), "{confirmed:#?}");
+        assert_eq!(database.count("logs"), 500, "not committed yet");
+        wire.simple(end).expect_fine(end);
+        assert_eq!(database.count("logs"), left);
+    }
+}
+
+fn a_failed_transaction_confirms_nothing(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    wire.simple("BEGIN").expect_fine("BEGIN");
+    let token = Refused::to_confirm(&wire.simple("DELETE FROM logs")).token();
+    let outcome = wire.simple(&format!("SLUICE CONFIRM '{token}'"));
+    assert_eq!(outcome.status(), 'E');
+    assert_ne!(outcome.code(), "", "{outcome:#?}");
+    assert_eq!(database.count("logs"), 500);
+    wire.simple("ROLLBACK").expect_fine("ROLLBACK");
+    assert_eq!(wire.simple(&format!("SLUICE CONFIRM '{token}'")).tags(), ["DELETE 500"], "the token is still good");
+}
+
+fn a_text_of_several_statements(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    for text in [
+        "INSERT INTO logs VALUES (1001, 'a'); DELETE FROM logs; INSERT INTO logs VALUES (1002, 'b')",
+        "BEGIN; INSERT INTO logs VALUES (1001, 'a'); COMMIT; DELETE FROM logs",
+        "DELETE FROM logs; SELECT 1",
+        "SELECT 1; SELECT 2; TRUNCATE logs;",
+    ] {
+        let outcome = wire.simple(text);
+        let refused = Refused::of(&outcome);
+        assert_eq!(
+            (refused.code.as_str(), outcome.letters().as_str(), outcome.status()),
+            ("SL001", "EZ", 'I'),
+            "{text}: {refused:?}"
+        );
+        assert!(!refused.hint.contains("SLUICE CONFIRM"), "only a statement sent alone can be confirmed: {refused:?}");
+        assert!(refused.hint.contains("alone"), "it says which to send alone: {refused:?}");
+    }
+    assert_eq!(database.value("SELECT count(*) || ' ' || max(id) FROM logs"), "500 500", "none of any was run");
+    // In a transaction it fails as a whole text would that begins with an error.
+    wire.simple("BEGIN").expect_fine("BEGIN");
+    assert_eq!(wire.simple("INSERT INTO logs VALUES (1001, 'a'); DELETE FROM logs").status(), 'E');
+    wire.simple("ROLLBACK").expect_fine("ROLLBACK");
+}
+
+/// What came before the refusal was sent, and is answered; it is rolled back with the implicit transaction; what came after was
+/// not sent.
+fn a_pipeline_around_a_refusal(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    let add = |id: &str| whole("INSERT INTO logs VALUES ($1, 'added')", &[Some(id.as_bytes())]);
+    let refused = whole("DELETE FROM logs", &[]);
+    wire.send(&[add("1001"), add("1002"), refused, add("1003"), sync()].concat());
+    let outcome = wire.until_ready();
+    Refused::to_confirm(&outcome);
+    assert_eq!(outcome.tags(), ["INSERT 0 1", "INSERT 0 1"], "answered in order: {outcome:#?}");
+    assert_eq!(outcome.status(), 'I');
+    assert_eq!(database.count("logs"), 500, "as after any error");
+    wire.send(&[add("1004"), sync()].concat());
+    wire.until_ready().expect_fine("the next pipeline is a new one");
+    assert_eq!(database.count("logs"), 501);
+}
+
+/// The same scripts with a refused statement and with one that the server refuses: the same messages, the same status, the same
+/// effects; only the error differs.
+fn a_refusal_answers_like_an_error(server: &'static Server) {
+    let add = |id: &str| whole("INSERT INTO logs VALUES ($1, 'added')", &[Some(id.as_bytes())]);
+    type Script = fn(&dyn Fn(&str) -> Vec<u8>, &[u8]) -> Vec<Vec<u8>>;
+    let scripts: &[Script] = &[
+        |_, bad| vec![[bad, &sync()].concat()],
+        |add, bad| vec![[&add("1001"), bad, &add("1002"), &sync()].concat(), [add("1003"), sync()].concat()],
+        |add, bad| {
+            vec![[&query("BEGIN")[..]].concat(), [&add("1001"), bad, &add("1002"), &sync()].concat(), query("COMMIT")]
+        },
+        |add, bad| {
+            let begin = whole("BEGIN", &[]);
+            let commit = whole("COMMIT", &[]);
+            vec![
+                [&begin, &add("1001"), bad, &commit, &sync()].concat(),
+                [add("1002"), sync()].concat(),
+                query("ROLLBACK"),
+            ]
+        },
+        |add, bad| {
+            let savepoint = whole("SAVEPOINT a", &[]);
+            vec![
+                query("BEGIN"),
+                [&add("1001"), &savepoint, bad, &sync()].concat(),
+                query("ROLLBACK TO a"),
+                [add("1002"), sync()].concat(),
+                query("COMMIT"),
+            ]
+        },
+        |_, bad| vec![[bad, bad, &close(b'S', "x"), &describe(b'S', "nobody"), &sync()].concat()],
+    ];
+    for (at, script) in scripts.iter().enumerate() {
+        let told = |sluice: &Sluice, database: &Database, bad: &[u8]| {
+            let mut wire = sluice.connect(database);
+            let mut letters = Vec::new();
+            for request in script(&add, bad) {
+                wire.send(&request);
+                let outcome = wire.until_ready();
+                letters.push(format!("{} {}", outcome.letters(), outcome.status()));
+            }
+            (letters, database.value("SELECT count(*) || ' ' || max(id) FROM logs"))
+        };
+        let (database, sluice) = shop(server);
+        // Both fail at Bind: a refusal for its rows, an error for its value.
+        let refusal = told(&sluice, &database, &whole("DELETE FROM logs WHERE id > $1", &[Some(b"0")]));
+        let (database, sluice) = shop(server);
+        let error = told(&sluice, &database, &whole("DELETE FROM logs WHERE id > $1", &[Some(b"zero")]));
+        assert_eq!(refusal, error, "script {at}");
+    }
+}
+
+fn a_refusal_before_a_flush(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    wire.send(&[whole("DELETE FROM logs", &[]), flush()].concat());
+    Refused::to_confirm(&wire.until(b'E'));
+    // Until a Sync comes, everything is discarded, as after an error.
+    wire.send(
+        &[whole("SELECT 'discarded'", &[]), flush(), whole("INSERT INTO logs VALUES (1001, 'x')", &[]), sync()]
+            .concat(),
+    );
+    let outcome = wire.until_ready();
+    assert_eq!(outcome.letters(), "Z", "{outcome:#?}");
+    assert_eq!(database.count("logs"), 500);
+    assert_eq!(wire.extended("SELECT 'and on'", &[]).value(), "and on");
+}
+
+fn two_refusals_in_one_pipeline(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    wire.send(&[whole("DELETE FROM logs", &[]), whole("TRUNCATE carts CASCADE", &[]), sync()].concat());
+    let outcome = wire.until_ready();
+    assert_eq!(outcome.letters().matches('E').count(), 1, "the second was discarded: {outcome:#?}");
+    assert_eq!(wire.simple("SLUICE PENDING").rows().len(), 1);
+}
+
+fn a_refusal_between_two_syncs(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    let add = |id: &str| whole("INSERT INTO logs VALUES ($1, 'added')", &[Some(id.as_bytes())]);
+    wire.send(&[add("1001"), sync(), whole("DELETE FROM logs", &[]), sync(), add("1002"), sync()].concat());
+    assert_eq!(wire.until_ready().tags(), ["INSERT 0 1"]);
+    Refused::to_confirm(&wire.until_ready());
+    assert_eq!(wire.until_ready().tags(), ["INSERT 0 1"]);
+    assert_eq!(database.count("logs"), 502);
+}
+
+fn preparing_is_not_running(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    let prepared = [parse("d", "DELETE FROM logs", &[]), describe(b'S', "d"), sync()].concat();
+    wire.send(&prepared);
+    let outcome = wire.until_ready();
+    outcome.expect_fine("drivers prepare and describe before they run");
+    wire.send(&[bind("", "d", 0, &[]), execute("", 0), sync()].concat());
+    Refused::to_confirm(&wire.until_ready());
+    // After a reload, after DEALLOCATE and under the same name again: judged for what it is now.
+    wire.send(&[close(b'S', "d"), parse("d", "DELETE FROM logs WHERE id = 1", &[]), sync()].concat());
+    wire.until_ready().expect_fine("another statement by that name");
+    wire.send(&[bind("", "d", 0, &[]), execute("", 0), sync()].concat());
+    assert_eq!(wire.until_ready().tags(), ["DELETE 1"]);
+    assert_eq!(database.count("logs"), 499);
+}
+
+fn a_portal_run_twice(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    wire.simple("BEGIN").expect_fine("BEGIN");
+    let text = "UPDATE logs SET line = 'x' WHERE id <= 5 RETURNING id";
+    wire.send(
+        &[parse("", text, &[]), bind("p", "", 0, &[]), execute("p", 2), execute("p", 2), execute("p", 0), sync()]
+            .concat(),
+    );
+    let outcome = wire.until_ready();
+    outcome.expect_fine("in pieces");
+    assert_eq!(outcome.rows().len(), 5, "{outcome:#?}");
+    wire.simple("COMMIT").expect_fine("COMMIT");
+    assert_eq!(database.value("SELECT count(*) FROM logs WHERE line = 'x'"), "5");
+}
+
+fn transactions_begun_within_a_pipeline(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    let add = whole("INSERT INTO logs VALUES (1001, 'added')", &[]);
+    wire.send(&[whole("BEGIN", &[]), add.clone(), whole("DELETE FROM logs", &[]), sync()].concat());
+    let outcome = wire.until_ready();
+    Refused::to_confirm(&outcome);
+    assert_eq!(outcome.status(), 'E');
+    wire.send(&[whole("ROLLBACK", &[]), add, sync()].concat());
+    assert_eq!(wire.until_ready().status(), 'I');
+    assert_eq!(database.count("logs"), 501);
+}
+
+fn confirming_by_the_extended_protocol(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    let token = Refused::to_confirm(&wire.extended("DELETE FROM logs WHERE id > $1::int", &["100"])).token();
+    let confirmed = wire.extended(&format!("SLUICE CONFIRM '{token}'"), &[]);
+    assert_eq!((confirmed.tags(), confirmed.status()), (vec!["DELETE 400".to_owned()], 'I'), "{confirmed:#?}");
+    assert_eq!(confirmed.letters(), "12nCZ", "parsed, bound, no rows, done: {confirmed:#?}");
+    // As drivers do it: prepared under a name, described, run.
+    let token = Refused::to_confirm(&wire.simple("DELETE FROM logs")).token();
+    let text = format!("SLUICE CONFIRM '{token}'");
+    wire.send(&[parse("c", &text, &[]), describe(b'S', "c"), sync()].concat());
+    assert_eq!(wire.until_ready().letters(), "1tnZ");
+    wire.send(&[bind("", "c", 0, &[]), execute("", 0), sync()].concat());
+    assert_eq!(wire.until_ready().tags(), ["DELETE 100"]);
+    assert_eq!(database.count("logs"), 0);
+}
+
+fn commands_in_a_pipeline(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    wire.send(
+        &[whole("SELECT 'before'", &[]), whole("SLUICE STATUS", &[]), whole("SELECT 'after'", &[]), sync()].concat(),
+    );
+    let outcome = wire.until_ready();
+    outcome.expect_fine("in their places");
+    let tags = outcome.tags();
+    assert_eq!((tags[0].as_str(), tags[2].as_str()), ("SELECT 1", "SELECT 1"), "{tags:?}");
+    let rows = outcome.rows();
+    assert_eq!((rows[0][0].as_deref(), rows[rows.len() - 1][0].as_deref()), (Some("before"), Some("after")));
+    // What would run something behind our back is not a command.
+    for text in ["SLUICE HELP; DELETE FROM logs", "DELETE FROM logs; SLUICE HELP", "SLUICE HELP; SLUICE HELP"] {
+        assert_ne!(wire.simple(text).code(), "", "{text}");
+    }
+    assert_eq!(database.count("logs"), 500);
+}
+
+fn sql_level_prepare(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    wire.simple("PREPARE some (int) AS DELETE FROM logs WHERE id <= $1").expect_fine("nothing happens yet");
+    assert_eq!(wire.simple("EXECUTE some(5)").tags(), ["DELETE 5"]);
+    let refused = Refused::to_confirm(&wire.simple("EXECUTE some(400)"));
+    assert_eq!(wire.simple(&format!("SLUICE CONFIRM '{}'", refused.token())).tags(), ["DELETE 395"]);
+    // The same name, another meaning, in between.
+    wire.simple("PREPARE other AS SELECT 1").expect_fine("harmless");
+    wire.simple("DEALLOCATE other").expect_fine("gone");
+    wire.simple("PREPARE other AS DELETE FROM carts").expect_fine("prepared");
+    Refused::of(&wire.simple("EXECUTE other"));
+    Refused::of(&wire.extended("EXECUTE other", &[]));
+    wire.send(&[bind("", "other", 0, &[]), execute("", 0), sync()].concat());
+    Refused::of(&wire.until_ready());
+    Refused::of(&wire.simple("EXPLAIN ANALYZE EXECUTE other"));
+    Refused::of(&wire.simple("CREATE TABLE made AS EXECUTE other"));
+    assert_eq!((database.count("logs"), database.count("carts")), (100, 5000));
+}
+
+fn a_refused_copy(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire: Wire = sluice.connect(&database);
+    let outcome = wire.simple("COPY (DELETE FROM logs RETURNING *) TO STDOUT");
+    Refused::of(&outcome);
+    assert_eq!(outcome.letters(), "EZ", "no copy was begun");
+    let outcome = wire.simple("SELECT 1; COPY logs FROM STDIN; DELETE FROM logs");
+    Refused::of(&outcome);
+    assert_eq!(outcome.letters(), "EZ", "no copy was begun");
+    assert_eq!(database.count("logs"), 500);
+}
+
+fn statements_that_cannot_run_in_a_transaction(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect_as(crate::harness::server::SUPERUSER, &database);
+    let doomed = server.database("CREATE TABLE t AS SELECT 1 AS n");
+    let refused = Refused::to_confirm(&wire.simple(&format!("DROP DATABASE {}", doomed.name)));
+    let confirmed = wire.simple(&format!("SLUICE CONFIRM '{}'", refused.token()));
+    assert_eq!(confirmed.tags(), ["DROP DATABASE"], "it is not wrapped in one: {confirmed:#?}");
+    wire.simple("VACUUM logs").expect_fine("nor is VACUUM");
+    wire.simple("CREATE INDEX CONCURRENTLY ON logs (kind)").expect_fine("nor a concurrent index");
+}
