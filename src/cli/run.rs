@@ -128,6 +128,8 @@ impl Service {
                     registry: self.registry.clone(),
                     clock: clock.clone(),
                     login_timeout: self.config.sessions.login_timeout,
+                    ask_timeout: self.config.sessions.ask_timeout,
+                    idle_timeout: self.config.sessions.idle_timeout,
                     sessions_max: self.config.sessions.max_sessions,
                     draining: self.draining.subscribe(),
                 };

@@ -27,8 +27,6 @@ pub const QUESTION_ROWS_MAX: usize = 20_000;
 pub const QUESTION_BYTES_MAX: usize = 8 << 20;
 /// Over the deadline that the database keeps itself, how long its word is waited for before the connection counts as lost.
 pub const QUESTION_GRACE: Duration = Duration::from_secs(5);
-/// For estimates, after a count did not come to its end in time.
-pub const ESTIMATES_TIME: Duration = Duration::from_secs(1);
 /// A cancel request's own connection.
 pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -30,6 +30,8 @@ pub enum Code {
     Cancelled,
     /// The upstream cannot be reached or broke off.
     Upstream,
+    /// Nothing was said for too long.
+    Idle,
     /// We are going down.
     Shutdown,
 }
@@ -49,6 +51,7 @@ impl Code {
             Code::Limit => "54000",
             Code::Cancelled => "57014",
             Code::Upstream => "08006",
+            Code::Idle => "57P05",
             Code::Shutdown => "57P01",
         }
     }

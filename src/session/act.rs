@@ -12,11 +12,15 @@
 //! on after an error cannot commit the rest without it.
 
 use crate::audit::event::Action;
+use crate::audit::sink::RecordFailed;
 use crate::audit::{Outcome, Recording};
 use crate::change::challenge::{self, Draft, Misuse, Redeemed};
 use crate::change::preview::{self, Offer};
 use crate::change::promise::{self, Moved};
 use crate::ground::limits;
+use crate::ground::metrics::{
+    CHALLENGES_TOTAL, FINDINGS_TOTAL, RECORD_FAILURES_TOTAL, REFUSALS_TOTAL, STATEMENTS_TOTAL,
+};
 use crate::policy::finding::Level;
 use crate::policy::settings::Mode;
 use crate::policy::verdict::Verdict;
@@ -49,6 +53,7 @@ pub(in crate::session) enum Form {
 impl Session {
     /// A Query that was looked at.
     pub(in crate::session) async fn act_on_query(&mut self, frame: Frame, judgement: Judgement) -> Result<(), End> {
+        count(&judgement.verdict);
         let level = judgement.verdict.in_force();
         if Session::passes(level) {
             self.warn(&judgement);
@@ -87,6 +92,7 @@ impl Session {
         portal: Bytes,
         judgement: Judgement,
     ) -> Result<(), End> {
+        count(&judgement.verdict);
         let level = judgement.verdict.in_force();
         let (action, challenge) = if Session::passes(level) {
             self.warn(&judgement);
@@ -116,7 +122,7 @@ impl Session {
 
     /// Refuses as the server would: the rest of the pipeline is discarded, a transaction fails.
     pub(in crate::session) async fn refuse(&mut self, refusal: &Refusal, form: Form) -> Result<(), End> {
-        metrics::counter!("sluice_refusals_total", "code" => refusal.code.sqlstate()).increment(1);
+        metrics::counter!(REFUSALS_TOTAL, "code" => refusal.code.sqlstate()).increment(1);
         self.fail_with(message::error(refusal, Severity::Error), form).await
     }
 
@@ -176,7 +182,7 @@ impl Session {
             ..self.recording()
         };
         if let Err(error) = self.house.recorder.refusal(verdict, code.sqlstate(), about) {
-            tracing::error!(session = %self.id, %error, "a refusal could not be recorded");
+            note_unrecorded(&error);
         }
         let mut refusal = Refusal::new(code, preview.message).detail(preview.detail);
         refusal.hint = Some(preview.hint).filter(|hint| !hint.is_empty());
@@ -237,7 +243,7 @@ impl Session {
         let (token, challenge) = made.map_err(|error| cannot(&error))?;
         let id = challenge.id;
         self.house.store.create(challenge).await.map_err(|error| cannot(&error))?;
-        metrics::counter!("sluice_challenges_total", "outcome" => "issued").increment(1);
+        metrics::counter!(CHALLENGES_TOTAL, "outcome" => "issued").increment(1);
         Ok((token.to_string(), id))
     }
 
@@ -308,7 +314,7 @@ impl Session {
         }
         match challenge::redeem(&self.house.store, redeemable, now).await {
             Ok(Ok(redeemed)) => {
-                metrics::counter!("sluice_challenges_total", "outcome" => "redeemed").increment(1);
+                metrics::counter!(CHALLENGES_TOTAL, "outcome" => "redeemed").increment(1);
                 Redeeming::Done(redeemed)
             }
             Ok(Err(misuse)) => Redeeming::Refused(misused(&misuse)),
@@ -322,6 +328,7 @@ impl Session {
     /// `SLUICE CONFIRM`: the statement is looked at again and, if what was shown still holds, carried out.
     pub(in crate::session) async fn confirm(&mut self, typed: &str, form: Form) -> Result<(), End> {
         self.drain().await?;
+        self.cache.clear();
         if form == Form::Extended && self.pipeline.executed && self.talk.status() == b'I' {
             let refusal =
                 Refusal::new(Code::Token, "sluice: CONFIRM cannot run behind other statements of the same pipeline")
@@ -412,6 +419,7 @@ impl Session {
         let permit = match self.house.recorder.record(&judgement.verdict, action, about, script) {
             Ok(permit) => permit,
             Err(error) => {
+                note_unrecorded(&error);
                 let message = format!("sluice: the statement was not run, because it cannot be recorded: {error}");
                 return self.refuse(&Refusal::new(Code::CannotKnow, message), run.form).await;
             }
@@ -613,6 +621,7 @@ impl Session {
                 Ok((permit, Watched { rows_max, withheld: false, challenge, line }))
             }
             Err(error) => {
+                note_unrecorded(&error);
                 let message =
                     format!("sluice: the statement was not forwarded, because it cannot be recorded: {error}");
                 Err(End::Refused(Refusal::new(Code::CannotKnow, message)))
@@ -699,9 +708,23 @@ impl Session {
         let about = Recording { challenge: watched.challenge, promised_rows: watched.rows_max, ..self.recording() };
         let outcome = Outcome { of: watched.line, actual_rows: rows, sqlstate, note };
         if let Err(error) = self.house.recorder.outcome(about, outcome) {
-            tracing::error!(session = %self.id, %error, "an outcome could not be recorded");
+            note_unrecorded(&error);
         }
     }
+}
+
+fn count(verdict: &Verdict) {
+    metrics::counter!(STATEMENTS_TOTAL, "verdict" => verdict.level().to_string()).increment(1);
+    for judged in verdict.judged() {
+        metrics::counter!(FINDINGS_TOTAL, "rule" => judged.finding.rule, "level" => judged.level.to_string())
+            .increment(1);
+    }
+}
+
+/// A record that fails is counted and logged wherever it is met; whether that refuses a statement is for the caller.
+pub(in crate::session) fn note_unrecorded(error: &RecordFailed) {
+    metrics::counter!(RECORD_FAILURES_TOTAL).increment(1);
+    tracing::error!(%error, "the record failed");
 }
 
 enum Redeeming {

@@ -45,9 +45,14 @@ pub enum Ground {
     Failed,
 }
 
-/// The connection is in a state that we do not know: the session must end.
+/// The session must end.
 #[derive(Debug)]
-pub struct Broken(pub String);
+pub enum Broken {
+    /// The connection is gone, or does not answer.
+    Lost(String),
+    /// It is in a state that we do not know.
+    Unknown(String),
+}
 
 /// Asks while it lives. [`Asker::end`] must be called: it puts the connection back as it was.
 pub struct Asker<'a> {
@@ -56,7 +61,7 @@ pub struct Asker<'a> {
     ground: Ground,
     status_before: u8,
     deadline: Instant,
-    broken: Option<String>,
+    broken: Option<Broken>,
     /// An implicit transaction that failed by a question: nothing more can be asked or done in it.
     failed: bool,
     cancelled: bool,
@@ -74,17 +79,17 @@ struct Heard {
 }
 
 impl<'a> Asker<'a> {
-    /// Nothing may be outstanding on the link. `time` bounds all questions together.
+    /// Nothing may be outstanding on the link. `time` bounds each question (the database keeps it), `together` all of them.
     pub async fn begin<T>(
         link: &'a mut Link,
         seat: &'a Seat,
         talk: &Conversation<T>,
         ground: Ground,
         time: Duration,
+        together: Duration,
     ) -> Result<Asker<'a>, Broken> {
         debug_assert!(talk.is_quiet());
-        // The database keeps `time` for each question; what is left beyond it is for the estimates that follow a count in vain.
-        let deadline = Instant::now() + time + limits::ESTIMATES_TIME;
+        let deadline = Instant::now() + together.max(time);
         let status_before = talk.status();
         seat.take_cancelled();
         let mut asker =
@@ -125,8 +130,8 @@ impl<'a> Asker<'a> {
     /// Puts the connection back as it was. Whether the client asked to cancel meanwhile, and whether its implicit transaction
     /// was failed by a question, is told.
     pub async fn end(mut self) -> Result<Ended, Broken> {
-        if let Some(why) = self.broken.take() {
-            return Err(Broken(why));
+        if let Some(broken) = self.broken.take() {
+            return Err(broken);
         }
         match self.ground {
             Ground::Own => self.must(&["ROLLBACK"]).await?,
@@ -155,10 +160,10 @@ impl<'a> Asker<'a> {
         let script = script.close_statement(NAME).sync();
         let heard = match self.hear(script, true).await {
             Ok(heard) => heard,
-            Err(_) => return Err(Broken(self.broken.take().unwrap_or_else(|| "no answer".to_owned()))),
+            Err(_) => return Err(self.broken.take().unwrap_or_else(|| Broken::Lost("no answer".to_owned()))),
         };
         if let Some((code, message)) = heard.error {
-            return Err(Broken(format!("\"{}\" failed: {code} {message}", statements.join("; "))));
+            return Err(Broken::Unknown(format!("\"{}\" failed: {code} {message}", statements.join("; "))));
         }
         let expected = match (self.ground, statements.first()) {
             (Ground::Own, Some(&"ROLLBACK")) => b'I',
@@ -166,7 +171,7 @@ impl<'a> Asker<'a> {
             _ => self.status_before,
         };
         if heard.status != expected {
-            return Err(Broken(format!("transaction status {} where {} was due", heard.status, expected)));
+            return Err(Broken::Unknown(format!("transaction status {} where {} was due", heard.status, expected)));
         }
         Ok(())
     }
@@ -193,8 +198,8 @@ impl<'a> Asker<'a> {
         if heard.error.is_some() {
             if with_sync {
                 let back = format!("ROLLBACK TO SAVEPOINT {INNER}");
-                if let Err(Broken(why)) = self.recover(&back).await {
-                    self.broken = Some(why);
+                if let Err(broken) = self.recover(&back).await {
+                    self.broken = Some(broken);
                     return Err(AskError::Lost);
                 }
             } else {
@@ -223,7 +228,7 @@ impl<'a> Asker<'a> {
             let frame = match self.next().await {
                 Ok(frame) => frame,
                 Err(why) => {
-                    self.broken = Some(why);
+                    self.broken = Some(Broken::Lost(why));
                     return Err(AskError::Lost);
                 }
             };

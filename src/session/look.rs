@@ -7,6 +7,7 @@ use crate::change::promise::{self, Promise};
 use crate::database::catalog::{self, Cache};
 use crate::database::evidence::Inquiry;
 use crate::database::{Ask, AskError, evidence};
+use crate::ground::metrics::QUESTIONS_SECONDS;
 use crate::policy::question::{Evidence, Questions, Rows};
 use crate::policy::rules::Caller;
 use crate::policy::scope::Principal;
@@ -159,13 +160,14 @@ impl Session {
         }
         let time = effective.sizes.preview_timeout;
         let started = Instant::now();
-        let mut asker =
-            Asker::begin(&mut self.link, &self.seat, &self.talk, ground, time).await.map_err(unknown_state)?;
+        let mut asker = Asker::begin(&mut self.link, &self.seat, &self.talk, ground, time, self.house.ask_timeout)
+            .await
+            .map_err(unknown_state)?;
         let scene =
             Scene { subject: &subject, depth, policy: &policy, standing: &effective, principal: &self.principal, now };
         let interviewed = interview(&mut asker, &scene, &mut seen, &mut self.cache).await;
         let ended = asker.end().await.map_err(unknown_state)?;
-        metrics::histogram!("sluice_questions_seconds").record(started.elapsed().as_secs_f64());
+        metrics::histogram!(QUESTIONS_SECONDS).record(started.elapsed().as_secs_f64());
         if ended.cancelled {
             return Ok(Looked::Not(Refusal::new(Code::Cancelled, "canceling statement due to user request")));
         }
@@ -201,9 +203,9 @@ impl Session {
                 self.pipeline.open = false;
                 Ok(())
             }
-            status => {
-                Err(unknown_state(Broken(format!("transaction status {status} after a pipeline without effects"))))
-            }
+            status => Err(unknown_state(Broken::Unknown(format!(
+                "transaction status {status} after a pipeline without effects"
+            )))),
         }
     }
 }
@@ -255,12 +257,27 @@ async fn interview(
         Depth::Everything => Asked::preview(&piece.facts),
     };
     let sizes = &scene.standing.sizes;
-    for piece in &seen.pieces {
-        let parameters = seen.bound.as_ref().map(|bound| &bound.parameters);
-        let mode = scene.subject.mode();
-        seen.evidence.push(gather(asker, piece, &questions(piece), parameters, Gathering { cache, sizes, mode }).await);
-    }
+    let mode = scene.subject.mode();
     seen.told = told(&seen.pieces, &seen.context);
+    // What is remembered of a table lets a small change pass quickly; what is shown, or confirmed, is asked for afresh.
+    let mut remembered = !cache.is_empty() && scene.depth == Depth::WhatRulesNeed;
+    if !remembered {
+        cache.clear();
+    }
+    loop {
+        seen.evidence.clear();
+        for piece in &seen.pieces {
+            let parameters = seen.bound.as_ref().map(|bound| &bound.parameters);
+            let with = Gathering { cache, sizes, mode };
+            seen.evidence.push(gather(asker, piece, &questions(piece), parameters, with).await);
+        }
+        let verdicts = verdicts(&seen.pieces, &seen.evidence, scene.standing, &seen.told);
+        if !remembered || verdicts.iter().all(|verdict| Session::passes(verdict.in_force())) {
+            break;
+        }
+        remembered = false;
+        cache.clear();
+    }
     let effective = match scene.policy.has_tables() {
         true => {
             let names = seen.pieces.iter().zip(&seen.evidence);
@@ -285,7 +302,7 @@ async fn interview(
         (seen.pieces.get(worst), seen.evidence.get_mut(worst), scene.depth)
     {
         let parameters = seen.bound.as_ref().map(|bound| &bound.parameters);
-        let with = Gathering { cache, sizes, mode: scene.subject.mode() };
+        let with = Gathering { cache, sizes, mode };
         let shown = gather(asker, piece, &only_shown(&piece.facts), parameters, with).await;
         show(known, shown);
     }
@@ -506,6 +523,13 @@ fn told(pieces: &[Piece], context: &Context) -> Told {
 }
 
 pub(in crate::session) fn unknown_state(broken: Broken) -> End {
-    let message = format!("sluice: the connection to the database is in an unknown state: {}", broken.0);
-    End::Refused(Refusal::new(Code::CannotKnow, message))
+    End::Refused(match broken {
+        Broken::Lost(how) => {
+            Refusal::new(Code::Upstream, format!("sluice: the connection to the database was lost: {how}"))
+        }
+        Broken::Unknown(how) => {
+            let message = format!("sluice: the connection to the database is in an unknown state: {how}");
+            Refusal::new(Code::CannotKnow, message)
+        }
+    })
 }

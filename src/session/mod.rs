@@ -58,6 +58,10 @@ pub struct House {
     pub registry: Arc<Registry>,
     pub clock: Clock,
     pub login_timeout: Duration,
+    /// For all questions about one statement together.
+    pub ask_timeout: Duration,
+    /// Without a byte either way, outside a transaction.
+    pub idle_timeout: Option<Duration>,
     pub sessions_max: usize,
     /// Becomes true when Sluice is going down.
     pub draining: watch::Receiver<bool>,

@@ -122,7 +122,7 @@ impl Session {
                 self.link.housekeep(Housekeeping::Terminate, frame.into_bytes());
                 Err(End::Client)
             }
-            b'F' => self.refuse(&act::denial(&policy::refuse_door("the function-call message")), Form::Simple).await,
+            b'F' => self.function_call(frame).await,
             _ => Err(End::Refused(Refusal::new(Code::Protocol, "sluice: a password message after the login"))),
         }
     }
@@ -155,6 +155,20 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Older than SQL's own way of calling, and unread by design: refused by name, but for what libpq's large-object interface does by
+    /// it (pg_dump and psql's `\lo_…` need it).
+    async fn function_call(&mut self, frame: Frame) -> Result<(), End> {
+        let Ok(function) = command::function(&frame) else { return Err(malformed("FunctionCall")) };
+        if let Some(refusal) = self.settle().await? {
+            return self.refuse(&refusal, Form::Simple).await;
+        }
+        if command::is_large_object_access(function) {
+            return self.forward_harmless(frame, Expected::Query, None).await;
+        }
+        let name = format!("the function-call message (function {function})");
+        self.refuse(&act::denial(&policy::refuse_door(&name)), Form::Simple).await
     }
 
     fn parse(&mut self, frame: Frame) -> Result<(), End> {
@@ -266,13 +280,14 @@ impl Session {
         }
         let mark = match self.portals.get(&portal).cloned() {
             Some(Portal::Command(text)) => return self.command(&text, Form::Extended).await,
-            Some(Portal::Judged(watched)) if watched.withheld && rows_max > 0 => {
-                let message = "sluice: a change that is held to its count cannot be fetched in parts";
+            Some(Portal::Judged(watched)) if watched.challenge.is_some() && rows_max > 0 => {
+                let message = "sluice: a confirmed change cannot be fetched in parts: it is held to its count";
                 let refusal = Refusal::new(Code::CannotKnow, message).hint("Execute it without a row limit.");
                 return self.refuse(&refusal, Form::Extended).await;
             }
             Some(Portal::Judged(watched)) => {
-                self.pipeline.withheld |= watched.withheld;
+                // Fetched in parts, its count is known with the last of them: it was small when it was asked about.
+                self.pipeline.withheld |= watched.withheld && rows_max == 0;
                 Some(Mark::Watched(watched))
             }
             // Harmless, or a cursor that SQL opened, which can only read.

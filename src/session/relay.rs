@@ -12,6 +12,14 @@ use crate::session::link::{Listen, Woke};
 use crate::session::pipeline::{Mark, Watched};
 use crate::session::{End, Session};
 
+/// Ends after that time; never without one.
+async fn idle_for(time: Option<std::time::Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Session {
     /// Until it ends.
     pub(in crate::session) async fn run(&mut self) -> End {
@@ -50,8 +58,13 @@ impl Session {
                 return Err(End::Refused(Refusal::new(Code::Shutdown, message)));
             }
             let listen = if self.must_wait() { Listen::Upstream } else { Listen::Both };
+            let idle = self.house.idle_timeout.filter(|_| self.is_between_statements());
             tokio::select! {
                 woke = self.link.wait(listen) => self.woke(woke)?,
+                () = idle_for(idle) => {
+                    let message = "sluice: terminating connection due to idle_timeout";
+                    return Err(End::Refused(Refusal::new(Code::Idle, message)));
+                }
                 changed = draining.changed() => {
                     if changed.is_err() {
                         return Err(End::Refused(Refusal::new(Code::Shutdown, "sluice: shut down")));

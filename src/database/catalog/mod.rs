@@ -45,6 +45,10 @@ impl Cache {
         self.tables.insert(name.parts.clone(), (now, table));
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+
     /// Names may mean something else from here on.
     pub fn clear(&mut self) {
         self.tables.clear();

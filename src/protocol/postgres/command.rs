@@ -107,6 +107,18 @@ pub fn execute(frame: &Frame) -> Result<(Bytes, i32), Short> {
     Ok((body.slice(..length), rows_max))
 }
 
+/// FunctionCall: the OID of the function. The arguments are not looked into.
+pub fn function(frame: &Frame) -> Result<u32, Short> {
+    Ok(Cursor::new(frame.body()).i32()? as u32)
+}
+
+/// Whether a function that libpq calls by its OID does no more than its large-object interface needs: open, close, read, write at a
+/// descriptor, seek, tell, create. Unlinking and truncating are not among them. These OIDs are fixed in every server
+/// (pg_proc.dat, 13 to 18).
+pub fn is_large_object_access(function: u32) -> bool {
+    matches!(function, 952..=958 | 715 | 3170 | 3171)
+}
+
 /// ParameterDescription: type OIDs.
 pub fn parameter_types(frame: &Frame) -> Result<Vec<u32>, Short> {
     let mut cursor = Cursor::new(frame.body());

@@ -193,6 +193,8 @@ impl<T> Conversation<T> {
                 }
                 Ok(())
             }
+            // FunctionCallResponse: ReadyForQuery follows, as after a Query.
+            b'V' if matches!(self.head(), Some(Expected::Query)) => Ok(()),
             b'3' => self.pop_if(|expected| matches!(expected, Expected::Close), tag),
             b'G' => {
                 self.enter_copy();
