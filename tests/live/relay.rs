@@ -210,7 +210,8 @@ fn describing_and_closing(server: &'static Server) {
 }
 
 fn an_error_in_a_pipeline(server: &'static Server) {
-    let add = |id: &str| whole("INSERT INTO people VALUES ($1, 'p' || $1::text)", &[Some(id.as_bytes())]);
+    let add = |id: &str| whole("INSERT INTO people VALUES ($1, 'p' || $1::int)", &[Some(id.as_bytes())]);
+    let clash = whole("INSERT INTO people VALUES ($1, 'p' || $1::text)", &[Some(b"13")]);
     let requests = [
         // What came before the error in the same implicit transaction is gone with it; what came after was never done.
         [add("10"), add("11"), whole("SELECT 1/0", &[]), add("12"), sync()].concat(),
@@ -219,6 +220,11 @@ fn an_error_in_a_pipeline(server: &'static Server) {
         [bind("", "nobody", 0, &[]), execute("", 0), sync()].concat(),
         [execute("nobody", 0), close(b'P', "x"), sync()].concat(),
         query("SELECT count(*) FROM people"),
+        // What follows a Parse that failed is judged by nobody: it is discarded, and one error is all there is.
+        [clash.clone(), add("13"), sync()].concat(),
+        query("BEGIN"),
+        [clash.clone(), add("13"), sync()].concat(),
+        query("ROLLBACK"),
         query("BEGIN"),
         [add("20"), whole("SELECT 1/0", &[]), sync()].concat(),
         [add("21"), sync()].concat(),

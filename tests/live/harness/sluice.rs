@@ -238,7 +238,9 @@ impl Sluice {
         setup.write();
         let before = self.log_length();
         self.signal("HUP");
-        self.log_line_after(before, "a reload", |line| line.contains("reload"))
+        self.log_line_after(before, "a reload", |line| {
+            line.contains("policy loaded") || line.contains("configuration is broken")
+        })
     }
 
     pub fn signal(&self, name: &str) {
