@@ -256,6 +256,10 @@ impl Service {
             tracing::warn!("listeners, store and record take effect with a restart; only the policy was loaded");
         }
         let generation = self.policy.load().generation + 1;
+        if let Err(error) = self.recorder.policy(&format!("loaded, generation {generation}")) {
+            tracing::error!(%error, "the new policy cannot be recorded, the old one stays in force");
+            return;
+        }
         self.policy.store(Arc::new(Policy { generation, ..config.policy.clone() }));
         if config.listeners == self.config.listeners {
             for (slot, acceptor) in self.acceptors.iter().zip(acceptors) {
@@ -264,7 +268,6 @@ impl Service {
         }
         self.config.policy = config.policy;
         tracing::info!(generation, "policy loaded");
-        let _ = self.recorder.policy(&format!("loaded, generation {generation}"));
     }
 
     async fn sweep(&self) {

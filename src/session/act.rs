@@ -268,7 +268,7 @@ impl Session {
             Err(refusal) => Redeeming::Refused(refusal),
         };
         Ok(match redeeming {
-            Redeeming::Done(redeemed) => Some(Ok(redeemed)),
+            Redeeming::Done(redeemed) => Some(Ok(*redeemed)),
             // What was shown no longer holds: the refusal that follows shows it anew, with a new token.
             Redeeming::Moved => None,
             // A token that was set on the session may be meant for another statement.
@@ -315,7 +315,7 @@ impl Session {
         match challenge::redeem(&self.house.store, redeemable, now).await {
             Ok(Ok(redeemed)) => {
                 metrics::counter!(CHALLENGES_TOTAL, "outcome" => "redeemed").increment(1);
-                Redeeming::Done(redeemed)
+                Redeeming::Done(Box::new(redeemed))
             }
             Ok(Err(misuse)) => Redeeming::Refused(misused(&misuse)),
             Err(error) => Redeeming::Refused(Refusal::new(
@@ -728,7 +728,7 @@ pub(in crate::session) fn note_unrecorded(error: &RecordFailed) {
 }
 
 enum Redeeming {
-    Done(Redeemed),
+    Done(Box<Redeemed>),
     Refused(Refusal),
     /// Counts or schema moved since it was shown.
     Moved,

@@ -510,7 +510,7 @@ fn executed(text: &str, name: &str) -> Piece {
 /// Hints count before what the session was told; the last of a kind counts.
 fn told(pieces: &[Piece], context: &Context) -> Told {
     let hints = pieces.iter().flat_map(|piece| &piece.facts.hints);
-    let hint = |name: &str| hints.clone().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).last();
+    let hint = |name: &str| hints.clone().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).next_back();
     let session = |name: &str| context.get(name).filter(|value| !value.is_empty()).cloned();
     Told {
         max_affected: hint("max_affected")
