@@ -215,7 +215,11 @@ impl Service {
         let listener =
             listener.map_err(|error| format!("the admin endpoint cannot listen on {}: {error}", wanted.listen))?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
-        let metrics = admin::metrics::install()?;
+        let metrics = match self.config.metrics.enabled {
+            true => admin::metrics::install()?,
+            // Nothing counts into it: the page is empty.
+            false => admin::metrics::recorder().map_err(|error| error.to_string())?.handle(),
+        };
         tracing::info!(%address, "admin endpoint listening");
         let serving = admin::serve(listener, Admin { health: self.health.clone(), metrics }, self.stopped.subscribe());
         tokio::spawn(async move {

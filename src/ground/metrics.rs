@@ -29,7 +29,7 @@ pub const ALL: &[(&str, MetricKind, &str)] = &[
         MetricKind::Counter,
         "Statements judged, by verdict (allow, warn, confirm, approve, deny); those without findings are added once a minute.",
     ),
-    (REFUSALS_TOTAL, MetricKind::Counter, "Statements refused, by rule and code (SL001 to SL007)."),
+    (REFUSALS_TOTAL, MetricKind::Counter, "Statements refused, by code (SL001 to SL007)."),
     (FINDINGS_TOTAL, MetricKind::Counter, "Findings, by rule and level, those of observe mode included."),
     (
         QUESTIONS_SECONDS,

@@ -30,7 +30,7 @@ use crate::protocol::postgres::frame::{Frame, upstream_frame};
 use crate::protocol::postgres::message::{self, Script, Severity};
 use crate::protocol::{Code, Parameters, Refusal};
 use crate::session::link::Listen;
-use crate::session::look::{Bound, Judgement, Looked, Source, Subjected};
+use crate::session::look::{Bound, Judgement, Looked, Subjected};
 use crate::session::pipeline::{Mark, Portal, Watched};
 use crate::session::{End, Session};
 use crate::sql::facts::{Kind, Nesting};
@@ -162,8 +162,10 @@ impl Session {
         let verdict = &judgement.verdict;
         let level = verdict.in_force();
         let alone = judgement.pieces.len() == 1;
+        // A statement that was prepared by SQL and bound by name has no text of its own that could be confirmed.
+        let named = judgement.source.is_empty();
         let (token, id) = match level {
-            Level::Confirm | Level::Approve if alone => match self.issue(judgement, protocol).await {
+            Level::Confirm | Level::Approve if alone && !named => match self.issue(judgement, protocol).await {
                 Ok((token, id)) => (Some(token), Some(id)),
                 Err(refusal) => return Ok(refusal),
             },
@@ -175,10 +177,11 @@ impl Session {
             Level::Confirm => Code::NeedsConfirming,
             _ => Code::Denied,
         };
-        let text = self.recorded_text(&judgement.source);
+        let noted = self.noted(judgement);
         let about = Recording {
             challenge: id,
-            statement: text.as_deref(),
+            statement: noted.text.as_deref(),
+            fingerprint: noted.fingerprint.as_deref(),
             reason: judgement.told.reason.as_deref(),
             ..self.recording()
         };
@@ -187,6 +190,10 @@ impl Session {
         }
         let mut refusal = Refusal::new(code, preview.message).detail(preview.detail);
         refusal.hint = Some(preview.hint).filter(|hint| !hint.is_empty());
+        if named && level < Level::Deny {
+            let how = "Send it as UTF-8 text and as a statement of its own, or by EXECUTE, to be able to confirm it.";
+            refusal.hint = Some(how.to_owned());
+        }
         if !alone && level < Level::Deny {
             let count = judgement.pieces.len();
             refusal.message = format!(
@@ -254,7 +261,7 @@ impl Session {
         judgement: &Judgement,
         level: Level,
     ) -> Result<Option<Result<Redeemed, Refusal>>, End> {
-        if level >= Level::Deny || judgement.pieces.len() != 1 {
+        if level >= Level::Deny || judgement.pieces.len() != 1 || judgement.source.is_empty() {
             return Ok(None);
         }
         let told = &judgement.told;
@@ -356,6 +363,10 @@ impl Session {
             Ok(redeemable) => redeemable,
             Err(misuse) => return Redeeming::Refused(misused(&misuse)),
         };
+        if judgement.verdict.in_force() == Level::Approve && challenge.needs == Needs::Confirm {
+            // The policy asks for more than when this was shown.
+            return Redeeming::Moved;
+        }
         let shown = serde_json::from_value(challenge.promise.clone());
         let moved = shown.map(|shown| promise::within(&shown, &judgement.promise, judgement.sizes.tolerance));
         if !matches!(moved, Ok(Moved::No)) {
@@ -405,7 +416,7 @@ impl Session {
         }
         let parameters = challenge.parameters.as_ref().map(challenge::restored);
         let bound = parameters.map(|parameters| Bound { statement: None, parameters });
-        let source = Source { text: challenge.statement.clone().into(), mode: self.mode(), settled: true };
+        let source = self.source(&Bytes::from(challenge.statement.clone()));
         let mut judgement = match self.look(Subjected::Source(source), bound).await? {
             Looked::At(judgement) => *judgement,
             Looked::Not(refusal) => return self.refuse(&refusal, form).await,
@@ -458,11 +469,12 @@ impl Session {
         let own =
             self.talk.status() == b'I' && !judgement.pieces.iter().any(|piece| piece.facts.outside_transaction_only);
         let promised = run.rows_max;
-        let text = self.recorded_text(&judgement.source);
+        let noted = self.noted(judgement);
         let about = Recording {
             challenge: run.challenge,
             promised_rows: promised,
-            statement: text.as_deref(),
+            statement: noted.text.as_deref(),
+            fingerprint: noted.fingerprint.as_deref(),
             reason: judgement.told.reason.as_deref(),
             ..self.recording()
         };
@@ -656,11 +668,12 @@ impl Session {
         frame: &Frame,
         challenge: Option<crate::ground::ids::ChallengeId>,
     ) -> Result<(crate::audit::Permit, Watched), End> {
-        let text = self.recorded_text(&judgement.source);
+        let noted = self.noted(judgement);
         let rows_max = self.expected_rows(judgement);
         let about = Recording {
             challenge,
-            statement: text.as_deref(),
+            statement: noted.text.as_deref(),
+            fingerprint: noted.fingerprint.as_deref(),
             promised_rows: rows_max,
             reason: judgement.told.reason.as_deref(),
             ..self.recording()
@@ -707,6 +720,7 @@ impl Session {
         if facts.any(|facts| facts.forgets_prepared || facts.prepares.is_some() || facts.unread.is_some()) {
             // Names may mean something else from here on: the server is asked.
             self.prepared.clear();
+            self.names_epoch += 1;
         }
     }
 
@@ -740,9 +754,14 @@ impl Session {
         }
     }
 
-    /// What the record shows of a text: its shape, without its literals.
-    pub(in crate::session) fn recorded_text(&self, text: &str) -> Option<String> {
-        Some(sql::redact(text, self.mode()))
+    /// What the record shows of a statement: its text without its literals, and a digest of its shape. A statement that is only
+    /// counted is not made into text.
+    fn noted(&self, judgement: &Judgement) -> Noted {
+        if judgement.verdict.judged().is_empty() || judgement.source.is_empty() {
+            return Noted::default();
+        }
+        let (text, mode) = (&judgement.source, self.mode());
+        Noted { text: Some(sql::redact(text, mode)), fingerprint: Some(sql::fingerprint(text, mode)) }
     }
 
     pub(in crate::session) fn record_outcome(
@@ -782,6 +801,12 @@ enum Redeeming {
     Refused(Refusal),
     /// Counts or schema moved since it was shown.
     Moved,
+}
+
+#[derive(Debug, Default)]
+struct Noted {
+    text: Option<String>,
+    fingerprint: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy)]

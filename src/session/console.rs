@@ -11,7 +11,7 @@ use crate::protocol::postgres::frame::Frame;
 use crate::protocol::postgres::message;
 use crate::protocol::{Code, Refusal};
 use crate::session::act::{Form, misused};
-use crate::session::look::{Depth, Looked, Source, Subjected};
+use crate::session::look::{Depth, Looked, Subjected};
 use crate::session::{End, Session};
 use crate::sql::lexer::{self, Lexer};
 use crate::sql::statement::LexicalMode;
@@ -90,6 +90,10 @@ type Table = Vec<Vec<Option<String>>>;
 impl Session {
     /// One command, answered in the protocol it came by.
     pub(in crate::session) async fn command(&mut self, text: &str, form: Form) -> Result<(), End> {
+        self.drain().await?;
+        if self.pipeline.discarding {
+            return Ok(());
+        }
         let command = match parse(text) {
             Ok(command) => command,
             Err(refusal) => return self.refuse(&refusal, form).await,
@@ -266,7 +270,7 @@ impl Session {
 
     fn subject(&self, statement: &str) -> Subjected {
         let text = Bytes::copy_from_slice(statement.as_bytes());
-        Subjected::Source(Source { text, mode: self.mode(), settled: self.talk.is_quiet() && !self.pipeline.executed })
+        Subjected::Source(self.source(&text))
     }
 }
 

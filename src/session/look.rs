@@ -6,7 +6,7 @@
 use crate::change::promise::{self, Promise};
 use crate::database::catalog::{self, Cache};
 use crate::database::evidence::Inquiry;
-use crate::database::{Ask, AskError, evidence};
+use crate::database::{Answer, Ask, AskError, evidence};
 use crate::ground::metrics::QUESTIONS_SECONDS;
 use crate::policy::question::{Evidence, Questions, Rows};
 use crate::policy::rules::Caller;
@@ -21,7 +21,7 @@ use crate::session::ask::{Asker, Broken, Ground};
 use crate::session::{End, Session};
 use crate::sql::facts::{Facts, Kind};
 use crate::sql::statement::{LexicalMode, Statement};
-use crate::sql::{self, Product};
+use crate::sql::{self, Product, encoding};
 use crate::store::kept::Context;
 use bytes::Bytes;
 use std::time::Instant;
@@ -31,8 +31,10 @@ use std::time::Instant;
 pub(in crate::session) struct Source {
     pub text: Bytes,
     pub mode: LexicalMode,
-    /// Nothing was under way that could change the mode before the text is read.
+    /// Nothing was under way that could change the mode, or the encoding, before the text is read.
     pub settled: bool,
+    /// In the client's encoding a byte of a character can look like a quote's, a backslash's or an operator's.
+    pub ambiguous: bool,
 }
 
 /// What is to be judged.
@@ -130,7 +132,10 @@ impl Session {
         let policy = self.house.policy.load_full();
         let effective = self.standing.get(&policy, &self.principal, now).clone();
         let (source, pieces) = match &subject {
-            Subjected::Source(source) => (String::from_utf8_lossy(&source.text).into_owned(), read(source)),
+            // What is not UTF-8 has no text that could be kept and compared: it is judged, and cannot be confirmed.
+            Subjected::Source(source) => {
+                (std::str::from_utf8(&source.text).unwrap_or_default().to_owned(), read(source))
+            }
             Subjected::Named(_) => (String::new(), Vec::new()),
         };
         let mut seen = Seen { pieces, bound, ..Seen::default() };
@@ -138,12 +143,19 @@ impl Session {
             let looks_up = seen.pieces.iter().any(|piece| piece.facts.executes.is_some());
             let asks = seen.pieces.iter().any(|piece| !policy::questions(&piece.facts, &effective).none());
             if effective.mode == Mode::Off || !(looks_up || asks) {
+                let bound = seen.bound.clone();
                 let judgement = judged(source.clone(), seen, &effective);
+                seen = Seen { bound, ..Seen::default() };
                 if Session::passes(judgement.verdict.in_force()) {
                     return Ok(Looked::At(Box::new(judgement)));
                 }
                 // It will be refused: what a refusal shows, and is bound to, is asked for.
-                seen = Seen { pieces: judgement.pieces, bound: seen_bound(judgement.parameters), ..Seen::default() };
+                seen.pieces = judgement.pieces;
+            } else if !looks_up && !self.cache.is_empty() {
+                match self.remember_enough(&source, seen, &policy, &effective).await {
+                    Remembered::Passes(judgement) => return Ok(Looked::At(judgement)),
+                    Remembered::NotEnough(unchanged) => seen = *unchanged,
+                }
             }
         }
         self.drain().await?;
@@ -180,6 +192,32 @@ impl Session {
                 let message = format!("sluice: the statement could not be judged: {}", catalog::reason(&error));
                 Ok(Looked::Not(Refusal::new(Code::CannotKnow, message)))
             }
+        }
+    }
+
+    /// A small change of a table that was looked at a moment ago passes without a question: its keys bound it. What memory alone
+    /// does not let pass is asked about.
+    async fn remember_enough(
+        &mut self,
+        source: &str,
+        mut seen: Seen,
+        policy: &Policy,
+        standing: &Effective,
+    ) -> Remembered {
+        let mode = self.mode();
+        for piece in &seen.pieces {
+            let with = Gathering { cache: &mut self.cache, sizes: &standing.sizes, mode };
+            let parameters = seen.bound.as_ref().map(|bound| &bound.parameters);
+            let asked = policy::questions(&piece.facts, standing);
+            seen.evidence.push(gather(&mut Silence, piece, &asked, parameters, with).await);
+        }
+        let effective = for_tables(policy, standing, &self.principal, &seen, self.house.clock.now());
+        let (pieces, bound) = (seen.pieces.clone(), seen.bound.clone());
+        let judgement = judged(source.to_owned(), seen, &effective);
+        let unbounded = judgement.was_counted() || judgement.mode != Mode::Enforce;
+        match Session::passes(judgement.verdict.in_force()) && !unbounded {
+            true => Remembered::Passes(Box::new(judgement)),
+            false => Remembered::NotEnough(Box::new(Seen { pieces, bound, ..Seen::default() })),
         }
     }
 
@@ -251,7 +289,13 @@ async fn interview(
         }
     }
     seen.context = context(asker).await?;
+    let executes = seen.pieces.iter().any(|piece| piece.facts.executes.is_some());
     resolve(asker, scene.subject, &mut seen.pieces).await?;
+    if executes {
+        // The name of a prepared statement can come to mean another one: a confirmation is bound to what it means now.
+        let meant = seen.pieces.iter().map(|piece| piece.text.as_str()).collect::<Vec<_>>().join(";");
+        seen.context.insert("prepared".to_owned(), meant);
+    }
     let questions = |piece: &Piece| match scene.depth {
         Depth::WhatRulesNeed => policy::questions(&piece.facts, scene.standing),
         Depth::Everything => Asked::preview(&piece.facts),
@@ -259,33 +303,14 @@ async fn interview(
     let sizes = &scene.standing.sizes;
     let mode = scene.subject.mode();
     seen.told = told(&seen.pieces, &seen.context);
-    // What is remembered of a table lets a small change pass quickly; what is shown, or confirmed, is asked for afresh.
-    let mut remembered = !cache.is_empty() && scene.depth == Depth::WhatRulesNeed;
-    if !remembered {
-        cache.clear();
+    // What was remembered was not enough: everything is asked afresh.
+    cache.clear();
+    for piece in &seen.pieces {
+        let parameters = seen.bound.as_ref().map(|bound| &bound.parameters);
+        let with = Gathering { cache, sizes, mode };
+        seen.evidence.push(gather(asker, piece, &questions(piece), parameters, with).await);
     }
-    loop {
-        seen.evidence.clear();
-        for piece in &seen.pieces {
-            let parameters = seen.bound.as_ref().map(|bound| &bound.parameters);
-            let with = Gathering { cache, sizes, mode };
-            seen.evidence.push(gather(asker, piece, &questions(piece), parameters, with).await);
-        }
-        let verdicts = verdicts(&seen.pieces, &seen.evidence, scene.standing, &seen.told);
-        if !remembered || verdicts.iter().all(|verdict| Session::passes(verdict.in_force())) {
-            break;
-        }
-        remembered = false;
-        cache.clear();
-    }
-    let effective = match scene.policy.has_tables() {
-        true => {
-            let names = seen.pieces.iter().zip(&seen.evidence);
-            let names: Vec<_> = names.flat_map(|(piece, known)| policy::names(&piece.facts, known)).collect();
-            scope::effective(scene.policy, scene.principal, &names, scene.now)
-        }
-        false => scene.standing.clone(),
-    };
+    let effective = for_tables(scene.policy, scene.standing, scene.principal, seen, scene.now);
     let verdicts = verdicts(&seen.pieces, &seen.evidence, &effective, &seen.told);
     let worst = strongest(&verdicts);
     let refused = verdicts.get(worst).is_some_and(|verdict| !Session::passes(verdict.in_force()));
@@ -330,8 +355,34 @@ fn judged(source: String, seen: Seen, effective: &Effective) -> Judgement {
     }
 }
 
-fn seen_bound(parameters: Option<Parameters>) -> Option<Bound> {
-    parameters.map(|parameters| Bound { statement: None, parameters })
+/// The policy for the tables that the message touches, now that they are known.
+fn for_tables(
+    policy: &Policy,
+    standing: &Effective,
+    principal: &Principal,
+    seen: &Seen,
+    now: jiff::Timestamp,
+) -> Effective {
+    if !policy.has_tables() {
+        return standing.clone();
+    }
+    let known = seen.pieces.iter().zip(&seen.evidence);
+    let names: Vec<_> = known.flat_map(|(piece, known)| policy::names(&piece.facts, known)).collect();
+    scope::effective(policy, principal, &names, now)
+}
+
+enum Remembered {
+    Passes(Box<Judgement>),
+    NotEnough(Box<Seen>),
+}
+
+/// Asks nothing: what is not remembered is unknown.
+struct Silence;
+
+impl Ask for Silence {
+    async fn ask(&mut self, _: &str, _: Option<&Parameters>) -> Result<Answer, AskError> {
+        Err(AskError::Deadline)
+    }
 }
 
 impl Subjected {
@@ -399,10 +450,17 @@ fn show(known: &mut Evidence, shown: Evidence) {
 }
 
 fn read(source: &Source) -> Vec<Piece> {
+    if source.ambiguous && !source.text.is_ascii() {
+        let why = "its client_encoding lets bytes of a character look like others; set client_encoding to UTF8";
+        return vec![unread(&String::from_utf8_lossy(&source.text), why)];
+    }
     let Ok(text) = std::str::from_utf8(&source.text) else {
         return vec![unread(&String::from_utf8_lossy(&source.text), "it is not UTF-8 text")];
     };
     let reading = sql::read(text, source.mode, Product::PostgreSql);
+    if !source.settled && encoding::is_sensitive(text) {
+        return vec![unread(text, "client_encoding, which decides how it is read, may be about to change")];
+    }
     if reading.mode_sensitive && !source.settled {
         return vec![unread(text, "standard_conforming_strings, which decides how it is read, may be about to change")];
     }

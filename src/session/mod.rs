@@ -37,6 +37,7 @@ use crate::session::pipeline::{Mark, Pipeline, Portal, Prepared};
 use crate::session::registry::{Registry, Seat};
 use crate::session::upstream::Target;
 use crate::session::wire::Wire;
+use crate::sql::encoding;
 use crate::sql::facts::{Facts, Kind, SettingChange, SettingScope};
 use crate::sql::statement::LexicalMode;
 use crate::store::Store;
@@ -82,8 +83,11 @@ pub(in crate::session) struct Session {
     standing: Standing,
     cache: Cache,
     prepared: HashMap<Bytes, Prepared>,
+    /// Counts how often all names were forgotten: what is undone afterwards is not put back.
+    names_epoch: u64,
     portals: HashMap<Bytes, Portal>,
     pipeline: Pipeline,
+    last_status: u8,
 }
 
 /// Why a session ended.
@@ -158,8 +162,10 @@ async fn log_in(house: Arc<House>, client: Leg, startup: Startup, mut seat: Seat
         standing: Standing::default(),
         cache: Cache::default(),
         prepared: HashMap::new(),
+        names_epoch: 0,
         portals: HashMap::new(),
         pipeline: Pipeline::default(),
+        last_status: logged_in.status,
         house,
         id,
         principal,
@@ -209,6 +215,11 @@ impl Session {
     pub(in crate::session) fn mode(&self) -> LexicalMode {
         let off = self.settings.get("standard_conforming_strings").is_some_and(|value| value == "off");
         LexicalMode { standard_conforming_strings: !off }
+    }
+
+    /// Whether the client's encoding hides ASCII bytes in its characters.
+    pub(in crate::session) fn is_ambiguous(&self) -> bool {
+        self.settings.get("client_encoding").is_none_or(|name| encoding::is_ambiguous(name))
     }
 
     pub(in crate::session) fn recording(&self) -> Recording<'_> {

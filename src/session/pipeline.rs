@@ -27,7 +27,7 @@ use crate::session::act::{self, Form};
 use crate::session::console;
 use crate::session::look::{Bound, Looked, Source, Subjected};
 use crate::session::{End, Session};
-use crate::sql::{self, Glance};
+use crate::sql::{self, Glance, encoding};
 use bytes::Bytes;
 use std::rc::Rc;
 
@@ -51,6 +51,8 @@ pub(in crate::session) struct Pipeline {
 pub(in crate::session) enum Prepared {
     /// Nothing to ask about, whatever is bound.
     Harmless,
+    /// ROLLBACK and its kind: harmless too, but what was seen of tables may not hold behind it.
+    Transaction,
     /// Judged with its values, at Bind.
     Guarded(Rc<Guarded>),
     /// A `SLUICE …` command: the upstream never heard of it.
@@ -65,6 +67,7 @@ pub(in crate::session) struct Guarded {
 #[derive(Debug, Clone)]
 pub(in crate::session) enum Portal {
     Judged(Watched),
+    Transaction,
     Command(Rc<str>),
 }
 
@@ -75,6 +78,7 @@ pub(in crate::session) enum Mark {
     Parse {
         name: Bytes,
         before: Option<Prepared>,
+        epoch: u64,
     },
     Watched(Watched),
 }
@@ -132,9 +136,12 @@ impl Session {
         if let Some(refusal) = self.settle().await? {
             return self.refuse(&refusal, Form::Simple).await;
         }
+        if self.pipeline.discarding {
+            return Ok(());
+        }
         match self.glance(&text) {
-            Glance::Harmless { changes_session, .. } => {
-                if changes_session {
+            Glance::Harmless { changes_session, transaction, .. } => {
+                if changes_session || transaction.is_some() {
                     self.cache.clear();
                 }
                 self.forward_harmless(frame, Expected::Query, None).await
@@ -177,6 +184,7 @@ impl Session {
             return Err(End::Refused(Refusal::new(Code::Limit, "sluice: too many prepared statements in one session")));
         }
         let prepared = match self.glance(&parse.text) {
+            Glance::Harmless { transaction: Some(_), .. } => Prepared::Transaction,
             Glance::Harmless { .. } => Prepared::Harmless,
             Glance::Sluice => Prepared::Command(String::from_utf8_lossy(&parse.text).into()),
             Glance::NeedsReading => Prepared::Guarded(Rc::new(Guarded { source: self.source(&parse.text) })),
@@ -187,7 +195,7 @@ impl Session {
             return Ok(());
         }
         let before = self.prepared.insert(parse.name.clone(), prepared);
-        let mark = Mark::Parse { name: parse.name, before };
+        let mark = Mark::Parse { name: parse.name, before, epoch: self.names_epoch };
         self.pipeline.open = true;
         // A Parse runs nothing: what it prepares is judged when it is bound.
         self.forward_now(frame, Expected::Parse, Some(mark))
@@ -201,6 +209,11 @@ impl Session {
         match self.prepared.get(&bind.statement).cloned() {
             Some(Prepared::Harmless) => {
                 self.portals.remove(&bind.portal);
+                self.pipeline.open = true;
+                self.forward_harmless(frame, Expected::Bind, None).await
+            }
+            Some(Prepared::Transaction) => {
+                self.portals.insert(bind.portal, Portal::Transaction);
                 self.pipeline.open = true;
                 self.forward_harmless(frame, Expected::Bind, None).await
             }
@@ -290,6 +303,10 @@ impl Session {
                 self.pipeline.withheld |= watched.withheld && rows_max == 0;
                 Some(Mark::Watched(watched))
             }
+            Some(Portal::Transaction) => {
+                self.cache.clear();
+                None
+            }
             // Harmless, or a cursor that SQL opened, which can only read.
             None => None,
         };
@@ -377,17 +394,27 @@ impl Session {
     /// One pass of the lexer. What is not UTF-8, or could mean something else by the time it is run, takes the long way.
     fn glance(&self, text: &Bytes) -> Glance {
         let Ok(text) = std::str::from_utf8(text) else { return Glance::NeedsReading };
+        let settled = self.is_settled();
         match sql::glance(text, self.mode()) {
-            Glance::Harmless { mode_sensitive: true, .. } if !self.talk.is_quiet() || self.pipeline.executed => {
-                Glance::NeedsReading
+            Glance::Harmless { mode_sensitive, .. } if mode_sensitive && !settled => Glance::NeedsReading,
+            Glance::Harmless { .. } if !text.is_ascii() => {
+                match self.is_ambiguous() || !settled && encoding::is_sensitive(text) {
+                    true => Glance::NeedsReading,
+                    false => sql::glance(text, self.mode()),
+                }
             }
             glanced => glanced,
         }
     }
 
     /// A text with what it takes to read it as the server reads it now.
-    fn source(&self, text: &Bytes) -> Source {
-        Source { text: text.clone(), mode: self.mode(), settled: self.talk.is_quiet() && !self.pipeline.executed }
+    pub(in crate::session) fn source(&self, text: &Bytes) -> Source {
+        Source { text: text.clone(), mode: self.mode(), settled: self.is_settled(), ambiguous: self.is_ambiguous() }
+    }
+
+    /// What the server last reported of its settings still holds when it reads what comes next.
+    pub(in crate::session) fn is_settled(&self) -> bool {
+        self.talk.is_quiet() && !self.pipeline.executed
     }
 
     /// The highest level that lets a statement through.

@@ -103,6 +103,11 @@ impl Session {
             if self.talk.is_quiet() {
                 return Ok(());
             }
+            if self.talk.in_copy() {
+                // Its data is waiting behind the message that we are dealing with: waiting for its end would be for ever.
+                let message = "sluice: another statement was sent where COPY data was due";
+                return Err(End::Refused(Refusal::new(Code::Protocol, message)));
+            }
             if self.link.upstream_ended() {
                 return Err(End::Upstream);
             }
@@ -185,8 +190,8 @@ impl Session {
 
     /// The server never saw it: what the name meant before, it means again.
     fn undo(&mut self, mark: Mark) {
-        let Mark::Parse { name, before } = mark else { return };
-        match before {
+        let Mark::Parse { name, before, epoch } = mark else { return };
+        match before.filter(|_| epoch == self.names_epoch) {
             Some(before) => self.prepared.insert(name, before),
             None => self.prepared.remove(&name),
         };
@@ -198,7 +203,13 @@ impl Session {
             self.pipeline.open = false;
             self.pipeline.executed = false;
         }
-        if self.talk.status() == b'I' {
+        let status = self.talk.status();
+        if self.last_status != status {
+            // A transaction may have been rolled back, and with it what was seen of tables within it.
+            self.cache.clear();
+            self.last_status = status;
+        }
+        if status == b'I' && self.talk.is_quiet() {
             // Portals do not outlive their transaction.
             self.portals.clear();
         }

@@ -1,6 +1,6 @@
 //! The gate: for each rule the refusal, the confirmation, the effect, and the line in the record.
 
-use crate::harness::message::{bind, describe, execute, parse, query, sync};
+use crate::harness::message::{bind, describe, execute, parse, query, sync, whole};
 use crate::harness::server::{Database, SUPERUSER, Server};
 use crate::harness::shop::{Refused, shop, shop_with};
 use crate::harness::sluice::Sluice;
@@ -13,7 +13,8 @@ stories! {
     a_stated_higher_limit, parameters_decide, binary_parameters, temporary_tables_are_ones_own,
     rows_that_the_user_cannot_see, the_questions_leave_no_trace, a_free_change_that_grew_is_rolled_back,
     a_change_that_was_said_to_be_one_row, observe_mode_refuses_nothing, off_is_off, scopes_decide_for_whom,
-    names_are_resolved_as_the_server_does, estimates_are_called_estimates,
+    names_are_resolved_as_the_server_does, estimates_are_called_estimates, characters_that_hide_a_quote,
+    keys_seen_in_a_transaction_that_was_rolled_back, names_swapped_in_a_pipeline, another_pipelined_commit,
 }
 
 struct Case {
@@ -553,4 +554,84 @@ fn estimates_are_called_estimates(server: &'static Server) {
     assert!(says, "what was not counted is not called counted: {refused:?}");
     assert_eq!(database.count("logs"), 500);
     assert_eq!(wire.simple("SHOW statement_timeout").value(), "0");
+}
+
+fn characters_that_hide_a_quote(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    // In SJIS the last byte of the character and the backslash are one character: the server's string ends at the quote.
+    let hidden = "SELECT E'\u{30c3}\\'; DELETE FROM logs; --'";
+    wire.simple("SET client_encoding = 'SJIS'").expect_fine("harmless");
+    assert!(wire.simple(hidden).code().starts_with("SL"));
+    let mut pipelined = sluice.connect(&database);
+    pipelined.send(&[query("SET client_encoding = 'SJIS'"), query(hidden)].concat());
+    pipelined.until_ready().expect_fine("the first");
+    assert_ne!(pipelined.until_ready().code(), "", "read when the first is done");
+    assert_eq!(database.count("logs"), 500);
+}
+
+fn keys_seen_in_a_transaction_that_was_rolled_back(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    for undo in ["ROLLBACK", "ROLLBACK TO s"] {
+        let fill = "INSERT INTO loose SELECT i, i FROM generate_series(1, 5000) i";
+        database.run(&format!("DROP TABLE IF EXISTS loose; CREATE TABLE loose (n int, kind int); {fill}"));
+        let mut wire = sluice.connect(&database);
+        wire.simple("BEGIN").expect_fine("BEGIN");
+        wire.simple("SAVEPOINT s").expect_fine("SAVEPOINT");
+        wire.simple("CREATE UNIQUE INDEX only_for_now ON loose (n)").expect_fine("CREATE INDEX");
+        assert_eq!(wire.simple("UPDATE loose SET kind = 0 WHERE n = 1").tags(), ["UPDATE 1"]);
+        wire.simple(undo).expect_fine(undo);
+        if undo == "ROLLBACK" {
+            wire.simple("BEGIN").expect_fine("BEGIN");
+        }
+        for at in 0..5 {
+            let statement = format!("INSERT INTO loose SELECT 1, {at} FROM generate_series(1, 900)");
+            wire.simple(&statement).expect_fine("many of one number");
+        }
+        let outcome = wire.simple("DELETE FROM loose WHERE n = 1");
+        assert_eq!(outcome.code(), "SL001", "no key bounds it any more: {outcome:#?}");
+    }
+}
+
+fn names_swapped_in_a_pipeline(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    wire.send(&[parse("p", "SELECT 1", &[]), sync()].concat());
+    wire.until_ready().expect_fine("prepared");
+    // The second Parse fails, its name is given up and given away again, all before an answer is read.
+    wire.send(
+        &[
+            [parse("p", "SELECT 2", &[]), sync()].concat(),
+            query("DEALLOCATE ALL"),
+            query("PREPARE p AS DELETE FROM logs"),
+            [bind("", "p", 0, &[]), execute("", 0), sync()].concat(),
+        ]
+        .concat(),
+    );
+    let outcomes: Vec<_> = (0..4).map(|_| wire.until_ready()).collect();
+    assert_eq!(outcomes[0].code(), "42P05");
+    assert_eq!(outcomes[3].code(), "SL001", "{outcomes:#?}");
+    assert_eq!(database.count("logs"), 500);
+}
+
+fn another_pipelined_commit(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    let mut other = database.connect();
+    wire.send(&[parse("few", "DELETE FROM logs WHERE kind = 'few'", &[]), sync()].concat());
+    wire.until_ready().expect_fine("prepared before the lock, which a Parse would wait for");
+    other
+        .simple("UPDATE logs SET kind = 'few' WHERE id <= 10; BEGIN; LOCK TABLE logs IN SHARE ROW EXCLUSIVE MODE")
+        .expect_fine("a lock");
+    // The COMMIT stands right behind the change, before any Sync: it must not be sent before the change is known to be small.
+    wire.simple("BEGIN").expect_fine("BEGIN");
+    wire.send(&[bind("", "few", 0, &[]), execute("", 0), whole("COMMIT", &[]), sync()].concat());
+    database.wait_until(
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')",
+    );
+    other.simple("UPDATE logs SET kind = 'few' WHERE id <= 400; COMMIT").expect_fine("more of them");
+    let outcome = wire.until_ready();
+    assert_eq!((outcome.code().as_str(), outcome.status()), ("SL004", 'E'), "{outcome:#?}");
+    wire.simple("COMMIT").expect_fine("which rolls back");
+    assert_eq!(database.count("logs"), 500);
 }
