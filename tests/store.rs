@@ -9,7 +9,7 @@ use sluice::ground::secret::Token;
 use sluice::policy::scope::Principal;
 use sluice::protocol::Parameters;
 use sluice::store::kept::{Challenge, Context, Needs, Preview, ProtocolKind, Status};
-use sluice::store::{Ended, Store, StoreError};
+use sluice::store::{Ended, Store, StoreError, Whose};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -440,7 +440,7 @@ impl Gate {
     }
 
     async fn type_token(&self, who: &Principal, typed: &str) -> Result<Challenge, Misuse> {
-        look_up(&self.store, typed, LISTENER, who, self.now()).await.expect("answers")
+        look_up(&self.store, typed, LISTENER, who, Whose::Own, self.now()).await.expect("answers")
     }
 }
 
@@ -482,7 +482,8 @@ impl Try {
         if this.sweep {
             gate.store.sweep(gate.now()).await.expect("sweeps");
         }
-        let found = look_up(&gate.store, &this.typed, this.listener, &this.by, gate.now()).await.expect("answers");
+        let found =
+            look_up(&gate.store, &this.typed, this.listener, &this.by, Whose::Own, gate.now()).await.expect("answers");
         let alone = check(&made, this.listener, &this.by, &this.context, gate.now());
         if this.by.user != "alice" || this.listener != LISTENER {
             assert_eq!(alone, Err(Misuse::Unknown), "the rules say so without the store, too");

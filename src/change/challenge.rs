@@ -11,7 +11,7 @@ use crate::ground::secret::{NoRandomness, Token, TokenHash};
 use crate::policy::scope::Principal;
 use crate::protocol::Parameters;
 use crate::store::kept::{Challenge, Context, Holder, KeptParameters, Needs, Preview, ProtocolKind, Status};
-use crate::store::{Ended, Found, Store, StoreError};
+use crate::store::{Ended, Found, Store, StoreError, Whose};
 use jiff::Timestamp;
 use std::fmt;
 use std::time::Duration;
@@ -87,13 +87,14 @@ pub async fn look_up(
     typed: &str,
     listener: &str,
     principal: &Principal,
+    whose: Whose,
     now: Timestamp,
 ) -> Result<Result<Challenge, Misuse>, StoreError> {
     let Some(token) = Token::parse(typed) else {
         // Nothing was guessed: a text that is no token matches nothing, so it costs no try.
         return Ok(Err(Misuse::NotAToken));
     };
-    let found = store.look_up(store.hash(&token), &holder(listener, principal), now).await?;
+    let found = store.look_up(store.hash(&token), &holder(listener, principal), whose, now).await?;
     Ok(match found {
         Found::Challenge(challenge) => Ok(*challenge),
         Found::Unknown { .. } => Err(Misuse::Unknown),
@@ -121,15 +122,29 @@ pub fn check(
         Status::Used => return Err(Misuse::Used),
         Status::Rejected => return Err(Misuse::Rejected),
         Status::Expired => return Err(Misuse::Expired),
-        Status::Pending if challenge.expires <= now => return Err(Misuse::Expired),
-        Status::Pending => {}
-    }
-    if challenge.needs == Needs::Approve {
-        return Err(Misuse::NeedsApproval);
+        Status::Pending | Status::Approved if challenge.expires <= now => return Err(Misuse::Expired),
+        Status::Pending if challenge.needs == Needs::Approve => return Err(Misuse::NeedsApproval),
+        Status::Pending | Status::Approved => {}
     }
     match differing(&challenge.context, context) {
         Some(setting) => Err(Misuse::OtherContext { setting }),
         None => Ok(Redeemable(challenge.clone())),
+    }
+}
+
+/// May this principal approve this challenge now? Never its sender.
+pub fn check_approval(challenge: &Challenge, principal: &Principal, now: Timestamp) -> Result<(), Misuse> {
+    if challenge.holder.user == principal.user {
+        return Err(Misuse::OwnApproval);
+    }
+    match (challenge.needs, challenge.status) {
+        // To others, a token that is for its sender alone does not exist.
+        (Needs::Confirm, _) => Err(Misuse::Unknown),
+        (_, Status::Used | Status::Approved) => Err(Misuse::Used),
+        (_, Status::Rejected) => Err(Misuse::Rejected),
+        (_, Status::Expired) => Err(Misuse::Expired),
+        (_, Status::Pending) if challenge.expires <= now => Err(Misuse::Expired),
+        (_, Status::Pending) => Ok(()),
     }
 }
 
@@ -157,7 +172,7 @@ pub async fn redeem(
         }
         Ended::Before(Status::Rejected) => Err(Misuse::Rejected),
         Ended::Before(Status::Expired) => Err(Misuse::Expired),
-        Ended::Before(Status::Used | Status::Pending) => Err(Misuse::Used),
+        Ended::Before(Status::Used | Status::Pending | Status::Approved) => Err(Misuse::Used),
         Ended::Unknown => Err(Misuse::Unknown),
     })
 }
@@ -207,6 +222,8 @@ pub enum Misuse {
     OtherStatement,
     /// Another principal must approve it.
     NeedsApproval,
+    /// Four eyes: the sender's own are two of them.
+    OwnApproval,
     TooManyTries {
         until: Timestamp,
     },
@@ -227,6 +244,7 @@ impl fmt::Display for Misuse {
                 write!(f, "{setting} is not what it was when the change was shown")
             }
             Misuse::OtherStatement => f.write_str("the token is for another statement or other parameter values"),
+            Misuse::OwnApproval => f.write_str("a change is approved by somebody else than its sender"),
             Misuse::NeedsApproval => f.write_str("the change must be approved by somebody else"),
             Misuse::TooManyTries { until } => {
                 write!(f, "too many wrong tokens: no token is accepted before {}", whole_seconds(*until))

@@ -129,8 +129,12 @@ impl Subject<'_> {
                     lasting(offer.valid)
                 ));
             }
-            (Level::Approve, _) => {
-                lines.push("It needs the approval of another person, which this version cannot take.".to_owned())
+            (Level::Approve, Some(token)) => {
+                lines.push(format!(
+                    "Another principal approves it with:\n  SLUICE APPROVE '{token}';      valid {}, once",
+                    lasting(offer.valid)
+                ));
+                lines.push(format!("Then send the statement again, or:\n  SLUICE CONFIRM '{token}'"))
             }
             (Level::Deny, _) if lines.is_empty() => {
                 lines.push("SLUICE EXPLAIN with this statement shows which line of the policy denies it.".to_owned());

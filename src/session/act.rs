@@ -35,7 +35,8 @@ use crate::session::pipeline::{Mark, Portal, Watched};
 use crate::session::{End, Session};
 use crate::sql::facts::{Kind, Nesting};
 use crate::sql::{self, hints};
-use crate::store::kept::{Context, Needs, ProtocolKind};
+use crate::store::Whose;
+use crate::store::kept::{Context, Needs, ProtocolKind, Status};
 use bytes::{Bytes, BytesMut};
 
 /// Sent to make a transaction fail; it stands in the server's log where its error does.
@@ -260,7 +261,7 @@ impl Session {
         let (typed, on_session) = match (&told.confirm, &told.confirm_on_session) {
             (Some(hint), _) => (hint, false),
             (None, Some(set)) => (set, true),
-            (None, None) => return Ok(None),
+            (None, None) => return self.redeem_approved(judgement, level).await,
         };
         let redeeming = match self.find_challenge(typed).await {
             Ok(challenge) if self.says_the_same(&challenge, judgement) => self.redeem(&challenge, judgement).await,
@@ -277,6 +278,47 @@ impl Session {
         })
     }
 
+    /// A statement that another principal has approved runs when its sender sends it again.
+    async fn redeem_approved(
+        &mut self,
+        judgement: &Judgement,
+        level: Level,
+    ) -> Result<Option<Result<Redeemed, Refusal>>, End> {
+        if level != Level::Approve {
+            return Ok(None);
+        }
+        let holder = challenge::holder(&self.house.listener, &self.principal);
+        let Ok(waiting) = self.house.store.pending(&holder, self.house.clock.now()).await else { return Ok(None) };
+        let approved = waiting
+            .into_iter()
+            .find(|challenge| challenge.status == Status::Approved && self.says_the_same(challenge, judgement));
+        let Some(approved) = approved else { return Ok(None) };
+        match self.redeem(&approved, judgement).await {
+            Redeeming::Done(redeemed) => Ok(Some(Ok(*redeemed))),
+            // It is shown anew.
+            Redeeming::Moved | Redeeming::Refused(_) => Ok(None),
+        }
+    }
+
+    /// `SLUICE APPROVE`: another principal's word. Returns what was approved, in a line.
+    pub(in crate::session) async fn approve(&self, typed: &str) -> Result<String, Refusal> {
+        let challenge = self.find(typed, Whose::AnyInDatabase).await?;
+        let now = self.house.clock.now();
+        challenge::check_approval(&challenge, &self.principal, now).map_err(|misuse| misused(&misuse))?;
+        let about = Recording { challenge: Some(challenge.id), ..self.recording() };
+        self.house.recorder.command(about, "APPROVE", None).map_err(|error| {
+            note_unrecorded(&error);
+            Refusal::new(Code::CannotKnow, format!("sluice: the approval cannot be recorded: {error}"))
+        })?;
+        match self.house.store.approve(challenge.id, &self.principal.user, now).await {
+            Ok(true) => Ok(challenge.preview.message),
+            Ok(false) => Err(misused(&Misuse::Used)),
+            Err(error) => {
+                Err(Refusal::new(Code::CannotKnow, format!("sluice: the approval could not be kept: {error}")))
+            }
+        }
+    }
+
     /// The statement that was shown, with the same values; hints aside.
     fn says_the_same(&self, challenge: &crate::store::kept::Challenge, judgement: &Judgement) -> bool {
         let mode = self.mode();
@@ -288,8 +330,16 @@ impl Session {
         &self,
         typed: &str,
     ) -> Result<crate::store::kept::Challenge, Refusal> {
+        self.find(typed, Whose::Own).await
+    }
+
+    pub(in crate::session) async fn find(
+        &self,
+        typed: &str,
+        whose: Whose,
+    ) -> Result<crate::store::kept::Challenge, Refusal> {
         let now = self.house.clock.now();
-        match challenge::look_up(&self.house.store, typed, &self.house.listener, &self.principal, now).await {
+        match challenge::look_up(&self.house.store, typed, &self.house.listener, &self.principal, whose, now).await {
             Ok(Ok(challenge)) => Ok(challenge),
             Ok(Err(misuse)) => Err(misused(&misuse)),
             Err(error) => {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: what is typed here never reaches the database as such; a statement inside (PREVIEW, EXPLAIN) is looked at, not run.
 
-use crate::change::challenge;
+use crate::change::challenge::{self, Misuse};
 use crate::policy;
 use crate::policy::rules::Caller;
 use crate::policy::settings::Mode;
@@ -15,6 +15,8 @@ use crate::session::look::{Depth, Looked, Source, Subjected};
 use crate::session::{End, Session};
 use crate::sql::lexer::{self, Lexer};
 use crate::sql::statement::LexicalMode;
+use crate::store::Whose;
+use crate::store::kept::{Challenge, Needs};
 use bytes::Bytes;
 
 /// Commands, as they are typed and what they do: `HELP` in one table.
@@ -23,6 +25,7 @@ const HELP: &[(&str, &str)] = &[
     ("SLUICE PREVIEW <statement>", "what the statement would do: rows, sample, cascades; nothing is run"),
     ("SLUICE EXPLAIN <statement>", "which rules match it, and which line of which file gave each its level"),
     ("SLUICE CONFIRM '<token>'", "run the statement that was refused with this token, if what was shown still holds"),
+    ("SLUICE APPROVE '<token>'", "agree to another principal's statement; it runs when its sender sends it again"),
     ("SLUICE REJECT '<token>'", "take a token back, so that it cannot be confirmed"),
     ("SLUICE SHOW '<token>'", "the preview again"),
     ("SLUICE PENDING", "your statements that wait to be confirmed"),
@@ -36,6 +39,7 @@ enum Command {
     Preview(String),
     Explain(String),
     Confirm(String),
+    Approve(String),
     Reject(String),
     Show(String),
     Pending,
@@ -58,6 +62,7 @@ impl Command {
             Command::Preview(_) | Command::Show(_) => &["preview"],
             Command::Explain(_) => &["rule", "level", "from", "matches"],
             Command::Confirm(_) | Command::Reject(_) => &[],
+            Command::Approve(_) => &["approved"],
             Command::Pending => &["id", "needs", "statement", "what it would do", "expires"],
             Command::Policy => &["rule", "level", "from", "what it matches"],
             Command::Status => &["name", "value"],
@@ -70,6 +75,7 @@ impl Command {
             Command::Preview(_) => "PREVIEW",
             Command::Explain(_) => "EXPLAIN",
             Command::Confirm(_) => "CONFIRM",
+            Command::Approve(_) => "APPROVE",
             Command::Reject(_) => "REJECT",
             Command::Show(_) => "SHOW",
             Command::Pending => "PENDING",
@@ -99,6 +105,7 @@ impl Session {
             Command::Help => Ok(HELP.iter().map(|(command, does)| vec![some(command), some(does)]).collect()),
             Command::Preview(statement) => self.preview_of(statement).await?,
             Command::Explain(statement) => self.explanation_of(statement).await?,
+            Command::Approve(token) => self.approve(token).await.map(|what| vec![vec![Some(what)]]),
             Command::Reject(token) => self.reject(token).await,
             Command::Show(token) => self.shown(token).await,
             Command::Pending => self.pending().await,
@@ -168,7 +175,7 @@ impl Session {
     }
 
     async fn reject(&mut self, token: &str) -> Result<Table, Refusal> {
-        let challenge = self.find_challenge(token).await?;
+        let challenge = self.find_for_both(token).await?;
         match self.house.store.reject(challenge.id, self.house.clock.now()).await {
             Ok(_) => Ok(Vec::new()),
             Err(error) => {
@@ -177,11 +184,21 @@ impl Session {
         }
     }
 
+    /// A challenge of one's own, or of another that waits for an approval.
+    async fn find_for_both(&self, token: &str) -> Result<Challenge, Refusal> {
+        let challenge = self.find(token, Whose::AnyInDatabase).await?;
+        let own = challenge.holder.user == self.principal.user;
+        if own || challenge.needs == Needs::Approve { Ok(challenge) } else { Err(misused(&Misuse::Unknown)) }
+    }
+
     async fn shown(&mut self, token: &str) -> Result<Table, Refusal> {
-        let challenge = self.find_challenge(token).await?;
+        let challenge = self.find_for_both(token).await?;
         let now = self.house.clock.now();
         let state = match challenge::check(&challenge, &self.house.listener, &self.principal, &challenge.context, now) {
             Ok(_) => format!("pending until {}", challenge.expires),
+            Err(Misuse::Unknown) => {
+                format!("sent by {}, waits for an approval until {}", challenge.holder.user, challenge.expires)
+            }
             Err(misuse) => misused(&misuse).message,
         };
         let head = ["statement: ", &challenge.statement].concat();
@@ -280,6 +297,7 @@ fn parse(text: &str) -> Result<Command, Refusal> {
         "PREVIEW" => statement(Command::Preview),
         "EXPLAIN" => statement(Command::Explain),
         "CONFIRM" => token(Command::Confirm),
+        "APPROVE" => token(Command::Approve),
         "REJECT" => token(Command::Reject),
         "SHOW" => token(Command::Show),
         "PENDING" => closed(2, Command::Pending),

@@ -13,7 +13,7 @@ use crate::ground::ids::ChallengeId;
 use crate::ground::limits;
 use crate::ground::secret::{HashKey, TokenHash};
 use crate::store::kept::{Challenge, Holder, Status};
-use crate::store::{Ended, Found, StoreError, Swept};
+use crate::store::{Ended, Found, StoreError, Swept, Whose};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use std::fs::{self, OpenOptions};
@@ -95,14 +95,18 @@ pub(in crate::store) fn look_up(
     db: &mut Connection,
     hash: TokenHash,
     by: &Holder,
+    whose: Whose,
     now: Timestamp,
 ) -> Result<Found, StoreError> {
     let transaction = immediate(db)?;
     if let Some(until) = blocked(&transaction, by, now)? {
         return Ok(Found::Blocked { until });
     }
-    let own = |holder: &Holder| holder.listener == by.listener && holder.user == by.user;
-    let found = match by_hash(&transaction, hash)?.filter(|challenge| own(&challenge.holder)) {
+    let shown = |holder: &Holder| match whose {
+        Whose::Own => holder.listener == by.listener && holder.user == by.user,
+        Whose::AnyInDatabase => holder.listener == by.listener && holder.database == by.database,
+    };
+    let found = match by_hash(&transaction, hash)?.filter(|challenge| shown(&challenge.holder)) {
         Some(challenge) => Found::Challenge(Box::new(challenge)),
         None => count_wrong_try(&transaction, by, now)?,
     };
@@ -117,7 +121,7 @@ pub(in crate::store) fn pending(
 ) -> Result<Vec<Challenge>, StoreError> {
     let mut query = db.prepare_cached(
         "SELECT body, status FROM challenge
-         WHERE listener = ?1 AND user = ?2 AND database = ?3 AND status = 'pending' AND expires_ms > ?4
+         WHERE listener = ?1 AND user = ?2 AND database = ?3 AND status IN ('pending', 'approved') AND expires_ms > ?4
          ORDER BY created_ms DESC, id DESC LIMIT ?5",
     )?;
     let most = limits::CHALLENGES_PENDING_MAX as i64;
@@ -132,6 +136,20 @@ pub(in crate::store) fn pending_total(db: &mut Connection, now: Timestamp) -> Re
     Ok(count.unsigned_abs())
 }
 
+/// Another principal agrees. Whether it is another is for the caller; that it is still pending, for the UPDATE.
+pub(in crate::store) fn approve(
+    db: &mut Connection,
+    id: ChallengeId,
+    approver: &str,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let changed = db.execute(
+        "UPDATE challenge SET status = 'approved', approver = ?2 WHERE id = ?1 AND status = 'pending' AND expires_ms > ?3",
+        params![id.to_string(), approver, now.as_millisecond()],
+    )?;
+    Ok(changed == 1)
+}
+
 /// Ends a pending challenge. The condition stands in the UPDATE itself: of two who race, SQLite lets one change the row.
 pub(in crate::store) fn end(
     db: &mut Connection,
@@ -141,7 +159,7 @@ pub(in crate::store) fn end(
 ) -> Result<Ended, StoreError> {
     let transaction = immediate(db)?;
     let changed = transaction.execute(
-        "UPDATE challenge SET status = ?2, ended_ms = ?3 WHERE id = ?1 AND status = 'pending' AND expires_ms > ?3",
+        "UPDATE challenge SET status = ?2, ended_ms = ?3 WHERE id = ?1 AND status IN ('pending', 'approved') AND expires_ms > ?3",
         params![id.to_string(), how.as_str(), now.as_millisecond()],
     )?;
     let status = transaction
@@ -152,7 +170,7 @@ pub(in crate::store) fn end(
         (_, None) => Ok(Ended::Unknown),
         (0, Some(status)) => match parse_status(&status)? {
             // Not changed although pending: its time is over and no janitor came by yet.
-            Status::Pending => Ok(Ended::Before(Status::Expired)),
+            Status::Pending | Status::Approved => Ok(Ended::Before(Status::Expired)),
             ended => Ok(Ended::Before(ended)),
         },
         (_, Some(_)) => Ok(Ended::Now),
@@ -163,7 +181,7 @@ pub(in crate::store) fn sweep(db: &mut Connection, now: Timestamp) -> Result<Swe
     let now = now.as_millisecond();
     let transaction = immediate(db)?;
     let expired = transaction.execute(
-        "UPDATE challenge SET status = 'expired', ended_ms = expires_ms WHERE status = 'pending' AND expires_ms <= ?1",
+        "UPDATE challenge SET status = 'expired', ended_ms = expires_ms WHERE status IN ('pending', 'approved') AND expires_ms <= ?1",
         [now],
     )?;
     let keep_from = now.saturating_sub(milliseconds(limits::CHALLENGE_KEEP));
@@ -272,10 +290,11 @@ const SCHEMA: &str = "
         listener TEXT NOT NULL,
         user TEXT NOT NULL,
         database TEXT NOT NULL,
-        status TEXT NOT NULL CHECK (status IN ('pending', 'used', 'rejected', 'expired')),
+        status TEXT NOT NULL CHECK (status IN ('pending', 'approved', 'used', 'rejected', 'expired')),
         created_ms INTEGER NOT NULL,
         expires_ms INTEGER NOT NULL,
         ended_ms INTEGER,
+        approver TEXT,
         body TEXT NOT NULL
     ) STRICT;
     CREATE INDEX challenge_of_holder ON challenge (listener, user, status, created_ms);

@@ -92,11 +92,13 @@ pub struct Preview {
     pub detail: String,
 }
 
-/// Where a challenge stands. It leaves `Pending` once and never comes back.
+/// Where a challenge stands. It leaves `Pending`, and `Approved`, once and never comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     Pending,
+    /// Another principal agreed to it; it is not carried out yet.
+    Approved,
     Used,
     Rejected,
     Expired,
@@ -106,6 +108,7 @@ impl Status {
     pub(in crate::store) fn as_str(self) -> &'static str {
         match self {
             Status::Pending => "pending",
+            Status::Approved => "approved",
             Status::Used => "used",
             Status::Rejected => "rejected",
             Status::Expired => "expired",
@@ -113,7 +116,7 @@ impl Status {
     }
 
     pub(in crate::store) fn parse(text: &str) -> Option<Status> {
-        [Status::Pending, Status::Used, Status::Rejected, Status::Expired]
+        [Status::Pending, Status::Approved, Status::Used, Status::Rejected, Status::Expired]
             .into_iter()
             .find(|status| status.as_str() == text)
     }

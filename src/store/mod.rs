@@ -54,12 +54,24 @@ impl Store {
 
     /// Looks a typed token up for somebody, as one step: limit of tries, search, and counting the try if it was wrong. A token of
     /// another user or another listener is wrong in the same way as one that never existed.
-    pub async fn look_up(&self, hash: TokenHash, by: &Holder, now: Timestamp) -> Result<Found, StoreError> {
+    pub async fn look_up(
+        &self,
+        hash: TokenHash,
+        by: &Holder,
+        whose: Whose,
+        now: Timestamp,
+    ) -> Result<Found, StoreError> {
         let by = by.clone();
-        self.embedded.run(move |db| embedded::look_up(db, hash, &by, now)).await
+        self.embedded.run(move |db| embedded::look_up(db, hash, &by, whose, now)).await
     }
 
-    /// A holder's pending challenges on this database, newest first.
+    /// Another principal agrees to a pending challenge; `false` if it is not pending any more.
+    pub async fn approve(&self, id: ChallengeId, approver: &str, now: Timestamp) -> Result<bool, StoreError> {
+        let approver = approver.to_owned();
+        self.embedded.run(move |db| embedded::approve(db, id, &approver, now)).await
+    }
+
+    /// A holder's pending and approved challenges on this database, newest first.
     pub async fn pending(&self, holder: &Holder, now: Timestamp) -> Result<Vec<Challenge>, StoreError> {
         let holder = holder.clone();
         self.embedded.run(move |db| embedded::pending(db, &holder, now)).await
@@ -91,6 +103,15 @@ impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Store(…)")
     }
+}
+
+/// Whose challenges a token may open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Those of the one who asks.
+    Own,
+    /// Any in the same database of the same listener: to approve, the token must have been handed over.
+    AnyInDatabase,
 }
 
 /// What became of looking up a token.

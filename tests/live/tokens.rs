@@ -13,10 +13,38 @@ stories! {
     more_rows_than_confirmed_are_rolled_back, a_hint_confirms, a_hint_confirms_nothing_else, a_session_setting_confirms,
     a_rejected_token, the_search_path_is_part_of_the_promise, from_another_session_of_the_same_user,
     a_pending_token_survives_a_restart, a_used_token_stays_used_after_a_crash, a_token_is_written_nowhere,
-    a_token_cannot_outvote_a_later_denial, what_fails_fails_as_the_server_says,
+    a_token_cannot_outvote_a_later_denial, what_fails_fails_as_the_server_says, four_eyes,
 }
 
 const CLEAR: &str = "DELETE FROM logs";
+
+fn four_eyes(server: &'static Server) {
+    let (database, sluice) = shop_with(server, |setup| {
+        setup.with("[[scope]]\nname = \"four eyes\"\nrules = { \"missing-where\" = \"approve\" }")
+    });
+    let (mut sender, mut other) = (sluice.connect(&database), sluice.connect_as("other", &database));
+    let refused = Refused::of(&sender.simple(CLEAR));
+    assert_eq!(refused.code, "SL002", "{refused:?}");
+    let token = refused.token();
+    for alone in [format!("SLUICE APPROVE '{token}'"), format!("SLUICE CONFIRM '{token}'"), CLEAR.to_owned()] {
+        let outcome = sender.simple(&alone);
+        assert!(["SL002", "SL005"].contains(&outcome.code().as_str()), "never the sender: {alone}: {outcome:#?}");
+    }
+    assert_token_refused(&other.simple(&format!("SLUICE CONFIRM '{token}'")));
+    let shown = other.simple(&format!("SLUICE SHOW '{token}'"));
+    assert!(format!("{:?}", shown.rows()).contains("500"), "the approver sees what it is: {shown:#?}");
+    other.simple(&format!("SLUICE APPROVE '{token}'")).expect_fine("another principal may");
+    assert_eq!(database.count("logs"), 500, "approved is not carried out");
+    assert_eq!(
+        Refused::of(&sender.simple("UPDATE logs SET line = 'y'")).code,
+        "SL002",
+        "another statement is not approved"
+    );
+    assert_eq!(Refused::of(&other.simple(CLEAR)).code, "SL002", "nor is another sender");
+    assert_eq!(sender.simple(CLEAR).tags(), ["DELETE 500"], "sent again, it runs");
+    refill(&database);
+    assert_eq!(Refused::of(&sender.simple(CLEAR)).code, "SL002", "once");
+}
 
 fn a_token_works_once(server: &'static Server) {
     let (database, sluice) = shop(server);
