@@ -174,16 +174,17 @@ impl Recorder {
     }
 
     /// Writes how many statements were only counted since the last time, if any. For the janitor, and before the recorder goes.
-    pub fn write_counted(&self) -> Result<(), RecordFailed> {
+    /// Returns the number.
+    pub fn write_counted(&self) -> Result<u64, RecordFailed> {
         let count = self.counted.0.swap(0, Ordering::Relaxed);
         if count == 0 {
-            return Ok(());
+            return Ok(0);
         }
         let written = self.write(&Event { kind: Kind::Counted, count: Some(count), ..Event::default() });
         if written.is_err() {
             self.counted.0.fetch_add(count, Ordering::Relaxed);
         }
-        written.map(|_| ())
+        written.map(|_| count)
     }
 
     /// Statements only counted since the last [`Recorder::write_counted`].

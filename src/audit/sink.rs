@@ -17,12 +17,14 @@ use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The record. Shared by all threads; the lock is held for one `write` call, never for the `fdatasync`.
 pub struct Sink {
     file: File,
     clock: Clock,
     chain: Mutex<Chain>,
+    fails: AtomicBool,
 }
 
 impl Sink {
@@ -42,13 +44,24 @@ impl Sink {
         file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
         let chain =
             Chain::carry_on(&file).map_err(failed)?.map_err(|why| OpenFailed::Broken { path: path.to_owned(), why })?;
-        let sink = Sink { file, clock, chain: Mutex::new(chain) };
+        let sink = Sink { file, clock, chain: Mutex::new(chain), fails: AtomicBool::new(false) };
         sink.set_aside().map_err(|error| failed(io::Error::other(error.to_string())))?;
         Ok(sink)
     }
 
     /// Writes one event and returns its `seq`. Blocks for the write, and for the disk if the event is to be synced.
     pub fn write(&self, event: &Event<'_>) -> Result<u64, RecordFailed> {
+        let written = self.write_through(event);
+        self.fails.store(written.is_err(), Ordering::Relaxed);
+        written
+    }
+
+    /// Whether the last event was taken.
+    pub fn works(&self) -> bool {
+        !self.fails.load(Ordering::Relaxed)
+    }
+
+    fn write_through(&self, event: &Event<'_>) -> Result<u64, RecordFailed> {
         let seq = {
             // A poisoned lock means a writer panicked half-way: what the file holds is not known, so nothing more is permitted.
             let mut chain = self.chain.lock().map_err(|_| RecordFailed("a writer of the record failed".to_owned()))?;

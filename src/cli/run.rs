@@ -9,6 +9,7 @@ use crate::audit::sink::Sink;
 use crate::audit::{Reads, Recorder};
 use crate::config::{self, Address, Config, Listener, LogFormat, UpstreamTls};
 use crate::ground::clock::Clock;
+use crate::ground::metrics::{POLICY_RELOADS_TOTAL, STORE_FAILURES_TOTAL};
 use crate::policy::settings::Policy;
 use crate::serve::listen::{Bound, run_thread};
 use crate::serve::tls::{self, Trust};
@@ -59,6 +60,7 @@ pub struct Service {
     policy: Arc<ArcSwap<Policy>>,
     acceptors: Vec<Arc<ArcSwap<Option<TlsAcceptor>>>>,
     store: Store,
+    sink: Arc<Sink>,
     recorder: Recorder,
     registry: Arc<Registry>,
     draining: watch::Sender<bool>,
@@ -80,6 +82,7 @@ impl Service {
         let mut service = Service {
             policy: Arc::new(ArcSwap::from_pointee(config.policy.clone())),
             acceptors: Vec::new(),
+            sink: sink.clone(),
             recorder: Recorder::new(sink.clone(), Reads::Count),
             registry: Arc::default(),
             threads: Vec::new(),
@@ -190,6 +193,7 @@ impl Service {
                         seen = now;
                         self.reload();
                     }
+                    self.health.record_works(self.sink.works());
                     ticks = ticks.wrapping_add(1);
                     if ticks.is_multiple_of(SWEEP_EVERY) {
                         self.sweep().await;
@@ -232,6 +236,7 @@ impl Service {
         let config = match config::load(path) {
             Ok(config) => config,
             Err(errors) => {
+                metrics::counter!(POLICY_RELOADS_TOTAL, "outcome" => "refused").increment(1);
                 tracing::error!("the configuration is broken, the old policy stays in force:\n{}", errors.render());
                 let _ = self.recorder.policy("not loaded: the configuration is broken; the old policy stays in force");
                 return;
@@ -267,11 +272,15 @@ impl Service {
             }
         }
         self.config.policy = config.policy;
+        metrics::counter!(POLICY_RELOADS_TOTAL, "outcome" => "taken").increment(1);
         tracing::info!(generation, "policy loaded");
     }
 
     async fn sweep(&self) {
-        if let Err(error) = self.store.sweep(jiff::Timestamp::now()).await {
+        let swept = self.store.sweep(jiff::Timestamp::now()).await;
+        self.health.store_works(swept.is_ok());
+        if let Err(error) = swept {
+            metrics::counter!(STORE_FAILURES_TOTAL).increment(1);
             tracing::error!(%error, "expired challenges could not be swept");
         }
     }

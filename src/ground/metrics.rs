@@ -16,7 +16,6 @@ pub const REFUSALS_TOTAL: &str = "sluice_refusals_total";
 pub const FINDINGS_TOTAL: &str = "sluice_findings_total";
 pub const QUESTIONS_SECONDS: &str = "sluice_questions_seconds";
 pub const CHALLENGES_TOTAL: &str = "sluice_challenges_total";
-pub const BYTES_TOTAL: &str = "sluice_bytes_total";
 pub const RECORD_FAILURES_TOTAL: &str = "sluice_record_failures_total";
 pub const STORE_FAILURES_TOTAL: &str = "sluice_store_failures_total";
 pub const POLICY_RELOADS_TOTAL: &str = "sluice_policy_reloads_total";
@@ -25,7 +24,11 @@ pub const POLICY_RELOADS_TOTAL: &str = "sluice_policy_reloads_total";
 pub const ALL: &[(&str, MetricKind, &str)] = &[
     (SESSIONS, MetricKind::Gauge, "Client sessions open now, by listener."),
     (SESSIONS_TOTAL, MetricKind::Counter, "Client sessions accepted, by listener."),
-    (STATEMENTS_TOTAL, MetricKind::Counter, "Statements judged, by verdict (allow, warn, confirm, approve, deny)."),
+    (
+        STATEMENTS_TOTAL,
+        MetricKind::Counter,
+        "Statements judged, by verdict (allow, warn, confirm, approve, deny); those without findings are added once a minute.",
+    ),
     (REFUSALS_TOTAL, MetricKind::Counter, "Statements refused, by rule and code (SL001 to SL007)."),
     (FINDINGS_TOTAL, MetricKind::Counter, "Findings, by rule and level, those of observe mode included."),
     (
@@ -34,7 +37,6 @@ pub const ALL: &[(&str, MetricKind, &str)] = &[
         "Time spent asking the guarded database about one statement, in seconds.",
     ),
     (CHALLENGES_TOTAL, MetricKind::Counter, "Challenges, by outcome (issued, used, rejected, expired, misused)."),
-    (BYTES_TOTAL, MetricKind::Counter, "Bytes relayed, by leg (client, upstream) and direction (in, out)."),
     (RECORD_FAILURES_TOTAL, MetricKind::Counter, "Events that the record did not take; the statements were refused."),
     (STORE_FAILURES_TOTAL, MetricKind::Counter, "Requests that the store did not answer; the statements were refused."),
     (POLICY_RELOADS_TOTAL, MetricKind::Counter, "Policy reloads, by outcome (taken, refused)."),

@@ -3,7 +3,7 @@
 //! One current-thread runtime a core; each accepts from the same sockets, so a connection stays on the thread that took it.
 //! Stopping has two steps: *draining* (no new connections, sessions end between statements) and *stopped* (threads end).
 
-use crate::audit::Recorder;
+use crate::ground::metrics::{RECORD_FAILURES_TOTAL, STATEMENTS_TOTAL};
 use crate::session::wire::Wire;
 use crate::session::{House, upstream, visit};
 use std::io;
@@ -91,10 +91,13 @@ pub fn run_thread(houses: Vec<(Arc<House>, Bound)>, mut stopped: watch::Receiver
 }
 
 fn write_counted(houses: &[Arc<House>]) {
-    let recorders: Vec<&Recorder> = houses.iter().map(|house| &house.recorder).collect();
-    for recorder in recorders {
-        if let Err(error) = recorder.write_counted() {
-            tracing::error!(%error, "the number of counted statements could not be recorded");
+    for house in houses {
+        match house.recorder.write_counted() {
+            Ok(count) => metrics::counter!(STATEMENTS_TOTAL, "verdict" => "allow").increment(count),
+            Err(error) => {
+                metrics::counter!(RECORD_FAILURES_TOTAL).increment(1);
+                tracing::error!(%error, "the number of counted statements could not be recorded");
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::audit::{Login, Recorder, Recording};
 use crate::database::catalog::Cache;
 use crate::ground::clock::Clock;
 use crate::ground::ids::SessionId;
+use crate::ground::metrics::{SESSIONS, SESSIONS_TOTAL};
 use crate::policy::scope::{Principal, Standing};
 use crate::policy::settings::Policy;
 use crate::policy::{self, finding::Level};
@@ -165,7 +166,11 @@ async fn log_in(house: Arc<House>, client: Leg, startup: Startup, mut seat: Seat
         seat,
     };
     tracing::debug!(session = %session.id, user = %session.principal.user, "session begins");
+    let listener = session.house.listener.clone();
+    metrics::counter!(SESSIONS_TOTAL, "listener" => listener.clone()).increment(1);
+    metrics::gauge!(SESSIONS, "listener" => listener.clone()).increment(1);
     let end = session.run().await;
+    metrics::gauge!(SESSIONS, "listener" => listener).decrement(1);
     session.finish(end).await;
 }
 
