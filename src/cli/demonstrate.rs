@@ -18,6 +18,9 @@ pub fn run(port: u16) -> Result<(), String> {
             .map(drop)
             .map_err(|error| error.to_string())
     })?;
+    // Before ten seconds are spent on a database.
+    std::net::TcpListener::bind(("127.0.0.1", port))
+        .map_err(|error| format!("port {port} of 127.0.0.1: {error}; choose another one with --port"))?;
     println!("Making a throwaway PostgreSQL with customers, carts and their items …");
     let database = demo::start().map_err(|error| error.to_string())?;
     let done = serve(&database, port);

@@ -6,14 +6,16 @@
 //! Source: libpq manual, "SSL Mode Descriptions".
 
 use crate::protocol::postgres::handshake;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
 };
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -41,6 +43,11 @@ pub fn acceptor(cert: &Path, key_file: &Path) -> Result<TlsAcceptor, String> {
     let certificates = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| file(cert, &error))?;
+    let mode = std::fs::metadata(key_file).map_err(|error| file(key_file, &error))?.permissions().mode();
+    if mode & 0o037 != 0 {
+        // As PostgreSQL: 0600, or 0640 where a group of the system's may read it.
+        return Err(format!("{}: the private key may be read or written by others; chmod 600 it", key_file.display()));
+    }
     let key = PrivateKeyDer::from_pem_file(key_file).map_err(|error| file(key_file, &error))?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
@@ -55,8 +62,8 @@ pub fn acceptor(cert: &Path, key_file: &Path) -> Result<TlsAcceptor, String> {
 /// How an upstream is met.
 pub fn connector(trust: &Trust) -> Result<TlsConnector, String> {
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
-        Trust::Name(roots) => verifier(roots)?,
-        Trust::Chain(roots) => Arc::new(AnyName(verifier(roots)?)),
+        Trust::Name(roots) => Arc::new(AsLibpq::new(roots, Names::MustMatch)?),
+        Trust::Chain(roots) => Arc::new(AsLibpq::new(roots, Names::AreIgnored)?),
         Trust::Anybody => Arc::new(Unverified(provider())),
     };
     let config = ClientConfig::builder_with_provider(provider())
@@ -72,33 +79,48 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-fn verifier(roots: &Roots) -> Result<Arc<WebPkiServerVerifier>, String> {
-    let mut store = RootCertStore::empty();
-    match roots {
-        Roots::System => {
-            let found = rustls_native_certs::load_native_certs();
-            store.add_parsable_certificates(found.certs);
-            if store.is_empty() {
-                return Err("no root certificate found on this system".to_owned());
-            }
-        }
-        Roots::File(path) => {
-            let certificates =
-                CertificateDer::pem_file_iter(path).map_err(|error| format!("{}: {error}", path.display()))?;
-            for certificate in certificates {
-                let certificate = certificate.map_err(|error| format!("{}: {error}", path.display()))?;
-                store.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
-            }
-        }
-    }
-    WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider()).build().map_err(|error| error.to_string())
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Names {
+    MustMatch,
+    AreIgnored,
 }
 
-/// `verify-ca`: the chain counts, the name does not.
+/// Verifies as libpq does: the chain must end in a root, or the certificate be one itself (a self-made one that serves as its own
+/// root, which webpki alone refuses); then the name, if it counts.
 #[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
+struct AsLibpq {
+    chain: Arc<WebPkiServerVerifier>,
+    roots: Vec<CertificateDer<'static>>,
+    names: Names,
+}
 
-impl ServerCertVerifier for AnyName {
+impl AsLibpq {
+    fn new(roots: &Roots, names: Names) -> Result<AsLibpq, String> {
+        let roots = certificates(roots)?;
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(roots.iter().cloned());
+        if store.is_empty() {
+            return Err("no root certificate was found".to_owned());
+        }
+        let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider()).build();
+        Ok(AsLibpq { chain: chain.map_err(|error| error.to_string())?, roots, names })
+    }
+
+    fn is_root(&self, certificate: &CertificateDer<'_>) -> bool {
+        self.roots.iter().any(|root| root.as_ref() == certificate.as_ref())
+    }
+}
+
+fn certificates(roots: &Roots) -> Result<Vec<CertificateDer<'static>>, String> {
+    match roots {
+        Roots::System => Ok(rustls_native_certs::load_native_certs().certs),
+        Roots::File(path) => CertificateDer::pem_file_iter(path)
+            .and_then(Iterator::collect)
+            .map_err(|error| format!("{}: {error}", path.display())),
+    }
+}
+
+impl ServerCertVerifier for AsLibpq {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -107,12 +129,24 @@ impl ServerCertVerifier for AnyName {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self.0.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
+        let verified = self.chain.verify_server_cert(end_entity, intermediates, name, ocsp, now);
+        match (verified, self.names) {
+            (Ok(verified), _) => Ok(verified),
             // The name is looked at last, when the chain has been found good.
-            Err(Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            other => other,
+            (
+                Err(Error::InvalidCertificate(
+                    CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+                )),
+                Names::AreIgnored,
+            ) => Ok(ServerCertVerified::assertion()),
+            // webpki looks at a certificate's dates before at what it may be used for, so a root that has expired does not get here.
+            (Err(Error::InvalidCertificate(CertificateError::Other(_))), names) if self.is_root(end_entity) => {
+                if names == Names::MustMatch {
+                    verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
+                }
+                Ok(ServerCertVerified::assertion())
+            }
+            (Err(error), _) => Err(error),
         }
     }
 
@@ -122,7 +156,7 @@ impl ServerCertVerifier for AnyName {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls12_signature(message, cert, signature)
+        self.chain.verify_tls12_signature(message, cert, signature)
     }
 
     fn verify_tls13_signature(
@@ -131,11 +165,11 @@ impl ServerCertVerifier for AnyName {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, cert, signature)
+        self.chain.verify_tls13_signature(message, cert, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.chain.supported_verify_schemes()
     }
 }
 

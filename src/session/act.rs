@@ -124,7 +124,7 @@ impl Session {
     /// Refuses as the server would: the rest of the pipeline is discarded, a transaction fails.
     pub(in crate::session) async fn refuse(&mut self, refusal: &Refusal, form: Form) -> Result<(), End> {
         metrics::counter!(REFUSALS_TOTAL, "code" => refusal.code.sqlstate()).increment(1);
-        self.fail_with(message::error(refusal, Severity::Error), form).await
+        self.fail_with(message::error(&self.said(refusal), Severity::Error), form).await
     }
 
     /// The statement fails with this error: ours, or the server's own.
@@ -178,8 +178,10 @@ impl Session {
             _ => Code::Denied,
         };
         let noted = self.noted(judgement);
+        let shown = judgement.promise.changes.iter().chain(&judgement.promise.removals).copied();
         let about = Recording {
             challenge: id,
+            promised_rows: shown.sum(),
             statement: noted.text.as_deref(),
             fingerprint: noted.fingerprint.as_deref(),
             reason: judgement.told.reason.as_deref(),
@@ -187,7 +189,10 @@ impl Session {
         };
         if let Err(error) = self.house.recorder.refusal(verdict, code.sqlstate(), about) {
             note_unrecorded(&error);
+            let message = format!("sluice: the statement was not run, and its refusal cannot be recorded: {error}");
+            return Ok(Refusal::new(Code::CannotKnow, message));
         }
+        tracing::info!(session = %self.id, user = %self.principal.user, code = code.sqlstate(), message = %preview.message, "refused");
         let mut refusal = Refusal::new(code, preview.message).detail(preview.detail);
         refusal.hint = Some(preview.hint).filter(|hint| !hint.is_empty());
         if named && level < Level::Deny {
@@ -281,8 +286,20 @@ impl Session {
             Redeeming::Moved => None,
             // A token that was set on the session may be meant for another statement.
             Redeeming::Refused(_) if on_session => None,
-            Redeeming::Refused(refusal) => Some(Err(refusal)),
+            Redeeming::Refused(refusal) => {
+                self.note_token(None, &refusal);
+                Some(Err(refusal))
+            }
         })
+    }
+
+    /// A token that did not work is in the record: somebody may be trying.
+    fn note_token(&self, challenge: Option<crate::ground::ids::ChallengeId>, refusal: &Refusal) {
+        metrics::counter!(CHALLENGES_TOTAL, "outcome" => "misused").increment(1);
+        let about = Recording { challenge, ..self.recording() };
+        if let Err(error) = self.house.recorder.command(about, "CONFIRM", Some(refusal.code.sqlstate())) {
+            note_unrecorded(&error);
+        }
     }
 
     /// A statement that another principal has approved runs when its sender sends it again.
@@ -405,14 +422,19 @@ impl Session {
         }
         let challenge = match self.find_challenge(typed).await {
             Ok(challenge) => challenge,
-            Err(refusal) => return self.refuse(&refusal, form).await,
+            Err(refusal) => {
+                self.note_token(None, &refusal);
+                return self.refuse(&refusal, form).await;
+            }
         };
         // Whose it is, and whether it still lives, comes before anything is asked of the database.
         let now = self.house.clock.now();
         if let Err(misuse) =
             challenge::check(&challenge, &self.house.listener, &self.principal, &challenge.context, now)
         {
-            return self.refuse(&misused(&misuse), form).await;
+            let refusal = misused(&misuse);
+            self.note_token(Some(challenge.id), &refusal);
+            return self.refuse(&refusal, form).await;
         }
         let parameters = challenge.parameters.as_ref().map(challenge::restored);
         let bound = parameters.map(|parameters| Bound { statement: None, parameters });
@@ -707,6 +729,7 @@ impl Session {
         for judged in judgement.verdict.judged().iter().filter(|judged| judged.level == Level::Warn) {
             let words =
                 Refusal::new(Code::Denied, format!("sluice: {}: {}", judged.finding.rule, judged.finding.message));
+            let words = self.said(&words);
             self.reply(message::warning(&words));
         }
     }

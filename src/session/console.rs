@@ -2,6 +2,7 @@
 //!
 //! Invariant: what is typed here never reaches the database as such; a statement inside (PREVIEW, EXPLAIN) is looked at, not run.
 
+use crate::audit::Recording;
 use crate::change::challenge::{self, Misuse};
 use crate::policy;
 use crate::policy::rules::Caller;
@@ -98,7 +99,8 @@ impl Session {
             Ok(command) => command,
             Err(refusal) => return self.refuse(&refusal, form).await,
         };
-        if let Err(error) = self.house.recorder.command(self.recording(), command.name(), None) {
+        let named = matches!(command, Command::Approve(_) | Command::Confirm(_) | Command::Reject(_));
+        if !named && let Err(error) = self.house.recorder.command(self.recording(), command.name(), None) {
             let refusal = Refusal::new(Code::CannotKnow, format!("sluice: the command cannot be recorded: {error}"));
             return self.refuse(&refusal, form).await;
         }
@@ -131,7 +133,9 @@ impl Session {
         if form == Form::Simple && !columns.is_empty() {
             self.reply(message::row_description(columns));
         }
-        self.reply(message::data_rows(rows));
+        let said = |value: &Option<String>| value.as_deref().map(|value| self.spoken(value));
+        let rows: Table = rows.iter().map(|row| row.iter().map(said).collect()).collect();
+        self.reply(message::data_rows(&rows));
         self.reply(message::command_complete(&format!("SLUICE {}", command.name())));
         if form == Form::Simple {
             self.reply(message::ready(self.talk.status()));
@@ -173,13 +177,23 @@ impl Session {
                 rows.push(vec![some(rule.code), Some(rule.level.to_string()), some(&rule.origin), matches]);
             }
         }
-        // Rules that match come first.
+        // What would happen, the rules that match, the others.
         rows.sort_by_key(|row: &Vec<Option<String>>| row.last().is_some_and(Option::is_none));
+        let level = judgement.verdict.level().to_string();
+        let why = match judgement.verdict.in_force() == judgement.verdict.level() {
+            true => "what would happen",
+            false => "what would happen in enforce mode; nothing is refused now",
+        };
+        rows.insert(0, vec![some("(verdict)"), Some(level), None, some(why)]);
         Ok(Ok(rows))
     }
 
     async fn reject(&mut self, token: &str) -> Result<Table, Refusal> {
         let challenge = self.find_for_both(token).await?;
+        let about = Recording { challenge: Some(challenge.id), ..self.recording() };
+        if let Err(error) = self.house.recorder.command(about, "REJECT", None) {
+            return Err(Refusal::new(Code::CannotKnow, format!("sluice: the command cannot be recorded: {error}")));
+        }
         match self.house.store.reject(challenge.id, self.house.clock.now()).await {
             Ok(_) => Ok(Vec::new()),
             Err(error) => {
@@ -199,9 +213,9 @@ impl Session {
         let challenge = self.find_for_both(token).await?;
         let now = self.house.clock.now();
         let state = match challenge::check(&challenge, &self.house.listener, &self.principal, &challenge.context, now) {
-            Ok(_) => format!("pending until {}", challenge.expires),
+            Ok(_) => format!("pending until {:.0}", challenge.expires),
             Err(Misuse::Unknown) => {
-                format!("sent by {}, waits for an approval until {}", challenge.holder.user, challenge.expires)
+                format!("sent by {}, waits for an approval until {:.0}", challenge.holder.user, challenge.expires)
             }
             Err(misuse) => misused(&misuse).message,
         };
@@ -223,7 +237,7 @@ impl Session {
                 Some(needs),
                 Some(statement),
                 Some(challenge.preview.message),
-                Some(challenge.expires.to_string()),
+                Some(format!("{:.0}", challenge.expires)),
             ]
         };
         Ok(challenges.into_iter().map(row).collect())
@@ -261,8 +275,8 @@ impl Session {
             ("max_affected", sizes.max_affected.to_string()),
             ("max_affected_limit", sizes.max_affected_limit.to_string()),
             ("tolerance", format!("{} %", sizes.tolerance)),
-            ("preview_timeout", format!("{:?}", sizes.preview_timeout)),
-            ("token_ttl", format!("{:?}", sizes.token_ttl)),
+            ("preview_timeout", format!("{} s", sizes.preview_timeout.as_secs_f64())),
+            ("token_ttl", format!("{} min", sizes.token_ttl.as_secs_f64() / 60.0)),
             ("sessions", self.house.registry.seated().to_string()),
         ];
         rows.into_iter().map(|(name, value)| vec![some(name), Some(value)]).collect()

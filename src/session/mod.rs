@@ -200,6 +200,9 @@ fn judge_startup(house: &House, startup: &Startup, principal: &Principal) -> Res
 }
 
 fn note_login(house: &House, id: SessionId, principal: &Principal, login: Login<'_>) {
+    if let Login::Refused { sqlstate, why } = &login {
+        tracing::warn!(session = %id, user = %principal.user, address = %principal.address, sqlstate, why, "login refused");
+    }
     if let Err(error) = house.recorder.login(id, &house.listener, principal, login) {
         tracing::error!(session = %id, %error, "a login could not be recorded");
     }
@@ -220,6 +223,20 @@ impl Session {
     /// Whether the client's encoding hides ASCII bytes in its characters.
     pub(in crate::session) fn is_ambiguous(&self) -> bool {
         self.settings.get("client_encoding").is_none_or(|name| encoding::is_ambiguous(name))
+    }
+
+    /// Our words as this client can read them.
+    pub(in crate::session) fn spoken(&self, text: &str) -> String {
+        match self.settings.get("client_encoding").is_none_or(|name| encoding::is_utf8(name)) {
+            true => text.to_owned(),
+            false => encoding::in_ascii(text),
+        }
+    }
+
+    pub(in crate::session) fn said(&self, refusal: &Refusal) -> Refusal {
+        let spoken = |text: &Option<String>| text.as_deref().map(|text| self.spoken(text));
+        let (detail, hint) = (spoken(&refusal.detail), spoken(&refusal.hint));
+        Refusal { code: refusal.code, message: self.spoken(&refusal.message), detail, hint }
     }
 
     pub(in crate::session) fn recording(&self) -> Recording<'_> {

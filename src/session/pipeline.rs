@@ -393,7 +393,7 @@ impl Session {
 
     /// One pass of the lexer. What is not UTF-8, or could mean something else by the time it is run, takes the long way.
     fn glance(&self, text: &Bytes) -> Glance {
-        let Ok(text) = std::str::from_utf8(text) else { return Glance::NeedsReading };
+        let Ok(text) = std::str::from_utf8(text) else { return self.glance_at_bytes(text) };
         let settled = self.is_settled();
         match sql::glance(text, self.mode()) {
             Glance::Harmless { mode_sensitive, .. } if mode_sensitive && !settled => Glance::NeedsReading,
@@ -405,6 +405,15 @@ impl Session {
             }
             glanced => glanced,
         }
+    }
+
+    /// A text that is not UTF-8, in an encoding whose ASCII bytes are ASCII characters: all that a glance looks at.
+    fn glance_at_bytes(&self, text: &Bytes) -> Glance {
+        if self.is_ambiguous() || !self.is_settled() {
+            return Glance::NeedsReading;
+        }
+        let characters: String = text.iter().map(|byte| char::from(*byte)).collect();
+        sql::glance(&characters, self.mode())
     }
 
     /// A text with what it takes to read it as the server reads it now.

@@ -34,9 +34,36 @@ pub fn is_sensitive(text: &str) -> bool {
     bytes.windows(2).any(|pair| !pair[0].is_ascii() && matches!(pair[1], b'@' | b'['..=b'^' | b'`' | b'{'..=b'~'))
 }
 
+/// Whether a client of this encoding can be sent our words as they are.
+pub fn is_utf8(name: &str) -> bool {
+    matches!(name, "UTF8" | "UNICODE")
+}
+
+/// For any other: the few signs that our own words use, in ASCII; what else is beyond ASCII becomes a question mark.
+pub fn in_ascii(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\u{2514}' | '\u{251c}' => out.push('`'),
+            '\u{2500}' | '\u{2013}' | '\u{2014}' => out.push('-'),
+            '\u{2502}' => out.push('|'),
+            '\u{2192}' => out.push_str("->"),
+            '\u{2026}' => out.push_str("..."),
+            ascii if ascii.is_ascii() => out.push(ascii),
+            _ => out.push('?'),
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn our_own_signs_have_ascii_forms() {
+        assert_eq!(in_ascii("\u{2514} a \u{2192} b\u{2026} caf\u{e9}"), "` a -> b... caf?");
+    }
 
     #[test]
     fn client_only_encodings_are_ambiguous() {

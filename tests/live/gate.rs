@@ -13,7 +13,7 @@ stories! {
     a_stated_higher_limit, parameters_decide, binary_parameters, temporary_tables_are_ones_own,
     rows_that_the_user_cannot_see, the_questions_leave_no_trace, a_free_change_that_grew_is_rolled_back,
     a_change_that_was_said_to_be_one_row, observe_mode_refuses_nothing, off_is_off, scopes_decide_for_whom,
-    names_are_resolved_as_the_server_does, estimates_are_called_estimates, characters_that_hide_a_quote,
+    names_are_resolved_as_the_server_does, estimates_are_called_estimates, characters_that_hide_a_quote, other_encodings_are_read_and_spoken_to,
     keys_seen_in_a_transaction_that_was_rolled_back, names_swapped_in_a_pipeline, another_pipelined_commit,
 }
 
@@ -568,6 +568,23 @@ fn characters_that_hide_a_quote(server: &'static Server) {
     pipelined.until_ready().expect_fine("the first");
     assert_ne!(pipelined.until_ready().code(), "", "read when the first is done");
     assert_eq!(database.count("logs"), 500);
+}
+
+fn other_encodings_are_read_and_spoken_to(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    wire.simple("SET client_encoding = 'LATIN1'").expect_fine("harmless");
+    for text in [&b"SELECT 'caf\xe9'"[..], b"INSERT INTO logs VALUES (900, 'odd', 'caf\xe9')"] {
+        let mut message = vec![b'Q'];
+        message.extend_from_slice(&(u32::try_from(text.len()).expect("short") + 5).to_be_bytes());
+        message.extend_from_slice(text);
+        message.push(0);
+        wire.send(&message);
+        wire.until_ready().expect_fine("read in its own encoding");
+    }
+    let refused = Refused::to_confirm(&wire.simple("UPDATE logs SET line = 'after'"));
+    assert!(refused.detail.is_ascii() && refused.detail.contains("line ->"), "{refused:?}");
+    assert_eq!(wire.simple(&format!("SLUICE CONFIRM '{}'", refused.token())).tags(), ["UPDATE 501"]);
 }
 
 fn keys_seen_in_a_transaction_that_was_rolled_back(server: &'static Server) {
