@@ -77,7 +77,7 @@ pub const METRICS_UPKEEP_EVERY: Duration = Duration::from_secs(5);
 // What is asked of the database.
 
 /// A table is looked up again after this long, even if no schema change was seen: another session may have made one.
-pub const CATALOG_TTL: Duration = Duration::from_secs(30);
+pub const CATALOG_TTL: Duration = Duration::from_secs(2);
 /// Tables remembered by one session; a session that guards more than this forgets the oldest.
 pub const CATALOG_TABLES: usize = 256;
 /// Levels of foreign keys followed downwards. Real schemas stay below ten; a longer walk is a cycle.
@@ -111,6 +111,13 @@ pub const PREVIEW_BYTES: usize = 16 * 1024;
 /// The longest text that is parsed. A parsed text costs about fifty times its size in memory; longer ones (dumps of INSERTs) are
 /// only glanced at, and unread if the glance does not find them harmless.
 pub const SQL_READ_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Tokens of a text that is parsed: parsing takes time by the token, and while one text is parsed no other is (pg_query is not
+/// reentrant), so this bounds how long one session can hold up the others: some tens of milliseconds.
+pub const SQL_TOKENS_MAX: usize = 20_000;
+/// Comments within comments. PostgreSQL's lexer takes time with the square of the depth: 20,000 levels take 12 s.
+pub const SQL_COMMENT_DEPTH_MAX: usize = 100;
+/// A text longer than this is read beside the thread that serves its session, and others.
+pub const SQL_READ_INLINE_BYTES_MAX: usize = 16 << 10;
 
 /// The deepest tree a text may make, counted as tokens that could each add a level. PostgreSQL itself gives up on about 10,000
 /// levels ("stack depth limit exceeded"), so what lies beyond could not run anyway.

@@ -17,11 +17,13 @@ use crate::audit::{Outcome, Recording};
 use crate::change::challenge::{self, Draft, Misuse, Redeemed};
 use crate::change::preview::{self, Offer};
 use crate::change::promise::{self, Moved};
+use crate::database::{Answer, Ask};
 use crate::ground::limits;
 use crate::ground::metrics::{
     CHALLENGES_TOTAL, FINDINGS_TOTAL, RECORD_FAILURES_TOTAL, REFUSALS_TOTAL, STATEMENTS_TOTAL,
 };
 use crate::policy::finding::Level;
+use crate::policy::question::Evidence;
 use crate::policy::settings::Mode;
 use crate::policy::verdict::Verdict;
 use crate::protocol::postgres::command;
@@ -29,15 +31,16 @@ use crate::protocol::postgres::conversation::Expected;
 use crate::protocol::postgres::frame::{Frame, upstream_frame};
 use crate::protocol::postgres::message::{self, Script, Severity};
 use crate::protocol::{Code, Parameters, Refusal};
+use crate::session::ask::{Asker, Ground};
 use crate::session::link::Listen;
-use crate::session::look::{Bound, Judgement, Looked, Subjected};
-use crate::session::pipeline::{Mark, Portal, Watched};
+use crate::session::look::{Bound, Judgement, Looked, Piece, Subjected, unknown_state};
+use crate::session::pipeline::{Exceeded, Held, Mark, Portal, Watched};
 use crate::session::{End, Session};
-use crate::sql::facts::{Kind, Nesting};
+use crate::sql::facts::{Facts, Nesting, Verb};
 use crate::sql::{self, hints};
 use crate::store::Whose;
 use crate::store::kept::{Context, Needs, ProtocolKind, Status};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 /// Sent to make a transaction fail; it stands in the server's log where its error does.
 pub(in crate::session) const POISON: &str =
@@ -60,8 +63,7 @@ impl Session {
             self.warn(&judgement);
             self.remember(&judgement);
             if self.is_withheld(&judgement) {
-                let rows_max = self.agreed(&judgement);
-                let run = Run { rows_max, form: Form::Simple, challenge: None };
+                let run = Run { form: Form::Simple, challenge: None };
                 return self.run_apart(frame, Action::Forward, &judgement, run).await;
             }
             let mark = self.watch(&judgement, Action::Forward, &frame, None)?;
@@ -72,11 +74,7 @@ impl Session {
             return match redeemed {
                 Ok(redeemed) => {
                     self.remember(&judgement);
-                    let run = Run {
-                        rows_max: self.agreed(&judgement),
-                        form: Form::Simple,
-                        challenge: Some(redeemed.challenge().id),
-                    };
+                    let run = Run { form: Form::Simple, challenge: Some(redeemed.challenge().id) };
                     self.run_apart(frame, Action::Confirmed, &judgement, run).await
                 }
                 Err(refusal) => self.refuse(&refusal, Form::Simple).await,
@@ -112,10 +110,12 @@ impl Session {
         let (permit, mut watched) = self.watch(&judgement, action, &frame, challenge)?;
         watched.withheld = action == Action::Confirmed || self.is_withheld(&judgement);
         if watched.withheld {
-            watched.rows_max = self.agreed(&judgement);
+            watched.rows_max = self.agreed(&judgement).first().copied().flatten();
+            watched.effects_max = judgement.effects_max();
         }
         self.portals.insert(portal, Portal::Judged(watched));
         self.pipeline.open = true;
+        self.pipeline.bound = true;
         self.link.forward(permit);
         self.talk.expect(Expected::Bind, None);
         Ok(())
@@ -407,7 +407,7 @@ impl Session {
     pub(in crate::session) async fn confirm(&mut self, typed: &str, form: Form) -> Result<(), End> {
         self.drain().await?;
         self.cache.clear();
-        if form == Form::Extended && self.pipeline.executed && self.talk.status() == b'I' {
+        if form == Form::Extended && (self.pipeline.executed || self.pipeline.bound) {
             let refusal =
                 Refusal::new(Code::Token, "sluice: CONFIRM cannot run behind other statements of the same pipeline")
                     .hint("Send a Sync first: the token is still good.");
@@ -465,8 +465,7 @@ impl Session {
             }
             Redeeming::Done(redeemed) => {
                 self.remember(&judgement);
-                let rows_max = self.agreed(&judgement);
-                let run = Run { rows_max, form, challenge: Some(redeemed.challenge().id) };
+                let run = Run { form, challenge: Some(redeemed.challenge().id) };
                 let bytes = match &judgement.parameters {
                     None => Script::default().query(&challenge.statement),
                     Some(parameters) => bound_script(&challenge.statement, parameters),
@@ -490,7 +489,8 @@ impl Session {
         }
         let own =
             self.talk.status() == b'I' && !judgement.pieces.iter().any(|piece| piece.facts.outside_transaction_only);
-        let promised = run.rows_max;
+        let agreed = self.agreed(judgement);
+        let promised = agreed.iter().copied().sum::<Option<u64>>();
         let noted = self.noted(judgement);
         let about = Recording {
             challenge: run.challenge,
@@ -508,26 +508,40 @@ impl Session {
                 return self.refuse(&Refusal::new(Code::CannotKnow, message), run.form).await;
             }
         };
-        let watched = Watched { rows_max: promised, withheld: true, challenge: run.challenge, line: permit.line() };
+        let watched =
+            Watched { rows_max: promised, challenge: run.challenge, line: permit.line(), ..Watched::default() };
         if own {
             self.own("BEGIN", b'T').await?;
+            self.talk.set_status(b'T');
         }
+        let measures = own || self.talk.status() == b'T';
+        let held = match judgement.effects_max().filter(|_| measures) {
+            Some(most) => self.effects().await?.map(|before| Held { before, most }),
+            None => None,
+        };
         self.link.forward(permit);
         let ran = self.hear_run(run.form).await?;
-        let exceeded = ran.error.is_none() && run.rows_max.is_some_and(|most| ran.changed > most);
-        if ran.error.is_some() || exceeded {
+        let mut exceeded = ran.exceeded(&agreed);
+        if ran.error.is_none()
+            && exceeded.is_none()
+            && let Some(held) = held
+        {
+            self.talk.set_status(ran.status);
+            exceeded = held.exceeded_by(self.effects().await?);
+        }
+        if ran.error.is_some() || exceeded.is_some() {
             return self.run_failed(ran, exceeded, own, &watched, run).await;
         }
         if own && let Some(error) = self.commit().await? {
-            self.record_outcome(&watched, Some(ran.changed), Some(&error.code), Some("at commit"));
+            self.record_outcome(&watched, Some(ran.changed()), Some(&error.code), Some("at commit"));
             self.talk.set_status(b'I');
             self.link.client.send(error.bytes);
             self.end_of_run(run.form);
             return Ok(());
         }
         self.talk.set_status(if own { b'I' } else { ran.status });
-        self.record_outcome(&watched, Some(ran.changed), None, None);
-        self.link.client.send(ran.complete.freeze());
+        self.record_outcome(&watched, Some(ran.changed()), None, None);
+        self.link.client.send(ran.complete);
         if run.form == Form::Simple {
             self.link.client.send(message::ready(self.talk.status()));
         }
@@ -537,19 +551,19 @@ impl Session {
     async fn run_failed(
         &mut self,
         ran: Ran,
-        exceeded: bool,
+        exceeded: Option<Exceeded>,
         own: bool,
         watched: &Watched,
         run: Run,
     ) -> Result<(), End> {
         let code = ran.error.as_ref().map(|error| error.code.clone());
-        let note = if exceeded { Some("changed more rows than were agreed to; rolled back") } else { None };
+        let note = exceeded.map(|_| "changed more rows than were agreed to; rolled back");
         self.talk.set_status(ran.status);
         if own {
             self.own("ROLLBACK", b'I').await?;
             self.talk.set_status(b'I');
         }
-        self.record_outcome(watched, Some(ran.changed), code.as_deref().or(Some("SL004")), note);
+        self.record_outcome(watched, Some(ran.changed()), code.as_deref().or(Some("SL004")), note);
         match ran.error {
             Some(error) => {
                 self.link.client.send(error.bytes);
@@ -562,7 +576,8 @@ impl Session {
             }
             None => {
                 self.cache.clear();
-                self.refuse(&self::exceeded(ran.changed, run.rows_max.unwrap_or_default()), run.form).await
+                let exceeded = exceeded.unwrap_or(Exceeded::Unfinished);
+                self.refuse(&self::exceeded(exceeded), run.form).await
             }
         }
     }
@@ -580,13 +595,14 @@ impl Session {
         loop {
             let frame = self.next_frame().await?;
             match frame.tag() {
-                b'C' => {
+                b'C' | b'I' => {
                     let body = frame.body();
                     let rows = command::changed_rows(body.strip_suffix(&[0]).unwrap_or(body)).unwrap_or(0);
-                    ran.changed = ran.changed.max(rows);
-                    ran.complete.extend_from_slice(&frame.into_bytes());
+                    ran.each.push(rows);
+                    // Of a message of several statements only the last one's completion is kept back.
+                    let before = std::mem::replace(&mut ran.complete, frame.into_bytes());
+                    self.link.client.send(before);
                 }
-                b'I' => ran.complete.extend_from_slice(&frame.into_bytes()),
                 b'E' => {
                     let code = command::error_field(frame.body(), b'C').unwrap_or_default();
                     ran.error = Some(Failure { code, bytes: frame.into_bytes() });
@@ -608,6 +624,25 @@ impl Session {
                 _ => self.link.client.send(frame.into_bytes()),
             }
         }
+    }
+
+    /// Rows that the transaction has updated and deleted so far, cascades included, as the database counts them. Counts of earlier
+    /// transactions may be among them (they are reported once a second at most), so only differences within one transaction tell.
+    /// Nothing may be outstanding.
+    pub(in crate::session) async fn effects(&mut self) -> Result<Option<u64>, End> {
+        const QUESTION: &str = "SELECT pg_catalog.sum(n_tup_upd OPERATOR(pg_catalog.+) n_tup_del)::pg_catalog.text \
+             FROM pg_catalog.pg_stat_xact_user_tables";
+        let time = self.house.ask_timeout;
+        let asker = Asker::begin(&mut self.link, &self.seat, &self.talk, Ground::Implicit, time, time).await;
+        let mut asker = asker.map_err(unknown_state)?;
+        let answer = asker.ask(QUESTION, None).await;
+        let ended = asker.end().await.map_err(unknown_state)?;
+        if ended.failed {
+            let message = "sluice: what the statement changed could not be asked; it is rolled back";
+            return Err(End::Refused(Refusal::new(Code::CannotKnow, message)));
+        }
+        let number = |answer: Answer| answer.rows.first()?.first()?.as_deref().unwrap_or("0").parse().ok();
+        Ok(answer.ok().and_then(number))
     }
 
     /// A statement of ours that must succeed.
@@ -703,7 +738,7 @@ impl Session {
         match self.house.recorder.record(&judgement.verdict, action, about, frame.clone().into_bytes()) {
             Ok(permit) => {
                 let line = permit.line();
-                Ok((permit, Watched { rows_max, withheld: false, challenge, line }))
+                Ok((permit, Watched { rows_max, challenge, line, ..Watched::default() }))
             }
             Err(error) => {
                 note_unrecorded(&error);
@@ -749,17 +784,15 @@ impl Session {
 
     /// A change whose rows were counted: it must not commit more. Not where Sluice cannot hold a commit back.
     fn is_withheld(&self, judgement: &Judgement) -> bool {
-        let [piece] = &judgement.pieces[..] else { return false };
-        let facts = &piece.facts;
+        let can_wait = |facts: &Facts| {
+            !facts.outside_transaction_only
+                && facts.transaction.is_none()
+                && facts.prepares.is_none()
+                && facts.changes.iter().all(|change| change.verb != Verb::CopyIn)
+        };
         judgement.mode == Mode::Enforce
-            && !facts.outside_transaction_only
-            && facts.transaction.is_none()
-            && matches!(
-                facts.kind,
-                Kind::Insert | Kind::Update | Kind::Delete | Kind::Merge | Kind::Execute | Kind::Read
-            )
-            && facts.changes.iter().all(|change| matches!(change.nesting, Nesting::Outer | Nesting::Cte))
             && judgement.was_counted()
+            && judgement.pieces.iter().all(|piece| can_wait(&piece.facts))
     }
 
     /// The rows a change may report without being a surprise: known from keys.
@@ -768,13 +801,15 @@ impl Session {
     }
 
     /// What was agreed to, tolerance included; a change nobody was asked about may be as large as what nobody is asked about.
-    fn agreed(&self, judgement: &Judgement) -> Option<u64> {
-        let most = judgement.promise.at_most(judgement.sizes.tolerance).rows?;
-        if Session::passes(judgement.verdict.in_force()) {
-            Some(most.max(judgement.sizes.free_rows))
-        } else {
-            Some(most)
-        }
+    fn agreed(&self, judgement: &Judgement) -> Vec<Option<u64>> {
+        let free = Session::passes(judgement.verdict.in_force());
+        let of = |(piece, known): (&Piece, &Evidence)| {
+            // Under EXPLAIN, in a WITH and the like the tag tells something else.
+            let told = piece.facts.changes.iter().all(|change| change.nesting == Nesting::Outer);
+            let most = promise::promise(known).at_most(judgement.sizes.tolerance).rows.filter(|_| told)?;
+            Some(if free { most.max(judgement.sizes.free_rows) } else { most })
+        };
+        judgement.pieces.iter().zip(&judgement.evidence).map(of).collect()
     }
 
     /// What the record shows of a statement: its text without its literals, and a digest of its shape. A statement that is only
@@ -834,18 +869,31 @@ struct Noted {
 
 #[derive(Debug, Clone, Copy)]
 struct Run {
-    rows_max: Option<u64>,
     form: Form,
     challenge: Option<crate::ground::ids::ChallengeId>,
 }
 
 #[derive(Debug, Default)]
 struct Ran {
-    changed: u64,
-    /// Completions, kept back until the commit is done.
-    complete: BytesMut,
+    /// Rows by command tag, one a statement.
+    each: Vec<u64>,
+    /// The last completion, kept back until the commit is done.
+    complete: Bytes,
     error: Option<Failure>,
     status: u8,
+}
+
+impl Ran {
+    fn changed(&self) -> u64 {
+        self.each.iter().sum()
+    }
+
+    fn exceeded(&self, agreed: &[Option<u64>]) -> Option<Exceeded> {
+        let over = self.each.iter().zip(agreed).find_map(|(changed, agreed)| {
+            agreed.filter(|agreed| changed > agreed).map(|agreed| Exceeded::Rows { changed: *changed, agreed })
+        });
+        over.filter(|_| self.error.is_none())
+    }
 }
 
 #[derive(Debug)]
@@ -867,7 +915,11 @@ pub(in crate::session) fn denial(verdict: &Verdict) -> Refusal {
     refusal
 }
 
-pub(in crate::session) fn exceeded(changed: u64, agreed: u64) -> Refusal {
+pub(in crate::session) fn exceeded(exceeded: Exceeded) -> Refusal {
+    let Exceeded::Rows { changed, agreed } = exceeded else {
+        let message = "sluice: what the statement changed is not known, because its rows were fetched in parts; it was rolled back";
+        return Refusal::new(Code::ExceedsConfirmed, message).hint("Execute it without a row limit.");
+    };
     Refusal::new(
         Code::ExceedsConfirmed,
         format!(

@@ -7,8 +7,9 @@ use crate::change::promise::{self, Promise};
 use crate::database::catalog::{self, Cache};
 use crate::database::evidence::Inquiry;
 use crate::database::{Answer, Ask, AskError, evidence};
+use crate::ground::limits;
 use crate::ground::metrics::QUESTIONS_SECONDS;
-use crate::policy::question::{Evidence, Questions, Rows};
+use crate::policy::question::{Evidence, Known, Questions, Rows, TableKind};
 use crate::policy::rules::Caller;
 use crate::policy::scope::Principal;
 use crate::policy::settings::{Effective, Mode, Policy, Sizes};
@@ -19,7 +20,7 @@ use crate::protocol::postgres::message::Script;
 use crate::protocol::{Code, Parameters, Refusal};
 use crate::session::ask::{Asker, Broken, Ground};
 use crate::session::{End, Session};
-use crate::sql::facts::{Facts, Kind};
+use crate::sql::facts::{Facts, Kind, OnConflict, TransactionVerb};
 use crate::sql::statement::{LexicalMode, Statement};
 use crate::sql::{self, Product, encoding};
 use crate::store::kept::Context;
@@ -89,6 +90,14 @@ pub(in crate::session) struct Told {
     pub reason: Option<String>,
 }
 
+/// A row of VALUES can become many where a function that returns a set stands in it, and each can meet a row that is already there.
+fn many_from_one(facts: &Facts) -> bool {
+    const ONE: &[&str] =
+        &["now", "clock_timestamp", "statement_timestamp", "transaction_timestamp", "nextval", "lower", "upper", "md5"];
+    let updates = facts.changes.iter().any(|change| change.on_conflict == OnConflict::Updates);
+    updates && facts.functions.iter().any(|name| !ONE.contains(&name.as_str()))
+}
+
 pub(in crate::session) enum Looked {
     At(Box<Judgement>),
     /// It could not be judged: what the client is told.
@@ -112,7 +121,29 @@ impl Judgement {
     /// Some change's rows were counted or guessed, not bounded by keys: others may come in between.
     pub fn was_counted(&self) -> bool {
         let changes = self.evidence.iter().flat_map(|known| &known.changes);
-        changes.filter_map(|change| change.rows.known()).any(|rows| !matches!(rows, Rows::AtMost(_)))
+        let counted = changes.filter_map(|change| change.rows.known()).any(|rows| !matches!(rows, Rows::AtMost(_)));
+        counted || self.pieces.iter().any(|piece| many_from_one(&piece.facts))
+    }
+
+    /// The most rows that the database may count for it, cascades included. Not known where triggers, rules or views do more.
+    pub fn effects_max(&self) -> Option<u64> {
+        let known = self.evidence.iter().flat_map(|known| &known.changes);
+        let mut most: u64 = 0;
+        for change in known {
+            let table = change.table.known()?;
+            let plain = table.triggers.is_empty() && !table.has_rules && table.kind != TableKind::View;
+            let cascades = change
+                .cascade
+                .known()?
+                .iter()
+                .try_fold(0u64, |sum, branch| Some(sum.saturating_add(branch.total()?)))?;
+            if !plain {
+                return None;
+            }
+            most = most.saturating_add(change.rows.known()?.number()).saturating_add(cascades);
+        }
+        let agreed = promise::with_tolerance(most, self.sizes.tolerance);
+        Some(if Session::passes(self.verdict.in_force()) { agreed.max(self.sizes.free_rows) } else { agreed })
     }
 }
 
@@ -132,6 +163,12 @@ impl Session {
         let policy = self.house.policy.load_full();
         let effective = self.standing.get(&policy, &self.principal, now).clone();
         let (source, pieces) = match &subject {
+            Subjected::Source(source) if source.text.len() > limits::SQL_READ_INLINE_BYTES_MAX => {
+                let beside = source.clone();
+                let pieces = tokio::task::spawn_blocking(move || read(&beside)).await;
+                let pieces = pieces.unwrap_or_else(|_| vec![unread("", "reading it failed")]);
+                (std::str::from_utf8(&source.text).unwrap_or_default().to_owned(), pieces)
+            }
             // What is not UTF-8 has no text that could be kept and compared: it is judged, and cannot be confirmed.
             Subjected::Source(source) => {
                 (std::str::from_utf8(&source.text).unwrap_or_default().to_owned(), read(source))
@@ -211,6 +248,7 @@ impl Session {
             let asked = policy::questions(&piece.facts, standing);
             seen.evidence.push(gather(&mut Silence, piece, &asked, parameters, with).await);
         }
+        forget_what_changes(&seen.pieces, &mut seen.evidence);
         let effective = for_tables(policy, standing, &self.principal, &seen, self.house.clock.now());
         let (pieces, bound) = (seen.pieces.clone(), seen.bound.clone());
         let judgement = judged(source.to_owned(), seen, &effective);
@@ -224,11 +262,14 @@ impl Session {
     /// Where questions can be asked now; nowhere in a failed transaction, except that a message which ends it goes on after that
     /// end, where nothing is known yet.
     fn ground(&self, pieces: &[Piece]) -> Option<Ground> {
+        let server_refuses = |piece: &Piece| piece.facts.transaction.is_none() && piece.facts.kind != Kind::Unread;
         match self.talk.status() {
+            // Whatever the status was: it may be another by now. A question in vain fails the statement with it.
+            _ if self.pipeline.transacted => Some(Ground::Implicit),
             b'T' => Some(Ground::Savepoint),
-            b'I' if self.pipeline.executed => Some(Ground::Implicit),
+            b'I' if self.pipeline.executed || self.pipeline.bound => Some(Ground::Implicit),
             b'I' => Some(Ground::Own),
-            _ if pieces.len() <= 1 && pieces.iter().all(|piece| piece.facts.transaction.is_none()) => None,
+            _ if !self.pipeline.executed && pieces.len() <= 1 && pieces.iter().all(server_refuses) => None,
             _ => Some(Ground::Failed),
         }
     }
@@ -310,6 +351,7 @@ async fn interview(
         let with = Gathering { cache, sizes, mode };
         seen.evidence.push(gather(asker, piece, &questions(piece), parameters, with).await);
     }
+    forget_what_changes(&seen.pieces, &mut seen.evidence);
     let effective = for_tables(scene.policy, scene.standing, scene.principal, seen, scene.now);
     let verdicts = verdicts(&seen.pieces, &seen.evidence, &effective, &seen.told);
     let worst = strongest(&verdicts);
@@ -352,6 +394,38 @@ fn judged(source: String, seen: Seen, effective: &Effective) -> Judgement {
         told,
         sizes: effective.sizes,
         mode: effective.mode,
+    }
+}
+
+/// Everything was asked before anything of the message ran. Behind a statement that changes rows, counts do not hold; behind one
+/// that changes what names mean (SET, DDL, the end of a transaction), nothing does.
+fn forget_what_changes(pieces: &[Piece], evidence: &mut [Evidence]) {
+    let (mut rows_move, mut names_move) = (false, false);
+    for (piece, known) in pieces.iter().zip(evidence) {
+        let why = || "a statement before it in the same message may change that".to_owned();
+        for change in known.changes.iter_mut().filter(|_| rows_move || names_move) {
+            let bounded = matches!(change.rows, Known::Known(Rows::AtMost(_))) && !names_move;
+            if !bounded {
+                change.rows = Known::Unknown(why());
+            }
+            if names_move {
+                change.table = Known::Unknown(why());
+            }
+            if names_move || !matches!(&change.cascade, Known::Known(branches) if branches.is_empty()) {
+                change.cascade = Known::Unknown(why());
+            }
+        }
+        for removal in known.removals.iter_mut().filter(|_| rows_move || names_move) {
+            removal.tables = Known::Unknown(why());
+            removal.dependents = Known::Unknown(why());
+        }
+        let facts = &piece.facts;
+        let begins = matches!(
+            facts.transaction,
+            Some(TransactionVerb::Begin | TransactionVerb::Savepoint | TransactionVerb::Release)
+        );
+        rows_move |= !matches!(facts.kind, Kind::Read | Kind::Empty) && !begins;
+        names_move |= facts.changes_session || facts.unread.is_some() || facts.transaction.is_some() && !begins;
     }
 }
 

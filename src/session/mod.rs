@@ -33,7 +33,7 @@ use crate::protocol::postgres::message::{self, Severity};
 use crate::protocol::{Code, Refusal};
 use crate::session::link::{Leg, Link};
 use crate::session::login::Visit;
-use crate::session::pipeline::{Mark, Pipeline, Portal, Prepared};
+use crate::session::pipeline::{InFlight, Mark, Pipeline, Portal, Prepared};
 use crate::session::registry::{Registry, Seat};
 use crate::session::upstream::Target;
 use crate::session::wire::Wire;
@@ -85,6 +85,10 @@ pub(in crate::session) struct Session {
     prepared: HashMap<Bytes, Prepared>,
     /// Counts how often all names were forgotten: what is undone afterwards is not put back.
     names_epoch: u64,
+    /// Parses that were not answered yet, by name; how many were sent, and how many Syncs.
+    in_flight: HashMap<Bytes, InFlight>,
+    parses: u64,
+    syncs: u64,
     portals: HashMap<Bytes, Portal>,
     pipeline: Pipeline,
     last_status: u8,
@@ -163,6 +167,9 @@ async fn log_in(house: Arc<House>, client: Leg, startup: Startup, mut seat: Seat
         cache: Cache::default(),
         prepared: HashMap::new(),
         names_epoch: 0,
+        in_flight: HashMap::new(),
+        parses: 0,
+        syncs: 0,
         portals: HashMap::new(),
         pipeline: Pipeline::default(),
         last_status: logged_in.status,

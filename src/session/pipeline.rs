@@ -38,12 +38,43 @@ pub(in crate::session) struct Pipeline {
     pub open: bool,
     /// Something was executed: there may be an implicit transaction with changes in it.
     pub executed: bool,
+    /// A transaction began or ended in it: the status last reported may not hold any more.
+    pub transacted: bool,
+    /// Portals were bound upstream, which a Sync of ours would close.
+    pub bound: bool,
     /// The client's messages are dropped until its Sync.
     pub discarding: bool,
     /// A change is under way that must not commit before it is known to be what was agreed to.
     pub withheld: bool,
-    /// It was more: rows changed, rows agreed to.
-    pub exceeded: Option<(u64, u64)>,
+    /// What the transaction had changed before it, and the most that it may change.
+    pub held: Option<Held>,
+    /// It was more.
+    pub exceeded: Option<Exceeded>,
+}
+
+/// Rows changed, as the database counts them for the transaction, before a change, and the most the change may add to them.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::session) struct Held {
+    pub before: u64,
+    pub most: u64,
+}
+
+/// A change did more than was agreed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::session) enum Exceeded {
+    Rows {
+        changed: u64,
+        agreed: u64,
+    },
+    /// It was not fetched to its end, so its count was not told.
+    Unfinished,
+}
+
+impl Held {
+    pub fn exceeded_by(self, now: Option<u64>) -> Option<Exceeded> {
+        let changed = now?.saturating_sub(self.before);
+        (changed > self.most).then_some(Exceeded::Rows { changed, agreed: self.most })
+    }
 }
 
 /// What a name of a prepared statement stands for.
@@ -79,8 +110,16 @@ pub(in crate::session) enum Mark {
         name: Bytes,
         before: Option<Prepared>,
         epoch: u64,
+        number: u64,
     },
     Watched(Watched),
+}
+
+/// A Parse that was not answered yet: which, and how many Syncs had been sent before it.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::session) struct InFlight {
+    pub number: u64,
+    pub syncs: u64,
 }
 
 /// A change on its way, and what it was taken for.
@@ -89,6 +128,8 @@ pub(in crate::session) struct Watched {
     pub rows_max: Option<u64>,
     /// Its commit waits until the rows are known.
     pub withheld: bool,
+    /// The most rows that the database may count for it, cascades included; `None` where triggers or rules make that unknown.
+    pub effects_max: Option<u64>,
     pub challenge: Option<ChallengeId>,
     /// The record's line.
     pub line: Option<u64>,
@@ -195,7 +236,9 @@ impl Session {
             return Ok(());
         }
         let before = self.prepared.insert(parse.name.clone(), prepared);
-        let mark = Mark::Parse { name: parse.name, before, epoch: self.names_epoch };
+        self.parses += 1;
+        self.in_flight.insert(parse.name.clone(), InFlight { number: self.parses, syncs: self.syncs });
+        let mark = Mark::Parse { name: parse.name, before, epoch: self.names_epoch, number: self.parses };
         self.pipeline.open = true;
         // A Parse runs nothing: what it prepares is judged when it is bound.
         self.forward_now(frame, Expected::Parse, Some(mark))
@@ -206,15 +249,25 @@ impl Session {
         if self.portals.len() >= limits::PREPARED_MAX {
             return Err(End::Refused(Refusal::new(Code::Limit, "sluice: too many portals in one transaction")));
         }
+        // A Parse of this name may have failed. In the same pipeline the server then discards the Bind too; behind a Sync it does
+        // not, and the name may still mean what it meant before.
+        if self.in_flight.get(&bind.statement).is_some_and(|parse| parse.syncs != self.syncs) {
+            self.drain().await?;
+            if self.pipeline.discarding {
+                return Ok(());
+            }
+        }
         match self.prepared.get(&bind.statement).cloned() {
             Some(Prepared::Harmless) => {
                 self.portals.remove(&bind.portal);
                 self.pipeline.open = true;
+                self.pipeline.bound = true;
                 self.forward_harmless(frame, Expected::Bind, None).await
             }
             Some(Prepared::Transaction) => {
                 self.portals.insert(bind.portal, Portal::Transaction);
                 self.pipeline.open = true;
+                self.pipeline.bound = true;
                 self.forward_harmless(frame, Expected::Bind, None).await
             }
             Some(Prepared::Command(text)) => {
@@ -283,7 +336,7 @@ impl Session {
     }
 
     async fn execute(&mut self, frame: Frame) -> Result<(), End> {
-        let Ok((portal, rows_max)) = command::execute(&frame) else { return Err(malformed("Execute")) };
+        let Ok(portal) = command::execute(&frame) else { return Err(malformed("Execute")) };
         // What comes next may commit: a change that is held to its count must be known by then.
         if let Some(refusal) = self.settle().await? {
             return self.refuse(&refusal, Form::Extended).await;
@@ -293,17 +346,18 @@ impl Session {
         }
         let mark = match self.portals.get(&portal).cloned() {
             Some(Portal::Command(text)) => return self.command(&text, Form::Extended).await,
-            Some(Portal::Judged(watched)) if watched.challenge.is_some() && rows_max > 0 => {
-                let message = "sluice: a confirmed change cannot be fetched in parts: it is held to its count";
-                let refusal = Refusal::new(Code::CannotKnow, message).hint("Execute it without a row limit.");
-                return self.refuse(&refusal, Form::Extended).await;
-            }
             Some(Portal::Judged(watched)) => {
-                // Fetched in parts, its count is known with the last of them: it was small when it was asked about.
-                self.pipeline.withheld |= watched.withheld && rows_max == 0;
+                if watched.withheld {
+                    self.pipeline.withheld = true;
+                    self.note_effects(&watched).await?;
+                    if self.pipeline.discarding {
+                        return Ok(());
+                    }
+                }
                 Some(Mark::Watched(watched))
             }
             Some(Portal::Transaction) => {
+                self.pipeline.transacted = true;
                 self.cache.clear();
                 None
             }
@@ -342,19 +396,37 @@ impl Session {
         if !self.talk.in_copy() {
             self.pipeline = Pipeline::default();
         }
+        self.syncs += 1;
         self.link.housekeep(Housekeeping::Sync, frame.into_bytes());
         self.talk.expect(Expected::Sync, None);
         Ok(())
     }
 
-    /// Before anything that could commit: waits for a change that is held to its count. `Some`: it was more.
+    /// Before anything that could commit: waits for a change that is held to its count, and asks what it did. `Some`: it was more.
     async fn settle(&mut self) -> Result<Option<Refusal>, End> {
         if !self.pipeline.withheld {
             return Ok(None);
         }
         self.drain().await?;
         self.pipeline.withheld = false;
-        Ok(self.pipeline.exceeded.take().map(|(changed, agreed)| act::exceeded(changed, agreed)))
+        let held = std::mem::take(&mut self.pipeline.held);
+        if let Some(exceeded) = self.pipeline.exceeded.take() {
+            return Ok(Some(act::exceeded(exceeded)));
+        }
+        let Some(held) = held.filter(|_| !self.pipeline.discarding) else { return Ok(None) };
+        let now = self.effects().await?;
+        Ok(held.exceeded_by(now).map(act::exceeded))
+    }
+
+    /// Before a change that is held to its count: what its transaction has changed so far.
+    async fn note_effects(&mut self, watched: &Watched) -> Result<(), End> {
+        let Some(most) = watched.effects_max else { return Ok(()) };
+        self.drain().await?;
+        if self.pipeline.discarding {
+            return Ok(());
+        }
+        self.pipeline.held = self.effects().await?.map(|before| Held { before, most });
+        Ok(())
     }
 
     /// Makes the upstream fail what the client has begun, with our words in place of its own.

@@ -9,7 +9,7 @@ use crate::protocol::postgres::frame::Next;
 use crate::protocol::postgres::message::Script;
 use crate::protocol::{Code, Housekeeping, Refusal};
 use crate::session::link::{Listen, Woke};
-use crate::session::pipeline::{Mark, Watched};
+use crate::session::pipeline::{Exceeded, Mark, Watched};
 use crate::session::{End, Session};
 
 /// Ends after that time; never without one.
@@ -151,6 +151,12 @@ impl Session {
     fn learn(&mut self, event: Event<Mark>) {
         match event {
             Event::Answered { mark, changed, failed } => self.answered(mark, changed, failed),
+            Event::Suspended(Mark::Watched(watched)) => {
+                if watched.withheld {
+                    self.pipeline.exceeded = Some(Exceeded::Unfinished);
+                }
+            }
+            Event::Suspended(Mark::Parse { .. }) => {}
             Event::Discarded(marks) => {
                 for mark in marks.into_iter().rev() {
                     self.undo(mark);
@@ -170,7 +176,7 @@ impl Session {
     fn answered(&mut self, mark: Mark, changed: u64, failed: Option<String>) {
         match mark {
             Mark::Parse { .. } if failed.is_some() => self.undo(mark),
-            Mark::Parse { .. } => {}
+            Mark::Parse { name, number, .. } => self.landed(&name, number),
             Mark::Watched(watched) => self.watched(watched, changed, failed),
         }
     }
@@ -181,16 +187,25 @@ impl Session {
         if exceeded {
             self.cache.clear();
             if watched.withheld {
-                self.pipeline.exceeded = Some((changed, watched.rows_max.unwrap_or_default()));
+                let agreed = watched.rows_max.unwrap_or_default();
+                self.pipeline.exceeded = Some(Exceeded::Rows { changed, agreed });
             }
         }
         let note = if exceeded { Some("changed more rows than were expected") } else { None };
         self.record_outcome(&watched, Some(changed), failed.as_deref(), note);
     }
 
+    /// A Parse was answered; a later one of the same name may still be on its way.
+    fn landed(&mut self, name: &bytes::Bytes, number: u64) {
+        if self.in_flight.get(name).is_some_and(|parse| parse.number == number) {
+            self.in_flight.remove(name);
+        }
+    }
+
     /// The server never saw it: what the name meant before, it means again.
     fn undo(&mut self, mark: Mark) {
-        let Mark::Parse { name, before, epoch } = mark else { return };
+        let Mark::Parse { name, before, epoch, number } = mark else { return };
+        self.landed(&name, number);
         match before.filter(|_| epoch == self.names_epoch) {
             Some(before) => self.prepared.insert(name, before),
             None => self.prepared.remove(&name),
@@ -202,6 +217,8 @@ impl Session {
             // Everything that was begun before has ended with this: by its Sync, or by a Query after it.
             self.pipeline.open = false;
             self.pipeline.executed = false;
+            self.pipeline.transacted = false;
+            self.pipeline.bound = false;
         }
         let status = self.talk.status();
         if self.last_status != status {

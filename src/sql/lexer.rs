@@ -7,6 +7,7 @@
 //! The rules are those of PostgreSQL 18's `src/backend/parser/scan.l`, named in the comments as they are named there. Older servers
 //! differ only where they refuse a text (`1_000`, `0x1F`) or read less into one token without moving a statement's end.
 
+use crate::ground::limits;
 use crate::sql::statement::LexicalMode;
 use memchr::{memchr, memchr2, memmem};
 use std::ops::Range;
@@ -65,6 +66,8 @@ pub enum Flaw {
     UnterminatedString,
     UnterminatedName,
     UnterminatedComment,
+    /// The server itself takes time that grows with the square of the depth.
+    DeepComment,
     NulByte,
 }
 
@@ -74,6 +77,7 @@ impl Flaw {
             Flaw::UnterminatedString => "unterminated string",
             Flaw::UnterminatedName => "unterminated quoted identifier",
             Flaw::UnterminatedComment => "unterminated comment",
+            Flaw::DeepComment => "comments nested too deeply",
             Flaw::NulByte => "a NUL byte in the text",
         }
     }
@@ -192,6 +196,9 @@ impl<'t> Lexer<'t> {
                 (b'/', b'*') => {
                     depth += 1;
                     at += 2;
+                    if depth > limits::SQL_COMMENT_DEPTH_MAX {
+                        return self.broken(Flaw::DeepComment);
+                    }
                 }
                 _ => at += 1,
             }

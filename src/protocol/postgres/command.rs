@@ -97,14 +97,14 @@ pub fn subject(frame: &Frame) -> Result<Subject, Short> {
     }
 }
 
-/// Execute: the portal and the most rows to send at once (0: all).
-pub fn execute(frame: &Frame) -> Result<(Bytes, i32), Short> {
+/// Execute: the portal. How many rows to send at once needs no judging.
+pub fn execute(frame: &Frame) -> Result<Bytes, Short> {
     let body = frame.body_bytes();
     let mut cursor = Cursor::new(&body);
     let length = cursor.cstr()?.len();
-    let rows_max = cursor.i32()?;
+    cursor.i32()?;
     cursor.finish()?;
-    Ok((body.slice(..length), rows_max))
+    Ok(body.slice(..length))
 }
 
 /// FunctionCall: the OID of the function. The arguments are not looked into.

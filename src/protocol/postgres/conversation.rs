@@ -54,6 +54,8 @@ struct Due<T> {
 pub enum Event<T> {
     /// A message was answered: its mark, the most rows one of its commands changed, the SQLSTATE if it failed.
     Answered { mark: T, changed: u64, failed: Option<String> },
+    /// A portal was not run to its end: what it changed is not told.
+    Suspended(T),
     /// The server discarded these after an error, oldest first.
     Discarded(Vec<T>),
     /// ParameterStatus.
@@ -227,6 +229,10 @@ impl<T> Conversation<T> {
         self.copy_in = false;
         if !matches!(due.expected, Expected::Execute) {
             return Answer::events(Vec::new());
+        }
+        if tag == b's' {
+            let mark = self.due.pop_front().and_then(|due| due.mark);
+            return Answer::events(mark.map(Event::Suspended).into_iter().collect());
         }
         Answer::events(self.pop_answered())
     }

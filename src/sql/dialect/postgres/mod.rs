@@ -32,6 +32,9 @@ pub fn read(text: &str, mode: LexicalMode) -> Reading {
         return glanced(text, mode);
     }
     let (tokens, mode_sensitive) = lexer::tokens(text, mode);
+    if tokens.len() > limits::SQL_TOKENS_MAX {
+        return glanced(text, mode);
+    }
     let statements = match refused(text, &tokens).or_else(|| command(text, &tokens)) {
         Some(statement) => vec![statement],
         None => on_enough_stack(depth(text, &tokens), text, || statements(text, mode)),
