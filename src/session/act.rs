@@ -436,6 +436,12 @@ impl Session {
             self.note_token(Some(challenge.id), &refusal);
             return self.refuse(&refusal, form).await;
         }
+        let about = Recording { challenge: Some(challenge.id), ..self.recording() };
+        if let Err(error) = self.house.recorder.command(about, "CONFIRM", None) {
+            note_unrecorded(&error);
+            let refusal = Refusal::new(Code::CannotKnow, format!("sluice: the command cannot be recorded: {error}"));
+            return self.refuse(&refusal, form).await;
+        }
         let parameters = challenge.parameters.as_ref().map(challenge::restored);
         let bound = parameters.map(|parameters| Bound { statement: None, parameters });
         let source = self.source(&Bytes::from(challenge.statement.clone()));

@@ -5,7 +5,7 @@
 
 use crate::sql::dialect::{is_one_read, quoted};
 use crate::sql::facts::{Change, Clauses, Verb};
-use crate::sql::lexer::{Kind, Lexer};
+use crate::sql::lexer::{self, Kind, Lexer};
 use crate::sql::statement::LexicalMode;
 
 /// How many rows of the target the change would touch; counting stops after `limit`. A row that a join meets twice counts once.
@@ -67,6 +67,29 @@ pub fn with_arguments(text: &str, mode: LexicalMode, arguments: &[String], types
     Some(out)
 }
 
+/// Whether a WITH clause defines a query of this name. Its names stand outside all parentheses, behind WITH or a comma.
+fn defines(with: &str, name: &str) -> bool {
+    let (mut depth, mut at_name) = (0usize, false);
+    for token in Lexer::new(with, LexicalMode::default()).filter(|token| !token.is_comment()) {
+        match token.kind {
+            Kind::Punctuation(b'(') => depth += 1,
+            Kind::Punctuation(b')') => depth = depth.saturating_sub(1),
+            _ if depth > 0 => {}
+            Kind::Punctuation(b',') => at_name = true,
+            Kind::Word if token.is_word(with, "with") || token.is_word(with, "recursive") => at_name = true,
+            Kind::Word | Kind::QuotedName => {
+                // A name spelled with escapes is not taken apart: it may be this one.
+                if at_name && lexer::folded(token.text(with)).is_none_or(|found| found == name) {
+                    return true;
+                }
+                at_name = false;
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
 struct Parts {
     /// With a space behind it, or empty.
     with: String,
@@ -81,6 +104,12 @@ impl Parts {
             return None;
         }
         let Clauses { with, target, from, condition } = change.clauses.as_ref()?;
+        if let (Some(with), [name]) = (with, &change.target.parts[..])
+            && defines(text.get(with.clone())?, name)
+        {
+            // A change goes to the table of that name; FROM would mean the WITH query.
+            return None;
+        }
         let with = match with {
             Some(with) => format!("{}\n", text.get(with.clone())?),
             None => String::new(),

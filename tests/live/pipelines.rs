@@ -9,6 +9,8 @@ use crate::harness::stories;
 use crate::harness::wire::Wire;
 
 stories! {
+    a_failed_parse_behind_a_sync, a_transaction_that_ends_in_the_pipeline, statements_that_pave_the_way, counts_that_see_themselves_counted,
+    a_cte_of_the_targets_name, copy_that_is_abandoned,
     a_refusal_fails_the_transaction, a_savepoint_takes_it_back, confirming_within_a_transaction, a_failed_transaction_confirms_nothing,
     a_text_of_several_statements, a_pipeline_around_a_refusal, a_refusal_answers_like_an_error, a_refusal_before_a_flush,
     two_refusals_in_one_pipeline, a_refusal_between_two_syncs, preparing_is_not_running, a_portal_run_twice,
@@ -226,17 +228,23 @@ fn preparing_is_not_running(server: &'static Server) {
 fn a_portal_run_twice(server: &'static Server) {
     let (database, sluice) = shop(server);
     let mut wire = sluice.connect(&database);
+    let in_pieces = |name: &str, text: &str| {
+        let pieces = [execute(name, 2), execute(name, 2), execute(name, 0), sync()].concat();
+        [parse("", text, &[]), bind(name, "", 0, &[]), pieces].concat()
+    };
+    // A key bounds it: its count is not waited for.
+    wire.simple("UPDATE logs SET line = 'before' WHERE id = 1").expect_fine("its table is known from here on");
     wire.simple("BEGIN").expect_fine("BEGIN");
-    let text = "UPDATE logs SET line = 'x' WHERE id <= 5 RETURNING id";
-    wire.send(
-        &[parse("", text, &[]), bind("p", "", 0, &[]), execute("p", 2), execute("p", 2), execute("p", 0), sync()]
-            .concat(),
-    );
+    wire.send(&in_pieces("one", "UPDATE logs SET line = 'x' WHERE id = 1 RETURNING id"));
     let outcome = wire.until_ready();
     outcome.expect_fine("in pieces");
-    assert_eq!(outcome.rows().len(), 5, "{outcome:#?}");
-    wire.simple("COMMIT").expect_fine("COMMIT");
-    assert_eq!(database.value("SELECT count(*) FROM logs WHERE line = 'x'"), "5");
+    assert_eq!(outcome.rows().len(), 1, "{outcome:#?}");
+    // It was counted, and must be held to its count: fetched in parts, that is never told.
+    wire.send(&in_pieces("five", "UPDATE logs SET line = 'x' WHERE id <= 5 RETURNING id"));
+    let outcome = wire.until_ready();
+    assert_eq!((outcome.code().as_str(), outcome.status()), ("SL004", 'E'), "{outcome:#?}");
+    wire.simple("ROLLBACK").expect_fine("ROLLBACK");
+    assert_eq!(database.value("SELECT count(*) FROM logs WHERE line = 'x'"), "0");
 }
 
 fn transactions_begun_within_a_pipeline(server: &'static Server) {
@@ -329,4 +337,152 @@ fn statements_that_cannot_run_in_a_transaction(server: &'static Server) {
     assert_eq!(confirmed.tags(), ["DROP DATABASE"], "it is not wrapped in one: {confirmed:#?}");
     wire.simple("VACUUM logs").expect_fine("nor is VACUUM");
     wire.simple("CREATE INDEX CONCURRENTLY ON logs (kind)").expect_fine("nor a concurrent index");
+}
+
+fn a_failed_parse_behind_a_sync(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let dangerous = [parse("p", "DELETE FROM logs", &[]), sync()].concat();
+    let run = [bind("", "p", 0, &[]), execute("", 0), sync()].concat();
+    let fail_then_run = [
+        [parse("p", "SELECT 1", &[]), sync(), run.clone()].concat(),
+        [parse("", "SELEC", &[]), close(b'S', "p"), parse("p", "SELECT 1", &[]), sync(), run].concat(),
+    ];
+    for bytes in fail_then_run {
+        let mut wire = sluice.connect(&database);
+        wire.send(&dangerous);
+        wire.until_ready().expect_fine("prepared");
+        wire.send(&bytes);
+        assert_ne!(wire.until_ready().code(), "", "the Parse fails");
+        assert_eq!(wire.until_ready().code(), "SL001", "the name means what it meant");
+    }
+    assert_eq!(database.count("logs"), 500);
+}
+
+fn a_transaction_that_ends_in_the_pipeline(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let fail = |wire: &mut crate::harness::wire::Wire| {
+        wire.simple("BEGIN").expect_fine("BEGIN");
+        wire.simple("SAVEPOINT s").expect_fine("SAVEPOINT");
+        assert_eq!(wire.simple("SELECT 1/0").status(), 'E');
+    };
+    for end in ["ROLLBACK", "ROLLBACK TO s"] {
+        let mut wire = sluice.connect(&database);
+        fail(&mut wire);
+        wire.send(&[whole(end, &[]), whole("DELETE FROM logs", &[]), sync()].concat());
+        assert!(wire.until_ready().code().starts_with("SL"), "{end}");
+        wire.simple("COMMIT");
+        let mut wire = sluice.connect(&database);
+        fail(&mut wire);
+        wire.send(&[whole(end, &[]), query("DELETE FROM logs")].concat());
+        assert!(wire.until_ready().code().starts_with("SL"), "{end}, then Query");
+        wire.simple("COMMIT");
+    }
+    let mut wire = sluice.connect(&database);
+    wire.simple("SET client_encoding = 'LATIN1'").expect_fine("SET");
+    fail(&mut wire);
+    let mut message = b"Q\0\0\0\x00ROLLBACK; DELETE FROM logs; SELECT '\xe9'\0".to_vec();
+    let length = u8::try_from(message.len() - 1).expect("short");
+    message[4] = length;
+    wire.send(&message);
+    assert_ne!(wire.until_ready().code(), "");
+    assert_eq!(database.count("logs"), 500);
+    // And a transaction that ends well is no reason to end the session.
+    let mut wire = sluice.connect(&database);
+    wire.simple("BEGIN").expect_fine("BEGIN");
+    wire.send(&[whole("COMMIT", &[]), whole("DELETE FROM logs WHERE id = 2", &[]), sync()].concat());
+    wire.until_ready().expect_fine("one row");
+    wire.send(
+        &[
+            [parse("a", "SELECT 1", &[]), bind("pa", "a", 0, &[])].concat(),
+            [parse("d", "DELETE FROM logs WHERE id = 1", &[]), bind("pd", "d", 0, &[])].concat(),
+            [execute("pa", 0), execute("pd", 0), sync()].concat(),
+        ]
+        .concat(),
+    );
+    wire.until_ready().expect_fine("a portal bound before lives on");
+    assert_eq!(database.count("logs"), 498);
+}
+
+fn statements_that_pave_the_way(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    database.run("CREATE SCHEMA empty; CREATE TABLE empty.logs (LIKE logs); CREATE TABLE chosen (id int)");
+    for message in [
+        "SET search_path = public; TRUNCATE logs",
+        "SET search_path = public; DELETE FROM logs WHERE id > 0",
+        "INSERT INTO chosen SELECT id FROM logs; DELETE FROM logs WHERE id IN (SELECT id FROM chosen)",
+        "SET my.own = 'line'; DELETE FROM logs WHERE line LIKE current_setting('my.own') || '%'",
+    ] {
+        let mut wire = sluice.connect(&database);
+        wire.simple("SET search_path = empty, public").expect_fine("SET");
+        let outcome = wire.simple(message);
+        assert!(outcome.code().starts_with("SL"), "{message}: {outcome:#?}");
+        assert_eq!(database.count("logs"), 500, "{message}");
+    }
+    let mut wire = sluice.connect(&database);
+    wire.simple("BEGIN; DELETE FROM logs WHERE id = 7; COMMIT").expect_fine("one row by its key");
+    wire.simple("UPDATE carts SET note = 'a' WHERE id = 1; DELETE FROM logs WHERE id = 8").expect_fine("two by theirs");
+    assert_eq!(database.count("logs"), 498);
+}
+
+fn counts_that_see_themselves_counted(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    // False while it is counted, true when it runs: others do the same innocently, by committing in between.
+    let only_when_run = "current_setting('statement_timeout') = '0'";
+    for statement in [
+        format!("DELETE FROM logs WHERE {only_when_run}"),
+        format!("EXPLAIN ANALYZE DELETE FROM logs WHERE {only_when_run}"),
+        format!("COPY (DELETE FROM logs WHERE {only_when_run} RETURNING id) TO STDOUT"),
+        format!("CREATE TABLE x AS WITH d AS (DELETE FROM logs WHERE {only_when_run} RETURNING id) SELECT * FROM d"),
+        format!("WITH d AS (DELETE FROM logs WHERE {only_when_run} RETURNING id) SELECT count(*) FROM d"),
+        format!("DELETE FROM logs WHERE {only_when_run}; SELECT 1"),
+        format!("DELETE FROM carts WHERE id IN (1, 2, 3) AND {only_when_run} OR id < 120 AND {only_when_run}"),
+    ] {
+        for inside in [false, true] {
+            let mut wire = sluice.connect(&database);
+            if inside {
+                wire.simple("BEGIN").expect_fine("BEGIN");
+            }
+            let outcome = wire.simple(&statement);
+            assert!(outcome.code().starts_with("SL"), "{statement}: {outcome:#?}");
+            let by_parts = wire.extended(&statement, &[]);
+            assert_ne!(by_parts.code(), "", "{statement}: {by_parts:#?}");
+            wire.simple("COMMIT");
+            assert_eq!((database.count("logs"), database.count("carts")), (500, 5000), "{statement}");
+        }
+    }
+    // Functions that make many rows of one.
+    let mut wire = sluice.connect(&database);
+    let many = "INSERT INTO logs VALUES (generate_series(1, 500), 'gone') ON CONFLICT (id) DO UPDATE SET kind = 'gone'";
+    assert!(wire.simple(many).code().starts_with("SL"), "an overwrite of every row");
+    assert_eq!(database.value("SELECT count(*) FROM logs WHERE kind = 'gone'"), "0");
+}
+
+fn a_cte_of_the_targets_name(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    for statement in [
+        "WITH logs AS (SELECT 1 AS id WHERE false) DELETE FROM logs WHERE id > 0",
+        "EXPLAIN ANALYZE WITH logs AS (SELECT 1 AS id WHERE false) DELETE FROM logs WHERE id > 0",
+        "WITH a AS (SELECT 1), \"logs\" (id) AS (SELECT 1 WHERE false) UPDATE logs SET line = 'x' WHERE id > 0",
+    ] {
+        let refused = Refused::to_confirm(&wire.simple(statement));
+        assert!(refused.detail.contains("unknown"), "what it means is not counted as something else: {refused:?}");
+    }
+    assert_eq!(database.count("logs"), 500);
+}
+
+fn copy_that_is_abandoned(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    for bytes in [query("COPY logs FROM STDIN"), [whole("COPY logs FROM STDIN", &[]), sync()].concat()] {
+        let mut wire = sluice.connect(&database);
+        wire.send(&bytes);
+        drop(wire);
+    }
+    let mut wire = sluice.connect(&database);
+    wire.send(&[query("COPY logs FROM STDIN"), query("DELETE FROM logs WHERE id = 1")].concat());
+    wire.until_closed();
+    database.wait_until(
+        "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY%')",
+    );
+    assert_eq!(database.count("logs"), 500);
 }
