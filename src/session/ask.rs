@@ -123,8 +123,19 @@ impl<'a> Asker<'a> {
     /// it. `None` where it finds nothing wrong, or where its error is not about the text.
     pub async fn parse_error(&mut self, text: &[u8]) -> Result<Option<Frame>, AskError> {
         let script = Script::default().close_statement(NAME).parse_bytes(NAME, text);
+        if self.in_failed_transaction() {
+            // The server's lexer and grammar still speak, and then it says that the transaction has failed: of one statement, and
+            // not of one that ends it.
+            let heard = self.hear(script.sync(), true).await?;
+            let is_refused = |failure: &Frame| command::error_field(failure.body(), b'C').as_deref() == Some("25P02");
+            return Ok(heard.failure.filter(|failure| is_refused(failure) || is_about_the_text(failure)));
+        }
         let heard = self.run(script).await?;
         Ok(heard.failure.filter(is_about_the_text))
+    }
+
+    pub fn in_failed_transaction(&self) -> bool {
+        self.ground == Ground::Failed
     }
 
     /// Puts the connection back as it was. Whether the client asked to cancel meanwhile, and whether its implicit transaction

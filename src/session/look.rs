@@ -9,7 +9,7 @@ use crate::database::evidence::Inquiry;
 use crate::database::{Answer, Ask, AskError, evidence};
 use crate::ground::limits;
 use crate::ground::metrics::QUESTIONS_SECONDS;
-use crate::policy::question::{Evidence, Known, Questions, Rows, TableKind};
+use crate::policy::question::{Evidence, Known, Questions, RemovalEvidence, RemovedTable, Rows, TableKind};
 use crate::policy::rules::Caller;
 use crate::policy::scope::Principal;
 use crate::policy::settings::{Effective, Mode, Policy, Sizes};
@@ -127,6 +127,10 @@ impl Judgement {
 
     /// The most rows that the database may count for it, cascades included. Not known where triggers, rules or views do more.
     pub fn effects_max(&self) -> Option<u64> {
+        let nothing_to_hold = self.evidence.iter().all(|known| known.changes.is_empty());
+        if nothing_to_hold || self.pieces.iter().any(|piece| piece.facts.unread.is_some()) {
+            return None;
+        }
         let known = self.evidence.iter().flat_map(|known| &known.changes);
         let mut most: u64 = 0;
         for change in known {
@@ -322,6 +326,16 @@ async fn interview(
     seen: &mut Seen,
     cache: &mut Cache,
 ) -> Result<Interviewed, AskError> {
+    if asker.in_failed_transaction() {
+        // Only the server's word on the text itself is to be had.
+        return match scene.subject {
+            Subjected::Source(source) => match asker.parse_error(&source.text).await? {
+                Some(error) => Ok(Interviewed::Wrong(error)),
+                None => Err(failed_transaction()),
+            },
+            Subjected::Named(_) => Err(failed_transaction()),
+        };
+    }
     if let Some(Bound { statement: Some(name), parameters }) = &mut seen.bound {
         match asker.parameter_types(name).await {
             Ok(types) => parameters.types = types,
@@ -376,6 +390,10 @@ async fn interview(
     Ok(Interviewed::Judged(effective))
 }
 
+fn failed_transaction() -> AskError {
+    AskError::Database { code: "25P02".to_owned(), message: "the transaction has failed".to_owned() }
+}
+
 fn judged(source: String, seen: Seen, effective: &Effective) -> Judgement {
     let mut evidence = seen.evidence;
     evidence.resize_with(seen.pieces.len(), Evidence::default);
@@ -415,7 +433,14 @@ fn forget_what_changes(pieces: &[Piece], evidence: &mut [Evidence]) {
                 change.cascade = Known::Unknown(why());
             }
         }
-        for removal in known.removals.iter_mut().filter(|_| rows_move || names_move) {
+        // What a temporary table of one's own holds is nobody else's loss, however much it is.
+        let own = |removal: &RemovalEvidence| {
+            let is_own =
+                |table: &RemovedTable| table.name.parts.first().is_some_and(|schema| schema.starts_with("pg_temp"));
+            removal.tables.known().is_some_and(|tables| tables.iter().all(is_own))
+        };
+        let moves = |removal: &&mut RemovalEvidence| names_move || rows_move && !own(removal);
+        for removal in known.removals.iter_mut().filter(moves) {
             removal.tables = Known::Unknown(why());
             removal.dependents = Known::Unknown(why());
         }

@@ -353,7 +353,8 @@ fn temporary_tables_are_ones_own(server: &'static Server) {
     let mut wire = sluice.connect(&database);
     wire.simple("CREATE TEMP TABLE scratch AS SELECT generate_series(1, 500) AS n").expect_fine("a table of one's own");
     assert_eq!(wire.simple("DELETE FROM scratch").tags(), ["DELETE 500"]);
-    wire.simple("TRUNCATE scratch; DROP TABLE scratch").expect_fine("nobody else's");
+    wire.simple("TRUNCATE scratch").expect_fine("nobody else's");
+    wire.simple("DROP TABLE scratch").expect_fine("nobody else's");
     // A temporary table that hides the real one is a temporary table; dropped, the name means the real one again.
     wire.simple("CREATE TEMP TABLE logs (id int); INSERT INTO logs VALUES (1)").expect_fine("it hides the real one");
     assert_eq!(wire.simple("DELETE FROM logs").tags(), ["DELETE 1"]);
