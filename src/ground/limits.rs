@@ -112,8 +112,9 @@ pub const PREVIEW_BYTES: usize = 16 * 1024;
 /// only glanced at, and unread if the glance does not find them harmless.
 pub const SQL_READ_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Tokens of a text that is parsed: parsing takes time by the token, and while one text is parsed no other is (pg_query is not
-/// reentrant), so this bounds how long one session can hold up the others: some tens of milliseconds.
-pub const SQL_TOKENS_MAX: usize = 20_000;
+/// reentrant), so this bounds how long one session can hold up the others: about a tenth of a second. A list of 32,767 parameters,
+/// the most that drivers send, is far below it.
+pub const SQL_TOKENS_MAX: usize = 100_000;
 /// Comments within comments. PostgreSQL's lexer takes time with the square of the depth: 20,000 levels take 12 s.
 pub const SQL_COMMENT_DEPTH_MAX: usize = 100;
 /// A text longer than this is read beside the thread that serves its session, and others.

@@ -779,6 +779,7 @@ impl Session {
     fn remember(&mut self, judgement: &Judgement) {
         let mut facts = judgement.pieces.iter().map(|piece| &piece.facts);
         if facts.clone().any(|facts| facts.changes_session) {
+            self.names_touched = true;
             self.cache.clear();
         }
         if facts.any(|facts| facts.forgets_prepared || facts.prepares.is_some() || facts.unread.is_some()) {

@@ -91,7 +91,9 @@ pub(in crate::session) struct Session {
     syncs: u64,
     portals: HashMap<Bytes, Portal>,
     pipeline: Pipeline,
-    last_status: u8,
+    /// Something was sent, since the session was last idle, that changes what names mean (SET, DDL): the end of its transaction may
+    /// change it back.
+    names_touched: bool,
 }
 
 /// Why a session ended.
@@ -172,7 +174,7 @@ async fn log_in(house: Arc<House>, client: Leg, startup: Startup, mut seat: Seat
         syncs: 0,
         portals: HashMap::new(),
         pipeline: Pipeline::default(),
-        last_status: logged_in.status,
+        names_touched: false,
         house,
         id,
         principal,

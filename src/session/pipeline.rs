@@ -182,7 +182,7 @@ impl Session {
         }
         match self.glance(&text) {
             Glance::Harmless { changes_session, transaction, .. } => {
-                if changes_session || transaction.is_some() {
+                if changes_session || transaction.is_some() && self.names_touched {
                     self.cache.clear();
                 }
                 self.forward_harmless(frame, Expected::Query, None).await
@@ -358,7 +358,9 @@ impl Session {
             }
             Some(Portal::Transaction) => {
                 self.pipeline.transacted = true;
-                self.cache.clear();
+                if self.names_touched {
+                    self.cache.clear();
+                }
                 None
             }
             // Harmless, or a cursor that SQL opened, which can only read.

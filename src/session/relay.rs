@@ -221,10 +221,10 @@ impl Session {
             self.pipeline.bound = false;
         }
         let status = self.talk.status();
-        if self.last_status != status {
-            // A transaction may have been rolled back, and with it what was seen of tables within it.
+        if status == b'I' && self.names_touched {
+            // What gave names another meaning may have been rolled back, and with it what was seen of tables since.
             self.cache.clear();
-            self.last_status = status;
+            self.names_touched = !self.talk.is_quiet();
         }
         if status == b'I' && self.talk.is_quiet() {
             // Portals do not outlive their transaction.
