@@ -94,6 +94,13 @@ fn findings(rule: &dyn Rule, example: &Example) -> Vec<String> {
             .collect(),
     };
     let verdict = policy::judge(&facts, &evidence, &effective, &example.evidence.caller);
+    for finding in verdict.judged().iter().map(|judged| &judged.finding) {
+        let instead = finding.instead.as_deref().unwrap_or_default();
+        let sentence = instead.starts_with(char::is_uppercase) && instead.ends_with('.');
+        assert!(sentence, "{}: what to do instead is a sentence: {instead}", finding.rule);
+        assert!(!finding.message.contains(finding.rule), "{}: named twice: {}", finding.rule, finding.message);
+        assert!(finding.message.chars().count() < 100, "{}: too long: {}", finding.rule, finding.message);
+    }
     verdict.judged().iter().map(|judged| judged.finding.message.clone()).collect()
 }
 

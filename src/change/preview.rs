@@ -13,12 +13,12 @@ mod words;
 use crate::change::promise::AtMost;
 use crate::ground::limits;
 use crate::policy::finding::Level;
-use crate::policy::question::{ChangeEvidence, Evidence, RemovalEvidence};
+use crate::policy::question::{Cascade, ChangeEvidence, Evidence, Known, RemovalEvidence};
 use crate::policy::settings::Sizes;
 use crate::policy::verdict::{Judged, Verdict};
 use crate::sql::facts::{Change, Facts, Removal};
 use std::time::Duration;
-use words::{lasting, number, plain};
+use words::{lasting, number, plain, wrapped};
 
 /// Fit for an error's three fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,8 +71,10 @@ impl Subject<'_> {
         let denied = if level == Level::Deny { "denied: " } else { "" };
         match parts.as_slice() {
             [] => {
-                let strongest =
-                    self.judged.iter().filter(|judged| judged.level == level).map(told).next().unwrap_or_default();
+                let Some(strongest) = self.judged.iter().find(|judged| judged.level == level) else {
+                    return "sluice: this changes nothing that a rule is about".to_owned();
+                };
+                let strongest = rule_line(strongest.finding.rule, vec![plain(&strongest.finding.message)]);
                 let verb = if level == Level::Deny { "denied" } else { "not run yet" };
                 format!("sluice: {verb}: {strongest}")
             }
@@ -86,7 +88,9 @@ impl Subject<'_> {
     }
 
     fn detail(&self) -> Vec<String> {
-        let mut lines = self.rules();
+        let mut lines = Vec::new();
+        self.rules("rules: ", |level| level > Level::Warn, &mut lines);
+        self.rules("warnings: ", |level| level == Level::Warn, &mut lines);
         let several = self.facts.changes.len() + self.facts.removals.len() > 1;
         for (at, (change, evidence)) in self.changes().enumerate() {
             if several {
@@ -103,14 +107,42 @@ impl Subject<'_> {
         lines
     }
 
-    fn rules(&self) -> Vec<String> {
-        let some = |wanted: &dyn Fn(Level) -> bool| {
-            let told: Vec<String> = self.judged.iter().filter(|judged| wanted(judged.level)).map(told).collect();
-            (!told.is_empty()).then(|| told.join(", "))
-        };
-        let strong = some(&|level| level > Level::Warn).map(|told| format!("rules: {told}"));
-        let weak = some(&|level| level == Level::Warn).map(|told| format!("warnings: {told}"));
-        strong.into_iter().chain(weak).collect()
+    /// Each rule once, on one line if they fit, else one a line.
+    fn rules(&self, heading: &str, wanted: impl Fn(Level) -> bool, out: &mut Vec<String>) {
+        let mut rules: Vec<(&str, Vec<String>)> = Vec::new();
+        let below = self.reasons();
+        for Judged { finding, .. } in self.judged.iter().filter(|judged| wanted(judged.level)) {
+            let message = told(&finding.message, &below);
+            match rules.iter_mut().find(|(rule, _)| *rule == finding.rule) {
+                Some((_, messages)) if messages.contains(&message) => {}
+                Some((_, messages)) => messages.push(message),
+                None => rules.push((finding.rule, vec![message])),
+            }
+        }
+        let rules: Vec<String> = rules.into_iter().map(|(rule, messages)| rule_line(rule, messages)).collect();
+        if rules.is_empty() {
+            return;
+        }
+        let together = format!("{heading}{}", rules.join(", "));
+        if together.chars().count() <= words::LINE_CHARS {
+            out.push(together);
+        } else {
+            let indent = " ".repeat(heading.len());
+            for (at, rule) in rules.iter().enumerate() {
+                wrapped(if at == 0 { heading } else { &indent }, rule, out);
+            }
+        }
+    }
+
+    /// What the lines below the rules say of why something is not known: it is said once.
+    fn reasons(&self) -> Vec<&str> {
+        let changes = self.evidence.changes.iter().flat_map(|change| {
+            let rows = unknown(&change.rows);
+            let cascade = unknown(&change.cascade);
+            let branches = change.cascade.known().into_iter().flatten().filter_map(first_reason);
+            rows.into_iter().chain(cascade).chain(branches)
+        });
+        changes.chain(self.evidence.removals.iter().filter_map(|removal| unknown(&removal.tables))).collect()
     }
 
     fn hint(&self, level: Level, offer: &Offer) -> String {
@@ -118,6 +150,10 @@ impl Subject<'_> {
         for judged in self.judged.iter().filter(|judged| judged.level == level) {
             let instead = judged.finding.instead.as_deref().map(plain);
             lines.extend(instead.filter(|line| !lines.contains(line)));
+        }
+        if level == Level::Deny {
+            // One way out is enough; the next attempt is judged anew.
+            lines.truncate(1);
         }
         match (level, &offer.token) {
             (Level::Confirm, Some(token)) => {
@@ -165,11 +201,32 @@ fn cover(at_most: AtMost) -> String {
     }
 }
 
-fn told(judged: &Judged) -> String {
-    match judged.finding.message.is_empty() {
-        true => judged.finding.rule.to_owned(),
-        false => format!("{} ({})", judged.finding.rule, plain(&judged.finding.message)),
+fn rule_line(rule: &str, mut messages: Vec<String>) -> String {
+    messages.retain(|message| !message.is_empty());
+    match messages.is_empty() {
+        true => rule.to_owned(),
+        false => format!("{rule} ({})", messages.join("; ")),
     }
+}
+
+/// A rule's message without the reasons that stand below.
+fn told(message: &str, below: &[&str]) -> String {
+    let mut message = message.to_owned();
+    for why in below.iter().filter(|why| !why.is_empty()) {
+        message = message.replace(&format!(": {why}"), "");
+    }
+    plain(&message)
+}
+
+fn unknown<T>(known: &Known<T>) -> Option<&str> {
+    match known {
+        Known::Unknown(why) => Some(why),
+        _ => None,
+    }
+}
+
+fn first_reason(branch: &Cascade) -> Option<&str> {
+    unknown(&branch.rows).or_else(|| branch.below.iter().find_map(first_reason))
 }
 
 /// Whole lines up to the bound; what is cut is said.
@@ -192,7 +249,7 @@ fn bounded(lines: Vec<String>) -> String {
 mod tests {
     use super::*;
     use crate::policy::finding::{About, Finding};
-    use crate::policy::question::{Known, RemovedTable, Rows, Table};
+    use crate::policy::question::{RemovedTable, Rows, Table};
     use crate::sql::facts::{Name, Nesting, OnConflict, Removed, Restriction, Source, Verb};
 
     fn name(written: &str) -> Name {
@@ -288,6 +345,42 @@ mod tests {
     }
 
     #[test]
+    fn each_rule_is_named_once_and_no_reason_twice() {
+        let found = |rule, message: &str| {
+            let judged = judged(Level::Confirm, None);
+            Judged { finding: Finding { rule, message: message.to_owned(), ..judged.finding }, ..judged }
+        };
+        let rules = |rows: Known<Rows>, judged: &[Judged]| {
+            let facts = Facts { changes: vec![change(Verb::Delete)], ..Facts::default() };
+            let evidence = Evidence { changes: vec![self::evidence(Verb::Delete, rows)], removals: Vec::new() };
+            render_judged(&facts, &evidence, judged, &Sizes::default(), &Offer::default()).detail
+        };
+        let exact = Known::Known(Rows::Exact(9));
+        let many = found("unbatched-change", "12,480 rows > 1,000");
+        let short = [many.clone(), found("cascade", "38,360 rows"), found("cascade", "2 rows")];
+        assert_eq!(
+            rules(exact.clone(), &short),
+            "rules: unbatched-change (12,480 rows > 1,000), cascade (38,360 rows; 2 rows)"
+        );
+        let long = "a foreign key of a name that is long, and so the line would be, too".to_owned();
+        assert_eq!(
+            rules(exact, &[many, found("key-change", &long)]),
+            format!("rules: unbatched-change (12,480 rows > 1,000)\n       key-change ({long})")
+        );
+        assert_eq!(
+            rules(Known::Unknown("no right".into()), &[found("cascade", "how many rows is unknown: no right")]),
+            "rules: cascade (how many rows is unknown)\n  rows: unknown: no right"
+        );
+    }
+
+    #[test]
+    fn what_no_rule_is_about_says_so() {
+        let nothing = render_judged(&Facts::default(), &Evidence::default(), &[], &Sizes::default(), &Offer::default());
+        assert_eq!(nothing.message, "sluice: this changes nothing that a rule is about");
+        assert_eq!((nothing.detail.as_str(), nothing.hint.as_str()), ("", ""));
+    }
+
+    #[test]
     fn several_changes_are_each_listed() {
         let changes = [(Verb::Delete, Known::Known(Rows::Exact(1))), (Verb::Update, Known::Known(Rows::Exact(2)))];
         let preview = shown(&changes, judged(Level::Warn, None), &Offer::default());
@@ -309,6 +402,24 @@ mod tests {
         let nothing = shown(&[], judged(Level::Deny, None), &offer);
         assert_eq!(nothing.message, "sluice: denied: a-rule (why\\n)");
         assert!(nothing.hint.contains("SLUICE EXPLAIN"));
+    }
+
+    #[test]
+    fn each_suggestion_stands_once_on_its_own_line_and_a_denial_makes_one() {
+        let facts = Facts { changes: vec![change(Verb::Delete)], ..Facts::default() };
+        let known =
+            Evidence { changes: vec![evidence(Verb::Delete, Known::Known(Rows::Exact(9)))], removals: Vec::new() };
+        let hint = |level| {
+            let found = ["Delete fewer.", "Delete fewer.", "Say why."].map(|instead| judged(level, Some(instead)));
+            let offer = Offer { token: Some("K7QF-2M9X".into()), ..Offer::default() };
+            render_judged(&facts, &known, &found, &Sizes::default(), &offer).hint
+        };
+        let confirm = hint(Level::Confirm);
+        assert!(
+            confirm.starts_with("Delete fewer.\nSay why.\nTo run it whole:\n  SLUICE CONFIRM 'K7QF-2M9X'"),
+            "{confirm}"
+        );
+        assert_eq!(hint(Level::Deny), "Delete fewer.");
     }
 
     #[test]

@@ -170,7 +170,8 @@ impl<'a> Walk<'a> {
         }
         let counted = matches!(node.rows, Known::Known(Rows::Exact(_) | Rows::AtMost(_) | Rows::AtLeast(_)));
         let reach = match &node.rows {
-            Known::Unknown(why) => Err(format!("the level above is not known: {why}")),
+            // Its reason stands there.
+            Known::Unknown(_) => Err("the level above is not known".to_owned()),
             _ => node.reach.clone(),
         };
         let (effect, level, own) = (node.effect.clone(), node.level, node.edge);

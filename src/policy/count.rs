@@ -51,8 +51,13 @@ impl Count {
         }
     }
 
+    /// Of two reasons the first one stands: what comes later is often unknown only because of it.
     pub fn plus(self, other: Count) -> Count {
-        Count { number: self.number.saturating_add(other.number), certainty: self.certainty.max(other.certainty) }
+        let certainty = match (self.certainty, other.certainty) {
+            (Certainty::Unknown(why), _) | (_, Certainty::Unknown(why)) => Certainty::Unknown(why),
+            (one, two) => one.max(two),
+        };
+        Count { number: self.number.saturating_add(other.number), certainty }
     }
 }
 
@@ -325,6 +330,8 @@ mod tests {
     fn adding_keeps_the_worse_certainty() {
         let sum = Count::bounded(1).plus(Count::from(Rows::Estimate(2))).plus(Count::bounded(3));
         assert_eq!((sum.number, sum.certainty), (6, Certainty::Estimated));
+        let both = Count::unknown("a, which is why").plus(Count::unknown("the level above is not known"));
+        assert_eq!(both, Count::unknown("a, which is why"), "the first reason explains the second");
         assert_eq!(Count::bounded(u64::MAX).plus(Count::bounded(1)).number, u64::MAX);
     }
 }

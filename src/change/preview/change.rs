@@ -2,7 +2,7 @@
 //!
 //! Invariant: how well a number is known is said with it, and what is not known is said with its reason, once.
 
-use crate::change::preview::words::{amount, number, percent, plain, sum};
+use crate::change::preview::words::{amount, number, percent, plain, sum, wrapped};
 use crate::change::preview::{sample, tree};
 use crate::database::quote;
 use crate::ground::limits;
@@ -99,27 +99,29 @@ fn add_branch(above: Rows, branch: &Cascade) -> Option<Rows> {
 
 pub fn lines(change: &Change, evidence: &ChangeEvidence, sizes: &Sizes, out: &mut Vec<String>) {
     if let Known::Unknown(why) = &evidence.rows {
-        out.push(format!("  rows: unknown: {}", plain(why)));
+        wrapped("  rows: unknown: ", &plain(why), out);
     }
     match &evidence.cascade {
         Known::Known(branches) if !branches.is_empty() => tree::lines(change, evidence, branches, out),
-        Known::Unknown(why) => out.push(format!("  by cascade: unknown: {}", plain(why))),
+        Known::Unknown(why) if Some(why) != unknown(&evidence.rows) => {
+            wrapped("  by cascade: unknown: ", &plain(why), out);
+        }
         _ => {}
     }
     if let Some(table) = evidence.table.known() {
         fires(change, table, out);
     }
     match &evidence.scan {
-        Known::Known(scan) => out.push(format!("  reads: {}", plain(scan))),
+        Known::Known(scan) => wrapped("  reads: ", &plain(scan), out),
         Known::Unknown(why) if Some(why) != unknown(&evidence.rows) => {
-            out.push(format!("  reads: unknown: {}", plain(why)))
+            wrapped("  reads: unknown: ", &plain(why), out);
         }
         _ => {}
     }
     match &evidence.sample {
         Known::Known(sample) => sample::lines(sample, sizes, out),
         Known::Unknown(why) if Some(why) != unknown(&evidence.rows) => {
-            out.push(format!("  first rows: unknown: {}", plain(why)))
+            wrapped("  first rows: unknown: ", &plain(why), out);
         }
         _ => {}
     }
@@ -147,6 +149,6 @@ fn fires(change: &Change, table: &Table, out: &mut Vec<String>) {
         let more = names.len().saturating_sub(limits::PREVIEW_LINES);
         let shown: Vec<String> = names.into_iter().take(limits::PREVIEW_LINES).collect();
         let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-        out.push(format!("  fires: {}{rest}", shown.join(", ")));
+        wrapped("  fires: ", &format!("{}{rest}", shown.join(", ")), out);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a list that is shortened says by how much; a sum is known no better than its weakest part.
 
-use crate::change::preview::words::{amount, bytes, number, plain, short_amount, sum};
+use crate::change::preview::words::{amount, bytes, number, plain, short_amount, sum, wrapped};
 use crate::ground::limits;
 use crate::policy::question::{Known, RemovalEvidence, RemovedTable, Rows};
 use crate::sql::facts::{Removal, Removed};
@@ -64,13 +64,12 @@ pub fn lines(evidence: &RemovalEvidence, out: &mut Vec<String>) {
                 out.push(format!("  … and {} tables more", number((tables.len() - shown.len()) as u64)));
             }
         }
-        Known::Unknown(why) => out.push(format!("  rows: unknown: {}", plain(why))),
+        Known::Unknown(why) => wrapped("  rows: unknown: ", &plain(why), out),
         _ => {}
     }
     if let Known::Known(dependents) = &evidence.dependents {
-        out.extend(
-            dependents.iter().take(limits::PREVIEW_LINES).map(|dependent| format!("  also goes: {}", plain(dependent))),
-        );
+        let shown = dependents.iter().take(limits::PREVIEW_LINES);
+        shown.for_each(|dependent| wrapped("  also goes: ", &plain(dependent), out));
         if dependents.len() > limits::PREVIEW_LINES {
             out.push(format!("  … and {} objects more", number((dependents.len() - limits::PREVIEW_LINES) as u64)));
         }

@@ -5,6 +5,9 @@
 use crate::policy::question::Rows;
 use std::time::Duration;
 
+/// Width of a line that is not a row of a table: what a terminal shows without breaking it.
+pub const LINE_CHARS: usize = 100;
+
 /// 4,012,331
 pub fn number(n: u64) -> String {
     let digits = n.to_string();
@@ -100,6 +103,27 @@ pub fn plain(text: &str) -> String {
     out
 }
 
+/// A sentence broken at blanks, so that no line is wider than a terminal; later lines stand below the first one's text.
+pub fn wrapped(heading: &str, text: &str, out: &mut Vec<String>) {
+    let indent = heading.chars().count();
+    let mut line = heading.to_owned();
+    let mut used = indent;
+    for word in text.split(' ') {
+        let wide = word.chars().count();
+        if used > indent && used + 1 + wide > LINE_CHARS {
+            out.push(std::mem::replace(&mut line, " ".repeat(indent)));
+            used = indent;
+        }
+        if used > indent {
+            line.push(' ');
+            used += 1;
+        }
+        line.push_str(word);
+        used += wide;
+    }
+    out.push(line);
+}
+
 /// Marks that are not seen but change what is: directions, joins, separators.
 fn steers(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
@@ -130,6 +154,14 @@ mod tests {
         for (seconds, said) in [(1, "1 second"), (600, "10 minutes"), (7200, "2 hours")] {
             assert_eq!(lasting(Duration::from_secs(seconds)), said);
         }
+    }
+
+    #[test]
+    fn a_long_sentence_is_broken_at_blanks() {
+        let mut lines = Vec::new();
+        wrapped("  reads: ", &"word ".repeat(40), &mut lines);
+        assert!(lines.len() > 1 && lines.iter().all(|line| line.chars().count() <= LINE_CHARS), "{lines:?}");
+        assert!(lines[0].starts_with("  reads: word") && lines[1].starts_with("         word"), "{lines:?}");
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Rule for AlwaysTrueWhere {
                 return None;
             }
             let message = format!("{} of {}: {why}", verb(change.verb), change.target.written);
-            let instead = "write a WHERE that keeps some rows out, or leave it out and confirm the whole table";
+            let instead = "Write a WHERE that keeps some rows out, or leave it out and confirm the whole table.";
             Some(finding(self, About::Change(index), message, instead))
         });
         matching.collect()

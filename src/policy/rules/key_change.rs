@@ -41,7 +41,7 @@ impl Rule for KeyChange {
                 return None;
             }
             let message = key_set(change, evidence)?;
-            let instead = "add rows with the new keys, move the references, then delete the old rows";
+            let instead = "Add rows with the new keys, move the references, then delete the old rows.";
             Some(finding(self, About::Change(index), message, instead))
         });
         matching.collect()
