@@ -63,28 +63,31 @@ impl Subject<'_> {
         self.facts.removals.iter().zip(&self.evidence.removals)
     }
 
-    /// One line: what it would do, the first thing it does first.
+    /// One line: what it would do, all that it does added up.
     fn message(&self, level: Level) -> String {
-        let mut parts: Vec<String> =
-            self.changes().map(|(change, evidence)| change::message(change, evidence)).collect();
-        parts.extend(self.removals().map(|(removal, evidence)| removal::message(removal, evidence)));
+        let changes: Vec<_> = self.changes().collect();
+        let removals: Vec<_> = self.removals().collect();
+        let changes = match changes.as_slice() {
+            [] => None,
+            [(change, evidence)] => Some(change::message(change, evidence)),
+            several => Some(change::together(several)),
+        };
+        let removals = match removals.as_slice() {
+            [] => None,
+            [(removal, evidence)] => Some(removal::message(removal, evidence)),
+            several => Some(removal::together(several)),
+        };
+        let parts: Vec<String> = changes.into_iter().chain(removals).collect();
         let denied = if level == Level::Deny { "denied: " } else { "" };
-        match parts.as_slice() {
-            [] => {
-                let Some(strongest) = self.judged.iter().find(|judged| judged.level == level) else {
-                    return "sluice: this changes nothing that a rule is about".to_owned();
-                };
-                let strongest = rule_line(strongest.finding.rule, vec![plain(&strongest.finding.message)]);
-                let verb = if level == Level::Deny { "denied" } else { "not run yet" };
-                format!("sluice: {verb}: {strongest}")
-            }
-            [one] => format!("sluice: {denied}this would {one}"),
-            [first, more @ ..] => {
-                let parts =
-                    if more.len() == 1 { "1 part more".to_owned() } else { format!("{} parts more", more.len()) };
-                format!("sluice: {denied}this would {first}; and {parts}")
-            }
+        if !parts.is_empty() {
+            return format!("sluice: {denied}this would {}", parts.join("; and "));
         }
+        let Some(strongest) = self.judged.iter().find(|judged| judged.level == level) else {
+            return "sluice: this changes nothing that a rule is about".to_owned();
+        };
+        let strongest = rule_line(strongest.finding.rule, vec![plain(&strongest.finding.message)]);
+        let denied = if level == Level::Deny { "denied" } else { "not run yet" };
+        format!("sluice: {denied}: {strongest}")
     }
 
     fn detail(&self) -> Vec<String> {
@@ -384,7 +387,7 @@ mod tests {
     fn several_changes_are_each_listed() {
         let changes = [(Verb::Delete, Known::Known(Rows::Exact(1))), (Verb::Update, Known::Known(Rows::Exact(2)))];
         let preview = shown(&changes, judged(Level::Warn, None), &Offer::default());
-        assert!(preview.message.ends_with("; and 1 part more"), "{}", preview.message);
+        assert_eq!(preview.message, "sluice: this would change 3 rows of public.carts, in 2 parts");
         assert!(
             preview.detail.starts_with("warnings: a-rule") && preview.detail.contains("\n2. update 2 of"),
             "{}",
@@ -472,6 +475,56 @@ mod tests {
             assert_eq!(preview.message, format!("sluice: this would {said}"));
             assert!(preview.detail.ends_with("also goes: view v"));
         }
+    }
+
+    #[test]
+    fn several_targets_are_added_up() {
+        let table = |written: &str, rows| RemovedTable { name: name(written), rows, bytes: 40 << 20, because: None };
+        let (m3, big) = (table("m3", Rows::Exact(1_200)), table("big", Rows::Exact(290_200)));
+        let removed = |tables| RemovalEvidence { tables, dependents: Known::NotAsked };
+        let (m3, big) = (removed(Known::Known(vec![m3.clone()])), removed(Known::Known(vec![big, m3])));
+        let unknown = removed(Known::Unknown("no right".into()));
+        for (what, evidence, said) in [
+            // A table that both take along goes once.
+            (Removed::Rows, [m3.clone(), big], "truncate 2 tables with 291,400 rows, 80 MB: m3, big"),
+            (
+                Removed::Table,
+                [m3, unknown.clone()],
+                "drop 2 tables with 1,200 rows and an unknown number more, 40 MB: m3, big",
+            ),
+            (Removed::Schema, [unknown.clone(), unknown], "drop 2 schemas with an unknown number of rows: m3, big"),
+        ] {
+            let removal = |of| Removal {
+                what: what.clone(),
+                name: name(of),
+                cascade: false,
+                if_exists: false,
+                nesting: Nesting::Outer,
+            };
+            let facts = Facts { removals: vec![removal("m3"), removal("big")], ..Facts::default() };
+            let evidence = Evidence { changes: Vec::new(), removals: evidence.to_vec() };
+            let judged = [judged(Level::Confirm, None)];
+            let preview = render_judged(&facts, &evidence, &judged, &Sizes::default(), &Offer::default());
+            assert_eq!(preview.message, format!("sluice: this would {said}"));
+        }
+    }
+
+    #[test]
+    fn several_changes_are_added_up() {
+        let mut facts = Facts { changes: vec![change(Verb::Delete), change(Verb::Delete)], ..Facts::default() };
+        facts.changes[1].target = name("orders");
+        let known = |rows| evidence(Verb::Delete, rows);
+        let other = ChangeEvidence { table: Known::NotAsked, ..known(Known::Known(Rows::Exact(2))) };
+        let mut evidence = Evidence { changes: vec![known(Known::Known(Rows::Exact(1000))), other], removals: vec![] };
+        let message = |facts: &Facts, evidence: &Evidence| {
+            let judged = [judged(Level::Confirm, None)];
+            render_judged(facts, evidence, &judged, &Sizes::default(), &Offer::default()).message
+        };
+        let all = "sluice: this would delete 1,002 rows of 2 tables: public.carts, orders";
+        assert_eq!(message(&facts, &evidence), all);
+        evidence.changes[1].rows = Known::Unknown("no right".into());
+        let part = "delete 1,000 rows and an unknown number more of 2 tables: public.carts, orders";
+        assert_eq!(message(&facts, &evidence), format!("sluice: this would {part}"));
     }
 
     #[test]

@@ -52,6 +52,33 @@ pub fn sum(a: Rows, b: Rows) -> Rows {
     }
 }
 
+/// "1,002 rows", with what is not known of it said.
+pub fn rows_together(parts: impl Iterator<Item = Option<Rows>>) -> String {
+    let (mut all, mut unknown, mut known) = (Rows::Exact(0), false, false);
+    for part in parts {
+        match part {
+            Some(rows) => (all, known) = (sum(all, rows), true),
+            None => unknown = true,
+        }
+    }
+    let rows = format!("{} {}", amount(all), if all.number() == 1 { "row" } else { "rows" });
+    match (known && all.number() > 0, unknown) {
+        (_, false) => rows,
+        (true, true) => format!("{rows} and an unknown number more"),
+        (false, true) => "an unknown number of rows".to_owned(),
+    }
+}
+
+/// The first few names, and how many more there are: a message is one line.
+pub fn some_of(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown = names.get(..SHOWN).unwrap_or(names).join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
 /// "0.3 %". Neither 0 nor 100 is said of a share that is only near it.
 pub fn percent(part: u64, all: u64) -> String {
     let share = part as f64 * 100.0 / all as f64;
