@@ -376,13 +376,32 @@ async fn views_and_rules_are_not_taken_for_tables() {
     let mut client = server
         .client(
             "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 9);
-         CREATE TABLE c (t int REFERENCES t ON DELETE CASCADE);
-         CREATE VIEW v AS SELECT id AS other FROM t; CREATE VIEW w AS SELECT id FROM t;
+         CREATE TABLE c (t int REFERENCES t ON DELETE CASCADE); CREATE TABLE u (t int REFERENCES t ON UPDATE CASCADE);
+         CREATE VIEW v AS SELECT id AS other FROM t; CREATE VIEW w AS SELECT id FROM t; CREATE VIEW vv AS SELECT other FROM v;
+         CREATE VIEW ww AS SELECT id FROM w; CREATE VIEW grouped AS SELECT id FROM t GROUP BY id;
+         CREATE TABLE hidden (id int); ALTER TABLE hidden ENABLE ROW LEVEL SECURITY; CREATE VIEW seen AS SELECT id FROM hidden;
          CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
          CREATE TRIGGER instead INSTEAD OF DELETE ON w FOR EACH ROW EXECUTE FUNCTION f();
-         CREATE TABLE r (id int PRIMARY KEY); CREATE RULE others AS ON DELETE TO r DO INSTEAD DELETE FROM t",
+         CREATE TABLE r (id int PRIMARY KEY); CREATE RULE others AS ON DELETE TO r DO INSTEAD DELETE FROM t;
+         CREATE VIEW ruled AS SELECT id FROM r",
         )
         .await;
+    for (view, maps) in [
+        ("v", true),
+        ("vv", true),
+        ("w", false),
+        ("ww", false),
+        ("grouped", false),
+        ("seen", false),
+        ("ruled", false),
+        ("t", false),
+    ] {
+        assert_eq!(table(&mut client, view).await.maps_to_one, maps, "{view}");
+    }
+    // The view calls the key by another name.
+    let renamed =
+        Build { verb: Verb::Update, target: "v", set: &[("other", "other + 100")], ..Build::default() }.said();
+    assert_eq!(tree(&ask(&mut client, &renamed).await), ["public.u Cascade Unknown"]);
     let evidence = ask(&mut client, &delete("v", "other > 4")).await;
     assert_eq!(evidence.rows, Known::Known(Rows::Exact(5)));
     assert_eq!(tree(&evidence), ["public.c Cascade Unknown"]);

@@ -134,6 +134,8 @@ struct PageTable {
     primary_key: Vec<String>,
     unique: Vec<Vec<String>>,
     children: u64,
+    /// Of a view: the server changes the rows of the one table below it.
+    maps_to_one: bool,
     /// Rows the change touches; of a removal, rows the table holds.
     rows: PageRows,
     referenced_by: Vec<PageKey>,
@@ -232,6 +234,7 @@ impl PageTable {
             primary_key: self.primary_key.clone(),
             referenced_by: self.referenced_by.iter().map(PageKey::known).collect(),
             children: self.children,
+            maps_to_one: self.maps_to_one,
             ..Table::default()
         }
     }

@@ -171,7 +171,7 @@ pub fn direct(change: &Change, evidence: Option<&ChangeEvidence>) -> Count {
     let Some(table) = table(evidence) else {
         return Count::unknown(why_not(evidence.map(|evidence| &evidence.table), "the table"));
     };
-    if !is_plain(table) {
+    if !is_plain(table) && !stands_for_a_table(table) {
         return Count::unknown(format!("{} {}", table.name, what_else(table)));
     }
     if let Source::Values(rows) = change.source
@@ -239,6 +239,12 @@ fn branch(cascade: &Cascade) -> Count {
 fn is_plain(table: &Table) -> bool {
     let stored = matches!(table.kind, TableKind::Table | TableKind::Partitioned | TableKind::Temporary);
     stored && !table.has_rules && !table.triggers.iter().any(|trigger| trigger.instead)
+}
+
+/// A view whose rows are those of the table below it, one to one: its rows count, its columns and keys say nothing.
+fn stands_for_a_table(table: &Table) -> bool {
+    let replaced = table.has_rules || table.triggers.iter().any(|trigger| trigger.instead);
+    table.kind == TableKind::View && table.maps_to_one && !replaced
 }
 
 fn what_else(table: &Table) -> &'static str {
@@ -324,6 +330,37 @@ mod tests {
         let stopped = |rows| branch(&cascade(exact(rows), vec![], Some("16 levels")));
         assert!(matches!(stopped(3).certainty, Certainty::Unknown(_)));
         assert_eq!(stopped(0), Count::ZERO, "below no rows there is nothing");
+    }
+
+    #[test]
+    fn rows_counted_through_a_simple_view_are_the_rows_changed() {
+        let change = Change {
+            verb: Verb::Delete,
+            target: Default::default(),
+            called: String::new(),
+            only: false,
+            restriction: Restriction::Restricts { pinned: Vec::new() },
+            assignments: Vec::new(),
+            source: Source::None,
+            on_conflict: OnConflict::Fails,
+            nesting: crate::sql::facts::Nesting::Outer,
+            clauses: None,
+        };
+        let rows = |kind, maps_to_one, has_rules| {
+            let evidence = ChangeEvidence {
+                verb: Verb::Delete,
+                table: Known::Known(Table { kind, maps_to_one, has_rules, ..Table::default() }),
+                rows: Known::Known(Rows::Exact(1)),
+                cascade: Known::Known(Vec::new()),
+                sample: Known::NotAsked,
+                scan: Known::NotAsked,
+            };
+            direct(&change, Some(&evidence)).proves_at_most(1)
+        };
+        assert!(rows(TableKind::View, true, false));
+        assert!(!rows(TableKind::View, true, true), "a rule decides what happens");
+        assert!(!rows(TableKind::View, false, false));
+        assert!(!rows(TableKind::Foreign, true, false));
     }
 
     #[test]

@@ -126,6 +126,9 @@ pub struct Table {
     pub triggers: Vec<Trigger>,
     /// Rewrite rules other than a view's own SELECT.
     pub has_rules: bool,
+    /// A view whose rows the server changes as rows of the one table below it: without rules, INSTEAD OF triggers, row
+    /// security or foreign tables anywhere in what it reads. Then its counted rows are the rows changed.
+    pub maps_to_one: bool,
     /// Row security applies to this user.
     pub row_security: bool,
     /// Children in a partition or inheritance tree.

@@ -132,6 +132,7 @@ fn read_table(json: &str) -> Option<Table> {
         referenced_by: list(&shape["foreign_keys"])?.iter().map(foreign_key).collect::<Option<_>>()?,
         triggers: list(&shape["triggers"])?.iter().map(trigger).collect::<Option<_>>()?,
         has_rules: shape["rules"].as_bool()?,
+        maps_to_one: kind == TableKind::View && shape["maps_to_one"].as_bool()?,
         row_security: shape["row_security"].as_bool()?,
         children: if is_view { 0 } else { answer["children"].as_u64()? },
         estimated_rows: if rows_known { Some(size["rows"].as_u64()?) } else { None },
