@@ -56,7 +56,7 @@ pub async fn gather<A: Ask>(asker: &mut A, inquiry: &Inquiry<'_>, cache: &mut Ca
         let asked = inquiry.removals.get(at).copied().unwrap_or_default();
         evidence.removals.push(match asked.none() {
             true => RemovalEvidence { tables: Known::NotAsked, dependents: Known::NotAsked },
-            false => removal::evidence(&mut interview, removal).await,
+            false => removal::evidence(&mut interview, removal, cache.names()).await,
         });
     }
     evidence
