@@ -238,7 +238,7 @@ fn bounded(lines: Vec<String>) -> String {
     let count = lines.len();
     for (at, line) in lines.into_iter().enumerate() {
         if out.len() + line.len() > limits::PREVIEW_BYTES {
-            out.push_str(&format!("… {} lines more were cut off", count - at));
+            out.push_str(&format!("… {} cut off", words::more(count - at, "line")));
             break;
         }
         out.push_str(&line);
@@ -330,6 +330,7 @@ mod tests {
             // Statistics that the count contradicts are not shown.
             (Verb::Delete, Known::Known(Rows::Exact(5_000_000)), "delete 5,000,000 rows of public.carts"),
             (Verb::Delete, Known::Unknown("no right".into()), "delete an unknown number of rows of public.carts"),
+            (Verb::Delete, Known::Known(Rows::AtLeast(0)), "delete an unknown number of rows of public.carts"),
             (Verb::Insert, Known::Known(Rows::AtMost(3)), "insert at most 3 rows into public.carts"),
         ] {
             let preview = shown(&[(verb, rows)], judged(Level::Confirm, None), &Offer::default());
@@ -530,6 +531,6 @@ mod tests {
     #[test]
     fn a_long_detail_is_cut_and_says_so() {
         let detail = bounded(vec!["x".repeat(limits::PREVIEW_BYTES - 10), "y".repeat(20), "z".to_owned()]);
-        assert!(detail.ends_with("… 2 lines more were cut off"));
+        assert!(detail.ends_with("… 2 lines more cut off"));
     }
 }

@@ -21,7 +21,7 @@ pub enum Certainty {
     Bounded,
     /// The planner's guess.
     Estimated,
-    /// More than the number: the counting stopped there.
+    /// The number at least: the counting stopped there, or did not see all.
     Open,
     /// Some part is not known, and why. The number holds the parts that are.
     Unknown(String),
@@ -72,14 +72,15 @@ impl From<Rows> for Count {
     }
 }
 
-/// "12,480 rows", "about 12,480 rows (an estimate)", "more than 12,480 rows", "how many rows is unknown: …".
+/// "12,480 rows", "about 12,480 rows (an estimate)", "at least 12,480 rows", "how many rows is unknown: …".
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (number, rows) = (grouped(self.number), if self.number == 1 { "row" } else { "rows" });
         match &self.certainty {
             Certainty::Bounded => write!(f, "{number} {rows}"),
             Certainty::Estimated => write!(f, "about {number} {rows} (an estimate)"),
-            Certainty::Open => write!(f, "more than {number} {rows}"),
+            Certainty::Open if self.number == 0 => f.write_str("an unknown number of rows"),
+            Certainty::Open => write!(f, "at least {number} {rows}"),
             Certainty::Unknown(reason) if self.number == 0 => {
                 write!(f, "how many rows is unknown: {reason}")
             }
@@ -285,6 +286,18 @@ mod tests {
         let pairs = [(0, "0"), (999, "999"), (1_000, "1,000"), (12_480, "12,480"), (4_012_331, "4,012,331")];
         for (number, text) in pairs {
             assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn a_count_says_what_a_preview_says() {
+        for (rows, said) in [
+            (Rows::Exact(1), "1 row"),
+            (Rows::AtLeast(600), "at least 600 rows"),
+            (Rows::AtLeast(0), "an unknown number of rows"),
+            (Rows::Estimate(7), "about 7 rows (an estimate)"),
+        ] {
+            assert_eq!(Count::from(rows).to_string(), said);
         }
     }
 

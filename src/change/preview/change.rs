@@ -89,7 +89,7 @@ fn total(evidence: &ChangeEvidence) -> Option<(String, String)> {
         (None, Some(all)) => (all, format!("about {}", number(all))),
         (None, None) => return None,
     };
-    if all == 0 || rows.number() > all {
+    if all == 0 || rows.number() > all || *rows == Rows::AtLeast(0) {
         return None;
     }
     let share = match rows {

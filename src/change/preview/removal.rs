@@ -2,7 +2,9 @@
 //!
 //! Invariant: a list that is shortened says by how much; a sum is known no better than its weakest part.
 
-use crate::change::preview::words::{amount, bytes, number, plain, rows_together, short_amount, some_of, sum, wrapped};
+use crate::change::preview::words::{
+    self, amount, bytes, number, plain, rows_together, short_amount, some_of, sum, wrapped,
+};
 use crate::ground::limits;
 use crate::policy::question::{Known, RemovalEvidence, RemovedTable, Rows};
 use crate::sql::facts::{Removal, Removed};
@@ -110,7 +112,7 @@ pub fn lines(evidence: &RemovalEvidence, out: &mut Vec<String>) {
                 out.push(format!("  {a:<name$}  {b:>rows$}  {c:>size$}   {d}").trim_end().to_owned());
             }
             if tables.len() > shown.len() {
-                out.push(format!("  … and {} tables more", number((tables.len() - shown.len()) as u64)));
+                out.push(format!("  … and {}", words::more(tables.len() - shown.len(), "table")));
             }
         }
         Known::Unknown(why) => wrapped("  rows: unknown: ", &plain(why), out),
@@ -120,7 +122,7 @@ pub fn lines(evidence: &RemovalEvidence, out: &mut Vec<String>) {
         let shown = dependents.iter().take(limits::PREVIEW_LINES);
         shown.for_each(|dependent| wrapped("  also goes: ", &plain(dependent), out));
         if dependents.len() > limits::PREVIEW_LINES {
-            out.push(format!("  … and {} objects more", number((dependents.len() - limits::PREVIEW_LINES) as u64)));
+            out.push(format!("  … and {}", words::more(dependents.len() - limits::PREVIEW_LINES, "object")));
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant: every branch has its rows or "unknown" with the reason below the tree, unless it is that of the change's own rows; branches that are not drawn are counted.
 
 use crate::change::preview::change::table_name;
-use crate::change::preview::words::{number, plain, short_amount, wrapped};
+use crate::change::preview::words::{self, plain, short_amount, wrapped};
 use crate::ground::limits;
 use crate::policy::question::{Action, Cascade, ChangeEvidence, Known, Rows};
 use crate::sql::facts::{Change, Verb};
@@ -33,7 +33,7 @@ pub fn lines(change: &Change, evidence: &ChangeEvidence, branches: &[Cascade], o
         out.push(format!("  {a:<name$}  {b:>rows$}   {c:<verb$}   {d}").trim_end().to_owned());
     }
     if more > 0 {
-        out.push(format!("  … and {} branches more", number(more as u64)));
+        out.push(format!("  … and {}", words::more(more, "line")));
     }
     // What makes the change itself unknown was said of its rows.
     let own = |why: &String| matches!(&evidence.rows, Known::Unknown(own) if own == why);

@@ -21,9 +21,16 @@ pub fn number(n: u64) -> String {
     out
 }
 
+/// "1 column more", "2 columns more"
+pub fn more(n: usize, unit: &str) -> String {
+    format!("{} {unit}{} more", number(n as u64), if n == 1 { "" } else { "s" })
+}
+
 /// In a sentence.
 pub fn amount(rows: Rows) -> String {
     match rows {
+        // Nothing was learned of how many there are.
+        Rows::AtLeast(0) => "an unknown number of".to_owned(),
         Rows::Exact(n) => number(n),
         Rows::AtMost(n) => format!("at most {}", number(n)),
         Rows::AtLeast(n) => format!("at least {}", number(n)),
@@ -35,6 +42,7 @@ pub fn amount(rows: Rows) -> String {
 pub fn short_amount(rows: Rows) -> String {
     match rows {
         Rows::Estimate(n) => format!("estimate {}", number(n)),
+        Rows::AtLeast(0) => "unknown".to_owned(),
         rows => amount(rows),
     }
 }
@@ -181,6 +189,16 @@ mod tests {
         for (seconds, said) in [(1, "1 second"), (600, "10 minutes"), (7200, "2 hours")] {
             assert_eq!(lasting(Duration::from_secs(seconds)), said);
         }
+    }
+
+    #[test]
+    fn one_is_not_several_and_nothing_known_is_no_number() {
+        assert_eq!(
+            (more(1, "column"), more(2_000, "scan")),
+            ("1 column more".to_owned(), "2,000 scans more".to_owned())
+        );
+        assert_eq!(rows_together([Some(Rows::AtLeast(0))].into_iter()), "an unknown number of rows");
+        assert_eq!(short_amount(Rows::AtLeast(0)), "unknown");
     }
 
     #[test]
