@@ -208,7 +208,8 @@ impl Page {
             },
             None => not_described(),
         };
-        RemovalEvidence { tables: when(asked.table && asked.rows, || tables), dependents: Known::NotAsked }
+        let tables = when(asked.table && asked.rows, || tables);
+        RemovalEvidence { tables, dependents: Known::NotAsked, refused_for: Vec::new() }
     }
 }
 

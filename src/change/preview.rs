@@ -470,11 +470,14 @@ mod tests {
         ] {
             let facts = Facts { removals: vec![removal(what)], ..Facts::default() };
             let dependents = Known::Known(vec!["view v".to_owned()]);
-            let evidence = Evidence { changes: Vec::new(), removals: vec![RemovalEvidence { tables, dependents }] };
+            let refused_for = vec!["orders_customer_id_fkey".to_owned()];
+            let removal = RemovalEvidence { tables, dependents, refused_for };
+            let evidence = Evidence { changes: Vec::new(), removals: vec![removal] };
             let preview =
                 render_judged(&facts, &evidence, &[judged(Level::Confirm, None)], &Sizes::default(), &Offer::default());
             assert_eq!(preview.message, format!("sluice: this would {said}"));
-            assert!(preview.detail.ends_with("also goes: view v"));
+            let refused = "  the server will refuse this without CASCADE: orders_customer_id_fkey\n  also goes: view v";
+            assert!(preview.detail.ends_with(refused), "{}", preview.detail);
         }
     }
 
@@ -482,7 +485,7 @@ mod tests {
     fn several_targets_are_added_up() {
         let table = |written: &str, rows| RemovedTable { name: name(written), rows, bytes: 40 << 20, because: None };
         let (m3, big) = (table("m3", Rows::Exact(1_200)), table("big", Rows::Exact(290_200)));
-        let removed = |tables| RemovalEvidence { tables, dependents: Known::NotAsked };
+        let removed = |tables| RemovalEvidence { tables, dependents: Known::NotAsked, refused_for: Vec::new() };
         let (m3, big) = (removed(Known::Known(vec![m3.clone()])), removed(Known::Known(vec![big, m3])));
         let unknown = removed(Known::Unknown("no right".into()));
         for (what, evidence, said) in [

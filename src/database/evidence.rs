@@ -55,8 +55,8 @@ pub async fn gather<A: Ask>(asker: &mut A, inquiry: &Inquiry<'_>, cache: &mut Ca
     for (at, removal) in inquiry.facts.removals.iter().enumerate() {
         let asked = inquiry.removals.get(at).copied().unwrap_or_default();
         evidence.removals.push(match asked.none() {
-            true => RemovalEvidence { tables: Known::NotAsked, dependents: Known::NotAsked },
-            false => removal::evidence(&mut interview, removal, cache.names()).await,
+            true => RemovalEvidence { tables: Known::NotAsked, dependents: Known::NotAsked, refused_for: Vec::new() },
+            false => removal::evidence(&mut interview, removal, &inquiry.facts.removals, cache.names()).await,
         });
     }
     evidence

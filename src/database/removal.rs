@@ -17,6 +17,7 @@ use serde_json::Value;
 pub(in crate::database) async fn evidence<A: Ask>(
     interview: &mut Interview<'_, A>,
     removal: &Removal,
+    together: &[Removal],
     names: Names,
 ) -> RemovalEvidence {
     let found = match &removal.what {
@@ -42,11 +43,33 @@ pub(in crate::database) async fn evidence<A: Ask>(
     };
     match found {
         Ok((tables, dependents)) => {
-            RemovalEvidence { tables: Known::Known(tables), dependents: Known::Known(dependents) }
+            let refused_for = refused_for(interview, removal, together).await;
+            RemovalEvidence { tables: Known::Known(tables), dependents: Known::Known(dependents), refused_for }
         }
-        Err(why) => RemovalEvidence { tables: Known::Unknown(why.clone()), dependents: Known::Unknown(why) },
+        Err(why) => RemovalEvidence {
+            tables: Known::Unknown(why.clone()),
+            dependents: Known::Unknown(why),
+            refused_for: Vec::new(),
+        },
     }
 }
+
+/// Keys of tables that the statement does not name. What cannot be learned is left out: it is a service, nothing is judged by it.
+async fn refused_for<A: Ask>(interview: &mut Interview<'_, A>, removal: &Removal, together: &[Removal]) -> Vec<String> {
+    if removal.cascade || !matches!(removal.what, Removed::Rows | Removed::Table) {
+        return Vec::new();
+    }
+    let targets: Vec<String> = together.iter().map(|one| relation(&one.name.parts)).collect();
+    let values = [("start", relation(&removal.name.parts)), ("targets", targets.join(", "))];
+    let values: Vec<(&str, &str)> = values.iter().map(|(place, value)| (*place, value.as_str())).collect();
+    let answer = interview.document(&quote::fill(&quote::catalog(REFERRING), &values)).await;
+    answer.ok().and_then(|keys| texts(&keys)).unwrap_or_default()
+}
+
+/// Keys that the server copied to partitions stand for the one they were copied from.
+const REFERRING: &str = "SELECT pg_catalog.json_agg(k.conname ORDER BY k.conname) FROM pg_catalog.pg_constraint k
+ WHERE k.contype = 'f' AND k.conparentid = 0::pg_catalog.oid AND k.confrelid = {start}
+   AND NOT (k.conrelid = ANY (ARRAY[{targets}]::pg_catalog.oid[]))";
 
 type Found = Result<(Vec<RemovedTable>, Vec<String>), String>;
 

@@ -97,6 +97,8 @@ pub struct RemovalEvidence {
     pub tables: Known<Vec<RemovedTable>>,
     /// Objects without rows that go too (views, foreign keys, functions), described as the server describes them.
     pub dependents: Known<Vec<String>>,
+    /// Foreign keys of other tables for whose sake the server refuses this without CASCADE, as far as that was learned.
+    pub refused_for: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -93,6 +93,17 @@ async fn removals_list_all_that_goes() {
     let missing = ask_with(&mut client, &removal(Removed::Table, "nowhere", false), EVERYTHING, None, 100).await;
     assert!(reason(&missing.removals[0].tables).contains("does not exist"));
     missing_objects(&mut client).await;
+    let mut both = removal(Removed::Rows, "s.a", false);
+    both.facts.removals.extend(removal(Removed::Rows, "s.b", false).facts.removals);
+    for (said, refused) in [
+        (removal(Removed::Rows, "s.a", false), vec!["b_a_fkey"]),
+        (removal(Removed::Table, "s.a", false), vec!["b_a_fkey"]),
+        (removal(Removed::Table, "s.a", true), vec![]),
+        (both, vec![]),
+    ] {
+        let evidence = ask_with(&mut client, &said, EVERYTHING, None, 100).await;
+        assert_eq!(evidence.removals[0].refused_for, refused, "{:?}", said.facts.removals);
+    }
     let kind =
         ask_with(&mut client, &removal(Removed::Other("function".into()), "kind", true), EVERYTHING, None, 100).await;
     assert!(reason(&kind.removals[0].tables).contains("FUNCTION"));

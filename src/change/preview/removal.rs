@@ -118,6 +118,10 @@ pub fn lines(evidence: &RemovalEvidence, out: &mut Vec<String>) {
         Known::Unknown(why) => wrapped("  rows: unknown: ", &plain(why), out),
         _ => {}
     }
+    if !evidence.refused_for.is_empty() {
+        let keys: Vec<String> = evidence.refused_for.iter().map(|key| plain(key)).collect();
+        wrapped("  the server will refuse this without CASCADE: ", &some_of(&keys), out);
+    }
     if let Known::Known(dependents) = &evidence.dependents {
         let shown = dependents.iter().take(limits::PREVIEW_LINES);
         shown.for_each(|dependent| wrapped("  also goes: ", &plain(dependent), out));
