@@ -130,10 +130,8 @@ impl Subject<'_> {
         if together.chars().count() <= words::LINE_CHARS {
             out.push(together);
         } else {
-            let indent = " ".repeat(heading.len());
-            for (at, rule) in rules.iter().enumerate() {
-                wrapped(if at == 0 { heading } else { &indent }, rule, out);
-            }
+            // Each line says what it is, for whoever looks for a rule in a log.
+            rules.iter().for_each(|rule| wrapped(heading, rule, out));
         }
     }
 
@@ -369,7 +367,7 @@ mod tests {
         let long = "a foreign key of a name that is long, and so the line would be, too".to_owned();
         assert_eq!(
             rules(exact, &[many, found("key-change", &long)]),
-            format!("rules: unbatched-change (12,480 rows > 1,000)\n       key-change ({long})")
+            format!("rules: unbatched-change (12,480 rows > 1,000)\nrules: key-change ({long})")
         );
         assert_eq!(
             rules(Known::Unknown("no right".into()), &[found("cascade", "how many rows is unknown: no right")]),

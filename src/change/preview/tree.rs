@@ -1,6 +1,7 @@
 //! What foreign keys carry on, drawn as a tree, with what its counts do not say.
 //!
-//! Invariant: every branch has its rows or "unknown" with the reason below the tree, unless it is that of the change's own rows; branches that are not drawn are counted.
+//! Invariant: every branch has its rows or "unknown" with the reason below the tree, unless it is that of the change's own rows;
+//! branches that are not drawn are counted.
 
 use crate::change::preview::change::table_name;
 use crate::change::preview::words::{self, plain, short_amount, wrapped};
