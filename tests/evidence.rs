@@ -215,7 +215,8 @@ async fn what_may_not_be_read_is_unknown() {
     let mut client = server
         .client(
             "CREATE TABLE a (id int PRIMARY KEY, owner text); INSERT INTO a VALUES (1, 'ann'), (2, 'bob'), (3, 'ann');
-         CREATE TABLE b (a int REFERENCES a ON DELETE CASCADE); CREATE TABLE c (a int REFERENCES a ON DELETE CASCADE);
+         CREATE TABLE b (a int PRIMARY KEY REFERENCES a ON DELETE CASCADE); CREATE TABLE c (a int REFERENCES a ON DELETE CASCADE);
+         CREATE TABLE d (b int PRIMARY KEY REFERENCES b ON DELETE CASCADE); CREATE TABLE e (d int REFERENCES d ON DELETE CASCADE);
          INSERT INTO b VALUES (1); INSERT INTO c VALUES (1);
          CREATE TABLE z (id int); ALTER TABLE a ENABLE ROW LEVEL SECURITY; ALTER TABLE c ENABLE ROW LEVEL SECURITY;
          CREATE POLICY mine ON a USING (owner = 'ann'); CREATE POLICY none ON c USING (false);
@@ -224,8 +225,12 @@ async fn what_may_not_be_read_is_unknown() {
         .await;
     let evidence = ask(&mut client, &delete("a", "id > 0")).await;
     assert_eq!(evidence.rows, Known::Known(Rows::Exact(2)));
-    assert_eq!(tree(&evidence), ["public.b Cascade Unknown", "public.c Cascade Unknown"]);
+    let unknown =
+        ["public.b", "  public.d", "    public.e", "public.c"].map(|child| format!("{child} Cascade Unknown"));
+    assert_eq!(tree(&evidence), unknown);
     let branches = evidence.cascade.known().cloned().unwrap_or_default();
+    // The first level's reason is not told again at each one below.
+    assert_eq!(reason(&branches[0].below[0].below[0].rows), "the level above is not known");
     assert!(reason(&branches[0].rows).contains("permission denied"));
     assert!(reason(&branches[1].rows).contains("row security"));
     // A DELETE that reads nothing is not held to what may be read.
@@ -371,13 +376,32 @@ async fn views_and_rules_are_not_taken_for_tables() {
     let mut client = server
         .client(
             "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 9);
-         CREATE TABLE c (t int REFERENCES t ON DELETE CASCADE);
-         CREATE VIEW v AS SELECT id AS other FROM t; CREATE VIEW w AS SELECT id FROM t;
+         CREATE TABLE c (t int REFERENCES t ON DELETE CASCADE); CREATE TABLE u (t int REFERENCES t ON UPDATE CASCADE);
+         CREATE VIEW v AS SELECT id AS other FROM t; CREATE VIEW w AS SELECT id FROM t; CREATE VIEW vv AS SELECT other FROM v;
+         CREATE VIEW ww AS SELECT id FROM w; CREATE VIEW grouped AS SELECT id FROM t GROUP BY id;
+         CREATE TABLE hidden (id int); ALTER TABLE hidden ENABLE ROW LEVEL SECURITY; CREATE VIEW seen AS SELECT id FROM hidden;
          CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
          CREATE TRIGGER instead INSTEAD OF DELETE ON w FOR EACH ROW EXECUTE FUNCTION f();
-         CREATE TABLE r (id int PRIMARY KEY); CREATE RULE others AS ON DELETE TO r DO INSTEAD DELETE FROM t",
+         CREATE TABLE r (id int PRIMARY KEY); CREATE RULE others AS ON DELETE TO r DO INSTEAD DELETE FROM t;
+         CREATE VIEW ruled AS SELECT id FROM r",
         )
         .await;
+    for (view, maps) in [
+        ("v", true),
+        ("vv", true),
+        ("w", false),
+        ("ww", false),
+        ("grouped", false),
+        ("seen", false),
+        ("ruled", false),
+        ("t", false),
+    ] {
+        assert_eq!(table(&mut client, view).await.maps_to_one, maps, "{view}");
+    }
+    // The view calls the key by another name.
+    let renamed =
+        Build { verb: Verb::Update, target: "v", set: &[("other", "other + 100")], ..Build::default() }.said();
+    assert_eq!(tree(&ask(&mut client, &renamed).await), ["public.u Cascade Unknown"]);
     let evidence = ask(&mut client, &delete("v", "other > 4")).await;
     assert_eq!(evidence.rows, Known::Known(Rows::Exact(5)));
     assert_eq!(tree(&evidence), ["public.c Cascade Unknown"]);
@@ -420,7 +444,7 @@ async fn a_preview_reads_as_promised() {
         level: Level::Confirm,
         origin: "preset standard".into(),
     };
-    let judged = [found("unbatched-change", "1,248 rows > 1,000"), found("cascade", "")];
+    let judged = [found("unbatched-change", "1,248 rows > 1,000"), found("cascade", "2,496 rows")];
     let sizes = Sizes { sample_rows: 2, ..Sizes::default() };
     let promised = promise::promise(&evidence);
     let offer =
@@ -431,7 +455,7 @@ async fn a_preview_reads_as_promised() {
     assert_eq!(preview.message, message);
     assert_eq!(
         preview.detail,
-        "rules: unbatched-change (1,248 rows > 1,000), cascade
+        "rules: unbatched-change (1,248 rows > 1,000), cascade (2,496 rows)
   public.carts           1,248   delete
   └ public.cart_items    2,496   delete   cart_items_cart_id_fkey ON DELETE CASCADE
     └ public.item_notes      0            item_notes_item_id_fkey ON DELETE CASCADE

@@ -94,6 +94,13 @@ fn findings(rule: &dyn Rule, example: &Example) -> Vec<String> {
             .collect(),
     };
     let verdict = policy::judge(&facts, &evidence, &effective, &example.evidence.caller);
+    for finding in verdict.judged().iter().map(|judged| &judged.finding) {
+        let instead = finding.instead.as_deref().unwrap_or_default();
+        let sentence = instead.starts_with(char::is_uppercase) && instead.ends_with('.');
+        assert!(sentence, "{}: what to do instead is a sentence: {instead}", finding.rule);
+        assert!(!finding.message.contains(finding.rule), "{}: named twice: {}", finding.rule, finding.message);
+        assert!(finding.message.chars().count() < 100, "{}: too long: {}", finding.rule, finding.message);
+    }
     verdict.judged().iter().map(|judged| judged.finding.message.clone()).collect()
 }
 
@@ -127,6 +134,8 @@ struct PageTable {
     primary_key: Vec<String>,
     unique: Vec<Vec<String>>,
     children: u64,
+    /// Of a view: the server changes the rows of the one table below it.
+    maps_to_one: bool,
     /// Rows the change touches; of a removal, rows the table holds.
     rows: PageRows,
     referenced_by: Vec<PageKey>,
@@ -199,7 +208,8 @@ impl Page {
             },
             None => not_described(),
         };
-        RemovalEvidence { tables: when(asked.table && asked.rows, || tables), dependents: Known::NotAsked }
+        let tables = when(asked.table && asked.rows, || tables);
+        RemovalEvidence { tables, dependents: Known::NotAsked, refused_for: Vec::new() }
     }
 }
 
@@ -225,6 +235,7 @@ impl PageTable {
             primary_key: self.primary_key.clone(),
             referenced_by: self.referenced_by.iter().map(PageKey::known).collect(),
             children: self.children,
+            maps_to_one: self.maps_to_one,
             ..Table::default()
         }
     }

@@ -13,12 +13,12 @@ mod words;
 use crate::change::promise::AtMost;
 use crate::ground::limits;
 use crate::policy::finding::Level;
-use crate::policy::question::{ChangeEvidence, Evidence, RemovalEvidence};
+use crate::policy::question::{Cascade, ChangeEvidence, Evidence, Known, RemovalEvidence};
 use crate::policy::settings::Sizes;
 use crate::policy::verdict::{Judged, Verdict};
 use crate::sql::facts::{Change, Facts, Removal};
 use std::time::Duration;
-use words::{lasting, number, plain};
+use words::{lasting, number, plain, wrapped};
 
 /// Fit for an error's three fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,30 +63,37 @@ impl Subject<'_> {
         self.facts.removals.iter().zip(&self.evidence.removals)
     }
 
-    /// One line: what it would do, the first thing it does first.
+    /// One line: what it would do, all that it does added up.
     fn message(&self, level: Level) -> String {
-        let mut parts: Vec<String> =
-            self.changes().map(|(change, evidence)| change::message(change, evidence)).collect();
-        parts.extend(self.removals().map(|(removal, evidence)| removal::message(removal, evidence)));
+        let changes: Vec<_> = self.changes().collect();
+        let removals: Vec<_> = self.removals().collect();
+        let changes = match changes.as_slice() {
+            [] => None,
+            [(change, evidence)] => Some(change::message(change, evidence)),
+            several => Some(change::together(several)),
+        };
+        let removals = match removals.as_slice() {
+            [] => None,
+            [(removal, evidence)] => Some(removal::message(removal, evidence)),
+            several => Some(removal::together(several)),
+        };
+        let parts: Vec<String> = changes.into_iter().chain(removals).collect();
         let denied = if level == Level::Deny { "denied: " } else { "" };
-        match parts.as_slice() {
-            [] => {
-                let strongest =
-                    self.judged.iter().filter(|judged| judged.level == level).map(told).next().unwrap_or_default();
-                let verb = if level == Level::Deny { "denied" } else { "not run yet" };
-                format!("sluice: {verb}: {strongest}")
-            }
-            [one] => format!("sluice: {denied}this would {one}"),
-            [first, more @ ..] => {
-                let parts =
-                    if more.len() == 1 { "1 part more".to_owned() } else { format!("{} parts more", more.len()) };
-                format!("sluice: {denied}this would {first}; and {parts}")
-            }
+        if !parts.is_empty() {
+            return format!("sluice: {denied}this would {}", parts.join("; and "));
         }
+        let Some(strongest) = self.judged.iter().find(|judged| judged.level == level) else {
+            return "sluice: this changes nothing that a rule is about".to_owned();
+        };
+        let strongest = rule_line(strongest.finding.rule, vec![plain(&strongest.finding.message)]);
+        let denied = if level == Level::Deny { "denied" } else { "not run yet" };
+        format!("sluice: {denied}: {strongest}")
     }
 
     fn detail(&self) -> Vec<String> {
-        let mut lines = self.rules();
+        let mut lines = Vec::new();
+        self.rules("rules: ", |level| level > Level::Warn, &mut lines);
+        self.rules("warnings: ", |level| level == Level::Warn, &mut lines);
         let several = self.facts.changes.len() + self.facts.removals.len() > 1;
         for (at, (change, evidence)) in self.changes().enumerate() {
             if several {
@@ -103,14 +110,40 @@ impl Subject<'_> {
         lines
     }
 
-    fn rules(&self) -> Vec<String> {
-        let some = |wanted: &dyn Fn(Level) -> bool| {
-            let told: Vec<String> = self.judged.iter().filter(|judged| wanted(judged.level)).map(told).collect();
-            (!told.is_empty()).then(|| told.join(", "))
-        };
-        let strong = some(&|level| level > Level::Warn).map(|told| format!("rules: {told}"));
-        let weak = some(&|level| level == Level::Warn).map(|told| format!("warnings: {told}"));
-        strong.into_iter().chain(weak).collect()
+    /// Each rule once, on one line if they fit, else one a line.
+    fn rules(&self, heading: &str, wanted: impl Fn(Level) -> bool, out: &mut Vec<String>) {
+        let mut rules: Vec<(&str, Vec<String>)> = Vec::new();
+        let below = self.reasons();
+        for Judged { finding, .. } in self.judged.iter().filter(|judged| wanted(judged.level)) {
+            let message = told(&finding.message, &below);
+            match rules.iter_mut().find(|(rule, _)| *rule == finding.rule) {
+                Some((_, messages)) if messages.contains(&message) => {}
+                Some((_, messages)) => messages.push(message),
+                None => rules.push((finding.rule, vec![message])),
+            }
+        }
+        let rules: Vec<String> = rules.into_iter().map(|(rule, messages)| rule_line(rule, messages)).collect();
+        if rules.is_empty() {
+            return;
+        }
+        let together = format!("{heading}{}", rules.join(", "));
+        if together.chars().count() <= words::LINE_CHARS {
+            out.push(together);
+        } else {
+            // Each line says what it is, for whoever looks for a rule in a log.
+            rules.iter().for_each(|rule| wrapped(heading, rule, out));
+        }
+    }
+
+    /// What the lines below the rules say of why something is not known: it is said once.
+    fn reasons(&self) -> Vec<&str> {
+        let changes = self.evidence.changes.iter().flat_map(|change| {
+            let rows = unknown(&change.rows);
+            let cascade = unknown(&change.cascade);
+            let branches = change.cascade.known().into_iter().flatten().filter_map(first_reason);
+            rows.into_iter().chain(cascade).chain(branches)
+        });
+        changes.chain(self.evidence.removals.iter().filter_map(|removal| unknown(&removal.tables))).collect()
     }
 
     fn hint(&self, level: Level, offer: &Offer) -> String {
@@ -118,6 +151,10 @@ impl Subject<'_> {
         for judged in self.judged.iter().filter(|judged| judged.level == level) {
             let instead = judged.finding.instead.as_deref().map(plain);
             lines.extend(instead.filter(|line| !lines.contains(line)));
+        }
+        if level == Level::Deny {
+            // One way out is enough; the next attempt is judged anew.
+            lines.truncate(1);
         }
         match (level, &offer.token) {
             (Level::Confirm, Some(token)) => {
@@ -165,11 +202,32 @@ fn cover(at_most: AtMost) -> String {
     }
 }
 
-fn told(judged: &Judged) -> String {
-    match judged.finding.message.is_empty() {
-        true => judged.finding.rule.to_owned(),
-        false => format!("{} ({})", judged.finding.rule, plain(&judged.finding.message)),
+fn rule_line(rule: &str, mut messages: Vec<String>) -> String {
+    messages.retain(|message| !message.is_empty());
+    match messages.is_empty() {
+        true => rule.to_owned(),
+        false => format!("{rule} ({})", messages.join("; ")),
     }
+}
+
+/// A rule's message without the reasons that stand below.
+fn told(message: &str, below: &[&str]) -> String {
+    let mut message = message.to_owned();
+    for why in below.iter().filter(|why| !why.is_empty()) {
+        message = message.replace(&format!(": {why}"), "");
+    }
+    plain(&message)
+}
+
+fn unknown<T>(known: &Known<T>) -> Option<&str> {
+    match known {
+        Known::Unknown(why) => Some(why),
+        _ => None,
+    }
+}
+
+fn first_reason(branch: &Cascade) -> Option<&str> {
+    unknown(&branch.rows).or_else(|| branch.below.iter().find_map(first_reason))
 }
 
 /// Whole lines up to the bound; what is cut is said.
@@ -178,7 +236,7 @@ fn bounded(lines: Vec<String>) -> String {
     let count = lines.len();
     for (at, line) in lines.into_iter().enumerate() {
         if out.len() + line.len() > limits::PREVIEW_BYTES {
-            out.push_str(&format!("… {} lines more were cut off", count - at));
+            out.push_str(&format!("… {} cut off", words::more(count - at, "line")));
             break;
         }
         out.push_str(&line);
@@ -192,7 +250,7 @@ fn bounded(lines: Vec<String>) -> String {
 mod tests {
     use super::*;
     use crate::policy::finding::{About, Finding};
-    use crate::policy::question::{Known, RemovedTable, Rows, Table};
+    use crate::policy::question::{RemovedTable, Rows, Table};
     use crate::sql::facts::{Name, Nesting, OnConflict, Removed, Restriction, Source, Verb};
 
     fn name(written: &str) -> Name {
@@ -270,6 +328,7 @@ mod tests {
             // Statistics that the count contradicts are not shown.
             (Verb::Delete, Known::Known(Rows::Exact(5_000_000)), "delete 5,000,000 rows of public.carts"),
             (Verb::Delete, Known::Unknown("no right".into()), "delete an unknown number of rows of public.carts"),
+            (Verb::Delete, Known::Known(Rows::AtLeast(0)), "delete an unknown number of rows of public.carts"),
             (Verb::Insert, Known::Known(Rows::AtMost(3)), "insert at most 3 rows into public.carts"),
         ] {
             let preview = shown(&[(verb, rows)], judged(Level::Confirm, None), &Offer::default());
@@ -288,10 +347,46 @@ mod tests {
     }
 
     #[test]
+    fn each_rule_is_named_once_and_no_reason_twice() {
+        let found = |rule, message: &str| {
+            let judged = judged(Level::Confirm, None);
+            Judged { finding: Finding { rule, message: message.to_owned(), ..judged.finding }, ..judged }
+        };
+        let rules = |rows: Known<Rows>, judged: &[Judged]| {
+            let facts = Facts { changes: vec![change(Verb::Delete)], ..Facts::default() };
+            let evidence = Evidence { changes: vec![self::evidence(Verb::Delete, rows)], removals: Vec::new() };
+            render_judged(&facts, &evidence, judged, &Sizes::default(), &Offer::default()).detail
+        };
+        let exact = Known::Known(Rows::Exact(9));
+        let many = found("unbatched-change", "12,480 rows > 1,000");
+        let short = [many.clone(), found("cascade", "38,360 rows"), found("cascade", "2 rows")];
+        assert_eq!(
+            rules(exact.clone(), &short),
+            "rules: unbatched-change (12,480 rows > 1,000), cascade (38,360 rows; 2 rows)"
+        );
+        let long = "a foreign key of a name that is long, and so the line would be, too".to_owned();
+        assert_eq!(
+            rules(exact, &[many, found("key-change", &long)]),
+            format!("rules: unbatched-change (12,480 rows > 1,000)\nrules: key-change ({long})")
+        );
+        assert_eq!(
+            rules(Known::Unknown("no right".into()), &[found("cascade", "how many rows is unknown: no right")]),
+            "rules: cascade (how many rows is unknown)\n  rows: unknown: no right"
+        );
+    }
+
+    #[test]
+    fn what_no_rule_is_about_says_so() {
+        let nothing = render_judged(&Facts::default(), &Evidence::default(), &[], &Sizes::default(), &Offer::default());
+        assert_eq!(nothing.message, "sluice: this changes nothing that a rule is about");
+        assert_eq!((nothing.detail.as_str(), nothing.hint.as_str()), ("", ""));
+    }
+
+    #[test]
     fn several_changes_are_each_listed() {
         let changes = [(Verb::Delete, Known::Known(Rows::Exact(1))), (Verb::Update, Known::Known(Rows::Exact(2)))];
         let preview = shown(&changes, judged(Level::Warn, None), &Offer::default());
-        assert!(preview.message.ends_with("; and 1 part more"), "{}", preview.message);
+        assert_eq!(preview.message, "sluice: this would change 3 rows of public.carts, in 2 parts");
         assert!(
             preview.detail.starts_with("warnings: a-rule") && preview.detail.contains("\n2. update 2 of"),
             "{}",
@@ -309,6 +404,24 @@ mod tests {
         let nothing = shown(&[], judged(Level::Deny, None), &offer);
         assert_eq!(nothing.message, "sluice: denied: a-rule (why\\n)");
         assert!(nothing.hint.contains("SLUICE EXPLAIN"));
+    }
+
+    #[test]
+    fn each_suggestion_stands_once_on_its_own_line_and_a_denial_makes_one() {
+        let facts = Facts { changes: vec![change(Verb::Delete)], ..Facts::default() };
+        let known =
+            Evidence { changes: vec![evidence(Verb::Delete, Known::Known(Rows::Exact(9)))], removals: Vec::new() };
+        let hint = |level| {
+            let found = ["Delete fewer.", "Delete fewer.", "Say why."].map(|instead| judged(level, Some(instead)));
+            let offer = Offer { token: Some("K7QF-2M9X".into()), ..Offer::default() };
+            render_judged(&facts, &known, &found, &Sizes::default(), &offer).hint
+        };
+        let confirm = hint(Level::Confirm);
+        assert!(
+            confirm.starts_with("Delete fewer.\nSay why.\nTo run it whole:\n  SLUICE CONFIRM 'K7QF-2M9X'"),
+            "{confirm}"
+        );
+        assert_eq!(hint(Level::Deny), "Delete fewer.");
     }
 
     #[test]
@@ -355,17 +468,70 @@ mod tests {
         ] {
             let facts = Facts { removals: vec![removal(what)], ..Facts::default() };
             let dependents = Known::Known(vec!["view v".to_owned()]);
-            let evidence = Evidence { changes: Vec::new(), removals: vec![RemovalEvidence { tables, dependents }] };
+            let refused_for = vec!["orders_customer_id_fkey".to_owned()];
+            let removal = RemovalEvidence { tables, dependents, refused_for };
+            let evidence = Evidence { changes: Vec::new(), removals: vec![removal] };
             let preview =
                 render_judged(&facts, &evidence, &[judged(Level::Confirm, None)], &Sizes::default(), &Offer::default());
             assert_eq!(preview.message, format!("sluice: this would {said}"));
-            assert!(preview.detail.ends_with("also goes: view v"));
+            let refused = "  the server will refuse this without CASCADE: orders_customer_id_fkey\n  also goes: view v";
+            assert!(preview.detail.ends_with(refused), "{}", preview.detail);
         }
+    }
+
+    #[test]
+    fn several_targets_are_added_up() {
+        let table = |written: &str, rows| RemovedTable { name: name(written), rows, bytes: 40 << 20, because: None };
+        let (m3, big) = (table("m3", Rows::Exact(1_200)), table("big", Rows::Exact(290_200)));
+        let removed = |tables| RemovalEvidence { tables, dependents: Known::NotAsked, refused_for: Vec::new() };
+        let (m3, big) = (removed(Known::Known(vec![m3.clone()])), removed(Known::Known(vec![big, m3])));
+        let unknown = removed(Known::Unknown("no right".into()));
+        for (what, evidence, said) in [
+            // A table that both take along goes once.
+            (Removed::Rows, [m3.clone(), big], "truncate 2 tables with 291,400 rows, 80 MB: m3, big"),
+            (
+                Removed::Table,
+                [m3, unknown.clone()],
+                "drop 2 tables with 1,200 rows and an unknown number more, 40 MB: m3, big",
+            ),
+            (Removed::Schema, [unknown.clone(), unknown], "drop 2 schemas with an unknown number of rows: m3, big"),
+        ] {
+            let removal = |of| Removal {
+                what: what.clone(),
+                name: name(of),
+                cascade: false,
+                if_exists: false,
+                nesting: Nesting::Outer,
+            };
+            let facts = Facts { removals: vec![removal("m3"), removal("big")], ..Facts::default() };
+            let evidence = Evidence { changes: Vec::new(), removals: evidence.to_vec() };
+            let judged = [judged(Level::Confirm, None)];
+            let preview = render_judged(&facts, &evidence, &judged, &Sizes::default(), &Offer::default());
+            assert_eq!(preview.message, format!("sluice: this would {said}"));
+        }
+    }
+
+    #[test]
+    fn several_changes_are_added_up() {
+        let mut facts = Facts { changes: vec![change(Verb::Delete), change(Verb::Delete)], ..Facts::default() };
+        facts.changes[1].target = name("orders");
+        let known = |rows| evidence(Verb::Delete, rows);
+        let other = ChangeEvidence { table: Known::NotAsked, ..known(Known::Known(Rows::Exact(2))) };
+        let mut evidence = Evidence { changes: vec![known(Known::Known(Rows::Exact(1000))), other], removals: vec![] };
+        let message = |facts: &Facts, evidence: &Evidence| {
+            let judged = [judged(Level::Confirm, None)];
+            render_judged(facts, evidence, &judged, &Sizes::default(), &Offer::default()).message
+        };
+        let all = "sluice: this would delete 1,002 rows of 2 tables: public.carts, orders";
+        assert_eq!(message(&facts, &evidence), all);
+        evidence.changes[1].rows = Known::Unknown("no right".into());
+        let part = "delete 1,000 rows and an unknown number more of 2 tables: public.carts, orders";
+        assert_eq!(message(&facts, &evidence), format!("sluice: this would {part}"));
     }
 
     #[test]
     fn a_long_detail_is_cut_and_says_so() {
         let detail = bounded(vec!["x".repeat(limits::PREVIEW_BYTES - 10), "y".repeat(20), "z".to_owned()]);
-        assert!(detail.ends_with("… 2 lines more were cut off"));
+        assert!(detail.ends_with("… 2 lines more cut off"));
     }
 }

@@ -14,7 +14,7 @@ mod reach;
 use crate::database::Ask;
 use crate::database::interview::Interview;
 use crate::ground::limits;
-use crate::policy::question::{Action, Cascade, Known, Rows, Table};
+use crate::policy::question::{Action, Cascade, Known, Rows, Table, TableKind};
 use crate::sql::facts::{Change, OnConflict, Verb};
 use crate::sql::statement::LexicalMode;
 use graph::{Edge, Graph};
@@ -111,7 +111,11 @@ impl Effect {
 fn effects(change: &Change, table: &Table) -> Vec<Effect> {
     let set = || {
         let generated = table.columns.iter().filter(|column| column.generated).map(|column| column.name.clone());
-        Effect::Set(change.assignments.iter().map(|assignment| assignment.column.clone()).chain(generated).collect())
+        // A view's columns can have other names than those below it, which the keys are made of: any of them may be set.
+        let below = table.referenced_by.iter().filter(|_| table.kind == TableKind::View);
+        let below = below.flat_map(|key| key.parent_columns.iter().cloned());
+        let assigned = change.assignments.iter().map(|assignment| assignment.column.clone());
+        Effect::Set(assigned.chain(generated).chain(below).collect())
     };
     match change.verb {
         Verb::Delete => vec![Effect::Delete],
@@ -170,7 +174,8 @@ impl<'a> Walk<'a> {
         }
         let counted = matches!(node.rows, Known::Known(Rows::Exact(_) | Rows::AtMost(_) | Rows::AtLeast(_)));
         let reach = match &node.rows {
-            Known::Unknown(why) => Err(format!("the level above is not known: {why}")),
+            // Its reason stands there.
+            Known::Unknown(_) => Err("the level above is not known".to_owned()),
             _ => node.reach.clone(),
         };
         let (effect, level, own) = (node.effect.clone(), node.level, node.edge);

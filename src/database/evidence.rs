@@ -55,8 +55,8 @@ pub async fn gather<A: Ask>(asker: &mut A, inquiry: &Inquiry<'_>, cache: &mut Ca
     for (at, removal) in inquiry.facts.removals.iter().enumerate() {
         let asked = inquiry.removals.get(at).copied().unwrap_or_default();
         evidence.removals.push(match asked.none() {
-            true => RemovalEvidence { tables: Known::NotAsked, dependents: Known::NotAsked },
-            false => removal::evidence(&mut interview, removal).await,
+            true => RemovalEvidence { tables: Known::NotAsked, dependents: Known::NotAsked, refused_for: Vec::new() },
+            false => removal::evidence(&mut interview, removal, &inquiry.facts.removals, cache.names()).await,
         });
     }
     evidence
@@ -166,9 +166,13 @@ fn told_by_text(change: &Change, table: &Known<Table>, facts: &Facts) -> Option<
     match (change.verb, &change.restriction, change.source) {
         (Verb::Insert, _, Source::Values(n)) if facts.unread.is_some() => Some(Known::Known(Rows::AtLeast(n))),
         (Verb::Insert, _, Source::Values(n)) => Some(Known::Known(Rows::AtMost(n))),
-        (Verb::Insert, ..) => Some(Known::Unknown("how many rows a query would insert is not counted".to_owned())),
+        (Verb::Insert, ..) => {
+            Some(Known::Unknown("the rows of a query are not counted before it inserts them".to_owned()))
+        }
         (Verb::CopyIn, ..) => Some(Known::Unknown("the rows of COPY are not here yet".to_owned())),
-        (Verb::Merge { .. }, ..) => Some(Known::Unknown("how many rows MERGE would change is not counted".to_owned())),
+        (Verb::Merge { .. }, ..) => {
+            Some(Known::Unknown("the rows that a MERGE would match are not counted".to_owned()))
+        }
         // What was not read may lift what was.
         _ if facts.unread.is_some() => None,
         (_, Restriction::CurrentOf { .. }, _) => Some(Known::Known(Rows::AtMost(1))),

@@ -6,7 +6,7 @@
 //! Invariant: a list is whole, or the answer is unknown with its reason. Rows are counted where the user may read them,
 //! else they are the server's estimate or what fits into the table's pages at most, and say so.
 
-use crate::database::catalog::{list, odd, texts};
+use crate::database::catalog::{Names, list, odd, texts};
 use crate::database::interview::Interview;
 use crate::database::{Ask, quote};
 use crate::ground::limits;
@@ -17,45 +17,92 @@ use serde_json::Value;
 pub(in crate::database) async fn evidence<A: Ask>(
     interview: &mut Interview<'_, A>,
     removal: &Removal,
+    together: &[Removal],
+    names: Names,
 ) -> RemovalEvidence {
     let found = match &removal.what {
-        Removed::Rows => walked(interview, removal, &truncated(removal)).await,
+        Removed::Rows => walked(interview, removal, names, &truncated(removal)).await,
         Removed::Table | Removed::MaterializedView => {
-            walked(interview, removal, &dropped(&relation(&removal.name.parts), "0", removal.cascade)).await
+            let question = dropped(&relation(&removal.name.parts), "0", removal.cascade);
+            walked(interview, removal, names, &question).await
         }
-        Removed::Schema => walked(interview, removal, &schema(removal)).await,
+        Removed::Schema => walked(interview, removal, names, &schema(removal)).await,
         Removed::Partition(partition) => {
-            walked(interview, removal, &dropped(&relation(&part_of(removal, partition)), "0", removal.cascade)).await
+            let question = dropped(&relation(&part_of(removal, partition)), "0", removal.cascade);
+            walked(interview, removal, names, &question).await
         }
-        Removed::Column(column) => dropped_column(interview, removal, column).await,
-        Removed::Database => database(interview, removal).await,
+        Removed::Column(column) => dropped_column(interview, removal, names, column).await,
+        Removed::Database => database(interview, removal, names).await,
         // The server refuses to drop a tablespace that holds anything.
         Removed::Tablespace => Ok((Vec::new(), Vec::new())),
         Removed::Other(what) if removal.cascade => match other(removal, what) {
-            Some(question) => walked(interview, removal, &question).await,
+            Some(question) => walked(interview, removal, names, &question).await,
             None => Err(format!("what DROP {} … CASCADE takes along is not looked up", what.to_uppercase())),
         },
         Removed::Other(_) => Ok((Vec::new(), Vec::new())),
     };
     match found {
         Ok((tables, dependents)) => {
-            RemovalEvidence { tables: Known::Known(tables), dependents: Known::Known(dependents) }
+            let refused_for = refused_for(interview, removal, together).await;
+            RemovalEvidence { tables: Known::Known(tables), dependents: Known::Known(dependents), refused_for }
         }
-        Err(why) => RemovalEvidence { tables: Known::Unknown(why.clone()), dependents: Known::Unknown(why) },
+        Err(why) => RemovalEvidence {
+            tables: Known::Unknown(why.clone()),
+            dependents: Known::Unknown(why),
+            refused_for: Vec::new(),
+        },
     }
 }
 
+/// Keys of tables that the statement does not name. What cannot be learned is left out: it is a service, nothing is judged by it.
+async fn refused_for<A: Ask>(interview: &mut Interview<'_, A>, removal: &Removal, together: &[Removal]) -> Vec<String> {
+    if removal.cascade || !matches!(removal.what, Removed::Rows | Removed::Table) {
+        return Vec::new();
+    }
+    let targets: Vec<String> = together.iter().map(|one| relation(&one.name.parts)).collect();
+    let values = [("start", relation(&removal.name.parts)), ("targets", targets.join(", "))];
+    let values: Vec<(&str, &str)> = values.iter().map(|(place, value)| (*place, value.as_str())).collect();
+    let answer = interview.document(&quote::fill(&quote::catalog(REFERRING), &values)).await;
+    answer.ok().and_then(|keys| texts(&keys)).unwrap_or_default()
+}
+
+/// Keys that the server copied to partitions stand for the one they were copied from.
+const REFERRING: &str = "SELECT pg_catalog.json_agg(k.conname ORDER BY k.conname) FROM pg_catalog.pg_constraint k
+ WHERE k.contype = 'f' AND k.conparentid = 0::pg_catalog.oid AND k.confrelid = {start}
+   AND NOT (k.conrelid = ANY (ARRAY[{targets}]::pg_catalog.oid[]))";
+
 type Found = Result<(Vec<RemovedTable>, Vec<String>), String>;
 
-async fn walked<A: Ask>(interview: &mut Interview<'_, A>, removal: &Removal, question: &str) -> Found {
+async fn walked<A: Ask>(interview: &mut Interview<'_, A>, removal: &Removal, names: Names, question: &str) -> Found {
     let answer = interview.document(question).await?;
-    if answer["start"].is_null() {
-        // IF EXISTS makes it no error, and nothing goes away.
-        let missing = format!("{} does not exist", quote::dotted(&removal.name.parts));
-        return if removal.if_exists { Ok((Vec::new(), Vec::new())) } else { Err(missing) };
+    match answer.get("start") {
+        None => return Err(odd()),
+        Some(Value::Null) => return missing(removal, names, &quote::dotted(&removal.name.parts)),
+        Some(_) => {}
     }
     let (members, dependents) = listed(&answer)?;
     Ok((counted(interview, members).await, dependents))
+}
+
+/// What is not there cannot lose anything: the server answers with its own error, or with a notice. That it is not there is
+/// believed only of a name that the catalog reads as the statement does, and that no other statement can give a meaning.
+fn missing(removal: &Removal, names: Names, what: &str) -> Found {
+    let believed = match removal.what {
+        Removed::Rows | Removed::Table | Removed::MaterializedView => true,
+        Removed::Schema | Removed::Column(_) | Removed::Database => true,
+        Removed::Partition(_) | Removed::Tablespace | Removed::Other(_) => false,
+    };
+    // How the server folds other letters depends on its locale.
+    let plain = removal.name.parts.iter().all(|part| part.is_ascii())
+        && !matches!(&removal.what, Removed::Column(column) if !column.is_ascii());
+    match names {
+        Names::Settled if believed && plain => Ok((Vec::new(), Vec::new())),
+        Names::Settled | Names::Untold if removal.if_exists => Ok((Vec::new(), Vec::new())),
+        Names::Unsettled => {
+            Err(format!("{what} does not exist yet, and another statement of the message may change that"))
+        }
+        Names::Settled | Names::Untold => Err(format!("{what} does not exist")),
+    }
 }
 
 fn listed(answer: &Value) -> Result<(Vec<Member>, Vec<String>), String> {
@@ -147,17 +194,25 @@ async fn count_all<A: Ask>(interview: &mut Interview<'_, A>, members: &[Member],
     row.iter().map(|cell| cell.as_deref()?.parse().ok()).collect::<Option<_>>().unwrap_or_default()
 }
 
-async fn dropped_column<A: Ask>(interview: &mut Interview<'_, A>, removal: &Removal, column: &str) -> Found {
+async fn dropped_column<A: Ask>(
+    interview: &mut Interview<'_, A>,
+    removal: &Removal,
+    names: Names,
+    column: &str,
+) -> Found {
     let start = relation(&removal.name.parts);
     let number = format!(
         "(SELECT a.attnum FROM pg_catalog.pg_attribute a WHERE a.attrelid = {start} AND a.attname = {}::pg_catalog.name AND NOT a.attisdropped)",
         quote::literal(column)
     );
     let answer = interview.document(&dropped(&start, &quote::catalog(&number), removal.cascade)).await?;
-    if answer["start"].is_null() {
-        let missing =
-            format!("column {} of {} does not exist", quote::ident(column), quote::dotted(&removal.name.parts));
-        return if removal.if_exists { Ok((Vec::new(), Vec::new())) } else { Err(missing) };
+    match answer.get("start") {
+        None => return Err(odd()),
+        Some(Value::Null) => {
+            let what = format!("column {} of {}", quote::ident(column), quote::dotted(&removal.name.parts));
+            return missing(removal, names, &what);
+        }
+        Some(_) => {}
     }
     let (along, dependents) = listed(&answer)?;
     let limit = interview.count_bound.saturating_add(1);
@@ -186,20 +241,25 @@ async fn dropped_column<A: Ask>(interview: &mut Interview<'_, A>, removal: &Remo
     }
 }
 
-async fn database<A: Ask>(interview: &mut Interview<'_, A>, removal: &Removal) -> Found {
+async fn database<A: Ask>(interview: &mut Interview<'_, A>, removal: &Removal, names: Names) -> Found {
     let name = removal.name.parts.last().map(String::as_str).unwrap_or_default();
     let question = quote::fill(&quote::catalog(DATABASE), &[("name", &quote::literal(name))]);
-    match interview.document(&question).await?.as_u64() {
+    let answer = interview.document(&question).await?;
+    match answer["bytes"].as_u64() {
         Some(bytes) => {
             let because = Some("its rows cannot be counted from here".to_owned());
             Ok((vec![RemovedTable { name: removal.name.clone(), rows: Rows::AtLeast(0), bytes, because }], Vec::new()))
         }
-        None if removal.if_exists => Ok((Vec::new(), Vec::new())),
-        None => Err(format!("database {} does not exist", quote::ident(name))),
+        None if answer["there"] == Value::Bool(false) => {
+            missing(removal, names, &format!("database {}", quote::ident(name)))
+        }
+        None => Err(odd()),
     }
 }
 
-const DATABASE: &str = "SELECT pg_catalog.to_json(pg_catalog.pg_database_size(d.oid)) FROM pg_catalog.pg_database d WHERE d.datname = {name}::pg_catalog.name";
+const DATABASE: &str = "SELECT pg_catalog.json_build_object(
+ 'there', EXISTS (SELECT FROM pg_catalog.pg_database d WHERE d.datname = {name}::pg_catalog.name),
+ 'bytes', (SELECT pg_catalog.pg_database_size(d.oid) FROM pg_catalog.pg_database d WHERE d.datname = {name}::pg_catalog.name))";
 
 fn relation(parts: &[String]) -> String {
     format!("pg_catalog.to_regclass({})::pg_catalog.oid", quote::literal(&quote::dotted(parts)))

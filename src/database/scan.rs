@@ -26,6 +26,7 @@ pub(in crate::database) fn describe(plan: &Value, change: &Change, table: &Known
     match targets.as_slice() {
         [] => Known::Unknown("the plan does not show it".to_owned()),
         [one] => Known::Known(one_scan(one)),
+        [first, _] => Known::Known(format!("{} and 1 scan more", one_scan(first))),
         [first, more @ ..] => Known::Known(format!("{} and {} scans more", one_scan(first), more.len())),
     }
 }
@@ -89,7 +90,7 @@ mod tests {
             (json!([scan("u", "Seq Scan"), index]), "Bitmap Heap Scan using carts_status_idx"),
             (
                 json!([scan("c_1", "Seq Scan"), scan("c_2", "Seq Scan"), scan("c_x", "Seq Scan")]),
-                "Seq Scan and 1 scans more",
+                "Seq Scan and 1 scan more",
             ),
         ] {
             assert_eq!(describe(&json!({"Plans": plans}), &change, &Known::NotAsked), Known::Known(said.to_owned()));

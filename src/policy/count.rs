@@ -21,7 +21,7 @@ pub enum Certainty {
     Bounded,
     /// The planner's guess.
     Estimated,
-    /// More than the number: the counting stopped there.
+    /// The number at least: the counting stopped there, or did not see all.
     Open,
     /// Some part is not known, and why. The number holds the parts that are.
     Unknown(String),
@@ -51,8 +51,13 @@ impl Count {
         }
     }
 
+    /// Of two reasons the first one stands: what comes later is often unknown only because of it.
     pub fn plus(self, other: Count) -> Count {
-        Count { number: self.number.saturating_add(other.number), certainty: self.certainty.max(other.certainty) }
+        let certainty = match (self.certainty, other.certainty) {
+            (Certainty::Unknown(why), _) | (_, Certainty::Unknown(why)) => Certainty::Unknown(why),
+            (one, two) => one.max(two),
+        };
+        Count { number: self.number.saturating_add(other.number), certainty }
     }
 }
 
@@ -67,14 +72,15 @@ impl From<Rows> for Count {
     }
 }
 
-/// "12,480 rows", "about 12,480 rows (an estimate)", "more than 12,480 rows", "how many rows is unknown: …".
+/// "12,480 rows", "about 12,480 rows (an estimate)", "at least 12,480 rows", "how many rows is unknown: …".
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (number, rows) = (grouped(self.number), if self.number == 1 { "row" } else { "rows" });
         match &self.certainty {
             Certainty::Bounded => write!(f, "{number} {rows}"),
             Certainty::Estimated => write!(f, "about {number} {rows} (an estimate)"),
-            Certainty::Open => write!(f, "more than {number} {rows}"),
+            Certainty::Open if self.number == 0 => f.write_str("an unknown number of rows"),
+            Certainty::Open => write!(f, "at least {number} {rows}"),
             Certainty::Unknown(reason) if self.number == 0 => {
                 write!(f, "how many rows is unknown: {reason}")
             }
@@ -166,7 +172,7 @@ pub fn direct(change: &Change, evidence: Option<&ChangeEvidence>) -> Count {
     let Some(table) = table(evidence) else {
         return Count::unknown(why_not(evidence.map(|evidence| &evidence.table), "the table"));
     };
-    if !is_plain(table) {
+    if !is_plain(table) && !stands_for_a_table(table) {
         return Count::unknown(format!("{} {}", table.name, what_else(table)));
     }
     if let Source::Values(rows) = change.source
@@ -236,6 +242,12 @@ fn is_plain(table: &Table) -> bool {
     stored && !table.has_rules && !table.triggers.iter().any(|trigger| trigger.instead)
 }
 
+/// A view whose rows are those of the table below it, one to one: its rows count, its columns and keys say nothing.
+fn stands_for_a_table(table: &Table) -> bool {
+    let replaced = table.has_rules || table.triggers.iter().any(|trigger| trigger.instead);
+    table.kind == TableKind::View && table.maps_to_one && !replaced
+}
+
 fn what_else(table: &Table) -> &'static str {
     match table.kind {
         TableKind::View => "is a view",
@@ -274,6 +286,18 @@ mod tests {
         let pairs = [(0, "0"), (999, "999"), (1_000, "1,000"), (12_480, "12,480"), (4_012_331, "4,012,331")];
         for (number, text) in pairs {
             assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn a_count_says_what_a_preview_says() {
+        for (rows, said) in [
+            (Rows::Exact(1), "1 row"),
+            (Rows::AtLeast(600), "at least 600 rows"),
+            (Rows::AtLeast(0), "an unknown number of rows"),
+            (Rows::Estimate(7), "about 7 rows (an estimate)"),
+        ] {
+            assert_eq!(Count::from(rows).to_string(), said);
         }
     }
 
@@ -322,9 +346,42 @@ mod tests {
     }
 
     #[test]
+    fn rows_counted_through_a_simple_view_are_the_rows_changed() {
+        let change = Change {
+            verb: Verb::Delete,
+            target: Default::default(),
+            called: String::new(),
+            only: false,
+            restriction: Restriction::Restricts { pinned: Vec::new() },
+            assignments: Vec::new(),
+            source: Source::None,
+            on_conflict: OnConflict::Fails,
+            nesting: crate::sql::facts::Nesting::Outer,
+            clauses: None,
+        };
+        let rows = |kind, maps_to_one, has_rules| {
+            let evidence = ChangeEvidence {
+                verb: Verb::Delete,
+                table: Known::Known(Table { kind, maps_to_one, has_rules, ..Table::default() }),
+                rows: Known::Known(Rows::Exact(1)),
+                cascade: Known::Known(Vec::new()),
+                sample: Known::NotAsked,
+                scan: Known::NotAsked,
+            };
+            direct(&change, Some(&evidence)).proves_at_most(1)
+        };
+        assert!(rows(TableKind::View, true, false));
+        assert!(!rows(TableKind::View, true, true), "a rule decides what happens");
+        assert!(!rows(TableKind::View, false, false));
+        assert!(!rows(TableKind::Foreign, true, false));
+    }
+
+    #[test]
     fn adding_keeps_the_worse_certainty() {
         let sum = Count::bounded(1).plus(Count::from(Rows::Estimate(2))).plus(Count::bounded(3));
         assert_eq!((sum.number, sum.certainty), (6, Certainty::Estimated));
+        let both = Count::unknown("a, which is why").plus(Count::unknown("the level above is not known"));
+        assert_eq!(both, Count::unknown("a, which is why"), "the first reason explains the second");
         assert_eq!(Count::bounded(u64::MAX).plus(Count::bounded(1)).number, u64::MAX);
     }
 }

@@ -97,6 +97,8 @@ pub struct RemovalEvidence {
     pub tables: Known<Vec<RemovedTable>>,
     /// Objects without rows that go too (views, foreign keys, functions), described as the server describes them.
     pub dependents: Known<Vec<String>>,
+    /// Foreign keys of other tables for whose sake the server refuses this without CASCADE, as far as that was learned.
+    pub refused_for: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -126,6 +128,9 @@ pub struct Table {
     pub triggers: Vec<Trigger>,
     /// Rewrite rules other than a view's own SELECT.
     pub has_rules: bool,
+    /// A view whose rows the server changes as rows of the one table below it: without rules, INSTEAD OF triggers, row
+    /// security or foreign tables anywhere in what it reads. Then its counted rows are the rows changed.
+    pub maps_to_one: bool,
     /// Row security applies to this user.
     pub row_security: bool,
     /// Children in a partition or inheritance tree.

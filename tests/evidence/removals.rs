@@ -1,6 +1,7 @@
 //! What TRUNCATE and DROP take along.
 
 use super::*;
+use sluice::sql::facts::Facts;
 
 #[tokio::test(flavor = "current_thread")]
 async fn removals_list_all_that_goes() {
@@ -91,7 +92,68 @@ async fn removals_list_all_that_goes() {
     assert!(evidence.removals[0].tables.known().is_some_and(|tables| tables[0].bytes > 1_000_000));
     let missing = ask_with(&mut client, &removal(Removed::Table, "nowhere", false), EVERYTHING, None, 100).await;
     assert!(reason(&missing.removals[0].tables).contains("does not exist"));
+    missing_objects(&mut client).await;
+    let mut both = removal(Removed::Rows, "s.a", false);
+    both.facts.removals.extend(removal(Removed::Rows, "s.b", false).facts.removals);
+    for (said, refused) in [
+        (removal(Removed::Rows, "s.a", false), vec!["b_a_fkey"]),
+        (removal(Removed::Table, "s.a", false), vec!["b_a_fkey"]),
+        (removal(Removed::Table, "s.a", true), vec![]),
+        (both, vec![]),
+    ] {
+        let evidence = ask_with(&mut client, &said, EVERYTHING, None, 100).await;
+        assert_eq!(evidence.removals[0].refused_for, refused, "{:?}", said.facts.removals);
+    }
     let kind =
         ask_with(&mut client, &removal(Removed::Other("function".into()), "kind", true), EVERYTHING, None, 100).await;
     assert!(reason(&kind.removals[0].tables).contains("FUNCTION"));
+}
+
+/// What is not there takes nothing along, if nothing in the message can give the name a meaning first.
+async fn missing_objects(client: &mut Client) {
+    let rename =
+        sluice::sql::read("ALTER TABLE s.a RENAME TO nope", LexicalMode::default(), sluice::sql::Product::PostgreSql);
+    let rename = &rename.statements[0].facts;
+    let column = |table, column: &str| removal(Removed::Column(column.into()), table, false);
+    let mut optional = removal(Removed::Table, "nope", false);
+    optional.facts.removals[0].if_exists = true;
+    for (said, believed) in [
+        (removal(Removed::Rows, "nope", false), true),
+        (removal(Removed::Table, "nope", false), true),
+        (removal(Removed::Table, "nowhere.nope", false), true),
+        (optional, true),
+        (column("nope", "id"), true),
+        (column("s.a", "nope"), true),
+        (removal(Removed::Schema, "nope", false), true),
+        (removal(Removed::Database, "nope", false), true),
+        (removal(Removed::Table, "n\u{f6}pe", false), false),
+        (removal(Removed::Partition("nope".into()), "s.p", false), false),
+        (removal(Removed::Other("type".into()), "nope", true), false),
+    ] {
+        let statement = said.facts.clone();
+        let alone = found(client, &said, &[&statement]).await;
+        assert_eq!(alone.known().is_some_and(Vec::is_empty), believed, "{:?}: {alone:?}", said.facts.removals);
+        let renamed = found(client, &said, &[rename, &statement]).await;
+        assert!(reason(&renamed).contains("another statement"), "{:?}: {renamed:?}", said.facts.removals);
+    }
+    let there = removal(Removed::Table, "s.a", false);
+    let there = found(client, &there, &[&there.facts]).await;
+    assert!(there.known().is_some_and(|tables| tables.len() == 1), "{there:?}");
+}
+
+async fn found(client: &mut Client, said: &Said, message: &[&Facts]) -> Known<Vec<RemovedTable>> {
+    let mut cache = Cache::default();
+    cache.settle(message.iter().copied());
+    let inquiry = Inquiry {
+        text: &said.text,
+        mode: LexicalMode::default(),
+        facts: &said.facts,
+        changes: &[],
+        removals: &[EVERYTHING],
+        parameters: None,
+        sizes: &Sizes::default(),
+        count_bound: 100,
+        now: &Instant::now,
+    };
+    gather(client, &inquiry, &mut cache).await.removals.remove(0).tables
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: how well a number is known is said with it, and what is not known is said with its reason, once.
 
-use crate::change::preview::words::{amount, number, percent, plain, sum};
+use crate::change::preview::words::{amount, number, percent, plain, rows_together, some_of, sum, wrapped};
 use crate::change::preview::{sample, tree};
 use crate::database::quote;
 use crate::ground::limits;
@@ -55,6 +55,32 @@ pub fn message(change: &Change, evidence: &ChangeEvidence) -> String {
     format!("{what}{}", by_cascade(evidence))
 }
 
+/// Several changes of one statement, their rows added up.
+pub fn together(changes: &[(&Change, &ChangeEvidence)]) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for (change, evidence) in changes {
+        let name = table_name(change, evidence);
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let every = |verb| changes.iter().all(|(change, _)| change.verb == verb);
+    let verb = match () {
+        () if every(Verb::Delete) => "delete",
+        () if every(Verb::Update) => "update",
+        () if every(Verb::Insert) => "insert",
+        () => "change",
+    };
+    let rows = rows_together(changes.iter().map(|(_, evidence)| evidence.rows.known().copied()));
+    let of = if verb == "insert" { "into" } else { "of" };
+    let mut carried = changes.iter().map(|(_, evidence)| carried_on(evidence));
+    let more = more_rows(carried.try_fold(Rows::Exact(0), |all, rows| rows.map(|rows| sum(all, rows))));
+    match names.as_slice() {
+        [one] => format!("{verb} {rows} {of} {one}, in {} parts{more}", changes.len()),
+        names => format!("{verb} {rows} {of} {} tables{more}: {}", names.len(), some_of(names)),
+    }
+}
+
 /// "about 4,012,331", " (0.3 %)": all rows of the table, where that is known and does not contradict the count.
 fn total(evidence: &ChangeEvidence) -> Option<(String, String)> {
     let (table, rows) = (evidence.table.known()?, evidence.rows.known()?);
@@ -63,7 +89,7 @@ fn total(evidence: &ChangeEvidence) -> Option<(String, String)> {
         (None, Some(all)) => (all, format!("about {}", number(all))),
         (None, None) => return None,
     };
-    if all == 0 || rows.number() > all {
+    if all == 0 || rows.number() > all || *rows == Rows::AtLeast(0) {
         return None;
     }
     let share = match rows {
@@ -74,13 +100,20 @@ fn total(evidence: &ChangeEvidence) -> Option<(String, String)> {
 }
 
 fn by_cascade(evidence: &ChangeEvidence) -> String {
-    let Known::Known(branches) = &evidence.cascade else {
-        return match &evidence.cascade {
-            Known::Unknown(_) => ", and an unknown number of rows more by cascade".to_owned(),
-            _ => String::new(),
-        };
-    };
-    match branches.iter().try_fold(Rows::Exact(0), add_branch) {
+    more_rows(carried_on(evidence))
+}
+
+/// `None` where it is not known.
+fn carried_on(evidence: &ChangeEvidence) -> Option<Rows> {
+    match &evidence.cascade {
+        Known::Known(branches) => branches.iter().try_fold(Rows::Exact(0), add_branch),
+        Known::NotAsked => Some(Rows::Exact(0)),
+        Known::Unknown(_) => None,
+    }
+}
+
+fn more_rows(carried: Option<Rows>) -> String {
+    match carried {
         None => ", and an unknown number of rows more by cascade".to_owned(),
         Some(Rows::Exact(0)) => String::new(),
         Some(rows) if rows.number() == 1 => format!(", and {} row more by cascade", amount(rows)),
@@ -99,27 +132,29 @@ fn add_branch(above: Rows, branch: &Cascade) -> Option<Rows> {
 
 pub fn lines(change: &Change, evidence: &ChangeEvidence, sizes: &Sizes, out: &mut Vec<String>) {
     if let Known::Unknown(why) = &evidence.rows {
-        out.push(format!("  rows: unknown: {}", plain(why)));
+        wrapped("  rows: unknown: ", &plain(why), out);
     }
     match &evidence.cascade {
         Known::Known(branches) if !branches.is_empty() => tree::lines(change, evidence, branches, out),
-        Known::Unknown(why) => out.push(format!("  by cascade: unknown: {}", plain(why))),
+        Known::Unknown(why) if Some(why) != unknown(&evidence.rows) => {
+            wrapped("  by cascade: unknown: ", &plain(why), out);
+        }
         _ => {}
     }
     if let Some(table) = evidence.table.known() {
         fires(change, table, out);
     }
     match &evidence.scan {
-        Known::Known(scan) => out.push(format!("  reads: {}", plain(scan))),
+        Known::Known(scan) => wrapped("  reads: ", &plain(scan), out),
         Known::Unknown(why) if Some(why) != unknown(&evidence.rows) => {
-            out.push(format!("  reads: unknown: {}", plain(why)))
+            wrapped("  reads: unknown: ", &plain(why), out);
         }
         _ => {}
     }
     match &evidence.sample {
         Known::Known(sample) => sample::lines(sample, sizes, out),
         Known::Unknown(why) if Some(why) != unknown(&evidence.rows) => {
-            out.push(format!("  first rows: unknown: {}", plain(why)))
+            wrapped("  first rows: unknown: ", &plain(why), out);
         }
         _ => {}
     }
@@ -147,6 +182,6 @@ fn fires(change: &Change, table: &Table, out: &mut Vec<String>) {
         let more = names.len().saturating_sub(limits::PREVIEW_LINES);
         let shown: Vec<String> = names.into_iter().take(limits::PREVIEW_LINES).collect();
         let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-        out.push(format!("  fires: {}{rest}", shown.join(", ")));
+        wrapped("  fires: ", &format!("{}{rest}", shown.join(", ")), out);
     }
 }

@@ -2,10 +2,13 @@
 //!
 //! Invariant: a list that is shortened says by how much; a sum is known no better than its weakest part.
 
-use crate::change::preview::words::{amount, bytes, number, plain, short_amount, sum};
+use crate::change::preview::words::{
+    self, amount, bytes, number, plain, rows_together, short_amount, some_of, sum, wrapped,
+};
 use crate::ground::limits;
 use crate::policy::question::{Known, RemovalEvidence, RemovedTable, Rows};
 use crate::sql::facts::{Removal, Removed};
+use std::mem::discriminant;
 
 /// A line of the list: name, rows, size, why.
 type Row = [String; 4];
@@ -49,6 +52,54 @@ pub fn message(removal: &Removal, evidence: &RemovalEvidence) -> String {
     format!("{what}, {values} {} {unit}{size}{more}", amount(rows))
 }
 
+/// Several removals of one statement, what they hold added up; what two of them take along goes once.
+pub fn together(removals: &[(&Removal, &RemovalEvidence)]) -> String {
+    let count = number(removals.len() as u64);
+    let first = removals.first().map(|(removal, _)| &removal.what);
+    let alike =
+        |(removal, _): &(&Removal, _)| first.is_some_and(|what| discriminant(what) == discriminant(&removal.what));
+    let what = match first.filter(|_| removals.iter().all(alike)) {
+        Some(Removed::Rows) => format!("truncate {count} tables"),
+        Some(Removed::Table) => format!("drop {count} tables"),
+        Some(Removed::Column(_)) => format!("drop {count} columns"),
+        Some(Removed::Schema) => format!("drop {count} schemas"),
+        Some(Removed::Partition(_)) => format!("take away {count} partitions"),
+        Some(Removed::MaterializedView) => format!("drop {count} materialized views"),
+        _ => format!("drop {count} objects"),
+    };
+    let mut tables: Vec<&RemovedTable> = Vec::new();
+    for table in removals.iter().flat_map(|(_, evidence)| evidence.tables.known().into_iter().flatten()) {
+        let column = matches!(first, Some(Removed::Column(_)));
+        if column || !tables.iter().any(|seen| seen.name == table.name) {
+            tables.push(table);
+        }
+    }
+    let unknown = removals.iter().any(|(_, evidence)| matches!(evidence.tables, Known::Unknown(_)));
+    let rows = tables.iter().map(|table| Some(table.rows)).chain(unknown.then_some(None));
+    let size = tables.iter().fold(0u64, |sum, table| sum.saturating_add(table.bytes));
+    let size = if size > 0 { format!(", {}", bytes(size)) } else { String::new() };
+    let held = match (tables.is_empty() && !unknown, first) {
+        (true, _) => String::new(),
+        (false, Some(Removed::Column(_))) => format!(" with values in {}{size}", rows_together(rows)),
+        (false, _) => format!(" with {}{size}", rows_together(rows)),
+    };
+    let along = match tables.len() > removals.len() {
+        true => format!(", in {} tables", number(tables.len() as u64)),
+        false => String::new(),
+    };
+    let names: Vec<String> = removals.iter().map(|(removal, _)| named(removal)).collect();
+    format!("{what}{held}{along}: {}", some_of(&names))
+}
+
+fn named(removal: &Removal) -> String {
+    match &removal.what {
+        Removed::Column(part) | Removed::Partition(part) => {
+            format!("{} of {}", plain(part), plain(&removal.name.written))
+        }
+        _ => plain(&removal.name.written),
+    }
+}
+
 pub fn lines(evidence: &RemovalEvidence, out: &mut Vec<String>) {
     match &evidence.tables {
         Known::Known(tables) if tables.len() > 1 => {
@@ -61,18 +112,21 @@ pub fn lines(evidence: &RemovalEvidence, out: &mut Vec<String>) {
                 out.push(format!("  {a:<name$}  {b:>rows$}  {c:>size$}   {d}").trim_end().to_owned());
             }
             if tables.len() > shown.len() {
-                out.push(format!("  … and {} tables more", number((tables.len() - shown.len()) as u64)));
+                out.push(format!("  … and {}", words::more(tables.len() - shown.len(), "table")));
             }
         }
-        Known::Unknown(why) => out.push(format!("  rows: unknown: {}", plain(why))),
+        Known::Unknown(why) => wrapped("  rows: unknown: ", &plain(why), out),
         _ => {}
     }
+    if !evidence.refused_for.is_empty() {
+        let keys: Vec<String> = evidence.refused_for.iter().map(|key| plain(key)).collect();
+        wrapped("  the server will refuse this without CASCADE: ", &some_of(&keys), out);
+    }
     if let Known::Known(dependents) = &evidence.dependents {
-        out.extend(
-            dependents.iter().take(limits::PREVIEW_LINES).map(|dependent| format!("  also goes: {}", plain(dependent))),
-        );
+        let shown = dependents.iter().take(limits::PREVIEW_LINES);
+        shown.for_each(|dependent| wrapped("  also goes: ", &plain(dependent), out));
         if dependents.len() > limits::PREVIEW_LINES {
-            out.push(format!("  … and {} objects more", number((dependents.len() - limits::PREVIEW_LINES) as u64)));
+            out.push(format!("  … and {}", words::more(dependents.len() - limits::PREVIEW_LINES, "object")));
         }
     }
 }

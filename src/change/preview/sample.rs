@@ -2,7 +2,7 @@
 //!
 //! Invariant: every cell stands on one line and has a bounded width; columns that do not fit are counted.
 
-use crate::change::preview::words::plain;
+use crate::change::preview::words::{self, plain};
 use crate::ground::limits;
 use crate::policy::question::Sample;
 use crate::policy::settings::Sizes;
@@ -40,7 +40,7 @@ pub fn lines(sample: &Sample, sizes: &Sizes, out: &mut Vec<String>) {
     }
     let more = sample.columns.len() - columns.len();
     if more > 0 {
-        out.push(format!("   … and {more} columns more"));
+        out.push(format!("   … and {}", words::more(more, "column")));
     }
 }
 

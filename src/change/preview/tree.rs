@@ -1,9 +1,10 @@
 //! What foreign keys carry on, drawn as a tree, with what its counts do not say.
 //!
-//! Invariant: every branch has its rows or "unknown" with the reason below the tree; branches that are not drawn are counted.
+//! Invariant: every branch has its rows or "unknown" with the reason below the tree, unless it is that of the change's own rows;
+//! branches that are not drawn are counted.
 
 use crate::change::preview::change::table_name;
-use crate::change::preview::words::{number, plain, short_amount};
+use crate::change::preview::words::{self, plain, short_amount, wrapped};
 use crate::ground::limits;
 use crate::policy::question::{Action, Cascade, ChangeEvidence, Known, Rows};
 use crate::sql::facts::{Change, Verb};
@@ -21,7 +22,7 @@ pub fn lines(change: &Change, evidence: &ChangeEvidence, branches: &[Cascade], o
     let rows = evidence.rows.known().map_or_else(|| "unknown".to_owned(), |rows| short_amount(*rows));
     let name = table_name(change, evidence);
     let mut drawn = vec![[name, rows, verb.to_owned(), String::new()]];
-    let mut notes = Vec::new();
+    let mut notes = Notes::default();
     let deletes = change.verb == Verb::Delete || matches!(change.verb, Verb::Merge { deletes: true, .. });
     branches.iter().for_each(|branch| branch_rows(branch, 0, deletes, &mut drawn, &mut notes));
     let more = drawn.len().saturating_sub(limits::PREVIEW_LINES);
@@ -33,15 +34,42 @@ pub fn lines(change: &Change, evidence: &ChangeEvidence, branches: &[Cascade], o
         out.push(format!("  {a:<name$}  {b:>rows$}   {c:<verb$}   {d}").trim_end().to_owned());
     }
     if more > 0 {
-        out.push(format!("  … and {} branches more", number(more as u64)));
+        out.push(format!("  … and {}", words::more(more, "line")));
     }
-    notes.sort();
-    notes.dedup();
-    notes.truncate(limits::PREVIEW_LINES);
-    out.extend(notes);
+    // What makes the change itself unknown was said of its rows.
+    let own = |why: &String| matches!(&evidence.rows, Known::Unknown(own) if own == why);
+    for (why, children) in notes.unknown.iter().filter(|(why, _)| !own(why)).take(limits::PREVIEW_LINES) {
+        wrapped("  unknown: ", &format!("{}: {}", children.join(", "), plain(why)), out);
+    }
+    notes.others.truncate(limits::PREVIEW_LINES);
+    notes.others.iter().for_each(|note| wrapped("  ", note, out));
 }
 
-fn branch_rows(branch: &Cascade, depth: usize, by_delete: bool, drawn: &mut Vec<Row>, notes: &mut Vec<String>) {
+/// What the tree's counts do not say.
+#[derive(Default)]
+struct Notes {
+    /// Each reason once, with the tables that it holds for.
+    unknown: Vec<(String, Vec<String>)>,
+    others: Vec<String>,
+}
+
+impl Notes {
+    fn unknown(&mut self, why: &str, child: &str) {
+        match self.unknown.iter_mut().find(|(said, _)| said == why) {
+            Some((_, children)) if children.iter().any(|said| said == child) => {}
+            Some((_, children)) => children.push(child.to_owned()),
+            None => self.unknown.push((why.to_owned(), vec![child.to_owned()])),
+        }
+    }
+
+    fn other(&mut self, note: String) {
+        if !self.others.contains(&note) {
+            self.others.push(note);
+        }
+    }
+}
+
+fn branch_rows(branch: &Cascade, depth: usize, by_delete: bool, drawn: &mut Vec<Row>, notes: &mut Notes) {
     let key = &branch.key;
     let child = plain(&key.child.written);
     let (event, verb) = match (by_delete && key.on_delete == branch.action, branch.action) {
@@ -68,14 +96,14 @@ fn branch_rows(branch: &Cascade, depth: usize, by_delete: bool, drawn: &mut Vec<
         format!("{} {event} {action}", plain(&key.name)),
     ]);
     if let Known::Unknown(why) = &branch.rows {
-        notes.push(format!("  unknown: {child}: {}", plain(why)));
+        notes.unknown(why, &child);
     }
     if let Some(why) = &branch.stopped {
-        notes.push(format!("  not followed further below {child}: {}", plain(why)));
+        notes.other(format!("not followed further below {child}: {}", plain(why)));
     }
     if !key.child_indexed {
         let columns = plain(&key.child_columns.join(", "));
-        notes.push(format!("  no index on {child} ({columns}): every row above reads the whole table"));
+        notes.other(format!("no index on {child} ({columns}): every row above reads the whole table"));
     }
     let deletes = by_delete && branch.action == Action::Cascade && event == "ON DELETE";
     branch.below.iter().for_each(|below| branch_rows(below, depth + 1, deletes, drawn, notes));

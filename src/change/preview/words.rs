@@ -5,6 +5,9 @@
 use crate::policy::question::Rows;
 use std::time::Duration;
 
+/// Width of a line that is not a row of a table: what a terminal shows without breaking it.
+pub const LINE_CHARS: usize = 100;
+
 /// 4,012,331
 pub fn number(n: u64) -> String {
     let digits = n.to_string();
@@ -18,9 +21,16 @@ pub fn number(n: u64) -> String {
     out
 }
 
+/// "1 column more", "2 columns more"
+pub fn more(n: usize, unit: &str) -> String {
+    format!("{} {unit}{} more", number(n as u64), if n == 1 { "" } else { "s" })
+}
+
 /// In a sentence.
 pub fn amount(rows: Rows) -> String {
     match rows {
+        // Nothing was learned of how many there are.
+        Rows::AtLeast(0) => "an unknown number of".to_owned(),
         Rows::Exact(n) => number(n),
         Rows::AtMost(n) => format!("at most {}", number(n)),
         Rows::AtLeast(n) => format!("at least {}", number(n)),
@@ -32,6 +42,7 @@ pub fn amount(rows: Rows) -> String {
 pub fn short_amount(rows: Rows) -> String {
     match rows {
         Rows::Estimate(n) => format!("estimate {}", number(n)),
+        Rows::AtLeast(0) => "unknown".to_owned(),
         rows => amount(rows),
     }
 }
@@ -46,6 +57,33 @@ pub fn sum(a: Rows, b: Rows) -> Rows {
         (Rows::AtLeast(_), _) | (_, Rows::AtLeast(_)) => Rows::AtLeast(n),
         (Rows::AtMost(_), _) | (_, Rows::AtMost(_)) => Rows::AtMost(n),
         (Rows::Exact(_), Rows::Exact(_)) => Rows::Exact(n),
+    }
+}
+
+/// "1,002 rows", with what is not known of it said.
+pub fn rows_together(parts: impl Iterator<Item = Option<Rows>>) -> String {
+    let (mut all, mut unknown, mut known) = (Rows::Exact(0), false, false);
+    for part in parts {
+        match part {
+            Some(rows) => (all, known) = (sum(all, rows), true),
+            None => unknown = true,
+        }
+    }
+    let rows = format!("{} {}", amount(all), if all.number() == 1 { "row" } else { "rows" });
+    match (known && all.number() > 0, unknown) {
+        (_, false) => rows,
+        (true, true) => format!("{rows} and an unknown number more"),
+        (false, true) => "an unknown number of rows".to_owned(),
+    }
+}
+
+/// The first few names, and how many more there are: a message is one line.
+pub fn some_of(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown = names.get(..SHOWN).unwrap_or(names).join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 
@@ -100,6 +138,27 @@ pub fn plain(text: &str) -> String {
     out
 }
 
+/// A sentence broken at blanks, so that no line is wider than a terminal; later lines stand below the first one's text.
+pub fn wrapped(heading: &str, text: &str, out: &mut Vec<String>) {
+    let indent = heading.chars().count();
+    let mut line = heading.to_owned();
+    let mut used = indent;
+    for word in text.split(' ') {
+        let wide = word.chars().count();
+        if used > indent && used + 1 + wide > LINE_CHARS {
+            out.push(std::mem::replace(&mut line, " ".repeat(indent)));
+            used = indent;
+        }
+        if used > indent {
+            line.push(' ');
+            used += 1;
+        }
+        line.push_str(word);
+        used += wide;
+    }
+    out.push(line);
+}
+
 /// Marks that are not seen but change what is: directions, joins, separators.
 fn steers(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
@@ -130,6 +189,24 @@ mod tests {
         for (seconds, said) in [(1, "1 second"), (600, "10 minutes"), (7200, "2 hours")] {
             assert_eq!(lasting(Duration::from_secs(seconds)), said);
         }
+    }
+
+    #[test]
+    fn one_is_not_several_and_nothing_known_is_no_number() {
+        assert_eq!(
+            (more(1, "column"), more(2_000, "scan")),
+            ("1 column more".to_owned(), "2,000 scans more".to_owned())
+        );
+        assert_eq!(rows_together([Some(Rows::AtLeast(0))].into_iter()), "an unknown number of rows");
+        assert_eq!(short_amount(Rows::AtLeast(0)), "unknown");
+    }
+
+    #[test]
+    fn a_long_sentence_is_broken_at_blanks() {
+        let mut lines = Vec::new();
+        wrapped("  reads: ", &"word ".repeat(40), &mut lines);
+        assert!(lines.len() > 1 && lines.iter().all(|line| line.chars().count() <= LINE_CHARS), "{lines:?}");
+        assert!(lines[0].starts_with("  reads: word") && lines[1].starts_with("         word"), "{lines:?}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ pub mod postgres;
 use crate::database::{Ask, AskError, quote};
 use crate::ground::limits;
 use crate::policy::question::{Action, Column, ForeignKey, Known, Table, TableKind, Trigger};
-use crate::sql::facts::Name;
+use crate::sql::facts::{Facts, Kind, Name, TransactionVerb};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -29,9 +29,32 @@ pub async fn table(asker: &mut impl Ask, name: &Name) -> Known<Table> {
 #[derive(Debug, Default)]
 pub struct Cache {
     tables: HashMap<Vec<String>, (Instant, Table)>,
+    names: Names,
+}
+
+/// Whether a name will still mean at its statement what it means while questions are asked, before the whole message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Names {
+    /// Nobody said.
+    #[default]
+    Untold,
+    Settled,
+    /// Another statement of the message can rename, or change where names are looked up.
+    Unsettled,
 }
 
 impl Cache {
+    /// The statements of the message that is asked about next: `ALTER TABLE a RENAME TO b; DROP TABLE b` drops what was `a`,
+    /// though no `b` is there when it is asked for.
+    pub fn settle<'a>(&mut self, message: impl Iterator<Item = &'a Facts> + Clone) {
+        let settled = message.clone().nth(1).is_none() || !message.clone().any(unsettles);
+        self.names = if settled { Names::Settled } else { Names::Unsettled };
+    }
+
+    pub fn names(&self) -> Names {
+        self.names
+    }
+
     pub fn get(&self, name: &Name, now: Instant) -> Option<&Table> {
         let (since, table) = self.tables.get(&name.parts)?;
         (now.saturating_duration_since(*since) < limits::CATALOG_TTL).then_some(table)
@@ -52,7 +75,31 @@ impl Cache {
     /// Names may mean something else from here on.
     pub fn clear(&mut self) {
         self.tables.clear();
+        self.names = Names::Untold;
     }
+}
+
+/// After it, a name may mean another object than before. The end of a transaction can take back what it did. What only adds
+/// or drops objects brings no data under another name.
+fn unsettles(facts: &Facts) -> bool {
+    let ends = facts.transaction.is_some_and(|verb| verb != TransactionVerb::Begin);
+    let calm = matches!(
+        facts.kind,
+        Kind::Empty
+            | Kind::Read
+            | Kind::Insert
+            | Kind::Update
+            | Kind::Delete
+            | Kind::Merge
+            | Kind::Truncate
+            | Kind::Copy
+            | Kind::Drop
+            | Kind::Create
+            | Kind::Grant
+            | Kind::Prepare
+            | Kind::Transaction
+    );
+    ends || !calm || !facts.settings.is_empty() || facts.unread.is_some()
 }
 
 /// An error as a preview can show it.
@@ -132,6 +179,7 @@ fn read_table(json: &str) -> Option<Table> {
         referenced_by: list(&shape["foreign_keys"])?.iter().map(foreign_key).collect::<Option<_>>()?,
         triggers: list(&shape["triggers"])?.iter().map(trigger).collect::<Option<_>>()?,
         has_rules: shape["rules"].as_bool()?,
+        maps_to_one: kind == TableKind::View && shape["maps_to_one"].as_bool()?,
         row_security: shape["row_security"].as_bool()?,
         children: if is_view { 0 } else { answer["children"].as_u64()? },
         estimated_rows: if rows_known { Some(size["rows"].as_u64()?) } else { None },

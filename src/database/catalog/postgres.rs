@@ -45,6 +45,8 @@ const KEY: &str = "pg_catalog.json_build_object(
       AND i.indpred IS NULL
       AND (i.indkey::pg_catalog.int2[])[0:pg_catalog.cardinality(k.conkey) - 1] @> k.conkey))";
 
+/// `pg_relation_is_updatable` says 28 of a view (UPDATE 4, INSERT 8, DELETE 16) that the server itself turns into its one table
+/// (`rewrite/rewriteHandler.c`, `relation_is_updatable`), the views below it included.
 const TABLE: &str = "WITH RECURSIVE tree AS (
   SELECT pg_catalog.to_regclass({subject})::pg_catalog.oid AS id
   UNION
@@ -90,7 +92,12 @@ SELECT pg_catalog.json_build_object('shape', pg_catalog.json_build_object(
       AND g.tgenabled <> 'D'
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger p JOIN tree q ON q.id = p.tgrelid WHERE p.oid = g.tgparentid)),
   'rules', EXISTS (SELECT FROM pg_catalog.pg_rewrite r JOIN tree t ON t.id = r.ev_class
-    WHERE r.ev_type <> '1' AND r.ev_enabled <> 'D')),
+    WHERE r.ev_type <> '1' AND r.ev_enabled <> 'D'),
+  'maps_to_one', c.relkind = 'v' AND pg_catalog.pg_relation_is_updatable(c.oid::pg_catalog.regclass, false) = 28::pg_catalog.int4
+    AND NOT EXISTS (SELECT FROM tree t JOIN pg_catalog.pg_class m ON m.oid = t.id
+      WHERE m.relkind = 'f' OR m.relrowsecurity
+        OR EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = m.oid AND r.ev_type <> '1')
+        OR EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = m.oid AND m.relkind = 'v'))),
  'children', (SELECT pg_catalog.count(*) FROM tree) - 1,
  'size', (SELECT pg_catalog.json_build_object(
      'unknown', COALESCE(pg_catalog.bool_or(z.reltuples <= 0::pg_catalog.float4 AND z.bytes > 0::pg_catalog.int8), false),

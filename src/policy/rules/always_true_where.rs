@@ -5,7 +5,7 @@
 
 use crate::policy::count;
 use crate::policy::finding::{About, Finding, Level};
-use crate::policy::question::{ChangeEvidence, Questions};
+use crate::policy::question::{ChangeEvidence, Questions, TableKind};
 use crate::policy::rules::missing_where::verb;
 use crate::policy::rules::{Look, Rule, Stage, finding};
 use crate::policy::settings::Effective;
@@ -49,7 +49,7 @@ impl Rule for AlwaysTrueWhere {
                 return None;
             }
             let message = format!("{} of {}: {why}", verb(change.verb), change.target.written);
-            let instead = "write a WHERE that keeps some rows out, or leave it out and confirm the whole table";
+            let instead = "Write a WHERE that keeps some rows out, or leave it out and confirm the whole table.";
             Some(finding(self, About::Change(index), message, instead))
         });
         matching.collect()
@@ -71,6 +71,10 @@ fn any_nullable(columns: &[String], evidence: Option<&ChangeEvidence>) -> bool {
     let Some(table) = count::table(evidence) else {
         return false;
     };
+    // The catalog calls no column of a view NOT NULL, whatever holds of the table below.
+    if table.kind == TableKind::View {
+        return false;
+    }
     let nullable = |name: &String| table.columns.iter().any(|column| column.name == *name && !column.not_null);
     columns.iter().any(nullable)
 }

@@ -9,7 +9,7 @@
 
 use crate::policy::finding::{About, Finding, Level};
 use crate::policy::question::{Questions, RemovalEvidence};
-use crate::policy::rules::{Look, Rule, finding, listed, losses};
+use crate::policy::rules::{Look, Rule, finding, held, losses};
 use crate::policy::settings::Effective;
 use crate::sql::facts::{Facts, Kind, Removal, Removed};
 
@@ -48,7 +48,7 @@ impl Rule for DropData {
         let mut found: Vec<Finding> = matching.collect();
         if names_nothing(look.facts) {
             let message = "what it drops is not named: it can be everything that a role owns".to_owned();
-            found.push(finding(self, About::Statement, message, "drop the objects one by one, by name"));
+            found.push(finding(self, About::Statement, message, "Drop the objects one by one, by name."));
         }
         found
     }
@@ -108,9 +108,11 @@ const NEVER_DATA: &[&str] = &[
 fn lost(removal: &Removal, evidence: Option<&RemovalEvidence>) -> Option<String> {
     let object = object(removal);
     match losses(evidence) {
-        None => Some(format!("DROP {object}: what it holds is unknown")),
+        None => Some(format!("{object}, an unknown number of rows")),
         Some(tables) if tables.is_empty() => None,
-        Some(tables) => Some(format!("DROP {object}: {}", listed(&tables))),
+        // Its rows cannot be counted from another database.
+        Some(_) if removal.what == Removed::Database => Some(object),
+        Some(tables) => Some(format!("{object}, {}", held(&tables))),
     }
 }
 
@@ -118,21 +120,21 @@ fn object(removal: &Removal) -> String {
     let name = &removal.name.written;
     match &removal.what {
         Removed::Rows => name.clone(),
-        Removed::Table => format!("TABLE {name}"),
-        Removed::Column(column) => format!("COLUMN {column} of {name}"),
-        Removed::Schema => format!("SCHEMA {name}"),
-        Removed::Database => format!("DATABASE {name}"),
-        Removed::Partition(partition) => format!("PARTITION {partition} of {name}"),
-        Removed::MaterializedView => format!("MATERIALIZED VIEW {name}"),
-        Removed::Tablespace => format!("TABLESPACE {name}"),
-        Removed::Other(what) => format!("{} {name}", what.to_uppercase()),
+        Removed::Table => format!("table {name}"),
+        Removed::Column(column) => format!("column {column} of {name}"),
+        Removed::Schema => format!("schema {name}"),
+        Removed::Database => format!("database {name}"),
+        Removed::Partition(partition) => format!("partition {partition} of {name}"),
+        Removed::MaterializedView => format!("materialized view {name}"),
+        Removed::Tablespace => format!("tablespace {name}"),
+        Removed::Other(what) => format!("{} {name}", what.to_lowercase()),
     }
 }
 
 fn instead(removal: &Removal) -> &'static str {
     match removal.what {
-        Removed::Column(_) => "stop using the column first, keep it until nobody misses it, then drop it alone",
-        Removed::Table => "rename the table first, keep it until nobody misses it, then drop it alone",
-        _ => "make sure that a copy exists, then drop it alone",
+        Removed::Column(_) => "Stop using the column first, keep it until nobody misses it, then drop it alone.",
+        Removed::Table => "Rename the table first, keep it until nobody misses it, then drop it alone.",
+        _ => "Make sure that a copy exists, then drop it alone.",
     }
 }

@@ -45,7 +45,7 @@ fn found(rule: &dyn Rule, setting: &SettingChange) -> Finding {
         name => name,
     };
     let value = setting.value.as_deref().unwrap_or("a value not written as a constant");
-    let instead = "load children after parents instead of turning checks off";
+    let instead = "Load children after parents instead of turning checks off.";
     finding(rule, About::Statement, format!("{name} = {value}"), instead)
 }
 

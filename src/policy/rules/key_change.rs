@@ -4,7 +4,7 @@
 
 use crate::policy::count;
 use crate::policy::finding::{About, Finding, Level};
-use crate::policy::question::{ChangeEvidence, Questions};
+use crate::policy::question::{ChangeEvidence, Questions, TableKind};
 use crate::policy::rules::{Look, Rule, counting, finding};
 use crate::policy::settings::Effective;
 use crate::sql::facts::{Change, Facts};
@@ -41,7 +41,7 @@ impl Rule for KeyChange {
                 return None;
             }
             let message = key_set(change, evidence)?;
-            let instead = "add rows with the new keys, move the references, then delete the old rows";
+            let instead = "Add rows with the new keys, move the references, then delete the old rows.";
             Some(finding(self, About::Change(index), message, instead))
         });
         matching.collect()
@@ -53,6 +53,10 @@ fn key_set(change: &Change, evidence: Option<&ChangeEvidence>) -> Option<String>
     let Some(table) = count::table(evidence) else {
         return Some(format!("whether it sets a key of {name} is unknown"));
     };
+    // Its columns can have other names than those of the table below, whose keys they would be.
+    if table.kind == TableKind::View {
+        return Some(format!("whether it sets a key below the view {name} is unknown"));
+    }
     if let Some(column) = table.primary_key.iter().find(|column| count::sets(change, table, column)) {
         return Some(format!("sets {column}, part of the primary key of {name}"));
     }

@@ -42,7 +42,7 @@ impl Rule for MassOverwrite {
                 return None;
             }
             let message = format!("{how} {}: {}", change.target.written, count::direct(change, evidence));
-            let instead = "load the rows into a table of their own, look at them, then overwrite in pieces";
+            let instead = "Load the rows into a table of their own, look at them, then overwrite in pieces.";
             Some(finding(self, About::Change(index), message, instead))
         });
         matching.collect()
@@ -57,7 +57,7 @@ fn overwrites(change: &Change) -> Option<&'static str> {
         Verb::Insert if change.on_conflict == OnConflict::Updates => match change.source {
             // Rows written out in the text are their own preview; `unbatched-change` counts them.
             Source::Values(_) | Source::None => None,
-            Source::Select | Source::Stream => Some("INSERT … ON CONFLICT DO UPDATE from a query overwrites rows of"),
+            Source::Select | Source::Stream => Some("an upsert from a query overwrites rows of"),
         },
         Verb::Insert | Verb::Update | Verb::Delete | Verb::CopyIn | Verb::Merge { .. } => None,
     }

@@ -45,7 +45,7 @@ impl Rule for MissingWhere {
                 return None;
             }
             let message = format!("{} of {}: {why}", verb(change.verb), change.target.written);
-            Some(finding(self, About::Change(index), message, "add a WHERE that names the rows you mean"))
+            Some(finding(self, About::Change(index), message, "Add a WHERE that names the rows you mean."))
         });
         matching.collect()
     }

@@ -169,22 +169,13 @@ fn losses(evidence: Option<&RemovalEvidence>) -> Option<Vec<&RemovedTable>> {
     Some(tables.iter().filter(|table| !is_temporary(table) && !is_empty(table)).collect())
 }
 
-/// "carts: 12,480 rows, cart_items: 40,112 rows (cart_items_cart_id_fkey)".
-fn listed(tables: &[&RemovedTable]) -> String {
-    let words = tables.iter().map(|table| {
-        let because = table.because.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
-        format!("{}: {}{because}", table.name.written, Count::from(table.rows))
-    });
-    some_of(words)
-}
-
-/// The first few, and how many more: a message stays readable when a schema of a thousand tables goes.
-fn some_of(words: impl Iterator<Item = String>) -> String {
-    let mut words: Vec<String> = words.collect();
-    let more = words.len().saturating_sub(LISTED_MAX);
-    words.truncate(LISTED_MAX);
-    let listed = words.join(", ");
-    if more == 0 { listed } else { format!("{listed} and {more} more") }
+/// "12,480 rows", "52,592 rows in 2 tables": the preview lists them.
+fn held(tables: &[&RemovedTable]) -> String {
+    let rows = tables.iter().map(|table| Count::from(table.rows)).fold(Count::ZERO, Count::plus);
+    match tables.len() {
+        0 | 1 => rows.to_string(),
+        more => format!("{rows} in {} tables", count::grouped(more as u64)),
+    }
 }
 
 /// Names in evidence come from the catalog, and the server lets nobody create a schema whose name begins with `pg_`.
@@ -196,9 +187,6 @@ fn is_temporary(table: &RemovedTable) -> bool {
 fn is_empty(table: &RemovedTable) -> bool {
     table.rows == crate::policy::question::Rows::Exact(0)
 }
-
-/// As many as fit a few lines of a terminal; the preview shows the whole list.
-const LISTED_MAX: usize = 12;
 
 fn finding(rule: &dyn Rule, about: About, message: String, instead: &str) -> Finding {
     let instead = (!instead.is_empty()).then(|| instead.to_owned());

@@ -34,6 +34,6 @@ impl Rule for OtherDoors {
 
 /// The finding for a door, by its name: "the replication protocol".
 pub(super) fn door(name: &str) -> Finding {
-    let instead = "use ordinary SQL through Sluice, or connect for this to the database itself";
+    let instead = "Use ordinary SQL through Sluice, or connect for this to the database itself.";
     finding(&OtherDoors, About::Statement, format!("{name} cannot be judged"), instead)
 }

@@ -55,12 +55,12 @@ pub fn limit(sizes: &Sizes, caller: &Caller) -> u64 {
 }
 
 fn instead(sizes: &Sizes, caller: &Caller) -> String {
-    let pieces = "change the rows in pieces, each a range of the key";
+    let pieces = "Change the rows in pieces, each a range of the key";
     if limit(sizes, caller) >= sizes.max_affected_limit {
-        return pieces.to_owned();
+        return format!("{pieces}.");
     }
     let most = grouped(sizes.max_affected_limit);
-    format!("{pieces}, or state the number you mean: SET sluice.max_affected = … (up to {most})")
+    format!("{pieces}, or state the number you mean: SET sluice.max_affected = … (up to {most}).")
 }
 
 #[cfg(test)]

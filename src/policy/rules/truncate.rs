@@ -4,7 +4,7 @@
 
 use crate::policy::finding::{About, Finding, Level};
 use crate::policy::question::{Questions, RemovalEvidence};
-use crate::policy::rules::{Look, Rule, finding, listed, losses};
+use crate::policy::rules::{Look, Rule, finding, held, losses};
 use crate::policy::settings::Effective;
 use crate::sql::facts::{Facts, Removal, Removed};
 
@@ -38,8 +38,8 @@ impl Rule for Truncate {
         let truncations = look.removals().filter(|(_, removal, _)| removal.what == Removed::Rows);
         let matching = truncations.filter_map(|(index, removal, evidence)| {
             let what = reached(removal, evidence)?;
-            let instead = "delete the rows you mean, with a WHERE";
-            Some(finding(self, About::Removal(index), format!("TRUNCATE {what}"), instead))
+            let instead = "Delete the rows you mean instead, with a WHERE.";
+            Some(finding(self, About::Removal(index), what, instead))
         });
         matching.collect()
     }
@@ -47,8 +47,8 @@ impl Rule for Truncate {
 
 fn reached(removal: &Removal, evidence: Option<&RemovalEvidence>) -> Option<String> {
     match losses(evidence) {
-        None => Some(format!("{}: how many rows is unknown", removal.name.written)),
+        None => Some(format!("{}, an unknown number of rows", removal.name.written)),
         Some(tables) if tables.is_empty() => None,
-        Some(tables) => Some(listed(&tables)),
+        Some(tables) => Some(format!("{}, {}", removal.name.written, held(&tables))),
     }
 }

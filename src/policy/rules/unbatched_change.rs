@@ -46,7 +46,7 @@ impl Rule for UnbatchedChange {
             _ if direct.exceeds(limit) => format!("{direct} > {}", grouped(limit)),
             _ => format!("{direct}, not proven to be at most {}", grouped(limit)),
         };
-        let instead = "change the rows in pieces: a range of the key, or a list of keys, in each statement";
+        let instead = "Change the rows in pieces: a range of the key, or a list of keys, in each statement.";
         vec![finding(self, About::Statement, message, instead)]
     }
 }

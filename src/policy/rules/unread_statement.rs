@@ -32,7 +32,8 @@ impl Rule for UnreadStatement {
     fn look(&self, look: &Look<'_>) -> Vec<Finding> {
         match unread(look.facts) {
             Some(why) => {
-                let instead = "write it plainly, and send it alone";
+                let instead = "Sluice cannot read what this does. Write the change as a plain INSERT, UPDATE or DELETE, \
+                               sent alone, to see what it would do.";
                 vec![finding(self, About::Statement, why, instead)]
             }
             None => Vec::new(),
