@@ -163,8 +163,11 @@ async fn counted<A: Ask>(interview: &mut Interview<'_, A>, members: Vec<Member>)
             let exact = wanted.iter().position(|wanted| *wanted == at).and_then(|place| counts.get(place).copied());
             let rows = match (exact, member.estimate) {
                 _ if !member.holds => Rows::Exact(0),
-                (Some(n), _) if n > bound => Rows::AtLeast(n),
-                (Some(n), _) => Rows::Exact(n),
+                (Some(n), _) => match u64::try_from(n) {
+                    Ok(n) if n > bound => Rows::AtLeast(n),
+                    Ok(n) => Rows::Exact(n),
+                    Err(_) => Rows::AtLeast(0),
+                },
                 (None, Some(n)) => Rows::Estimate(n),
                 // What lies behind a foreign table is another server's.
                 (None, None) if member.remote => Rows::AtLeast(0),
@@ -176,14 +179,21 @@ async fn counted<A: Ask>(interview: &mut Interview<'_, A>, members: Vec<Member>)
 }
 
 /// Empty when the question failed: estimates do then.
-async fn count_all<A: Ask>(interview: &mut Interview<'_, A>, members: &[Member], wanted: &[usize]) -> Vec<u64> {
+async fn count_all<A: Ask>(interview: &mut Interview<'_, A>, members: &[Member], wanted: &[usize]) -> Vec<i64> {
     let limit = interview.count_bound.saturating_add(1);
     let each: Vec<String> = wanted
         .iter()
         .filter_map(|at| members.get(*at))
         .map(|member| {
             let table = quote::dotted(&member.name.parts);
-            format!("(SELECT pg_catalog.count(*) FROM (SELECT 1 FROM ONLY {table} LIMIT {limit}) AS sluice_counted)")
+            // TRUNCATE and DROP take what no snapshot shows: rows of others that are not committed, or were after this one was taken.
+            // So a table is empty only if nothing is stored for it; where something is, none counted is told as -1.
+            let stored = format!("pg_catalog.pg_relation_size({}::pg_catalog.regclass)", quote::literal(&table));
+            format!(
+                "(SELECT CASE WHEN sluice_all.n OPERATOR(pg_catalog.=) 0 AND {stored} OPERATOR(pg_catalog.>) 0 THEN -1 \
+                 ELSE sluice_all.n END FROM (SELECT pg_catalog.count(*) AS n FROM (SELECT 1 FROM ONLY {table} LIMIT {limit}) \
+                 AS sluice_counted) AS sluice_all)"
+            )
         })
         .collect();
     if each.is_empty() || interview.out_of_time() {

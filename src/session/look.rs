@@ -358,8 +358,11 @@ async fn interview(
     let sizes = &scene.standing.sizes;
     let mode = scene.subject.mode();
     seen.told = told(&seen.pieces, &seen.context);
-    // What was remembered was not enough: everything is asked afresh.
-    cache.clear();
+    // What was remembered of these tables was not enough: they are asked about afresh.
+    for change in seen.pieces.iter().flat_map(|piece| &piece.facts.changes) {
+        cache.forget(&change.target);
+    }
+    cache.settle(seen.pieces.iter().map(|piece| &piece.facts));
     for piece in &seen.pieces {
         let parameters = seen.bound.as_ref().map(|bound| &bound.parameters);
         let with = Gathering { cache, sizes, mode };

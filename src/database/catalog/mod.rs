@@ -72,6 +72,11 @@ impl Cache {
         self.tables.is_empty()
     }
 
+    /// This table is to be looked at afresh.
+    pub fn forget(&mut self, name: &Name) {
+        self.tables.remove(&name.parts);
+    }
+
     /// Names may mean something else from here on.
     pub fn clear(&mut self) {
         self.tables.clear();

@@ -53,6 +53,10 @@ fn takes_guard_away(setting: &SettingChange) -> bool {
     let value = setting.value.as_deref().map(str::trim);
     let is = |name: &str| setting.name.eq_ignore_ascii_case(name);
     let any_of = |words: &[&str]| value.is_some_and(|value| words.iter().any(|word| value.eq_ignore_ascii_case(word)));
+    // Lets a superuser change the catalog itself, where one row is a table.
+    if is("allow_system_table_mods") {
+        return !any_of(&["off", "false", "no", "0"]);
+    }
     if is("session_replication_role") {
         return !any_of(&["origin", "local"]);
     }

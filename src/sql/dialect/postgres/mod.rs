@@ -59,7 +59,9 @@ fn glanced(text: &str, mode: LexicalMode) -> Reading {
             (Facts { kind, transaction, changes_session, ..Facts::default() }, mode_sensitive)
         }
         glance::Glance::Sluice => (Facts { kind: Kind::Sluice, ..Facts::default() }, false),
-        glance::Glance::NeedsReading => (unread(&format!("{} bytes are more than are read", text.len())), true),
+        glance::Glance::NeedsReading => {
+            (unread(&format!("a text of {} bytes is too long to be read", text.len())), true)
+        }
     };
     Reading { statements: vec![Statement { span: 0..text.len(), facts }], mode_sensitive }
 }
