@@ -110,7 +110,7 @@ fn what_is_wrong_is_said() {
         (listener("auth = \"scram\""), "`scram` is not known here"),
         (listener("tls = { cert = \"a.crt\" }"), "`key` is missing"),
         (listener("tls = { cert = \"a\", key = \"-----BEGIN PRIVATE KEY-----\" }"), "not its content"),
-        (listener("upstream_tls = \"allow\""), "`allow` is not supported"),
+        (listener("upstream_tls = \"always\""), "`always`"),
         (listener("upstream_tls = \"verify-ca\""), "anybody's certificate"),
         (SMALLEST.replace("127.0.0.1:6432", "localhost:6432"), "not an IP address"),
         (SMALLEST.replace("\"127.0.0.1:5432\"", "\"unix:/s\"\nupstream_tls = \"require\""), "no TLS"),

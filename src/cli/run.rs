@@ -330,6 +330,7 @@ fn bind(address: &Address) -> Result<Bound, String> {
 fn target(listener: &Listener, config: &Config) -> Result<Target, String> {
     let mode = match listener.upstream_tls {
         UpstreamTls::Disable => TlsMode::Disable,
+        UpstreamTls::Allow => TlsMode::Allow,
         UpstreamTls::Prefer => TlsMode::Prefer,
         UpstreamTls::Require | UpstreamTls::VerifyCa | UpstreamTls::VerifyFull => TlsMode::Require,
     };
@@ -344,7 +345,9 @@ fn target(listener: &Listener, config: &Config) -> Result<Target, String> {
     let trust = match listener.upstream_tls {
         UpstreamTls::VerifyFull => Trust::Name(roots),
         UpstreamTls::VerifyCa => Trust::Chain(roots),
-        UpstreamTls::Disable | UpstreamTls::Prefer | UpstreamTls::Require => Trust::Anybody,
+        // As libpq: with a root certificate at hand, "require" verifies by it.
+        UpstreamTls::Require if matches!(roots, tls::Roots::File(_)) => Trust::Chain(roots),
+        UpstreamTls::Disable | UpstreamTls::Allow | UpstreamTls::Prefer | UpstreamTls::Require => Trust::Anybody,
     };
     let connector = tls::connector(&trust)?;
     Ok(Target { address, mode, connector, timeout: config.sessions.connect_timeout })

@@ -90,6 +90,7 @@ pub struct ServerTls {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpstreamTls {
     Disable,
+    Allow,
     Prefer,
     Require,
     VerifyCa,

@@ -124,13 +124,9 @@ fn server_tls(mut section: Section<'_, '_>) -> Option<ServerTls> {
 }
 
 fn upstream_tls(section: &Section<'_, '_>, word: &Word<'_>) -> Option<UpstreamTls> {
-    if word.text == "allow" {
-        let help = "\"prefer\" encrypts when the database can; \"disable\" never does".to_owned();
-        section.reader().problem(word.span.clone(), "`allow` is not supported", Some(help));
-        return None;
-    }
     let choices = [
         ("disable", UpstreamTls::Disable),
+        ("allow", UpstreamTls::Allow),
         ("prefer", UpstreamTls::Prefer),
         ("require", UpstreamTls::Require),
         ("verify-ca", UpstreamTls::VerifyCa),
@@ -147,7 +143,7 @@ fn check_upstream_tls(
     upstream: &Address,
     roots: &Roots,
 ) {
-    let encrypts = !matches!(mode, UpstreamTls::Disable | UpstreamTls::Prefer);
+    let encrypts = !matches!(mode, UpstreamTls::Disable | UpstreamTls::Allow | UpstreamTls::Prefer);
     if encrypts && matches!(upstream, Address::Unix(_)) {
         let message = "the upstream is a unix socket, on which there is no TLS";
         section.reader().problem(word.span.clone(), message, None);

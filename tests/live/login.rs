@@ -2,14 +2,16 @@
 
 use crate::harness::comparison::{direct_is_through, gate};
 use crate::harness::message::{PROTOCOL_3_0, cstring, message, startup};
-use crate::harness::server::{BY_MD5, BY_PASSWORD, BY_SCRAM, Database, PASSWORD, Server, TRUSTED};
+use crate::harness::server::{
+    BY_MD5, BY_PASSWORD, BY_SCRAM, Database, ONLY_PLAIN, ONLY_TLS, PASSWORD, Server, TRUSTED,
+};
 use crate::harness::sluice::{Setup, Sluice};
 use crate::harness::stories;
 use crate::harness::tool::{Said, Tool};
 
 stories! {
     every_kind_of_password, wrong_passwords_fail_as_the_server_says, a_client_that_leaves_in_mid_login, cleartext_byte_for_byte,
-    upstream_tls_means_what_libpq_means, passwords_over_tls, scram_with_tls_on_both_legs_is_refused_with_advice,
+    upstream_tls_means_what_libpq_means, refused_at_once_it_is_tried_the_other_way, passwords_over_tls, scram_with_tls_on_both_legs_is_refused_with_advice,
     direct_negotiation_by_libpq,
 }
 
@@ -99,6 +101,18 @@ fn upstream_tls_means_what_libpq_means(server: &'static Server) {
             "upstream_tls = {mode}, authority given: {with_authority}: {:#?}",
             wire.heard
         );
+    }
+}
+
+fn refused_at_once_it_is_tried_the_other_way(server: &'static Server) {
+    let database = server.database("");
+    let uses_tls = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    for (mode, role, expected) in [("allow", ONLY_TLS, "t"), ("allow", TRUSTED, "f"), ("prefer", ONLY_PLAIN, "f")] {
+        let sluice = Setup::before(&database).listener(&format!("upstream_tls = \"{mode}\"")).start();
+        if server.has_tls() || role != ONLY_TLS {
+            let mut wire = sluice.connect_as(role, &database);
+            assert_eq!(wire.simple(uses_tls).value(), expected, "{mode}, {role}");
+        }
     }
 }
 

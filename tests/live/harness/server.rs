@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 pub const SUPERUSER: &str = "postgres";
 /// Roles that may log in, by the way they prove themselves; the password is [`PASSWORD`]. All own what they make.
 pub const TRUSTED: &str = "trusty";
+/// Let in over TLS alone, and without it alone.
+pub const ONLY_TLS: &str = "only_tls";
+pub const ONLY_PLAIN: &str = "only_plain";
 pub const BY_PASSWORD: &str = "plain";
 pub const BY_MD5: &str = "digest";
 pub const BY_SCRAM: &str = "scrammer";
@@ -223,6 +226,8 @@ fn write_settings(folder: &Path, version: u32, port: u16, user: &ServerUser) {
     let access = [BY_PASSWORD, BY_MD5, BY_SCRAM].into_iter().zip(["password", "md5", "scram-sha-256"]);
     let mut rules: String =
         access.map(|(role, how)| format!("local all {role} {how}\nhost all {role} all {how}\n")).collect();
+    rules.push_str(&format!("hostssl all {ONLY_TLS} all trust\nhost all {ONLY_TLS} all reject\n"));
+    rules.push_str(&format!("hostnossl all {ONLY_PLAIN} all trust\nhost all {ONLY_PLAIN} all reject\n"));
     rules.push_str("local all all trust\nhost all all all trust\nhost replication all all trust\n");
     fs::write(folder.join("settings.conf"), settings).expect("a writable folder");
     fs::write(folder.join("access.conf"), rules).expect("a writable folder");
@@ -256,7 +261,8 @@ fn keep(folder: &Path, bin: &Path, user: &ServerUser) -> Child {
 }
 
 fn roles() -> Vec<String> {
-    let mut roles: Vec<String> = [TRUSTED, OTHER].iter().map(|role| format!("CREATE ROLE {role} LOGIN")).collect();
+    let mut roles: Vec<String> =
+        [TRUSTED, OTHER, ONLY_TLS, ONLY_PLAIN].iter().map(|role| format!("CREATE ROLE {role} LOGIN")).collect();
     for (role, stored_as) in [(BY_PASSWORD, "scram-sha-256"), (BY_MD5, "md5"), (BY_SCRAM, "scram-sha-256")] {
         roles.push(format!("SET password_encryption = '{stored_as}'; CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'"));
     }
