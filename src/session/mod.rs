@@ -1,8 +1,8 @@
 //! One client's conversation, from the accepted socket to the last byte.
 //!
 //! Reading order: [`visit`] is a connection's life; `relay` its loop; `pipeline` what each message of the client leads to;
-//! `look` how a statement is read, asked about and judged; `act` how it is refused or carried out; `console` the `SLUICE …`
-//! commands; `ask` how questions leave no trace; `link` the two ends.
+//! `look` how a statement is read, asked about and judged; `act` what follows: forwarded, refused or
+//! carried out; `redeem` tokens; `run` a statement carried out with its commit withheld; `console` the `SLUICE …` commands; `ask` how questions leave no trace; `link` the two ends.
 //!
 //! Invariant: a session ends rather than go on in a state that it does not know.
 
@@ -13,8 +13,10 @@ pub mod link;
 mod login;
 mod look;
 mod pipeline;
+mod redeem;
 pub mod registry;
 mod relay;
+mod run;
 pub mod upstream;
 pub mod wire;
 
