@@ -15,7 +15,7 @@ use crate::audit::event::Action;
 use crate::audit::sink::RecordFailed;
 use crate::audit::{Outcome, Recording};
 use crate::change::preview::{self, Offer};
-use crate::change::promise::{self};
+use crate::change::promise;
 use crate::ground::metrics::{FINDINGS_TOTAL, RECORD_FAILURES_TOTAL, REFUSALS_TOTAL, STATEMENTS_TOTAL};
 use crate::policy::finding::Level;
 use crate::policy::question::Evidence;
