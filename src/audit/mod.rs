@@ -2,7 +2,7 @@
 //!
 //! The first law, kept by the compiler: nothing reaches a database without having been judged and recorded. A [`Permit`] owns the
 //! frame it permits, only [`Recorder::record`] makes one, and only after the record took the event; forwarding consumes it.
-//! Statements without findings are counted instead of written, unless the configuration says `reads = "record"`.
+//! What no rule found anything against and nobody gave a text for (reads, plain INSERTs, transaction verbs) is counted, a line a minute.
 //!
 //! A record that cannot be written is an error, and its caller refuses with `SL007`.
 
@@ -105,7 +105,8 @@ impl Recorder {
         about: Recording<'_>,
         frame: Bytes,
     ) -> Result<Permit, RecordFailed> {
-        if verdict.judged().is_empty() && action == Action::Forward && self.reads == Reads::Count {
+        let is_plain = verdict.judged().is_empty() && about.statement.is_none();
+        if is_plain && action == Action::Forward && self.reads == Reads::Count {
             self.counted.0.fetch_add(1, Ordering::Relaxed);
             return Ok(Permit { frame, line: None });
         }
@@ -259,7 +260,9 @@ mod tests {
     fn what_is_harmless_is_counted_and_the_count_is_written() {
         let room = Room::new(Reads::Count);
         for _ in 0..3 {
-            let permit = room.record(&verdict(&[]), Action::Forward).expect("permits");
+            let about = Recording { statement: None, ..room.about() };
+            let frame = Bytes::from_static(b"frame");
+            let permit = room.recorder.record(&verdict(&[]), Action::Forward, about, frame).expect("permits");
             assert_eq!(permit.line(), None);
             assert_eq!(permit.into_bytes(), "frame");
         }
@@ -270,6 +273,13 @@ mod tests {
         let lines = room.lines();
         assert_eq!(lines.len(), 1);
         assert_eq!((&lines[0]["kind"], &lines[0]["count"]), (&"counted".into(), &3.into()));
+    }
+
+    #[test]
+    fn what_has_a_text_is_written_though_nothing_was_found() {
+        let room = Room::new(Reads::Count);
+        assert_eq!(room.record(&verdict(&[]), Action::Forward).expect("permits").line(), Some(1));
+        assert_eq!((room.recorder.counted(), room.lines().len()), (0, 1));
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::session::look::{Judgement, Piece};
 use crate::session::pipeline::{Exceeded, Mark, Portal, Watched};
 use crate::session::run::Run;
 use crate::session::{End, Session};
-use crate::sql::facts::{Facts, Nesting, Verb};
+use crate::sql::facts::{Facts, Kind, Nesting, Verb};
 use crate::sql::{self};
 use crate::store::kept::ProtocolKind;
 use bytes::Bytes;
@@ -319,10 +319,17 @@ impl Session {
         judgement.pieces.iter().zip(&judgement.evidence).map(of).collect()
     }
 
-    /// What the record shows of a statement: its text without its literals, and a digest of its shape. A statement that is only
-    /// counted is not made into text.
+    /// What the record shows of a statement: its text without its literals, and a digest of its shape. What changes nothing, and no
+    /// rule found anything in, is only counted, and not made into text.
     pub(in crate::session) fn noted(&self, judgement: &Judgement) -> Noted {
-        if judgement.verdict.judged().is_empty() || judgement.source.is_empty() {
+        use Kind::{Alter, Call, Create, Do, Drop, Grant, Truncate};
+        let changes = |piece: &Piece| {
+            let facts = &piece.facts;
+            let by_kind = matches!(facts.kind, Alter | Call | Create | Do | Drop | Grant | Truncate);
+            by_kind || !facts.changes.is_empty() || !facts.removals.is_empty()
+        };
+        let tells = !judgement.verdict.judged().is_empty() || judgement.pieces.iter().any(changes);
+        if !tells || judgement.source.is_empty() {
             return Noted::default();
         }
         let (text, mode) = (&judgement.source, self.mode());
