@@ -8,11 +8,13 @@
 //!   ◀────────── authentication, relayed both ways ────────────▶
 //!   ◀─ ParameterStatus, BackendKeyData, ReadyForQuery ──────────
 //!   Query ─────────────────────▶ judged ───────────────────────▶
-//!   Parse, Bind, Execute, Sync ▶ judged at Parse (text) and Bind (values) ▶
+//!   Parse ─────────────────────▶ read, remembered ─────────────▶
+//!   Bind ──────────────────────▶ judged, values and all ───────▶
+//!   Execute, Sync ─────────────▶ held until counts are known ──▶
 //!   ◀───────────── answers, hopped over by their headers ───────
 //! ```
 //!
-//! Refused by name: replication (startup parameter), the function-call message, unknown message types.
+//! Refused by name: replication (startup parameter), the function-call message (but for large objects), unknown message types.
 
 pub mod command;
 pub mod conversation;
