@@ -146,4 +146,4 @@ pub const SQL_HINTS_MAX: usize = 16;
 pub const SQL_HINT_VALUE_BYTES_MAX: usize = 256;
 
 /// The longest text that is parsed for its fingerprint alone; longer ones get a digest of their redacted beginning.
-pub const SQL_FINGERPRINT_BYTES_MAX: usize = 64 * 1024;
+pub const SQL_FINGERPRINT_BYTES_MAX: usize = 8 * 1024;

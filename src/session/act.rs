@@ -388,9 +388,16 @@ pub(in crate::session) fn denial(verdict: &Verdict) -> Refusal {
 }
 
 pub(in crate::session) fn exceeded(exceeded: Exceeded) -> Refusal {
-    let Exceeded::Rows { changed, agreed } = exceeded else {
-        let message = "sluice: what the statement changed is not known, because its rows were fetched in parts; it was rolled back";
-        return Refusal::new(Code::ExceedsConfirmed, message).hint("Execute it without a row limit.");
+    let (changed, agreed) = match exceeded {
+        Exceeded::Rows { changed, agreed } => (changed, agreed),
+        Exceeded::Unfinished => {
+            let message = "sluice: what the statement changed is not known, because its rows were fetched in parts; it was rolled back";
+            return Refusal::new(Code::ExceedsConfirmed, message).hint("Execute it without a row limit.");
+        }
+        Exceeded::Unmeasured => {
+            let message = "sluice: what the statement changed could not be measured; it was rolled back";
+            return Refusal::new(Code::ExceedsConfirmed, message);
+        }
     };
     Refusal::new(
         Code::ExceedsConfirmed,

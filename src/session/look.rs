@@ -9,7 +9,7 @@ use crate::database::evidence::Inquiry;
 use crate::database::{Answer, Ask, AskError, evidence};
 use crate::ground::limits;
 use crate::ground::metrics::QUESTIONS_SECONDS;
-use crate::policy::question::{Evidence, Known, Questions, RemovalEvidence, RemovedTable, Rows, TableKind};
+use crate::policy::question::{Evidence, Known, Questions, RemovalEvidence, RemovedTable, Rows, TableKind, Trigger};
 use crate::policy::rules::Caller;
 use crate::policy::scope::Principal;
 use crate::policy::settings::{Effective, Mode, Policy, Sizes};
@@ -20,7 +20,7 @@ use crate::protocol::postgres::message::Script;
 use crate::protocol::{Code, Parameters, Refusal};
 use crate::session::ask::{Asker, Broken, Ground};
 use crate::session::{End, Session};
-use crate::sql::facts::{Facts, Kind, OnConflict, TransactionVerb};
+use crate::sql::facts::{Facts, Kind, OnConflict, TransactionVerb, Verb};
 use crate::sql::statement::{LexicalMode, Statement};
 use crate::sql::{self, Product, encoding};
 use crate::store::kept::Context;
@@ -131,11 +131,21 @@ impl Judgement {
         if nothing_to_hold || self.pieces.iter().any(|piece| piece.facts.unread.is_some()) {
             return None;
         }
+        let facts = self.pieces.iter().flat_map(|piece| &piece.facts.changes);
         let known = self.evidence.iter().flat_map(|known| &known.changes);
         let mut most: u64 = 0;
-        for change in known {
+        for (fact, change) in facts.zip(known) {
+            // What is only added is not counted among updates and deletes.
+            if matches!(fact.verb, Verb::Insert | Verb::CopyIn) && fact.on_conflict != OnConflict::Updates {
+                continue;
+            }
             let table = change.table.known()?;
-            let plain = table.triggers.is_empty() && !table.has_rules && table.kind != TableKind::View;
+            let fires = |trigger: &Trigger| match fact.verb {
+                Verb::Delete => trigger.on_delete,
+                Verb::Update => trigger.on_update,
+                Verb::Insert | Verb::CopyIn | Verb::Merge { .. } => true,
+            };
+            let plain = !table.triggers.iter().any(fires) && !table.has_rules && table.kind != TableKind::View;
             let cascades = change
                 .cascade
                 .known()?
@@ -421,7 +431,10 @@ fn judged(source: String, seen: Seen, effective: &Effective) -> Judgement {
 /// Everything was asked before anything of the message ran. Behind a statement that changes rows, counts do not hold; behind one
 /// that changes what names mean (SET, DDL, the end of a transaction), nothing does.
 fn forget_what_changes(pieces: &[Piece], evidence: &mut [Evidence]) {
-    let (mut rows_move, mut names_move) = (false, false);
+    // A message that begins or ends transactions of its own cannot be run with its commit withheld: nothing would hold its counts.
+    let stands_alone = |piece: &Piece| piece.facts.transaction.is_some() || piece.facts.prepares.is_some();
+    let mut rows_move = pieces.len() > 1 && pieces.iter().any(stands_alone);
+    let mut names_move = false;
     for (piece, known) in pieces.iter().zip(evidence) {
         let why = || "a statement before it in the same message may change that".to_owned();
         for change in known.changes.iter_mut().filter(|_| rows_move || names_move) {

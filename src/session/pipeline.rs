@@ -68,11 +68,14 @@ pub(in crate::session) enum Exceeded {
     },
     /// It was not fetched to its end, so its count was not told.
     Unfinished,
+    /// The database's own count was not to be had, or fell.
+    Unmeasured,
 }
 
 impl Held {
     pub fn exceeded_by(self, now: Option<u64>) -> Option<Exceeded> {
-        let changed = now?.saturating_sub(self.before);
+        // Counts that fall (a table was dropped, counting was turned off) or are not to be had tell nothing: held to be more.
+        let Some(changed) = now.and_then(|now| now.checked_sub(self.before)) else { return Some(Exceeded::Unmeasured) };
         (changed > self.most).then_some(Exceeded::Rows { changed, agreed: self.most })
     }
 }
@@ -399,6 +402,10 @@ impl Session {
             self.pipeline = Pipeline::default();
         }
         self.syncs += 1;
+        if self.names_touched {
+            // It may end a transaction, and with it what was seen of tables in it.
+            self.cache.clear();
+        }
         self.link.housekeep(Housekeeping::Sync, frame.into_bytes());
         self.talk.expect(Expected::Sync, None);
         Ok(())
@@ -412,8 +419,11 @@ impl Session {
         self.drain().await?;
         self.pipeline.withheld = false;
         let held = std::mem::take(&mut self.pipeline.held);
-        if let Some(exceeded) = self.pipeline.exceeded.take() {
-            return Ok(Some(act::exceeded(exceeded)));
+        match self.pipeline.exceeded.take() {
+            // A portal with RETURNING runs to its end with its first Execute, however few rows are fetched: measuring tells.
+            Some(Exceeded::Unfinished) if held.is_some() => {}
+            Some(exceeded) => return Ok(Some(act::exceeded(exceeded))),
+            None => {}
         }
         let Some(held) = held.filter(|_| !self.pipeline.discarding) else { return Ok(None) };
         let now = self.effects().await?;
@@ -424,7 +434,8 @@ impl Session {
     async fn note_effects(&mut self, watched: &Watched) -> Result<(), End> {
         let Some(most) = watched.effects_max else { return Ok(()) };
         self.drain().await?;
-        if self.pipeline.discarding {
+        // In a failed transaction the server refuses the Execute itself.
+        if self.pipeline.discarding || self.talk.status() == b'E' {
             return Ok(());
         }
         self.pipeline.held = self.effects().await?.map(|before| Held { before, most });

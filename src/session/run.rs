@@ -155,14 +155,17 @@ impl Session {
         let mut ran = Ran::default();
         loop {
             let frame = self.next_frame().await?;
+            // Of a message of several statements only the last one's completion is kept back: what comes next shows that another
+            // statement follows.
+            if !matches!(frame.tag(), b'Z' | b'S') {
+                self.link.client.send(std::mem::take(&mut ran.complete));
+            }
             match frame.tag() {
                 b'C' | b'I' => {
                     let body = frame.body();
                     let rows = command::changed_rows(body.strip_suffix(&[0]).unwrap_or(body)).unwrap_or(0);
                     ran.each.push(rows);
-                    // Of a message of several statements only the last one's completion is kept back.
-                    let before = std::mem::replace(&mut ran.complete, frame.into_bytes());
-                    self.link.client.send(before);
+                    ran.complete = frame.into_bytes();
                 }
                 b'E' => {
                     let code = command::error_field(frame.body(), b'C').unwrap_or_default();

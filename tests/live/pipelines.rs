@@ -10,7 +10,7 @@ use crate::harness::wire::Wire;
 
 stories! {
     a_failed_parse_behind_a_sync, a_transaction_that_ends_in_the_pipeline, statements_that_pave_the_way, counts_that_see_themselves_counted,
-    a_cte_of_the_targets_name, copy_that_is_abandoned,
+    answers_of_several_statements_in_their_order, the_catalog_itself, a_cte_of_the_targets_name, copy_that_is_abandoned,
     a_refusal_fails_the_transaction, a_savepoint_takes_it_back, confirming_within_a_transaction, a_failed_transaction_confirms_nothing,
     a_text_of_several_statements, a_pipeline_around_a_refusal, a_refusal_answers_like_an_error, a_refusal_before_a_flush,
     two_refusals_in_one_pipeline, a_refusal_between_two_syncs, preparing_is_not_running, a_portal_run_twice,
@@ -239,12 +239,18 @@ fn a_portal_run_twice(server: &'static Server) {
     let outcome = wire.until_ready();
     outcome.expect_fine("in pieces");
     assert_eq!(outcome.rows().len(), 1, "{outcome:#?}");
-    // It was counted, and must be held to its count: fetched in parts, that is never told.
+    // It was counted, and must be held to its count: fetched in parts, the database's own count tells.
     wire.send(&in_pieces("five", "UPDATE logs SET line = 'x' WHERE id <= 5 RETURNING id"));
     let outcome = wire.until_ready();
-    assert_eq!((outcome.code().as_str(), outcome.status()), ("SL004", 'E'), "{outcome:#?}");
-    wire.simple("ROLLBACK").expect_fine("ROLLBACK");
-    assert_eq!(database.value("SELECT count(*) FROM logs WHERE line = 'x'"), "0");
+    outcome.expect_fine("in pieces");
+    assert_eq!(outcome.rows().len(), 5, "{outcome:#?}");
+    wire.simple("COMMIT").expect_fine("COMMIT");
+    assert_eq!(database.value("SELECT count(*) FROM logs WHERE line = 'x'"), "5");
+    let many = "UPDATE logs SET line = 'y' WHERE current_setting('statement_timeout') = '0' RETURNING id";
+    wire.send(&[parse("", many, &[]), bind("many", "", 0, &[]), execute("many", 2), sync()].concat());
+    let outcome = wire.until_ready();
+    assert_eq!((outcome.code().as_str(), outcome.status()), ("SL004", 'I'), "{outcome:#?}");
+    assert_eq!(database.value("SELECT count(*) FROM logs WHERE line = 'y'"), "0");
 }
 
 fn transactions_begun_within_a_pipeline(server: &'static Server) {
@@ -409,6 +415,8 @@ fn statements_that_pave_the_way(server: &'static Server) {
     for message in [
         "SET search_path = public; TRUNCATE logs",
         "SET search_path = public; DELETE FROM logs WHERE id > 0",
+        "BEGIN; DELETE FROM logs WHERE current_setting('statement_timeout') = '0'; COMMIT",
+        "DELETE FROM logs WHERE current_setting('statement_timeout') = '0'; PREPARE z AS SELECT 1",
         "INSERT INTO chosen SELECT id FROM logs; DELETE FROM logs WHERE id IN (SELECT id FROM chosen)",
         "SET my.own = 'line'; DELETE FROM logs WHERE line LIKE current_setting('my.own') || '%'",
     ] {
@@ -435,6 +443,7 @@ fn counts_that_see_themselves_counted(server: &'static Server) {
         format!("CREATE TABLE x AS WITH d AS (DELETE FROM logs WHERE {only_when_run} RETURNING id) SELECT * FROM d"),
         format!("WITH d AS (DELETE FROM logs WHERE {only_when_run} RETURNING id) SELECT count(*) FROM d"),
         format!("DELETE FROM logs WHERE {only_when_run}; SELECT 1"),
+        format!("WITH d AS (DELETE FROM logs WHERE {only_when_run}) INSERT INTO logs SELECT 1001, 'beside it'"),
         format!("DELETE FROM carts WHERE id IN (1, 2, 3) AND {only_when_run} OR id < 120 AND {only_when_run}"),
     ] {
         for inside in [false, true] {
@@ -484,5 +493,42 @@ fn copy_that_is_abandoned(server: &'static Server) {
     database.wait_until(
         "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY%')",
     );
+    assert_eq!(database.count("logs"), 500);
+}
+
+fn answers_of_several_statements_in_their_order(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    let counted = "UPDATE carts SET note = 'a' WHERE status = 'abandoned' AND id < 3";
+    for (message, letters) in [
+        (format!("{counted}; SELECT 7"), "CTDCZ"),
+        (format!("{counted} RETURNING id; SHOW TimeZone"), "TDDCTDCZ"),
+        (format!("{counted}; COPY (SELECT 1) TO STDOUT; SELECT 2"), "CHdcCTDCZ"),
+        (format!("{counted}; SELECT * FROM nowhere"), "CEZ"),
+    ] {
+        let outcome = wire.simple(&message);
+        assert_eq!(outcome.letters(), letters, "{message}: {outcome:#?}");
+    }
+    // A counted change in a transaction that has failed meanwhile is the server's to refuse.
+    wire.simple("BEGIN").expect_fine("BEGIN");
+    wire.send(&[parse("", counted, &[]), bind("later", "", 0, &[]), sync()].concat());
+    wire.until_ready().expect_fine("bound");
+    assert_eq!(wire.simple("SELECT 1/0").status(), 'E');
+    wire.send(&[execute("later", 0), sync()].concat());
+    assert!(["25P02", "34000"].contains(&wire.until_ready().code().as_str()));
+    wire.simple("ROLLBACK").expect_fine("the session lives");
+}
+
+fn the_catalog_itself(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect_as(crate::harness::server::SUPERUSER, &database);
+    for statement in [
+        "UPDATE pg_class SET relname = 'gone' WHERE oid = 'logs'::regclass",
+        "DELETE FROM pg_catalog.pg_class WHERE oid = 'logs'::regclass",
+        "SET allow_system_table_mods = on",
+        "SET track_counts = off",
+    ] {
+        assert_eq!(Refused::of(&wire.simple(statement)).code, "SL003", "{statement}");
+    }
     assert_eq!(database.count("logs"), 500);
 }

@@ -6,6 +6,7 @@
 //!
 //! Invariant: a value that is not written as a constant is held to be the dangerous one.
 
+use crate::policy::count::table;
 use crate::policy::finding::{About, Finding, Level};
 use crate::policy::rules::{Look, Rule, finding};
 use crate::sql::facts::{SettingChange, SettingScope};
@@ -35,7 +36,14 @@ impl Rule for GuardOff {
     fn look(&self, look: &Look<'_>) -> Vec<Finding> {
         let settings = look.facts.settings.iter();
         let matching = settings.filter(|setting| takes_guard_away(setting));
-        matching.map(|setting| found(self, setting)).collect()
+        let mut found: Vec<Finding> = matching.map(|setting| found(self, setting)).collect();
+        for (at, _, evidence) in look.changes() {
+            if let Some(table) = table(evidence).filter(|table| table.schema == "pg_catalog") {
+                let message = format!("a change of the catalog itself, pg_catalog.{}", table.name);
+                found.push(finding(self, About::Change(at), message, "Use the statements made for it."));
+            }
+        }
+        found
     }
 }
 
@@ -54,6 +62,10 @@ fn takes_guard_away(setting: &SettingChange) -> bool {
     let is = |name: &str| setting.name.eq_ignore_ascii_case(name);
     let any_of = |words: &[&str]| value.is_some_and(|value| words.iter().any(|word| value.eq_ignore_ascii_case(word)));
     // Lets a superuser change the catalog itself, where one row is a table.
+    if is("track_counts") {
+        // What a statement changed is measured by it.
+        return !value.is_some_and(is_on);
+    }
     if is("allow_system_table_mods") {
         return !any_of(&["off", "false", "no", "0"]);
     }
