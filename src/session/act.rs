@@ -105,6 +105,9 @@ impl Session {
             watched.rows_max = self.agreed(&judgement).first().copied().flatten();
             watched.effects_max = judgement.effects_max();
         }
+        if watched.withheld && !portal.is_empty() {
+            self.guarded_portals.insert(portal.clone(), watched.clone());
+        }
         self.portals.insert(portal, Portal::Judged(watched));
         self.pipeline.open = true;
         self.pipeline.bound = true;

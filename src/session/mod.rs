@@ -35,7 +35,7 @@ use crate::protocol::postgres::message::{self, Severity};
 use crate::protocol::{Code, Refusal};
 use crate::session::link::{Leg, Link};
 use crate::session::login::Visit;
-use crate::session::pipeline::{InFlight, Mark, Pipeline, Portal, Prepared};
+use crate::session::pipeline::{InFlight, Mark, Pipeline, Portal, Prepared, Watched};
 use crate::session::registry::{Registry, Seat};
 use crate::session::upstream::Target;
 use crate::session::wire::Wire;
@@ -92,6 +92,9 @@ pub(in crate::session) struct Session {
     parses: u64,
     syncs: u64,
     portals: HashMap<Bytes, Portal>,
+    /// Named portals of counted changes, bound since the transaction began: whatever becomes of their names here, the server may
+    /// still have them, and FETCH runs them too.
+    guarded_portals: HashMap<Bytes, Watched>,
     pipeline: Pipeline,
     /// Something was sent, since the session was last idle, that changes what names mean (SET, DDL): the end of its transaction may
     /// change it back.
@@ -175,6 +178,7 @@ async fn log_in(house: Arc<House>, client: Leg, startup: Startup, mut seat: Seat
         parses: 0,
         syncs: 0,
         portals: HashMap::new(),
+        guarded_portals: HashMap::new(),
         pipeline: Pipeline::default(),
         names_touched: false,
         house,

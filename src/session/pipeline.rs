@@ -188,6 +188,12 @@ impl Session {
                 if changes_session || transaction.is_some() && self.names_touched {
                     self.cache.clear();
                 }
+                if transaction.is_none() {
+                    self.hold_guarded_portals().await?;
+                    if self.pipeline.discarding {
+                        return Ok(());
+                    }
+                }
                 self.forward_harmless(frame, Expected::Query, None).await
             }
             Glance::Sluice => {
@@ -366,8 +372,14 @@ impl Session {
                 }
                 None
             }
-            // Harmless, or a cursor that SQL opened, which can only read.
-            None => None,
+            // Harmless, or a cursor that SQL opened, which can only read; or a change whose name was lost here.
+            None => {
+                self.hold_guarded_portals().await?;
+                if self.pipeline.discarding {
+                    return Ok(());
+                }
+                None
+            }
         };
         self.pipeline.open = true;
         self.pipeline.executed = true;
@@ -425,7 +437,9 @@ impl Session {
             Some(exceeded) => return Ok(Some(act::exceeded(exceeded))),
             None => {}
         }
-        let Some(held) = held.filter(|_| !self.pipeline.discarding) else { return Ok(None) };
+        // A failed transaction answers nothing and commits nothing.
+        let failed = self.pipeline.discarding || self.has_failed();
+        let Some(held) = held.filter(|_| !failed) else { return Ok(None) };
         let now = self.effects().await?;
         Ok(held.exceeded_by(now).map(act::exceeded))
     }
@@ -435,11 +449,25 @@ impl Session {
         let Some(most) = watched.effects_max else { return Ok(()) };
         self.drain().await?;
         // In a failed transaction the server refuses the Execute itself.
-        if self.pipeline.discarding || self.talk.status() == b'E' {
+        if self.pipeline.discarding || self.has_failed() {
             return Ok(());
         }
         self.pipeline.held = self.effects().await?.map(|before| Held { before, most });
         Ok(())
+    }
+
+    /// The client's transaction has failed, and nothing was sent since that could have ended it.
+    fn has_failed(&self) -> bool {
+        self.talk.status() == b'E' && !self.pipeline.transacted
+    }
+
+    /// While portals of counted changes are open, anything may run them (FETCH does): it is held to their counts too.
+    async fn hold_guarded_portals(&mut self) -> Result<(), End> {
+        let Some(watched) = self.guarded_portals.values().max_by_key(|watched| watched.effects_max).cloned() else {
+            return Ok(());
+        };
+        self.pipeline.withheld = true;
+        self.note_effects(&watched).await
     }
 
     /// Makes the upstream fail what the client has begun, with our words in place of its own.

@@ -229,6 +229,7 @@ impl Session {
         if status == b'I' && self.talk.is_quiet() {
             // Portals do not outlive their transaction.
             self.portals.clear();
+            self.guarded_portals.clear();
         }
     }
 

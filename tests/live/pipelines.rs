@@ -10,7 +10,7 @@ use crate::harness::wire::Wire;
 
 stories! {
     a_failed_parse_behind_a_sync, a_transaction_that_ends_in_the_pipeline, statements_that_pave_the_way, counts_that_see_themselves_counted,
-    answers_of_several_statements_in_their_order, the_catalog_itself, a_cte_of_the_targets_name, copy_that_is_abandoned,
+    answers_of_several_statements_in_their_order, the_catalog_itself, portals_run_in_other_ways, a_cte_of_the_targets_name, copy_that_is_abandoned,
     a_refusal_fails_the_transaction, a_savepoint_takes_it_back, confirming_within_a_transaction, a_failed_transaction_confirms_nothing,
     a_text_of_several_statements, a_pipeline_around_a_refusal, a_refusal_answers_like_an_error, a_refusal_before_a_flush,
     two_refusals_in_one_pipeline, a_refusal_between_two_syncs, preparing_is_not_running, a_portal_run_twice,
@@ -531,4 +531,38 @@ fn the_catalog_itself(server: &'static Server) {
         assert_eq!(Refused::of(&wire.simple(statement)).code, "SL003", "{statement}");
     }
     assert_eq!(database.count("logs"), 500);
+}
+
+fn portals_run_in_other_ways(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let text =
+        "DELETE FROM logs WHERE kind = current_setting('my.kind') OR current_setting('my.kind') = 'all' RETURNING id";
+    let later: [(&str, Vec<u8>); 4] = [
+        ("FETCH", query("FETCH ALL FROM pa")),
+        ("MOVE, prepared", [whole("MOVE ALL IN pa", &[]), sync()].concat()),
+        ("Execute behind a Close that is discarded", [execute("pa", 0), sync()].concat()),
+        ("Execute behind a Bind that fails", [execute("pa", 0), sync()].concat()),
+    ];
+    for (how, run) in later {
+        let mut wire = sluice.connect(&database);
+        wire.simple("SET my.kind = 'none'").expect_fine("SET");
+        wire.simple("BEGIN").expect_fine("BEGIN");
+        wire.send(&[parse("", text, &[]), bind("pa", "", 0, &[]), sync()].concat());
+        wire.until_ready().expect_fine("counted as none");
+        wire.simple("SAVEPOINT a").expect_fine("SAVEPOINT");
+        let lose = match how {
+            "Execute behind a Close that is discarded" => [parse("", "SELEC", &[]), close(b'P', "pa"), sync()].concat(),
+            "Execute behind a Bind that fails" => [parse("", "SELECT 1", &[]), bind("pa", "", 0, &[]), sync()].concat(),
+            _ => sync(),
+        };
+        wire.send(&lose);
+        wire.until_ready();
+        wire.simple("ROLLBACK TO a").expect_fine("ROLLBACK TO");
+        wire.simple("SET my.kind = 'all'").expect_fine("SET");
+        wire.send(&run);
+        wire.until_ready();
+        wire.simple("COMMIT");
+        wire.simple("COMMIT");
+        assert_eq!(database.count("logs"), 500, "{how}");
+    }
 }
