@@ -105,6 +105,7 @@ impl Session {
             watched.rows_max = self.agreed(&judgement).first().copied().flatten();
             watched.effects_max = judgement.effects_max();
         }
+        watched.touches_names = judgement.pieces.iter().any(|piece| piece.facts.changes_session);
         if watched.withheld && !portal.is_empty() {
             self.guarded_portals.insert(portal.clone(), watched.clone());
         }

@@ -133,6 +133,8 @@ pub(in crate::session) struct Watched {
     pub withheld: bool,
     /// The most rows that the database may count for it, cascades included; `None` where triggers or rules make that unknown.
     pub effects_max: Option<u64>,
+    /// Running it changes what names mean.
+    pub touches_names: bool,
     pub challenge: Option<ChallengeId>,
     /// The record's line.
     pub line: Option<u64>,
@@ -356,6 +358,10 @@ impl Session {
         let mark = match self.portals.get(&portal).cloned() {
             Some(Portal::Command(text)) => return self.command(&text, Form::Extended).await,
             Some(Portal::Judged(watched)) => {
+                if watched.touches_names {
+                    self.names_touched = true;
+                    self.cache.clear();
+                }
                 if watched.withheld {
                     self.pipeline.withheld = true;
                     self.note_effects(&watched).await?;
