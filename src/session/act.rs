@@ -56,7 +56,7 @@ impl Session {
             self.remember(&judgement);
             if self.is_withheld(&judgement) {
                 let run = Run { form: Form::Simple, challenge: None };
-                return self.run_apart(frame, Action::Forward, &judgement, run).await;
+                return self.run_script(frame.into_bytes(), Action::Forward, &judgement, run).await;
             }
             let mark = self.watch(&judgement, Action::Forward, &frame, None)?;
             return self.forward_permitted(mark, Expected::Query);
@@ -67,7 +67,7 @@ impl Session {
                 Ok(redeemed) => {
                     self.remember(&judgement);
                     let run = Run { form: Form::Simple, challenge: Some(redeemed.challenge().id) };
-                    self.run_apart(frame, Action::Confirmed, &judgement, run).await
+                    self.run_script(frame.into_bytes(), Action::Confirmed, &judgement, run).await
                 }
                 Err(refusal) => self.refuse(&refusal, Form::Simple).await,
             };

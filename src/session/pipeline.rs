@@ -196,7 +196,7 @@ impl Session {
                         return Ok(());
                     }
                 }
-                self.forward_harmless(frame, Expected::Query, None).await
+                self.forward_now(frame, Expected::Query, None)
             }
             Glance::Sluice => {
                 let text = String::from_utf8_lossy(&text).into_owned();
@@ -224,7 +224,7 @@ impl Session {
             return self.refuse(&refusal, Form::Simple).await;
         }
         if command::is_large_object_access(function) {
-            return self.forward_harmless(frame, Expected::Query, None).await;
+            return self.forward_now(frame, Expected::Query, None);
         }
         let name = format!("the function-call message (function {function})");
         self.refuse(&act::denial(&policy::refuse_door(&name)), Form::Simple).await
@@ -257,7 +257,7 @@ impl Session {
 
     async fn bind(&mut self, frame: Frame) -> Result<(), End> {
         let Ok(bind) = command::bind(&frame) else { return Err(malformed("Bind")) };
-        if self.portals.len() >= limits::PREPARED_MAX {
+        if self.portals.len().max(self.guarded_portals.len()) >= limits::PREPARED_MAX {
             return Err(End::Refused(Refusal::new(Code::Limit, "sluice: too many portals in one transaction")));
         }
         // A Parse of this name may have failed. In the same pipeline the server then discards the Bind too; behind a Sync it does
@@ -273,13 +273,13 @@ impl Session {
                 self.portals.remove(&bind.portal);
                 self.pipeline.open = true;
                 self.pipeline.bound = true;
-                self.forward_harmless(frame, Expected::Bind, None).await
+                self.forward_now(frame, Expected::Bind, None)
             }
             Some(Prepared::Transaction) => {
                 self.portals.insert(bind.portal, Portal::Transaction);
                 self.pipeline.open = true;
                 self.pipeline.bound = true;
-                self.forward_harmless(frame, Expected::Bind, None).await
+                self.forward_now(frame, Expected::Bind, None)
             }
             Some(Prepared::Command(text)) => {
                 self.portals.insert(bind.portal, Portal::Command(text));
@@ -314,7 +314,7 @@ impl Session {
             Looked::Missing => {
                 // The server refuses the Bind as it would any: nothing of this name can be prepared in between.
                 self.pipeline.open = true;
-                return self.forward_harmless(frame, Expected::Bind, None).await;
+                return self.forward_now(frame, Expected::Bind, None);
             }
         };
         self.act_on_bind(frame, portal, judgement).await
@@ -462,6 +462,11 @@ impl Session {
         Ok(())
     }
 
+    fn strictest_guard(&self) -> Option<&Watched> {
+        let measured = self.guarded_portals.values().filter(|watched| watched.effects_max.is_some());
+        measured.min_by_key(|watched| watched.effects_max)
+    }
+
     /// The client's transaction has failed, and nothing was sent since that could have ended it.
     fn has_failed(&self) -> bool {
         self.talk.status() == b'E' && !self.pipeline.transacted
@@ -469,7 +474,7 @@ impl Session {
 
     /// While portals of counted changes are open, anything may run them (FETCH does): it is held to their counts too.
     async fn hold_guarded_portals(&mut self) -> Result<(), End> {
-        let Some(watched) = self.guarded_portals.values().max_by_key(|watched| watched.effects_max).cloned() else {
+        let Some(watched) = self.strictest_guard().cloned() else {
             return Ok(());
         };
         self.pipeline.withheld = true;
@@ -482,16 +487,7 @@ impl Session {
         self.talk.expect(Expected::Poison(error), None);
     }
 
-    /// Forwards what there is nothing to say about. Refused with `SL007` where even that cannot be recorded.
-    pub(in crate::session) async fn forward_harmless(
-        &mut self,
-        frame: Frame,
-        expected: Expected,
-        mark: Option<Mark>,
-    ) -> Result<(), End> {
-        self.forward_now(frame, expected, mark)
-    }
-
+    /// Forwards what there is nothing to say about. Where even that cannot be recorded the session ends with `SL007`.
     fn forward_now(&mut self, frame: Frame, expected: Expected, mark: Option<Mark>) -> Result<(), End> {
         let policy = self.house.policy.load();
         let verdict = policy::harmless(self.standing.get(&policy, &self.principal, self.house.clock.now()));
@@ -514,13 +510,10 @@ impl Session {
     fn glance(&self, text: &Bytes) -> Glance {
         let Ok(text) = std::str::from_utf8(text) else { return self.glance_at_bytes(text) };
         let settled = self.is_settled();
+        let may_differ = || !text.is_ascii() && (self.is_ambiguous() || !settled && encoding::is_sensitive(text));
         match sql::glance(text, self.mode()) {
-            Glance::Harmless { mode_sensitive, .. } if mode_sensitive && !settled => Glance::NeedsReading,
-            Glance::Harmless { .. } if !text.is_ascii() => {
-                match self.is_ambiguous() || !settled && encoding::is_sensitive(text) {
-                    true => Glance::NeedsReading,
-                    false => sql::glance(text, self.mode()),
-                }
+            Glance::Harmless { mode_sensitive, .. } if mode_sensitive && !settled || may_differ() => {
+                Glance::NeedsReading
             }
             glanced => glanced,
         }

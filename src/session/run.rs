@@ -24,16 +24,6 @@ use crate::session::{End, Session};
 use bytes::Bytes;
 
 impl Session {
-    pub(in crate::session) async fn run_apart(
-        &mut self,
-        frame: Frame,
-        action: Action,
-        judgement: &Judgement,
-        run: Run,
-    ) -> Result<(), End> {
-        self.run_script(frame.into_bytes(), action, judgement, run).await
-    }
-
     /// Carries one statement out with its commit withheld: in a transaction of its own, or in the client's.
     ///
     /// Not to be cancelled half-way. A client that asks to cancel reaches the database itself, whose error then ends the run.

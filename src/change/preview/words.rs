@@ -2,6 +2,7 @@
 //!
 //! Invariant: what [`plain`] returns stands on one line and moves nothing on a terminal.
 
+use crate::policy::count;
 use crate::policy::question::Rows;
 use std::time::Duration;
 
@@ -10,15 +11,7 @@ pub const LINE_CHARS: usize = 100;
 
 /// 4,012,331
 pub fn number(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
+    count::grouped(n)
 }
 
 /// "1 column more", "2 columns more"
