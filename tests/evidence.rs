@@ -6,6 +6,8 @@ mod ask;
 mod build;
 #[path = "evidence/cascades.rs"]
 mod cascades;
+#[path = "evidence/reach.rs"]
+mod reach;
 #[path = "evidence/removals.rs"]
 mod removals;
 

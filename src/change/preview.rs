@@ -298,7 +298,7 @@ mod tests {
     fn shown(changes: &[(Verb, Known<Rows>)], judged: Judged, offer: &Offer) -> Preview {
         let facts = Facts { changes: changes.iter().map(|(verb, _)| change(*verb)).collect(), ..Facts::default() };
         let changes = changes.iter().map(|(verb, rows)| evidence(*verb, rows.clone())).collect();
-        let evidence = Evidence { changes, removals: Vec::new() };
+        let evidence = Evidence { changes, ..Evidence::default() };
         render_judged(&facts, &evidence, &[judged], &Sizes::default(), offer)
     }
 
@@ -354,7 +354,7 @@ mod tests {
         };
         let rules = |rows: Known<Rows>, judged: &[Judged]| {
             let facts = Facts { changes: vec![change(Verb::Delete)], ..Facts::default() };
-            let evidence = Evidence { changes: vec![self::evidence(Verb::Delete, rows)], removals: Vec::new() };
+            let evidence = Evidence { changes: vec![self::evidence(Verb::Delete, rows)], ..Evidence::default() };
             render_judged(&facts, &evidence, judged, &Sizes::default(), &Offer::default()).detail
         };
         let exact = Known::Known(Rows::Exact(9));
@@ -410,7 +410,7 @@ mod tests {
     fn each_suggestion_stands_once_on_its_own_line_and_a_denial_makes_one() {
         let facts = Facts { changes: vec![change(Verb::Delete)], ..Facts::default() };
         let known =
-            Evidence { changes: vec![evidence(Verb::Delete, Known::Known(Rows::Exact(9)))], removals: Vec::new() };
+            Evidence { changes: vec![evidence(Verb::Delete, Known::Known(Rows::Exact(9)))], ..Evidence::default() };
         let hint = |level| {
             let found = ["Delete fewer.", "Delete fewer.", "Say why."].map(|instead| judged(level, Some(instead)));
             let offer = Offer { token: Some("K7QF-2M9X".into()), ..Offer::default() };
@@ -470,7 +470,7 @@ mod tests {
             let dependents = Known::Known(vec!["view v".to_owned()]);
             let refused_for = vec!["orders_customer_id_fkey".to_owned()];
             let removal = RemovalEvidence { tables, dependents, refused_for };
-            let evidence = Evidence { changes: Vec::new(), removals: vec![removal] };
+            let evidence = Evidence { removals: vec![removal], ..Evidence::default() };
             let preview =
                 render_judged(&facts, &evidence, &[judged(Level::Confirm, None)], &Sizes::default(), &Offer::default());
             assert_eq!(preview.message, format!("sluice: this would {said}"));
@@ -504,7 +504,7 @@ mod tests {
                 nesting: Nesting::Outer,
             };
             let facts = Facts { removals: vec![removal("m3"), removal("big")], ..Facts::default() };
-            let evidence = Evidence { changes: Vec::new(), removals: evidence.to_vec() };
+            let evidence = Evidence { removals: evidence.to_vec(), ..Evidence::default() };
             let judged = [judged(Level::Confirm, None)];
             let preview = render_judged(&facts, &evidence, &judged, &Sizes::default(), &Offer::default());
             assert_eq!(preview.message, format!("sluice: this would {said}"));
@@ -517,7 +517,7 @@ mod tests {
         facts.changes[1].target = name("orders");
         let known = |rows| evidence(Verb::Delete, rows);
         let other = ChangeEvidence { table: Known::NotAsked, ..known(Known::Known(Rows::Exact(2))) };
-        let mut evidence = Evidence { changes: vec![known(Known::Known(Rows::Exact(1000))), other], removals: vec![] };
+        let mut evidence = Evidence { changes: vec![known(Known::Known(Rows::Exact(1000))), other], ..Evidence::default() };
         let message = |facts: &Facts, evidence: &Evidence| {
             let judged = [judged(Level::Confirm, None)];
             render_judged(facts, evidence, &judged, &Sizes::default(), &Offer::default()).message

@@ -4,6 +4,7 @@
 
 mod cascade;
 pub mod catalog;
+pub mod effects;
 pub mod evidence;
 mod harmless;
 mod interview;

@@ -3,6 +3,7 @@
 //! Invariant: an answer that was not had is [`Known::Unknown`] with its reason, never a zero or an empty list.
 
 use crate::sql::facts::{Name, Verb};
+use serde::{Deserialize, Serialize};
 
 /// Questions about one change or removal; mostly none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,10 +33,11 @@ impl Questions {
 }
 
 /// An answer, or why there is none.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub enum Known<T> {
     Known(T),
     /// Not asked: the rules did not need it.
+    #[default]
     NotAsked,
     /// Asked in vain: the reason, fit to be shown ("permission denied for table x", "no answer within 2 s").
     Unknown(String),
@@ -76,6 +78,51 @@ impl Rows {
 pub struct Evidence {
     pub changes: Vec<ChangeEvidence>,
     pub removals: Vec<RemovalEvidence>,
+    /// Names in it that lead to code of the users' own, as the statement writes them; empty: none.
+    pub reaches: Vec<String>,
+    /// What it did when it was run and rolled back; `Unknown` where that cannot be tried.
+    pub effects: Known<Effects>,
+    /// Of the end of a transaction: rows that it changed and that nobody was shown.
+    pub unshown: Option<u64>,
+}
+
+/// What a statement or a transaction did, as the database itself counts it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Effects {
+    /// Tables of the users', temporary ones left out.
+    pub tables: Vec<TableEffect>,
+    /// Objects removed or altered, in words.
+    pub objects: Vec<String>,
+    /// The catalog's rows of relations were changed.
+    #[serde(skip)]
+    pub schema_changed: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableEffect {
+    /// Schema-qualified, quoted where need be.
+    pub name: String,
+    pub inserted: u64,
+    pub updated: u64,
+    pub deleted: u64,
+}
+
+impl TableEffect {
+    pub fn is_nothing(&self) -> bool {
+        self.inserted == 0 && self.updated == 0 && self.deleted == 0
+    }
+
+    /// Rows that are not what they were.
+    pub fn destroyed(&self) -> u64 {
+        self.updated.saturating_add(self.deleted)
+    }
+}
+
+impl Effects {
+    /// Rows of all tables that are not what they were.
+    pub fn destroyed(&self) -> u64 {
+        self.tables.iter().fold(0, |sum, table| sum.saturating_add(table.destroyed()))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -38,7 +38,7 @@ fn answer(rows: Rows) -> ChangeEvidence {
 }
 
 fn evidence(changes: Vec<ChangeEvidence>) -> Evidence {
-    Evidence { changes, removals: Vec::new() }
+    Evidence { changes, ..Evidence::default() }
 }
 
 fn standard() -> Effective {

@@ -156,7 +156,7 @@ fn dangerous_word(word: &str) -> bool {
 }
 
 /// Functions with effects of their own, by name or by the family's prefix.
-fn dangerous_function(name: &str) -> bool {
+pub fn dangerous_function(name: &str) -> bool {
     const NAMES: &[&str] = &["set_config", "setval", "loread", "lowrite", "query_to_xml", "cursor_to_xml"];
     const FAMILIES: &[&str] = &[
         "dblink",
@@ -179,7 +179,7 @@ fn dangerous_function(name: &str) -> bool {
 }
 
 /// `"set_config"` calls the same function; `U&"…"` can spell anything.
-fn dangerous_name(written: &str) -> bool {
+pub fn dangerous_name(written: &str) -> bool {
     !written.starts_with('"') || dangerous_function(written.trim_matches('"'))
 }
 

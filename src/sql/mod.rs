@@ -12,6 +12,7 @@ pub mod predicate;
 pub mod rewrite;
 pub mod split;
 pub mod statement;
+pub mod watchlist;
 
 pub use dialect::{Product, Reading, read};
 pub use fingerprint::{fingerprint, redact};

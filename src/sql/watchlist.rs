@@ -1,0 +1,187 @@
+//! Names that a text must not use unnoticed: behind each stands code of the users' own whose effect only the database knows.
+//!
+//! Invariant: a name is met however it is written (any case, quoted, with escapes), wherever in the text it stands; a text that
+//! cannot be lexed to its end meets everything. That a name is met proves nothing but that the effect is not known from the text:
+//! a column of the same name only costs the longer way.
+
+use crate::sql::lexer::{self, Lexer, Token};
+use crate::sql::statement::LexicalMode;
+use std::collections::HashSet;
+
+/// Which names to look for. Made by `database::effects`, from the catalog.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Watchlist {
+    /// Last parts of names (functions, tables, views, types), as the catalog has them.
+    names: HashSet<Box<str>>,
+    operators: HashSet<Box<str>>,
+    /// Why every statement is to be watched, if so.
+    everything: Option<String>,
+    /// Why every change of the schema is to be watched, if so: an event trigger fires on it.
+    schema_changes: Option<String>,
+}
+
+impl Watchlist {
+    pub fn new(names: impl IntoIterator<Item = String>, operators: impl IntoIterator<Item = String>) -> Watchlist {
+        Watchlist {
+            names: names.into_iter().map(String::into_boxed_str).collect(),
+            operators: operators.into_iter().map(String::into_boxed_str).collect(),
+            ..Watchlist::default()
+        }
+    }
+
+    /// For when nothing is known.
+    pub fn everything(why: impl Into<String>) -> Watchlist {
+        Watchlist { everything: Some(why.into()), ..Watchlist::default() }
+    }
+
+    pub fn and_everything(mut self, why: Option<String>) -> Watchlist {
+        self.everything = why;
+        self
+    }
+
+    pub fn and_schema_changes(mut self, why: Option<String>) -> Watchlist {
+        self.schema_changes = why;
+        self
+    }
+
+    pub fn watches_schema_changes(&self) -> Option<&str> {
+        self.schema_changes.as_deref()
+    }
+
+    /// Nothing to look for.
+    pub fn is_empty(&self) -> bool {
+        self.everything.is_none() && self.names.is_empty() && self.operators.is_empty()
+    }
+
+    pub fn has_name(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
+    pub fn len(&self) -> usize {
+        self.names.len() + self.operators.len()
+    }
+
+    /// Whether one token is on the list. Comments and literals never are.
+    pub fn meets(&self, text: &str, token: &Token) -> bool {
+        if self.everything.is_some() {
+            return true;
+        }
+        match token.kind {
+            lexer::Kind::Word => !self.names.is_empty() && self.has_word(token.text(text)),
+            lexer::Kind::QuotedName => !self.names.is_empty() && self.has_quoted(token.text(text)),
+            lexer::Kind::Operator | lexer::Kind::Punctuation(_) => {
+                !self.operators.is_empty() && self.has_operator(token.text(text))
+            }
+            lexer::Kind::Broken(_) | lexer::Kind::Junk | lexer::Kind::Stray => !self.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// What a text uses of the list, each once and as the text writes it, up to a handful; empty: nothing.
+    pub fn met(&self, text: &str, mode: LexicalMode) -> Vec<String> {
+        const SHOWN: usize = 5;
+        if let Some(why) = &self.everything {
+            return vec![why.clone()];
+        }
+        let mut found: Vec<String> = Vec::new();
+        if self.is_empty() {
+            return found;
+        }
+        for token in Lexer::new(text, mode) {
+            if !token.is_comment() && self.meets(text, &token) {
+                let name: String = token.text(text).chars().take(80).collect();
+                if !found.contains(&name) {
+                    found.push(name);
+                }
+                if found.len() == SHOWN {
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    /// The server folds ASCII only in UTF-8, and by the locale in other encodings: both readings are looked for.
+    fn has_word(&self, word: &str) -> bool {
+        const SHORT: usize = 64;
+        if word.len() <= SHORT && word.is_ascii() {
+            let mut folded = [0u8; SHORT];
+            let folded = &mut folded[..word.len()];
+            folded.copy_from_slice(word.as_bytes());
+            folded.make_ascii_lowercase();
+            return std::str::from_utf8(folded).is_ok_and(|folded| self.names.contains(folded));
+        }
+        let ascii = cut(&word.to_ascii_lowercase());
+        self.names.contains(ascii.as_str()) || self.names.contains(cut(&word.to_lowercase()).as_str())
+    }
+
+    /// `U&"…"` can spell anything.
+    fn has_quoted(&self, written: &str) -> bool {
+        let Some(inner) = written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return true };
+        match inner.contains('"') {
+            true => self.names.contains(cut(&inner.replace("\"\"", "\"")).as_str()),
+            false => self.names.contains(cut(inner).as_str()),
+        }
+    }
+
+    /// A run of signs can be read as an operator and its neighbour: any that is part of it counts.
+    fn has_operator(&self, written: &str) -> bool {
+        self.operators.iter().any(|operator| written.contains(&**operator))
+    }
+}
+
+/// The server cuts names to 63 bytes (NAMEDATALEN), on a character's border.
+fn cut(name: &str) -> String {
+    const NAME_BYTES: usize = 63;
+    let mut end = name.len().min(NAME_BYTES);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list() -> Watchlist {
+        Watchlist::new(["purge".to_owned(), "Größe".to_owned(), "a\"b".to_owned()], ["<=>".to_owned()])
+    }
+
+    #[test]
+    fn a_name_is_met_however_it_is_written() {
+        for text in [
+            "SELECT purge()",
+            "select PURGE ( )",
+            "SELECT s.\"purge\"()",
+            "SELECT U&\"p\\0075rge\"()",
+            "SELECT \"a\"\"b\" FROM t",
+            "SELECT \"Größe\"()",
+            "SELECT 1 <=> 2",
+            "SELECT 1<=>-2",
+            "SELECT 'open",
+        ] {
+            assert!(!list().met(text, LexicalMode::default()).is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_it_is_not_met() {
+        for text in ["SELECT 'purge()'", "SELECT 1 -- purge", "/* purge */ SELECT 1", "SELECT purged", "SELECT 1 <= 2"] {
+            assert_eq!(list().met(text, LexicalMode::default()), Vec::<String>::new(), "{text}");
+        }
+        assert!(Watchlist::default().met("SELECT purge()", LexicalMode::default()).is_empty());
+    }
+
+    #[test]
+    fn a_long_name_is_cut_as_the_server_cuts_it() {
+        let name = "x".repeat(63);
+        let list = Watchlist::new([name.clone()], []);
+        assert_eq!(list.met(&format!("SELECT {}y()", name), LexicalMode::default()).len(), 1);
+    }
+
+    #[test]
+    fn everything_is_met_where_nothing_is_known() {
+        assert_eq!(Watchlist::everything("no answer").met("SELECT 1", LexicalMode::default()), vec!["no answer"]);
+    }
+}
