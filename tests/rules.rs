@@ -5,8 +5,8 @@
 use serde::Deserialize;
 use sluice::policy;
 use sluice::policy::question::{
-    Action, Cascade, ChangeEvidence, Column, Evidence, ForeignKey, Known, Questions, RemovalEvidence, RemovedTable,
-    Rows, Table, TableKind,
+    Action, Cascade, ChangeEvidence, Column, Effects, Evidence, ForeignKey, Known, Questions, RemovalEvidence,
+    RemovedTable, Rows, Table, TableEffect, TableKind,
 };
 use sluice::policy::rules::{self, Caller, Rule};
 use sluice::policy::scope::{Principal, effective};
@@ -92,6 +92,9 @@ fn findings(rule: &dyn Rule, example: &Example) -> Vec<String> {
             .zip(&asked.removals)
             .map(|(removal, asked)| example.evidence.of_removal(removal, *asked))
             .collect(),
+        effects: example.evidence.effects(),
+        unshown: example.evidence.unshown,
+        ..Evidence::default()
     };
     let verdict = policy::judge(&facts, &evidence, &effective, &example.evidence.caller);
     for finding in verdict.judged().iter().map(|judged| &judged.finding) {
@@ -121,6 +124,10 @@ fn only(rule: &dyn Rule) -> Effective {
 struct Page {
     #[serde(default, deserialize_with = "caller")]
     caller: Caller,
+    /// Rows changed when it was tried, by table.
+    effects: Option<BTreeMap<String, u64>>,
+    unknown_effects: Option<String>,
+    unshown: Option<u64>,
     #[serde(flatten)]
     tables: BTreeMap<String, PageTable>,
 }
@@ -180,6 +187,21 @@ struct PageKey {
 }
 
 impl Page {
+    fn effects(&self) -> Known<Effects> {
+        let table = |(name, rows): (&String, &u64)| TableEffect {
+            name: name.clone(),
+            deleted: *rows,
+            ..TableEffect::default()
+        };
+        match (&self.effects, &self.unknown_effects) {
+            (Some(tables), _) => {
+                Known::Known(Effects { tables: tables.iter().map(table).collect(), ..Effects::default() })
+            }
+            (None, Some(why)) => Known::Unknown(why.clone()),
+            (None, None) => Known::NotAsked,
+        }
+    }
+
     fn of(&self, change: &Change, asked: Questions) -> ChangeEvidence {
         let table = change.target.parts.last().and_then(|name| Some((name, self.tables.get(name)?)));
         let known = table.map(|(name, table)| table.known(name));

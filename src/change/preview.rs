@@ -13,7 +13,7 @@ mod words;
 use crate::change::promise::AtMost;
 use crate::ground::limits;
 use crate::policy::finding::Level;
-use crate::policy::question::{Cascade, ChangeEvidence, Evidence, Known, RemovalEvidence};
+use crate::policy::question::{Cascade, ChangeEvidence, Effects, Evidence, Known, RemovalEvidence};
 use crate::policy::settings::Sizes;
 use crate::policy::verdict::{Judged, Verdict};
 use crate::sql::facts::{Change, Facts, Removal};
@@ -45,6 +45,23 @@ pub fn render_judged(facts: &Facts, evidence: &Evidence, judged: &[Judged], size
     let level = judged.iter().map(|judged| judged.level).max().unwrap_or_default();
     let subject = Subject { facts, evidence, judged, sizes };
     Preview { message: subject.message(level), detail: bounded(subject.detail()), hint: subject.hint(level, offer) }
+}
+
+/// What was done, table by table: "  public.carts            12,480 deleted".
+pub fn effects_lines(effects: &Effects) -> String {
+    let mut lines = Vec::new();
+    for table in effects.tables.iter().take(limits::PREVIEW_LINES) {
+        let told = [(table.inserted, "inserted"), (table.updated, "updated"), (table.deleted, "deleted")];
+        let told: Vec<String> =
+            told.iter().filter(|(rows, _)| *rows > 0).map(|(rows, how)| format!("{} {how}", number(*rows))).collect();
+        lines.push(format!("  {:<40} {}", plain(&table.name), told.join(", ")));
+    }
+    lines.extend(effects.objects.iter().take(limits::PREVIEW_LINES).map(|object| format!("  {}", plain(object))));
+    let left = (effects.tables.len() + effects.objects.len()).saturating_sub(lines.len());
+    if left > 0 {
+        lines.push(format!("  … {}", words::more(left, "line")));
+    }
+    lines.join("\n")
 }
 
 struct Subject<'a> {
@@ -79,6 +96,9 @@ impl Subject<'_> {
         };
         let parts: Vec<String> = changes.into_iter().chain(removals).collect();
         let denied = if level == Level::Deny { "denied: " } else { "" };
+        if let (true, Known::Known(effects)) = (parts.is_empty(), &self.evidence.effects) {
+            return format!("sluice: {}{}", if level == Level::Deny { "denied: " } else { "" }, tried(effects));
+        }
         if !parts.is_empty() {
             return format!("sluice: {denied}this would {}", parts.join("; and "));
         }
@@ -106,6 +126,13 @@ impl Subject<'_> {
                 lines.push(format!("{}. {}", self.facts.changes.len() + at + 1, removal::message(removal, evidence)));
             }
             removal::lines(evidence, &mut lines);
+        }
+        if let Known::Known(effects) = &self.evidence.effects {
+            lines.push("it was tried and rolled back; it did:".to_owned());
+            lines.extend(effects_lines(effects).lines().map(str::to_owned));
+        }
+        if !self.evidence.reaches.is_empty() {
+            lines.push(format!("leads to: {}", plain(&self.evidence.reaches.join(", "))));
         }
         lines
     }
@@ -189,6 +216,24 @@ impl Subject<'_> {
             None => "To run it whole:".to_owned(),
         }
     }
+}
+
+/// "this would change 12,480 rows in 2 tables", of what was tried.
+fn tried(effects: &Effects) -> String {
+    let changed: Vec<&str> =
+        effects.tables.iter().filter(|table| table.destroyed() > 0).map(|table| table.name.as_str()).collect();
+    let rows = words::counted(effects.destroyed());
+    let rows = match changed.as_slice() {
+        [] => None,
+        [one] => Some(format!("change {rows} of {}", plain(one))),
+        several => Some(format!("change {rows} in {} tables", several.len())),
+    };
+    let objects = effects.objects.first().map(|object| match effects.objects.len() {
+        1 => format!("leave {}", plain(object)),
+        more => format!("leave {} and {} more", plain(object), more - 1),
+    });
+    let parts: Vec<String> = rows.into_iter().chain(objects).collect();
+    format!("this would {} (tried, and rolled back)", parts.join(" and "))
 }
 
 fn cover(at_most: AtMost) -> String {
@@ -517,7 +562,8 @@ mod tests {
         facts.changes[1].target = name("orders");
         let known = |rows| evidence(Verb::Delete, rows);
         let other = ChangeEvidence { table: Known::NotAsked, ..known(Known::Known(Rows::Exact(2))) };
-        let mut evidence = Evidence { changes: vec![known(Known::Known(Rows::Exact(1000))), other], ..Evidence::default() };
+        let mut evidence =
+            Evidence { changes: vec![known(Known::Known(Rows::Exact(1000))), other], ..Evidence::default() };
         let message = |facts: &Facts, evidence: &Evidence| {
             let judged = [judged(Level::Confirm, None)];
             render_judged(facts, evidence, &judged, &Sizes::default(), &Offer::default()).message

@@ -3,7 +3,7 @@
 //! Invariant: more than was shown, beyond the tolerance, is never "the same": a number that was known and is not any more counts
 //! as moved, and so does any difference in the shape of what is touched. Fewer rows than shown are no surprise.
 
-use crate::policy::question::{Cascade, Evidence, Known, Rows};
+use crate::policy::question::{Cascade, Effects, Evidence, Known, Rows};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -17,6 +17,12 @@ pub struct Promise {
     pub removals: Vec<Option<u64>>,
     /// A digest over the shapes of all tables named, and over what the removals take along.
     pub shape: String,
+    /// What it did when it was tried.
+    #[serde(default)]
+    pub effects: Option<Effects>,
+    /// Why it could not be tried.
+    #[serde(default)]
+    pub untried: Option<String>,
 }
 
 /// How the numbers now stand to those promised.
@@ -34,6 +40,8 @@ pub enum Moved {
         was: u64,
         now: Option<u64>,
     },
+    /// What it did when it was tried.
+    Effects,
 }
 
 /// The most rows that a confirmation covers, with the tolerance.
@@ -53,7 +61,26 @@ pub fn promise(evidence: &Evidence) -> Promise {
         cascade: cascades.into_iter().try_fold(0u64, |sum, rows| Some(sum.saturating_add(rows?))),
         removals: evidence.removals.iter().map(|removal| removed(&removal.tables)).collect(),
         shape: shape(evidence),
+        effects: evidence.effects.known().cloned(),
+        untried: match &evidence.effects {
+            Known::Unknown(why) => Some(why.clone()),
+            _ => None,
+        },
     }
+}
+
+/// In words, where what was done goes beyond what was shown: table by table, and object by object.
+pub fn beyond(shown: &Effects, done: &Effects, tolerance: f64) -> Option<String> {
+    for table in &done.tables {
+        let was = shown.tables.iter().find(|known| known.name == table.name).map_or(0, |known| known.destroyed());
+        let most = with_tolerance(was, tolerance);
+        if table.destroyed() > most {
+            let changed = table.destroyed();
+            return Some(format!("changed {changed} rows of {} where at most {most} were agreed to", table.name));
+        }
+    }
+    let object = done.objects.iter().find(|object| !shown.objects.contains(object))?;
+    Some(format!("did what was not shown: {object}"))
 }
 
 /// Holds what is known now against what was promised.
@@ -79,15 +106,25 @@ pub fn within(promised: &Promise, now: &Promise, tolerance: f64) -> Moved {
     if let Some((was, now)) = rows {
         return Moved::Rows { was, now };
     }
-    match exceeds((&promised.cascade, &now.cascade)) {
-        Some((was, now)) => Moved::Cascade { was, now },
-        None => Moved::No,
+    if let Some((was, now)) = exceeds((&promised.cascade, &now.cascade)) {
+        return Moved::Cascade { was, now };
+    }
+    match (&promised.effects, &now.effects) {
+        (Some(shown), Some(done)) => beyond(shown, done, tolerance).map_or(Moved::No, |_| Moved::Effects),
+        // It is tried when it runs, and held to what was shown then.
+        (Some(_), None) => Moved::No,
+        (None, Some(_)) if promised.untried.is_none() => Moved::Effects,
+        (None, _) => Moved::No,
     }
 }
 
 impl Promise {
     /// What the command tags together, and the cascades, may come to. `None` where nothing is promised.
     pub fn at_most(&self, tolerance: f64) -> AtMost {
+        if let Some(effects) = &self.effects {
+            let tables = effects.tables.iter().map(|table| with_tolerance(table.destroyed(), tolerance));
+            return AtMost { rows: Some(tables.fold(0, u64::saturating_add)), cascade: None };
+        }
         let sum = self
             .changes
             .iter()

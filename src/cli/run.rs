@@ -13,9 +13,9 @@ use crate::ground::metrics::{POLICY_RELOADS_TOTAL, STORE_FAILURES_TOTAL};
 use crate::policy::settings::Policy;
 use crate::serve::listen::{Bound, run_thread};
 use crate::serve::tls::{self, Trust};
-use crate::session::House;
 use crate::session::registry::Registry;
 use crate::session::upstream::{self, Target, TlsMode};
+use crate::session::{House, Schemas};
 use crate::store::Store;
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
@@ -117,10 +117,11 @@ impl Service {
             self.acceptors.push(Arc::new(ArcSwap::from_pointee(acceptor)));
             bound.push((listener.name.clone(), socket, target));
         }
+        let schemas: Vec<Arc<Schemas>> = bound.iter().map(|_| Arc::default()).collect();
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         for number in 0..threads {
             let mut houses = Vec::new();
-            for ((name, socket, target), acceptor) in bound.iter().zip(&self.acceptors) {
+            for (((name, socket, target), acceptor), schemas) in bound.iter().zip(&self.acceptors).zip(&schemas) {
                 let house = House {
                     listener: name.clone(),
                     target: target.clone(),
@@ -134,6 +135,7 @@ impl Service {
                     ask_timeout: self.config.sessions.ask_timeout,
                     idle_timeout: self.config.sessions.idle_timeout,
                     sessions_max: self.config.sessions.max_sessions,
+                    schemas: schemas.clone(),
                     draining: self.draining.subscribe(),
                 };
                 let socket = socket.share().map_err(|error| error.to_string())?;

@@ -15,24 +15,28 @@ use crate::audit::event::Action;
 use crate::audit::sink::RecordFailed;
 use crate::audit::{Outcome, Recording};
 use crate::change::preview::{self, Offer};
-use crate::change::promise;
+use crate::change::promise::{self, Promise};
 use crate::ground::metrics::{FINDINGS_TOTAL, RECORD_FAILURES_TOTAL, REFUSALS_TOTAL, STATEMENTS_TOTAL};
+use crate::policy::count::adds_only;
 use crate::policy::finding::Level;
-use crate::policy::question::Evidence;
+use crate::policy::question::{Evidence, Known};
 use crate::policy::settings::Mode;
 use crate::policy::verdict::Verdict;
 use crate::protocol::postgres::conversation::Expected;
 use crate::protocol::postgres::frame::Frame;
 use crate::protocol::postgres::message::{self, Script, Severity};
 use crate::protocol::{Code, Refusal};
+use crate::session::hold::Agreed;
 use crate::session::look::{Judgement, Piece};
 use crate::session::pipeline::{Exceeded, Mark, Portal, Watched};
+use crate::session::reaching::{self, Declared};
 use crate::session::run::Run;
 use crate::session::{End, Session};
-use crate::sql::facts::{Facts, Kind, Nesting, Verb};
+use crate::sql::facts::{Facts, Kind, Nesting, TransactionVerb, Verb};
 use crate::sql::{self};
-use crate::store::kept::ProtocolKind;
+use crate::store::kept::{Challenge, ProtocolKind};
 use bytes::Bytes;
+use std::rc::Rc;
 
 /// Sent to make a transaction fail; it stands in the server's log where its error does.
 pub(in crate::session) const POISON: &str =
@@ -53,12 +57,23 @@ impl Session {
         let level = judgement.verdict.in_force();
         if Session::passes(level) {
             self.warn(&judgement);
+            if judgement.pieces.iter().any(|piece| commits(&piece.facts))
+                && let Some(refusal) = self.hold_commit().await?
+            {
+                return self.refuse_commit(&refusal, Form::Simple).await;
+            }
             self.remember(&judgement);
             if self.is_withheld(&judgement) {
-                let run = Run { form: Form::Simple, challenge: None };
-                return self.run_script(frame.into_bytes(), Action::Forward, &judgement, run).await;
+                let run = Run { form: Form::Simple, challenge: None, agreed: self.unasked(&judgement) };
+                return self.run_script(frame.into_bytes(), Action::Forward, judgement, run).await;
             }
-            let mark = self.watch(&judgement, Action::Forward, &frame, None)?;
+            self.before_forwarding(&judgement).await?;
+            if self.pipeline.discarding {
+                return Ok(());
+            }
+            let mut mark = self.watch(&judgement, Action::Forward, &frame, None)?;
+            mark.1.destroys = destroys(&judgement);
+            self.ledger.changing |= mark.1.destroys;
             return self.forward_permitted(mark, Expected::Query);
         }
         self.drain().await?;
@@ -66,8 +81,9 @@ impl Session {
             return match redeemed {
                 Ok(redeemed) => {
                     self.remember(&judgement);
-                    let run = Run { form: Form::Simple, challenge: Some(redeemed.challenge().id) };
-                    self.run_script(frame.into_bytes(), Action::Confirmed, &judgement, run).await
+                    let agreed = self.confirmed(&judgement, redeemed.challenge());
+                    let run = Run { form: Form::Simple, challenge: Some(redeemed.challenge().id), agreed };
+                    self.run_script(frame.into_bytes(), Action::Confirmed, judgement, run).await
                 }
                 Err(refusal) => self.refuse(&refusal, Form::Simple).await,
             };
@@ -85,12 +101,15 @@ impl Session {
     ) -> Result<(), End> {
         count(&judgement.verdict);
         let level = judgement.verdict.in_force();
-        let (action, challenge) = if Session::passes(level) {
+        let (action, challenge, agreed) = if Session::passes(level) {
             self.warn(&judgement);
-            (Action::Forward, None)
+            (Action::Forward, None, self.unasked(&judgement))
         } else {
             match self.redeem_by_hint(&judgement, level).await? {
-                Some(Ok(redeemed)) => (Action::Confirmed, Some(redeemed.challenge().id)),
+                Some(Ok(redeemed)) => {
+                    let agreed = self.confirmed(&judgement, redeemed.challenge());
+                    (Action::Confirmed, Some(redeemed.challenge().id), agreed)
+                }
                 Some(Err(refusal)) => return self.refuse(&refusal, Form::Extended).await,
                 None => {
                     let refusal = self.refusal(&judgement, ProtocolKind::Extended).await?;
@@ -98,14 +117,36 @@ impl Session {
                 }
             }
         };
+        let withheld = self.is_withheld(&judgement);
+        let leads_on = withheld && judgement.reaches();
+        if leads_on {
+            // Planning runs functions too: what was changed so far is asked before the Bind.
+            if let Some(refusal) = self.settle().await? {
+                return self.refuse(&refusal, Form::Extended).await;
+            }
+        }
+        self.before_forwarding(&judgement).await?;
+        if self.pipeline.discarding {
+            return Ok(());
+        }
         self.remember(&judgement);
         let (permit, mut watched) = self.watch(&judgement, action, &frame, challenge)?;
-        watched.withheld = action == Action::Confirmed || self.is_withheld(&judgement);
+        watched.withheld = action == Action::Confirmed || withheld;
+        watched.touches_names = judgement.pieces.iter().any(|piece| piece.facts.changes_session);
+        watched.touches_schema = judgement.pieces.iter().any(reaching::changes_schema);
+        watched.destroys = destroys(&judgement);
         if watched.withheld {
             watched.rows_max = self.agreed(&judgement).first().copied().flatten();
-            watched.effects_max = judgement.effects_max();
+            watched.hold = Some(self.hold(Rc::new(judgement), agreed, ProtocolKind::Extended));
         }
-        watched.touches_names = judgement.pieces.iter().any(|piece| piece.facts.changes_session);
+        if leads_on {
+            self.pipeline.withheld = true;
+            self.note_effects(&watched).await?;
+            if self.pipeline.discarding {
+                return Ok(());
+            }
+            self.pipeline.measured_bind = Some(portal.clone());
+        }
         if watched.withheld && !portal.is_empty() {
             self.guarded_portals.insert(portal.clone(), watched.clone());
         }
@@ -164,17 +205,21 @@ impl Session {
         let alone = judgement.pieces.len() == 1;
         // A statement that was prepared by SQL and bound by name has no text of its own that could be confirmed.
         let named = judgement.source.is_empty();
+        // The rows that COPY brings cannot be kept with a token.
+        let copies = judgement.pieces.iter().any(|piece| reaching::copies_in(&piece.facts));
         let (token, id) = match level {
-            Level::Confirm | Level::Approve if alone && !named => match self.issue(judgement, protocol).await {
-                Ok((token, id)) => (Some(token), Some(id)),
-                Err(refusal) => return Ok(refusal),
-            },
+            Level::Confirm | Level::Approve if alone && !named && !copies => {
+                match self.issue(judgement, protocol).await {
+                    Ok((token, id)) => (Some(token), Some(id)),
+                    Err(refusal) => return Ok(refusal),
+                }
+            }
             _ => (None, None),
         };
         let preview = self.preview(judgement, token);
         let code = match level {
-            Level::Approve => Code::NeedsApproval,
-            Level::Confirm => Code::NeedsConfirming,
+            Level::Approve if !copies => Code::NeedsApproval,
+            Level::Confirm if !copies => Code::NeedsConfirming,
             _ => Code::Denied,
         };
         let noted = self.noted(judgement);
@@ -270,7 +315,7 @@ impl Session {
     }
 
     /// The level `warn`: the client is told, and the statement goes on.
-    fn warn(&mut self, judgement: &Judgement) {
+    pub(in crate::session) fn warn(&mut self, judgement: &Judgement) {
         for judged in judgement.verdict.judged().iter().filter(|judged| judged.level == Level::Warn) {
             let words =
                 Refusal::new(Code::Denied, format!("sluice: {}: {}", judged.finding.rule, judged.finding.message));
@@ -286,14 +331,23 @@ impl Session {
             self.names_touched = true;
             self.cache.clear();
         }
-        if facts.any(|facts| facts.forgets_prepared || facts.prepares.is_some() || facts.unread.is_some()) {
+        self.note_schema_change(judgement);
+        // A function can change settings and prepare names, unseen.
+        if judgement.reaches() && !facts.clone().any(|facts| facts.changes_session) {
+            self.names_touched = true;
+            self.cache.clear();
+        }
+        if judgement.reaches()
+            || facts.any(|facts| facts.forgets_prepared || facts.prepares.is_some() || facts.unread.is_some())
+        {
             // Names may mean something else from here on: the server is asked.
             self.prepared.clear();
             self.names_epoch += 1;
         }
     }
 
-    /// A change whose rows were counted: it must not commit more. Not where Sluice cannot hold a commit back.
+    /// A change whose rows were counted, or what leads to code of the users' own: it must not commit more. Not where Sluice cannot hold
+    /// a commit back.
     fn is_withheld(&self, judgement: &Judgement) -> bool {
         let can_wait = |facts: &Facts| {
             !facts.outside_transaction_only
@@ -302,8 +356,44 @@ impl Session {
                 && facts.changes.iter().all(|change| change.verb != Verb::CopyIn)
         };
         judgement.mode == Mode::Enforce
-            && judgement.was_counted()
+            && (judgement.was_counted() || judgement.reaches() && !is_cursor(judgement))
             && judgement.pieces.iter().all(|piece| can_wait(&piece.facts))
+    }
+
+    /// What passes without anybody being asked.
+    pub(in crate::session) fn unasked(&self, judgement: &Judgement) -> Agreed {
+        Agreed::Unasked { most: judgement.most().unwrap_or(0).max(judgement.sizes.free_rows) }
+    }
+
+    /// What the token stands for.
+    pub(in crate::session) fn confirmed(&self, judgement: &Judgement, challenge: &Challenge) -> Agreed {
+        let promise: Option<Promise> = serde_json::from_value(challenge.promise.clone()).ok();
+        match promise {
+            Some(Promise { effects: Some(effects), .. }) => Agreed::Tried(effects),
+            Some(Promise { untried: Some(_), .. }) => Agreed::Untried,
+            // What was shown as unknown, and agreed to as such, is held to what nobody may exceed.
+            _ => Agreed::Counted { most: judgement.most().unwrap_or_else(|| judgement.limit()) },
+        }
+    }
+
+    /// What is measured only when its transaction commits, or with what fetches from it.
+    async fn before_forwarding(&mut self, judgement: &Judgement) -> Result<(), End> {
+        if !judgement.reaches() || judgement.mode != Mode::Enforce {
+            return Ok(());
+        }
+        if judgement.pieces.iter().any(|piece| reaching::copies_in(&piece.facts)) {
+            return self.measure_at_commit().await;
+        }
+        if is_cursor(judgement) {
+            // FETCH runs it, by SQL: whatever is sent while it is open is held.
+            let agreed = self.unasked(judgement);
+            let judgement = Rc::new(judgement.with_effects(Known::NotAsked));
+            let hold = self.hold(judgement, agreed, ProtocolKind::Simple);
+            let watched = Watched { withheld: true, hold: Some(hold), ..Watched::default() };
+            let name = format!("sluice cursor {}", self.guarded_portals.len());
+            self.guarded_portals.insert(Bytes::from(name), watched);
+        }
+        Ok(())
     }
 
     /// The rows a change may report without being a surprise: known from keys.
@@ -358,6 +448,19 @@ impl Session {
     }
 }
 
+/// COMMIT, or what takes its place.
+fn commits(facts: &Facts) -> bool {
+    matches!(facts.transaction, Some(TransactionVerb::Commit | TransactionVerb::PrepareTransaction))
+}
+
+fn destroys(judgement: &Judgement) -> bool {
+    judgement.pieces.iter().flat_map(|piece| &piece.facts.changes).any(|change| !adds_only(change))
+}
+
+fn is_cursor(judgement: &Judgement) -> bool {
+    judgement.pieces.iter().any(|piece| reaching::declares(&piece.text) == Declared::Cursor)
+}
+
 fn count(verdict: &Verdict) {
     metrics::counter!(STATEMENTS_TOTAL, "verdict" => verdict.level().to_string()).increment(1);
     for judged in verdict.judged() {
@@ -397,10 +500,6 @@ pub(in crate::session) fn exceeded(exceeded: Exceeded) -> Refusal {
         Exceeded::Unfinished => {
             let message = "sluice: what the statement changed is not known, because its rows were fetched in parts; it was rolled back";
             return Refusal::new(Code::ExceedsConfirmed, message).hint("Execute it without a row limit.");
-        }
-        Exceeded::Unmeasured => {
-            let message = "sluice: what the statement changed could not be measured; it was rolled back";
-            return Refusal::new(Code::ExceedsConfirmed, message);
         }
     };
     Refusal::new(

@@ -5,11 +5,12 @@
 
 use crate::change::promise::{self, Promise};
 use crate::database::catalog::{self, Cache};
+use crate::database::effects::reach::Reach;
 use crate::database::evidence::Inquiry;
 use crate::database::{Answer, Ask, AskError, evidence};
 use crate::ground::limits;
 use crate::ground::metrics::QUESTIONS_SECONDS;
-use crate::policy::question::{Evidence, Known, Questions, RemovalEvidence, RemovedTable, Rows, TableKind, Trigger};
+use crate::policy::question::{Effects, Evidence, Known, Questions, RemovalEvidence, RemovedTable, Rows};
 use crate::policy::rules::Caller;
 use crate::policy::scope::Principal;
 use crate::policy::settings::{Effective, Mode, Policy, Sizes};
@@ -19,12 +20,14 @@ use crate::protocol::postgres::frame::Frame;
 use crate::protocol::postgres::message::Script;
 use crate::protocol::{Code, Parameters, Refusal};
 use crate::session::ask::{Asker, Broken, Ground};
+use crate::session::reaching::{self, Block};
 use crate::session::{End, Session};
 use crate::sql::facts::{Facts, Kind, OnConflict, TransactionVerb, Verb};
 use crate::sql::statement::{LexicalMode, Statement};
 use crate::sql::{self, Product, encoding};
 use crate::store::kept::Context;
 use bytes::Bytes;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A text as it came, and how the server reads it.
@@ -77,6 +80,8 @@ pub(in crate::session) struct Judgement {
     pub promise: Promise,
     pub sizes: Sizes,
     pub mode: Mode,
+    /// The policy it was judged by.
+    effective: Effective,
 }
 
 /// What the sender said beside the statement: in hints, else on its session.
@@ -125,39 +130,76 @@ impl Judgement {
         counted || self.pieces.iter().any(|piece| many_from_one(&piece.facts))
     }
 
-    /// The most rows that the database may count for it, cascades included. Not known where triggers, rules or views do more.
-    pub fn effects_max(&self) -> Option<u64> {
-        let nothing_to_hold = self.evidence.iter().all(|known| known.changes.is_empty());
-        if nothing_to_hold || self.pieces.iter().any(|piece| piece.facts.unread.is_some()) {
+    /// Some statement of it leads to code of the users' own, and is to be tried before it is kept.
+    pub fn reaches(&self) -> bool {
+        self.evidence.iter().any(|known| !known.reaches.is_empty())
+    }
+
+    /// The most rows that the sender may change in one statement.
+    pub fn limit(&self) -> u64 {
+        policy::rules::limit(&self.sizes, &Caller { max_affected: self.told.max_affected })
+    }
+
+    /// What it did when it was tried.
+    pub fn effects(&self) -> Option<&Effects> {
+        self.evidence.get(self.worst).and_then(|known| known.effects.known())
+    }
+
+    /// Removing or altering objects is what it says, so that it does so is no surprise.
+    pub fn is_about_objects(&self) -> bool {
+        let calm = |kind: &Kind| {
+            matches!(kind, Kind::Read | Kind::Insert | Kind::Update | Kind::Delete | Kind::Merge | Kind::Copy)
+                || matches!(kind, Kind::Do | Kind::Call | Kind::Unread | Kind::Execute)
+        };
+        self.pieces.iter().any(|piece| !calm(&piece.facts.kind) || !piece.facts.removals.is_empty())
+    }
+
+    /// Rows that it may update and delete by what was shown or bounded, cascades included, with the tolerance; `None` where that is not
+    /// known.
+    pub fn most(&self) -> Option<u64> {
+        if self.pieces.iter().any(|piece| piece.facts.unread.is_some()) {
             return None;
         }
         let facts = self.pieces.iter().flat_map(|piece| &piece.facts.changes);
         let known = self.evidence.iter().flat_map(|known| &known.changes);
+        if facts.clone().count() != known.clone().count() {
+            return None;
+        }
         let mut most: u64 = 0;
         for (fact, change) in facts.zip(known) {
             // What is only added is not counted among updates and deletes.
             if matches!(fact.verb, Verb::Insert | Verb::CopyIn) && fact.on_conflict != OnConflict::Updates {
                 continue;
             }
-            let table = change.table.known()?;
-            let fires = |trigger: &Trigger| match fact.verb {
-                Verb::Delete => trigger.on_delete,
-                Verb::Update => trigger.on_update,
-                Verb::Insert | Verb::CopyIn | Verb::Merge { .. } => true,
-            };
-            let plain = !table.triggers.iter().any(fires) && !table.has_rules && table.kind != TableKind::View;
-            let cascades = change
-                .cascade
-                .known()?
-                .iter()
-                .try_fold(0u64, |sum, branch| Some(sum.saturating_add(branch.total()?)))?;
-            if !plain {
-                return None;
-            }
-            most = most.saturating_add(change.rows.known()?.number()).saturating_add(cascades);
+            let branches = change.cascade.known().map_or(&[][..], Vec::as_slice);
+            let carried = branches.iter().try_fold(0u64, |sum, branch| Some(sum.saturating_add(branch.total()?)))?;
+            most = most.saturating_add(change.rows.known()?.number()).saturating_add(carried);
         }
-        let agreed = promise::with_tolerance(most, self.sizes.tolerance);
-        Some(if Session::passes(self.verdict.in_force()) { agreed.max(self.sizes.free_rows) } else { agreed })
+        Some(promise::with_tolerance(most, self.sizes.tolerance))
+    }
+
+    /// Judged anew, knowing what it did when it was tried.
+    pub fn with_effects(&self, effects: Known<Effects>) -> Judgement {
+        let mut evidence = self.evidence.clone();
+        if let Some(known) = evidence.get_mut(self.worst) {
+            known.effects = effects;
+        }
+        let verdicts = verdicts(&self.pieces, &evidence, &self.effective, &self.told);
+        let promise = evidence.get(self.worst).map(promise::promise).unwrap_or_default();
+        Judgement {
+            verdict: policy::together(verdicts, &self.effective),
+            promise,
+            evidence,
+            source: self.source.clone(),
+            pieces: self.pieces.clone(),
+            worst: self.worst,
+            parameters: self.parameters.clone(),
+            context: self.context.clone(),
+            told: self.told.clone(),
+            sizes: self.sizes,
+            mode: self.mode,
+            effective: self.effective.clone(),
+        }
     }
 }
 
@@ -195,7 +237,7 @@ impl Session {
             let asks = seen.pieces.iter().any(|piece| !policy::questions(&piece.facts, &effective).none());
             if effective.mode == Mode::Off || !(looks_up || asks) {
                 let bound = seen.bound.clone();
-                let judgement = judged(source.clone(), seen, &effective);
+                let judgement = judged(source.clone(), seen, &effective, &self.reached());
                 seen = Seen { bound, ..Seen::default() };
                 if Session::passes(judgement.verdict.in_force()) {
                     return Ok(Looked::At(Box::new(judgement)));
@@ -216,18 +258,26 @@ impl Session {
         let Some(ground) = self.ground(&seen.pieces) else {
             // A failed transaction: the server refuses everything but its end, and our questions with it.
             let effective = Effective { mode: Mode::Off, ..effective };
-            return Ok(Looked::At(Box::new(judged(source, seen, &effective))));
+            return Ok(Looked::At(Box::new(judged(source, seen, &effective, &self.reached()))));
         };
         if ground == Ground::Own && self.pipeline.open {
             self.end_unexecuted_pipeline().await?;
         }
         let time = effective.sizes.preview_timeout;
         let started = Instant::now();
+        let leading = self.reached();
         let mut asker = Asker::begin(&mut self.link, &self.seat, &self.talk, ground, time, self.house.ask_timeout)
             .await
             .map_err(unknown_state)?;
-        let scene =
-            Scene { subject: &subject, depth, policy: &policy, standing: &effective, principal: &self.principal, now };
+        let scene = Scene {
+            subject: &subject,
+            depth,
+            policy: &policy,
+            standing: &effective,
+            principal: &self.principal,
+            now,
+            leading,
+        };
         let interviewed = interview(&mut asker, &scene, &mut seen, &mut self.cache).await;
         let ended = asker.end().await.map_err(unknown_state)?;
         metrics::histogram!(QUESTIONS_SECONDS).record(started.elapsed().as_secs_f64());
@@ -236,7 +286,9 @@ impl Session {
         }
         self.pipeline.discarding |= ended.failed;
         match interviewed {
-            Ok(Interviewed::Judged(effective)) => Ok(Looked::At(Box::new(judged(source, seen, &effective)))),
+            Ok(Interviewed::Judged(effective)) => {
+                Ok(Looked::At(Box::new(judged(source, seen, &effective, &self.reached()))))
+            }
             Ok(Interviewed::Wrong(error)) => Ok(Looked::Wrong(error)),
             Ok(Interviewed::Missing) => Ok(Looked::Missing),
             Err(error) => {
@@ -265,7 +317,7 @@ impl Session {
         forget_what_changes(&seen.pieces, &mut seen.evidence);
         let effective = for_tables(policy, standing, &self.principal, &seen, self.house.clock.now());
         let (pieces, bound) = (seen.pieces.clone(), seen.bound.clone());
-        let judgement = judged(source.to_owned(), seen, &effective);
+        let judgement = judged(source.to_owned(), seen, &effective, &self.reached());
         let unbounded = judgement.was_counted() || judgement.mode != Mode::Enforce;
         match Session::passes(judgement.verdict.in_force()) && !unbounded {
             true => Remembered::Passes(Box::new(judgement)),
@@ -273,9 +325,14 @@ impl Session {
         }
     }
 
+    fn reached(&self) -> Leading {
+        let inside = self.talk.status() == b'T' && !self.pipeline.transacted;
+        Leading { reach: self.reaching.shared(), mode: self.mode(), inside }
+    }
+
     /// Where questions can be asked now; nowhere in a failed transaction, except that a message which ends it goes on after that
     /// end, where nothing is known yet.
-    fn ground(&self, pieces: &[Piece]) -> Option<Ground> {
+    pub(in crate::session) fn ground(&self, pieces: &[Piece]) -> Option<Ground> {
         let server_refuses = |piece: &Piece| piece.facts.transaction.is_none() && piece.facts.kind != Kind::Unread;
         match self.talk.status() {
             // Whatever the status was: it may be another by now. A question in vain fails the statement with it.
@@ -321,6 +378,7 @@ struct Scene<'a> {
     standing: &'a Effective,
     principal: &'a Principal,
     now: jiff::Timestamp,
+    leading: Leading,
 }
 
 enum Interviewed {
@@ -380,6 +438,9 @@ async fn interview(
     }
     forget_what_changes(&seen.pieces, &mut seen.evidence);
     let effective = for_tables(scene.policy, scene.standing, scene.principal, seen, scene.now);
+    if effective.mode == Mode::Enforce {
+        scene.leading.note(&seen.pieces, &mut seen.evidence);
+    }
     let verdicts = verdicts(&seen.pieces, &seen.evidence, &effective, &seen.told);
     let worst = strongest(&verdicts);
     let refused = verdicts.get(worst).is_some_and(|verdict| !Session::passes(verdict.in_force()));
@@ -407,9 +468,12 @@ fn failed_transaction() -> AskError {
     AskError::Database { code: "25P02".to_owned(), message: "the transaction has failed".to_owned() }
 }
 
-fn judged(source: String, seen: Seen, effective: &Effective) -> Judgement {
+fn judged(source: String, seen: Seen, effective: &Effective, leading: &Leading) -> Judgement {
     let mut evidence = seen.evidence;
     evidence.resize_with(seen.pieces.len(), Evidence::default);
+    if effective.mode == Mode::Enforce {
+        leading.note(&seen.pieces, &mut evidence);
+    }
     let told = if seen.context.is_empty() { told(&seen.pieces, &seen.context) } else { seen.told };
     let verdicts = verdicts(&seen.pieces, &evidence, effective, &told);
     let worst = strongest(&verdicts);
@@ -425,6 +489,32 @@ fn judged(source: String, seen: Seen, effective: &Effective) -> Judgement {
         told,
         sizes: effective.sizes,
         mode: effective.mode,
+        effective: effective.clone(),
+    }
+}
+
+/// What names lead to, and where the message stands.
+struct Leading {
+    reach: Arc<Reach>,
+    mode: LexicalMode,
+    inside: bool,
+}
+
+impl Leading {
+    /// Which statements lead to code of the users' own, and which of those cannot be tried.
+    fn note(&self, pieces: &[Piece], evidence: &mut [Evidence]) {
+        let mixed = pieces.len() > 1 && pieces.iter().any(|piece| piece.facts.transaction.is_some());
+        let block = match (mixed, self.inside) {
+            (true, _) => Block::Mixed,
+            (false, true) => Block::Inside,
+            (false, false) => Block::Outside,
+        };
+        for (piece, known) in pieces.iter().zip(evidence) {
+            match reaching::reached(piece, &self.reach, self.mode, block) {
+                Ok(names) => known.reaches = names,
+                Err(why) => known.effects = Known::Unknown(why),
+            }
+        }
     }
 }
 

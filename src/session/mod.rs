@@ -9,10 +9,12 @@
 mod act;
 mod ask;
 mod console;
+mod hold;
 pub mod link;
 mod login;
 mod look;
 mod pipeline;
+mod reaching;
 mod redeem;
 pub mod registry;
 mod relay;
@@ -33,9 +35,12 @@ use crate::protocol::postgres::frame::ClientCutter;
 use crate::protocol::postgres::handshake::Startup;
 use crate::protocol::postgres::message::{self, Severity};
 use crate::protocol::{Code, Refusal};
+use crate::session::hold::Ledger;
 use crate::session::link::{Leg, Link};
 use crate::session::login::Visit;
 use crate::session::pipeline::{InFlight, Mark, Pipeline, Portal, Prepared, Watched};
+use crate::session::reaching::Reaching;
+pub use crate::session::reaching::Schemas;
 use crate::session::registry::{Registry, Seat};
 use crate::session::upstream::Target;
 use crate::session::wire::Wire;
@@ -67,6 +72,8 @@ pub struct House {
     /// Without a byte either way, outside a transaction.
     pub idle_timeout: Option<Duration>,
     pub sessions_max: usize,
+    /// What names lead to, by database: shared by all threads.
+    pub schemas: Arc<Schemas>,
     /// Becomes true when Sluice is going down.
     pub draining: watch::Receiver<bool>,
 }
@@ -96,6 +103,8 @@ pub(in crate::session) struct Session {
     /// still have them, and FETCH runs them too.
     guarded_portals: HashMap<Bytes, Watched>,
     pipeline: Pipeline,
+    reaching: Reaching,
+    ledger: Ledger,
     /// Something was sent, since the session was last idle, that changes what names mean (SET, DDL): the end of its transaction may
     /// change it back.
     names_touched: bool,
@@ -180,6 +189,8 @@ async fn log_in(house: Arc<House>, client: Leg, startup: Startup, mut seat: Seat
         portals: HashMap::new(),
         guarded_portals: HashMap::new(),
         pipeline: Pipeline::default(),
+        reaching: Reaching::new(house.schemas.of(&principal.database)),
+        ledger: Ledger::default(),
         names_touched: false,
         house,
         id,

@@ -14,6 +14,7 @@
 //! any error of the server.
 
 use crate::audit::event::Action;
+use crate::database::effects::reach::Reach;
 use crate::ground::ids::ChallengeId;
 use crate::ground::limits;
 use crate::policy;
@@ -25,8 +26,10 @@ use crate::protocol::postgres::message::{self, Script};
 use crate::protocol::{Code, Housekeeping, Parameters, Refusal};
 use crate::session::act::{self, Form};
 use crate::session::console;
+use crate::session::hold::{Held, Hold};
 use crate::session::look::{Bound, Looked, Source, Subjected};
 use crate::session::{End, Session};
+use crate::sql::facts::{Kind, TransactionVerb};
 use crate::sql::{self, Glance, encoding};
 use bytes::Bytes;
 use std::rc::Rc;
@@ -46,17 +49,12 @@ pub(in crate::session) struct Pipeline {
     pub discarding: bool,
     /// A change is under way that must not commit before it is known to be what was agreed to.
     pub withheld: bool,
-    /// What the transaction had changed before it, and the most that it may change.
+    /// What the transaction had changed before it, and what it is held to.
     pub held: Option<Held>,
+    /// The portal whose Bind was measured as well as its Execute: planning runs functions.
+    pub measured_bind: Option<Bytes>,
     /// It was more.
     pub exceeded: Option<Exceeded>,
-}
-
-/// Rows changed, as the database counts them for the transaction, before a change, and the most the change may add to them.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::session) struct Held {
-    pub before: u64,
-    pub most: u64,
 }
 
 /// A change did more than was agreed to.
@@ -68,29 +66,27 @@ pub(in crate::session) enum Exceeded {
     },
     /// It was not fetched to its end, so its count was not told.
     Unfinished,
-    /// The database's own count was not to be had, or fell.
-    Unmeasured,
-}
-
-impl Held {
-    pub fn exceeded_by(self, now: Option<u64>) -> Option<Exceeded> {
-        // Counts that fall (a table was dropped, counting was turned off) or are not to be had tell nothing: held to be more.
-        let Some(changed) = now.and_then(|now| now.checked_sub(self.before)) else { return Some(Exceeded::Unmeasured) };
-        (changed > self.most).then_some(Exceeded::Rows { changed, agreed: self.most })
-    }
 }
 
 /// What a name of a prepared statement stands for.
 #[derive(Debug, Clone)]
 pub(in crate::session) enum Prepared {
-    /// Nothing to ask about, whatever is bound.
-    Harmless,
+    /// Nothing to ask about, whatever is bound, as long as its names lead where they led then.
+    Harmless(Rc<Glanced>),
     /// ROLLBACK and its kind: harmless too, but what was seen of tables may not hold behind it.
-    Transaction,
+    Transaction(TransactionVerb),
     /// Judged with its values, at Bind.
     Guarded(Rc<Guarded>),
     /// A `SLUICE …` command: the upstream never heard of it.
     Command(Rc<str>),
+}
+
+/// A text that a glance found harmless.
+#[derive(Debug)]
+pub(in crate::session) struct Glanced {
+    pub source: Source,
+    /// What was known then of where names lead.
+    pub generation: *const Reach,
 }
 
 #[derive(Debug)]
@@ -101,7 +97,7 @@ pub(in crate::session) struct Guarded {
 #[derive(Debug, Clone)]
 pub(in crate::session) enum Portal {
     Judged(Watched),
-    Transaction,
+    Transaction(TransactionVerb),
     Command(Rc<str>),
 }
 
@@ -131,8 +127,12 @@ pub(in crate::session) struct Watched {
     pub rows_max: Option<u64>,
     /// Its commit waits until the rows are known.
     pub withheld: bool,
-    /// The most rows that the database may count for it, cascades included; `None` where triggers or rules make that unknown.
-    pub effects_max: Option<u64>,
+    /// What it is held to by the database's own count.
+    pub hold: Option<Rc<Hold>>,
+    /// It updates or deletes rows.
+    pub destroys: bool,
+    /// It may change the schema.
+    pub touches_schema: bool,
     /// Running it changes what names mean.
     pub touches_names: bool,
     pub challenge: Option<ChallengeId>,
@@ -150,6 +150,12 @@ impl Session {
         if self.talk.in_copy() && !matches!(tag, b'c' | b'f' | b'H' | b'S' | b'X') {
             let message = format!("sluice: unexpected message type 0x{tag:02X} during COPY from stdin");
             return Err(End::Refused(Refusal::new(Code::Protocol, message)));
+        }
+        if matches!(tag, b'Q' | b'B' | b'E') {
+            self.refresh_reach().await?;
+            if self.pipeline.discarding {
+                return Ok(());
+            }
         }
         match tag {
             b'Q' => self.query(frame).await,
@@ -190,11 +196,17 @@ impl Session {
                 if changes_session || transaction.is_some() && self.names_touched {
                     self.cache.clear();
                 }
-                if transaction.is_none() {
-                    self.hold_guarded_portals().await?;
-                    if self.pipeline.discarding {
-                        return Ok(());
+                match transaction {
+                    None => self.hold_guarded_portals().await?,
+                    Some(TransactionVerb::Commit) => {
+                        if let Some(refusal) = self.hold_commit().await? {
+                            return self.refuse_commit(&refusal, Form::Simple).await;
+                        }
                     }
+                    Some(_) => {}
+                }
+                if self.pipeline.discarding {
+                    return Ok(());
                 }
                 self.forward_now(frame, Expected::Query, None)
             }
@@ -236,8 +248,11 @@ impl Session {
             return Err(End::Refused(Refusal::new(Code::Limit, "sluice: too many prepared statements in one session")));
         }
         let prepared = match self.glance(&parse.text) {
-            Glance::Harmless { transaction: Some(_), .. } => Prepared::Transaction,
-            Glance::Harmless { .. } => Prepared::Harmless,
+            Glance::Harmless { transaction: Some(verb), .. } => Prepared::Transaction(verb),
+            Glance::Harmless { .. } => {
+                let source = self.kept_source(&parse.text);
+                Prepared::Harmless(Rc::new(Glanced { source, generation: self.reaching.generation() }))
+            }
             Glance::Sluice => Prepared::Command(String::from_utf8_lossy(&parse.text).into()),
             Glance::NeedsReading => Prepared::Guarded(Rc::new(Guarded { source: self.source(&parse.text) })),
         };
@@ -269,14 +284,18 @@ impl Session {
             }
         }
         match self.prepared.get(&bind.statement).cloned() {
-            Some(Prepared::Harmless) => {
+            Some(Prepared::Harmless(glanced)) if !self.is_still_harmless(&glanced) => {
+                let subject = Subjected::Source(glanced.source.clone());
+                self.bind_guarded(frame, bind.portal, bind.statement, bind.parameters, subject).await
+            }
+            Some(Prepared::Harmless(_)) => {
                 self.portals.remove(&bind.portal);
                 self.pipeline.open = true;
                 self.pipeline.bound = true;
                 self.forward_now(frame, Expected::Bind, None)
             }
-            Some(Prepared::Transaction) => {
-                self.portals.insert(bind.portal, Portal::Transaction);
+            Some(Prepared::Transaction(verb)) => {
+                self.portals.insert(bind.portal, Portal::Transaction(verb));
                 self.pipeline.open = true;
                 self.pipeline.bound = true;
                 self.forward_now(frame, Expected::Bind, None)
@@ -349,7 +368,8 @@ impl Session {
     async fn execute(&mut self, frame: Frame) -> Result<(), End> {
         let Ok(portal) = command::execute(&frame) else { return Err(malformed("Execute")) };
         // What comes next may commit: a change that is held to its count must be known by then.
-        if let Some(refusal) = self.settle().await? {
+        let goes_on = self.pipeline.measured_bind.take().is_some_and(|bound| bound == portal);
+        if !goes_on && let Some(refusal) = self.settle().await? {
             return self.refuse(&refusal, Form::Extended).await;
         }
         if self.pipeline.discarding {
@@ -362,6 +382,10 @@ impl Session {
                     self.names_touched = true;
                     self.cache.clear();
                 }
+                if watched.touches_schema {
+                    self.reaching.touch();
+                }
+                self.ledger.changing |= watched.destroys;
                 if watched.withheld {
                     self.pipeline.withheld = true;
                     self.note_effects(&watched).await?;
@@ -371,7 +395,15 @@ impl Session {
                 }
                 Some(Mark::Watched(watched))
             }
-            Some(Portal::Transaction) => {
+            Some(Portal::Transaction(verb)) => {
+                if verb == TransactionVerb::Commit
+                    && let Some(refusal) = self.hold_commit().await?
+                {
+                    return self.refuse_commit(&refusal, Form::Extended).await;
+                }
+                if self.pipeline.discarding {
+                    return Ok(());
+                }
                 self.pipeline.transacted = true;
                 if self.names_touched {
                     self.cache.clear();
@@ -430,41 +462,49 @@ impl Session {
     }
 
     /// Before anything that could commit: waits for a change that is held to its count, and asks what it did. `Some`: it was more.
-    async fn settle(&mut self) -> Result<Option<Refusal>, End> {
+    pub(in crate::session) async fn settle(&mut self) -> Result<Option<Refusal>, End> {
         if !self.pipeline.withheld {
             return Ok(None);
         }
         self.drain().await?;
         self.pipeline.withheld = false;
+        self.pipeline.measured_bind = None;
         let held = std::mem::take(&mut self.pipeline.held);
+        // A failed transaction answers nothing and commits nothing.
+        let failed = self.pipeline.discarding || self.has_failed();
         match self.pipeline.exceeded.take() {
             // A portal with RETURNING runs to its end with its first Execute, however few rows are fetched: measuring tells.
             Some(Exceeded::Unfinished) if held.is_some() => {}
             Some(exceeded) => return Ok(Some(act::exceeded(exceeded))),
             None => {}
         }
-        // A failed transaction answers nothing and commits nothing.
-        let failed = self.pipeline.discarding || self.has_failed();
-        let Some(held) = held.filter(|_| !failed) else { return Ok(None) };
-        let now = self.effects().await?;
-        Ok(held.exceeded_by(now).map(act::exceeded))
+        match held.filter(|_| !failed) {
+            Some(held) => self.weigh(held).await,
+            None => Ok(None),
+        }
     }
 
-    /// Before a change that is held to its count: what its transaction has changed so far.
-    async fn note_effects(&mut self, watched: &Watched) -> Result<(), End> {
-        let Some(most) = watched.effects_max else { return Ok(()) };
+    /// Before a change that is held to its count: what its transaction has changed so far. What was noted before its Bind stays.
+    pub(in crate::session) async fn note_effects(&mut self, watched: &Watched) -> Result<(), End> {
+        let Some(hold) = watched.hold.clone() else { return Ok(()) };
+        if let Some(held) = &mut self.pipeline.held {
+            if hold.most() < held.hold.most() {
+                held.hold = hold;
+            }
+            return Ok(());
+        }
         self.drain().await?;
         // In a failed transaction the server refuses the Execute itself.
         if self.pipeline.discarding || self.has_failed() {
             return Ok(());
         }
-        self.pipeline.held = self.effects().await?.map(|before| Held { before, most });
+        self.pipeline.held = Some(Held { before: self.snapshot().await?, hold });
         Ok(())
     }
 
     fn strictest_guard(&self) -> Option<&Watched> {
-        let measured = self.guarded_portals.values().filter(|watched| watched.effects_max.is_some());
-        measured.min_by_key(|watched| watched.effects_max)
+        let measured = self.guarded_portals.values().filter(|watched| watched.hold.is_some());
+        measured.min_by_key(|watched| watched.hold.as_ref().map(|hold| hold.most()))
     }
 
     /// The client's transaction has failed, and nothing was sent since that could have ended it.
@@ -515,8 +555,30 @@ impl Session {
             Glance::Harmless { mode_sensitive, .. } if mode_sensitive && !settled || may_differ() => {
                 Glance::NeedsReading
             }
+            Glance::Harmless { ref kind, .. } if self.leads_on(text, kind) => Glance::NeedsReading,
             glanced => glanced,
         }
+    }
+
+    /// Names in it lead to code of the users' own.
+    fn leads_on(&self, text: &str, kind: &Kind) -> bool {
+        let list = match kind {
+            Kind::Read => &self.reaching.known().reads,
+            Kind::Insert => &self.reaching.known().writes,
+            _ => return false,
+        };
+        !list.is_empty() && !list.met(text, self.mode()).is_empty()
+    }
+
+    /// What was found harmless when it was prepared is looked at again when names have come to lead elsewhere.
+    fn is_still_harmless(&self, glanced: &Glanced) -> bool {
+        glanced.generation == self.reaching.generation()
+            || matches!(self.glance(&glanced.source.text), Glance::Harmless { .. })
+    }
+
+    /// As [`Session::source`], with a text of its own: what is kept must not keep a whole buffer alive.
+    fn kept_source(&self, text: &Bytes) -> Source {
+        Source { text: Bytes::copy_from_slice(text), ..self.source(text) }
     }
 
     /// A text that is not UTF-8, in an encoding whose ASCII bytes are ASCII characters: all that a glance looks at.
@@ -525,7 +587,10 @@ impl Session {
             return Glance::NeedsReading;
         }
         let characters: String = text.iter().map(|byte| char::from(*byte)).collect();
-        sql::glance(&characters, self.mode())
+        match sql::glance(&characters, self.mode()) {
+            Glance::Harmless { ref kind, .. } if self.leads_on(&characters, kind) => Glance::NeedsReading,
+            glanced => glanced,
+        }
     }
 
     /// A text with what it takes to read it as the server reads it now.

@@ -273,12 +273,13 @@ impl Session {
             }
             Redeeming::Done(redeemed) => {
                 self.remember(&judgement);
-                let run = Run { form, challenge: Some(redeemed.challenge().id) };
+                let agreed = self.confirmed(&judgement, redeemed.challenge());
+                let run = Run { form, challenge: Some(redeemed.challenge().id), agreed };
                 let bytes = match &judgement.parameters {
                     None => Script::default().query(&challenge.statement),
                     Some(parameters) => bound_script(&challenge.statement, parameters),
                 };
-                self.run_script(bytes.bytes(), Action::Confirmed, &judgement, run).await
+                self.run_script(bytes.bytes(), Action::Confirmed, judgement, run).await
             }
         }
     }

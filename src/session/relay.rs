@@ -8,6 +8,7 @@ use crate::protocol::postgres::conversation::{Event, Expected};
 use crate::protocol::postgres::frame::Next;
 use crate::protocol::postgres::message::Script;
 use crate::protocol::{Code, Housekeeping, Refusal};
+use crate::session::hold::Ledger;
 use crate::session::link::{Listen, Woke};
 use crate::session::pipeline::{Exceeded, Mark, Watched};
 use crate::session::{End, Session};
@@ -183,6 +184,9 @@ impl Session {
 
     /// A change was carried out that nobody was asked about, or that was confirmed: is it what it was taken for?
     fn watched(&mut self, watched: Watched, changed: u64, failed: Option<String>) {
+        if watched.destroys && failed.is_none() && watched.hold.is_none() {
+            self.ledger.note(changed, watched.challenge.is_some());
+        }
         let exceeded = failed.is_none() && watched.rows_max.is_some_and(|most| changed > most);
         if exceeded {
             self.cache.clear();
@@ -227,6 +231,8 @@ impl Session {
             self.names_touched = !self.talk.is_quiet();
         }
         if status == b'I' && self.talk.is_quiet() {
+            self.ledger = Ledger::default();
+            self.reaching.settle();
             // Portals do not outlive their transaction.
             self.portals.clear();
             self.guarded_portals.clear();

@@ -9,19 +9,22 @@
 
 use crate::audit::Recording;
 use crate::audit::event::Action;
-use crate::database::{Answer, Ask};
 use crate::ground::limits;
+use crate::policy::finding::Level;
+use crate::policy::question::Known;
 use crate::protocol::postgres::command;
 use crate::protocol::postgres::frame::{Frame, upstream_frame};
 use crate::protocol::postgres::message::{self, Script, Severity};
 use crate::protocol::{Code, Refusal};
 use crate::session::act::{self, Form, note_unrecorded};
-use crate::session::ask::{Asker, Ground};
+use crate::session::hold::{Agreed, Held};
 use crate::session::link::Listen;
-use crate::session::look::{Judgement, unknown_state};
-use crate::session::pipeline::{Exceeded, Held, Watched};
+use crate::session::look::Judgement;
+use crate::session::pipeline::{Exceeded, Watched};
 use crate::session::{End, Session};
+use crate::store::kept::ProtocolKind;
 use bytes::Bytes;
+use std::rc::Rc;
 
 impl Session {
     /// Carries one statement out with its commit withheld: in a transaction of its own, or in the client's.
@@ -31,18 +34,21 @@ impl Session {
         &mut self,
         script: Bytes,
         action: Action,
-        judgement: &Judgement,
+        judgement: Judgement,
         run: Run,
     ) -> Result<(), End> {
+        let judgement = Rc::new(judgement);
         self.drain().await?;
         if self.pipeline.open && self.talk.status() == b'I' {
             self.end_unexecuted_pipeline().await?;
         }
-        let own =
-            self.talk.status() == b'I' && !judgement.pieces.iter().any(|piece| piece.facts.outside_transaction_only);
-        let agreed = self.agreed(judgement);
+        // What was shown as impossible to try is run as it is: it may commit by itself.
+        let by_itself =
+            run.agreed == Agreed::Untried || judgement.pieces.iter().any(|piece| piece.facts.outside_transaction_only);
+        let own = self.talk.status() == b'I' && !by_itself;
+        let agreed = self.agreed(&judgement);
         let promised = agreed.iter().copied().sum::<Option<u64>>();
-        let noted = self.noted(judgement);
+        let noted = self.noted(&judgement);
         let about = Recording {
             challenge: run.challenge,
             promised_rows: promised,
@@ -51,6 +57,7 @@ impl Session {
             reason: judgement.told.reason.as_deref(),
             ..self.recording()
         };
+        let again = script.clone();
         let permit = match self.house.recorder.record(&judgement.verdict, action, about, script) {
             Ok(permit) => permit,
             Err(error) => {
@@ -61,27 +68,28 @@ impl Session {
         };
         let watched =
             Watched { rows_max: promised, challenge: run.challenge, line: permit.line(), ..Watched::default() };
-        if own {
-            self.own("BEGIN", b'T').await?;
-            self.talk.set_status(b'T');
-        }
-        let measures = own || self.talk.status() == b'T';
-        let held = match judgement.effects_max().filter(|_| measures) {
-            Some(most) => self.effects().await?.map(|before| Held { before, most }),
-            None => None,
+        let protocol = if run.form == Form::Simple { ProtocolKind::Simple } else { ProtocolKind::Extended };
+        let hold = self.hold(judgement.clone(), run.agreed.clone(), protocol);
+        let before = match (own, self.talk.status()) {
+            (true, _) => Some(self.begin_own().await?),
+            (false, b'T') => Some(self.snapshot().await?),
+            _ => None,
         };
         self.link.forward(permit);
         let ran = self.hear_run(run.form).await?;
-        let mut exceeded = ran.exceeded(&agreed);
+        let mut refusal = ran.exceeded(&agreed).map(act::exceeded);
         if ran.error.is_none()
-            && exceeded.is_none()
-            && let Some(held) = held
+            && refusal.is_none()
+            && let Some(before) = before
         {
             self.talk.set_status(ran.status);
-            exceeded = held.exceeded_by(self.effects().await?);
+            refusal = self.weigh(Held { before, hold: hold.clone() }).await?;
         }
-        if ran.error.is_some() || exceeded.is_some() {
-            return self.run_failed(ran, exceeded, own, &watched, run).await;
+        if own && !hold.was_confirmed() && judgement.reaches() && ran.commits_by_itself() {
+            return self.cannot_be_tried(again, ran, &judgement, &watched, run).await;
+        }
+        if ran.error.is_some() || refusal.is_some() {
+            return self.run_failed(ran, refusal, own, &watched, run).await;
         }
         if own && let Some(error) = self.commit().await? {
             self.record_outcome(&watched, Some(ran.changed()), Some(&error.code), Some("at commit"));
@@ -102,19 +110,20 @@ impl Session {
     pub(in crate::session) async fn run_failed(
         &mut self,
         ran: Ran,
-        exceeded: Option<Exceeded>,
+        refusal: Option<Refusal>,
         own: bool,
         watched: &Watched,
         run: Run,
     ) -> Result<(), End> {
         let code = ran.error.as_ref().map(|error| error.code.clone());
-        let note = exceeded.map(|_| "changed more rows than were agreed to; rolled back");
+        let note = refusal.as_ref().map(|_| "changed more rows than were agreed to; rolled back");
+        let refused = refusal.as_ref().map_or("SL004", |refusal| refusal.code.sqlstate());
         self.talk.set_status(ran.status);
         if own {
             self.own("ROLLBACK", b'I').await?;
             self.talk.set_status(b'I');
         }
-        self.record_outcome(watched, Some(ran.changed()), code.as_deref().or(Some("SL004")), note);
+        self.record_outcome(watched, Some(ran.changed()), code.as_deref().or(Some(refused)), note);
         match ran.error {
             Some(error) => {
                 self.link.client.send(error.bytes);
@@ -127,10 +136,43 @@ impl Session {
             }
             None => {
                 self.cache.clear();
-                let exceeded = exceeded.unwrap_or(Exceeded::Unfinished);
-                self.refuse(&act::exceeded(exceeded), run.form).await
+                let refusal = refusal.unwrap_or_else(|| act::exceeded(Exceeded::Unfinished));
+                self.refuse(&refusal, run.form).await
             }
         }
+    }
+
+    /// A procedure that commits or rolls back: tried in a transaction of ours it fails, and did nothing. It is shown as what it is.
+    async fn cannot_be_tried(
+        &mut self,
+        script: Bytes,
+        ran: Ran,
+        judgement: &Judgement,
+        watched: &Watched,
+        run: Run,
+    ) -> Result<(), End> {
+        self.talk.set_status(ran.status);
+        self.own("ROLLBACK", b'I').await?;
+        self.talk.set_status(b'I');
+        let why = "it commits or rolls back by itself, so it cannot be tried";
+        let judgement = judgement.with_effects(Known::Unknown(why.to_owned()));
+        let level = judgement.verdict.in_force();
+        let protocol = if run.form == Form::Simple { ProtocolKind::Simple } else { ProtocolKind::Extended };
+        self.record_outcome(watched, None, ran.error.as_ref().map(|error| error.code.as_str()), Some(why));
+        if level < Level::Deny
+            && let Some(redeemed) = self.redeem_by_hint(&judgement, level).await?
+        {
+            return match redeemed {
+                Ok(redeemed) => {
+                    let challenge = Some(redeemed.challenge().id);
+                    let run = Run { challenge, agreed: Agreed::Untried, ..run };
+                    Box::pin(self.run_script(script, Action::Confirmed, judgement, run)).await
+                }
+                Err(refusal) => self.refuse(&refusal, run.form).await,
+            };
+        }
+        let refusal = self.refusal(&judgement, protocol).await?;
+        self.refuse(&refusal, run.form).await
     }
 
     pub(in crate::session) fn end_of_run(&mut self, form: Form) {
@@ -178,25 +220,6 @@ impl Session {
                 _ => self.link.client.send(frame.into_bytes()),
             }
         }
-    }
-
-    /// Rows that the transaction has updated and deleted so far, cascades included, as the database counts them. Counts of earlier
-    /// transactions may be among them (they are reported once a second at most), so only differences within one transaction tell.
-    /// Nothing may be outstanding.
-    pub(in crate::session) async fn effects(&mut self) -> Result<Option<u64>, End> {
-        const QUESTION: &str = "SELECT pg_catalog.sum(n_tup_upd OPERATOR(pg_catalog.+) n_tup_del)::pg_catalog.text \
-             FROM pg_catalog.pg_stat_xact_user_tables";
-        let time = self.house.ask_timeout;
-        let asker = Asker::begin(&mut self.link, &self.seat, &self.talk, Ground::Implicit, time, time).await;
-        let mut asker = asker.map_err(unknown_state)?;
-        let answer = asker.ask(QUESTION, None).await;
-        let ended = asker.end().await.map_err(unknown_state)?;
-        if ended.failed {
-            let message = "sluice: what the statement changed could not be asked; it is rolled back";
-            return Err(End::Refused(Refusal::new(Code::CannotKnow, message)));
-        }
-        let number = |answer: Answer| answer.rows.first()?.first()?.as_deref().unwrap_or("0").parse().ok();
-        Ok(answer.ok().and_then(number))
     }
 
     /// A statement of ours that must succeed.
@@ -279,10 +302,11 @@ impl Session {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(in crate::session) struct Run {
     pub form: Form,
     pub challenge: Option<crate::ground::ids::ChallengeId>,
+    pub agreed: Agreed,
 }
 
 #[derive(Debug, Default)]
@@ -298,6 +322,11 @@ pub(in crate::session) struct Ran {
 impl Ran {
     fn changed(&self) -> u64 {
         self.each.iter().sum()
+    }
+
+    /// invalid_transaction_termination, active_sql_transaction: it may not stand in a transaction.
+    fn commits_by_itself(&self) -> bool {
+        self.error.as_ref().is_some_and(|error| matches!(error.code.as_str(), "2D000" | "25001"))
     }
 
     fn exceeded(&self, agreed: &[Option<u64>]) -> Option<Exceeded> {

@@ -167,7 +167,8 @@ mod tests {
 
     #[test]
     fn what_only_looks_like_it_is_not_met() {
-        for text in ["SELECT 'purge()'", "SELECT 1 -- purge", "/* purge */ SELECT 1", "SELECT purged", "SELECT 1 <= 2"] {
+        for text in ["SELECT 'purge()'", "SELECT 1 -- purge", "/* purge */ SELECT 1", "SELECT purged", "SELECT 1 <= 2"]
+        {
             assert_eq!(list().met(text, LexicalMode::default()), Vec::<String>::new(), "{text}");
         }
         assert!(Watchlist::default().met("SELECT purge()", LexicalMode::default()).is_empty());

@@ -47,7 +47,9 @@ async fn names_that_lead_to_code_of_the_users_are_found_and_no_others() {
         assert!(!learned.writes.has_name(calm), "{calm}");
     }
     let mode = LexicalMode::default();
-    assert!(!learned.reads.met("SELECT 1 <=> 2", mode).is_empty() && learned.reads.met("SELECT 1 <= 2", mode).is_empty());
+    assert!(
+        !learned.reads.met("SELECT 1 <=> 2", mode).is_empty() && learned.reads.met("SELECT 1 <= 2", mode).is_empty()
+    );
     assert!(learned.deferred && !learned.own_equality);
     assert_eq!(reach::fingerprint(&mut client).await.expect("asked"), fingerprint);
     client.run("ALTER TABLE off ENABLE TRIGGER w").await;

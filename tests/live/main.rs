@@ -17,3 +17,4 @@ mod operation;
 mod pipelines;
 mod relay;
 mod tokens;
+mod tripwire;

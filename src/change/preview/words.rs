@@ -19,6 +19,11 @@ pub fn more(n: usize, unit: &str) -> String {
     format!("{} {unit}{} more", number(n as u64), if n == 1 { "" } else { "s" })
 }
 
+/// "1 row", "12,480 rows"
+pub fn counted(n: u64) -> String {
+    format!("{} {}", number(n), if n == 1 { "row" } else { "rows" })
+}
+
 /// In a sentence.
 pub fn amount(rows: Rows) -> String {
     match rows {

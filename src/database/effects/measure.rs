@@ -86,7 +86,8 @@ pub fn between(before: &Snapshot, after: &Snapshot) -> Result<Effects, String> {
     let truncated = |id: &u64| after.locked.contains_key(id) && !before.locked.contains_key(id);
     for (id, was) in &before.tables {
         let fell = |now: &Counted| now.updated < was.updated || now.deleted < was.deleted;
-        if after.tables.get(id).is_none_or(fell) && !was.temporary && !truncated(id) && (was.updated + was.deleted) > 0 {
+        if after.tables.get(id).is_none_or(fell) && !was.temporary && !truncated(id) && (was.updated + was.deleted) > 0
+        {
             return Err(format!("the database's counts of {} were set back", was.name));
         }
     }

@@ -157,7 +157,8 @@ async fn functions(asker: &mut impl Ask, server_version: u32) -> Result<HashMap<
     let answer = match asker.ask(&question, None).await {
         Err(AskError::TooLarge) => {
             // Without their bodies every one of them counts.
-            let bare = quote::catalog(&FUNCTIONS.replace("{body}", "NULL::pg_catalog.text").replace("p.prosrc", "NULL"));
+            let bare =
+                quote::catalog(&FUNCTIONS.replace("{body}", "NULL::pg_catalog.text").replace("p.prosrc", "NULL"));
             asker.ask(&bare, None).await?
         }
         answer => answer?,

@@ -10,12 +10,14 @@ mod cascade;
 mod drop_data;
 mod guard_off;
 mod key_change;
+mod large_transaction;
 mod mass_overwrite;
 mod missing_where;
 mod other_doors;
 mod too_many_rows;
 mod truncate;
 mod unbatched_change;
+mod unknown_effect;
 mod unread_statement;
 
 use crate::policy::count::{self, Count, Tally};
@@ -71,7 +73,9 @@ pub fn all() -> &'static [&'static dyn Rule] {
         &drop_data::DropData,
         &mass_overwrite::MassOverwrite,
         &key_change::KeyChange,
+        &unknown_effect::UnknownEffect,
         &unread_statement::UnreadStatement,
+        &large_transaction::LargeTransaction,
         &guard_off::GuardOff,
         &other_doors::OtherDoors,
     ]
@@ -97,6 +101,11 @@ pub(in crate::policy) fn door(name: &str) -> Finding {
 pub struct Caller {
     /// `max_affected=` in a hint or set on the session.
     pub max_affected: Option<u64>,
+}
+
+/// The most rows that this caller may change in one statement.
+pub fn limit(sizes: &Sizes, caller: &Caller) -> u64 {
+    too_many_rows::limit(sizes, caller)
 }
 
 /// How much is known when a rule looks.

@@ -4,7 +4,7 @@
 
 use crate::policy::count::grouped;
 use crate::policy::finding::{About, Finding, Level};
-use crate::policy::question::Questions;
+use crate::policy::question::{Effects, Questions};
 use crate::policy::rules::{Caller, Look, Rule, counting, finding};
 use crate::policy::settings::{Effective, Sizes};
 use crate::sql::facts::{Change, Facts};
@@ -33,10 +33,16 @@ impl Rule for TooManyRows {
     }
 
     fn look(&self, look: &Look<'_>) -> Vec<Finding> {
+        let limit = limit(look.sizes, look.caller);
+        // What was measured counts whatever the text says.
+        let measured = look.evidence.effects.known().map(Effects::destroyed).max(look.evidence.unshown);
+        if let Some(rows) = measured.filter(|rows| *rows > limit) {
+            let message = format!("{} rows changed > {}", grouped(rows), grouped(limit));
+            return vec![finding(self, About::Statement, message, &instead(look.sizes, look.caller))];
+        }
         if look.facts.changes.is_empty() {
             return Vec::new();
         }
-        let limit = limit(look.sizes, look.caller);
         let tally = look.tally();
         let parts = [(&tally.direct, ""), (&tally.cascaded, " by cascade")];
         let mut over = parts.into_iter().filter(|(count, _)| count.exceeds(limit));

@@ -1,6 +1,6 @@
 //! `unread-statement`: a statement that was not read to its end.
 //!
-//! Invariant: what cannot be read is not harmless. The body of a DO block is code in a string, and an EXECUTE that nobody looked
+//! Invariant: what cannot be read is not harmless. An EXECUTE that nobody looked
 //! up is a name: neither was read.
 
 use crate::policy::finding::{About, Finding, Level};
@@ -51,7 +51,6 @@ fn unread(facts: &Facts) -> Option<String> {
     match facts.kind {
         Kind::Unread => Some("the statement was not understood".to_owned()),
         Kind::Execute => Some("what EXECUTE runs is not known".to_owned()),
-        Kind::Do => Some("what the code of a DO block does is not known before it runs".to_owned()),
         _ => None,
     }
 }

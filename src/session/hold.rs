@@ -1,0 +1,407 @@
+//! The tripwire: what a change did, as the database counts it, against what was agreed to, before it commits.
+//!
+//! ```text
+//! one statement    before · the statement · after → kept, or rolled back and shown with what it did (SL001, or SL004 if it was confirmed)
+//! a transaction    rows of its small changes added up, and what could not be measured at once, before its COMMIT is sent
+//! ```
+//!
+//! Invariant: what changed more than was agreed to, or could not be measured, does not commit.
+
+use crate::audit::Recording;
+use crate::change::{preview, promise};
+use crate::database::Ask;
+use crate::database::effects::measure::{self, Snapshot};
+use crate::policy::finding::Level;
+use crate::policy::question::{Effects, Evidence, Known};
+use crate::policy::rules::Caller;
+use crate::policy::settings::Mode;
+use crate::policy::{self, count};
+use crate::protocol::postgres::message::{self, Script, Severity};
+use crate::protocol::{Code, Refusal};
+use crate::session::act::{Form, note_unrecorded};
+use crate::session::ask::{Asker, Ground};
+use crate::session::look::{Judgement, unknown_state};
+use crate::session::{End, Session};
+use crate::sql::facts::{Facts, Kind};
+use crate::store::kept::ProtocolKind;
+use std::fmt::Write;
+use std::rc::Rc;
+
+/// What one statement is held to.
+pub(in crate::session) struct Hold {
+    pub judgement: Rc<Judgement>,
+    pub protocol: ProtocolKind,
+    pub agreed: Agreed,
+}
+
+/// Who agreed to it, and to what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::session) enum Agreed {
+    /// Nobody was asked: so much passes unasked.
+    Unasked { most: u64 },
+    /// Its rows were shown, and confirmed.
+    Counted { most: u64 },
+    /// It was tried, and what it did was shown, and confirmed.
+    Tried(Effects),
+    /// It was said that it cannot be tried.
+    Untried,
+}
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hold").field("agreed", &self.agreed).finish_non_exhaustive()
+    }
+}
+
+/// A statement under way, and the counts before it; `None`: the database does not count.
+#[derive(Debug)]
+pub(in crate::session) struct Held {
+    pub before: Option<Snapshot>,
+    pub hold: Rc<Hold>,
+}
+
+impl Hold {
+    /// For ordering: what lets least pass.
+    pub fn most(&self) -> u64 {
+        match &self.agreed {
+            Agreed::Unasked { most } | Agreed::Counted { most } => *most,
+            Agreed::Tried(effects) => effects.destroyed(),
+            Agreed::Untried => u64::MAX,
+        }
+    }
+
+    pub fn was_confirmed(&self) -> bool {
+        !matches!(self.agreed, Agreed::Unasked { .. })
+    }
+
+    /// In words, what was more than agreed to.
+    fn exceeded_by(&self, effects: &Effects) -> Option<String> {
+        let tolerance = self.judgement.sizes.tolerance;
+        match &self.agreed {
+            Agreed::Untried => None,
+            Agreed::Tried(shown) => promise::beyond(shown, effects, tolerance),
+            Agreed::Unasked { most } | Agreed::Counted { most } => {
+                let changed = effects.destroyed();
+                if changed > *most {
+                    let (changed, most) = (count::grouped(changed), count::grouped(*most));
+                    return Some(format!("changed {changed} rows where at most {most} were agreed to"));
+                }
+                let object = effects.objects.first().filter(|_| !self.judgement.is_about_objects())?;
+                Some(format!("did more than change rows: {object}"))
+            }
+        }
+    }
+}
+
+/// The explicit transaction that is open.
+#[derive(Debug, Default)]
+pub(in crate::session) struct Ledger {
+    /// Rows updated and deleted that nobody was shown, by what was told or measured.
+    pub unshown: u64,
+    /// Rows updated and deleted since the baseline, shown or not.
+    accounted: u64,
+    /// Counts before the first statement that could not be measured at once.
+    baseline: Option<Option<Snapshot>>,
+    /// A change was sent whose tag may still be on its way.
+    pub changing: bool,
+}
+
+impl Ledger {
+    pub fn note(&mut self, rows: u64, shown: bool) {
+        self.accounted = self.accounted.saturating_add(rows);
+        if !shown {
+            self.unshown = self.unshown.saturating_add(rows);
+        }
+    }
+}
+
+impl Session {
+    /// Counts of the current transaction. Nothing may be outstanding. `None`: the database does not count (`track_counts`).
+    pub(in crate::session) async fn snapshot(&mut self) -> Result<Option<Snapshot>, End> {
+        let time = self.house.ask_timeout;
+        let asker = Asker::begin(&mut self.link, &self.seat, &self.talk, Ground::Implicit, time, time).await;
+        let mut asker = asker.map_err(unknown_state)?;
+        let answer = asker.ask(&measure::question(), None).await;
+        let ended = asker.end().await.map_err(unknown_state)?;
+        if ended.failed {
+            let message = "sluice: what the statement changed could not be asked; it is rolled back";
+            return Err(End::Refused(Refusal::new(Code::CannotKnow, message)));
+        }
+        Ok(answer.ok().as_ref().and_then(measure::read))
+    }
+
+    pub(in crate::session) fn hold(
+        &self,
+        judgement: Rc<Judgement>,
+        agreed: Agreed,
+        protocol: ProtocolKind,
+    ) -> Rc<Hold> {
+        Rc::new(Hold { judgement, protocol, agreed })
+    }
+
+    /// After the statement: `Some`, it must not be kept.
+    pub(in crate::session) async fn weigh(&mut self, held: Held) -> Result<Option<Refusal>, End> {
+        if self.reaching.known().deferred && !self.fire_deferred().await? {
+            return Ok(Some(unmeasured("a deferred trigger failed")));
+        }
+        let after = self.snapshot().await?;
+        let Held { before, hold } = held;
+        let effects = match (&before, &after) {
+            (Some(before), Some(after)) => measure::between(before, after),
+            (None, None) => Err("the database does not count what it changes (track_counts)".to_owned()),
+            _ => Err("the database began or ceased to count what it changes".to_owned()),
+        };
+        let effects = match effects {
+            Ok(effects) => effects,
+            // It was said that what it does is not known, and somebody agreed to it.
+            Err(_) if hold.agreed == Agreed::Untried => return Ok(None),
+            // A database that never counts is held to what the command tags tell, as its preview says.
+            Err(_) if before.is_none() && after.is_none() && !hold.judgement.reaches() => return Ok(None),
+            Err(why) if hold.was_confirmed() => return Ok(Some(unmeasured(&why))),
+            Err(why) => return self.weigh_anew(&hold, Known::Unknown(why), None).await,
+        };
+        if effects.schema_changed {
+            self.reaching.touch();
+        }
+        match hold.exceeded_by(&effects) {
+            None => {
+                self.ledger.note(effects.destroyed(), hold.was_confirmed());
+                Ok(None)
+            }
+            Some(how) => self.weigh_anew(&hold, Known::Known(effects), Some(how)).await,
+        }
+    }
+
+    /// Judged again, now that it is known what it did: the policy may let it pass, a token may already be there, or it is shown.
+    async fn weigh_anew(
+        &mut self,
+        hold: &Hold,
+        effects: Known<Effects>,
+        how: Option<String>,
+    ) -> Result<Option<Refusal>, End> {
+        let judgement = hold.judgement.with_effects(effects);
+        let level = judgement.verdict.in_force();
+        let was_unknown = hold.judgement.reaches() && !hold.was_confirmed();
+        let destroyed = judgement.effects().map_or(0, Effects::destroyed);
+        if was_unknown && Session::passes(level) {
+            self.warn(&judgement);
+            self.ledger.note(destroyed, false);
+            return Ok(None);
+        }
+        if was_unknown && level < Level::Deny {
+            match self.redeem_by_hint(&judgement, level).await? {
+                Some(Ok(redeemed)) => {
+                    let about = Recording { challenge: Some(redeemed.challenge().id), ..self.recording() };
+                    if let Err(error) = self.house.recorder.command(about, "CONFIRM", None) {
+                        note_unrecorded(&error);
+                        let message = format!("sluice: what was confirmed cannot be recorded: {error}");
+                        return Ok(Some(Refusal::new(Code::CannotKnow, message)));
+                    }
+                    self.ledger.note(destroyed, true);
+                    return Ok(None);
+                }
+                Some(Err(refusal)) => return Ok(Some(refusal)),
+                None => {}
+            }
+        }
+        let mut refusal = self.refusal(&judgement, hold.protocol).await?;
+        if !was_unknown && level < Level::Deny {
+            refusal.code = Code::ExceedsConfirmed;
+            let how = how.unwrap_or_else(|| "could not be measured".to_owned());
+            refusal.message = format!("sluice: the statement {how}; it was rolled back");
+            let table = comparison(&hold.agreed, judgement.effects());
+            refusal.detail = Some(format!("{table}{}", refusal.detail.unwrap_or_default()));
+        }
+        Ok(Some(refusal))
+    }
+
+    /// Lets triggers that wait for the COMMIT fire now, so that what they do is measured. `false`: one of them failed, and with it the
+    /// transaction.
+    async fn fire_deferred(&mut self) -> Result<bool, End> {
+        let time = self.house.ask_timeout;
+        let asker = Asker::begin(&mut self.link, &self.seat, &self.talk, Ground::Implicit, time, time).await;
+        let mut asker = asker.map_err(unknown_state)?;
+        let fired = asker.ask("SET CONSTRAINTS ALL IMMEDIATE", None).await;
+        let ended = asker.end().await.map_err(unknown_state)?;
+        self.pipeline.discarding |= ended.failed;
+        Ok(fired.is_ok() && !ended.failed)
+    }
+
+    /// Before a statement in a transaction block that is measured only at its end: COPY into a table, FETCH.
+    pub(in crate::session) async fn measure_at_commit(&mut self) -> Result<(), End> {
+        if self.ledger.baseline.is_none() {
+            self.drain().await?;
+            if self.pipeline.discarding || self.talk.status() != b'T' {
+                return Ok(());
+            }
+            self.ledger.baseline = Some(self.snapshot().await?);
+            self.ledger.accounted = 0;
+        }
+        Ok(())
+    }
+
+    /// Before the COMMIT of a transaction block is sent: `Some`, it must not be.
+    pub(in crate::session) async fn hold_commit(&mut self) -> Result<Option<Refusal>, End> {
+        if self.ledger.changing && !self.talk.is_quiet() {
+            self.drain().await?;
+        }
+        let policy = self.house.policy.load_full();
+        let effective = self.standing.get(&policy, &self.principal, self.house.clock.now()).clone();
+        let nothing = self.ledger.baseline.is_none() && self.ledger.unshown <= effective.sizes.batch_rows;
+        if nothing || effective.mode != Mode::Enforce || self.pipeline.discarding {
+            return Ok(None);
+        }
+        self.drain().await?;
+        if self.talk.status() != b'T' || self.pipeline.discarding {
+            return Ok(None);
+        }
+        let mut effects = None;
+        if let Some(before) = self.ledger.baseline.take() {
+            if self.reaching.known().deferred && !self.fire_deferred().await? {
+                return Ok(Some(unmeasured("a deferred trigger or constraint failed")));
+            }
+            let after = self.snapshot().await?;
+            let measured = match (&before, &after) {
+                (Some(before), Some(after)) => measure::between(before, after),
+                _ => Err("the database does not count what it changes (track_counts)".to_owned()),
+            };
+            match measured {
+                Ok(measured) => {
+                    let beyond = measured.destroyed().saturating_sub(self.ledger.accounted);
+                    self.ledger.unshown = self.ledger.unshown.saturating_add(beyond);
+                    if beyond > effective.sizes.free_rows || !measured.objects.is_empty() {
+                        return Ok(Some(beyond_what_was_shown(beyond, &measured)));
+                    }
+                    effects = Some(measured);
+                }
+                Err(why) => return Ok(Some(unmeasured(&why))),
+            }
+        }
+        self.judge_commit(&effective, effects).await
+    }
+
+    async fn judge_commit(
+        &mut self,
+        effective: &policy::settings::Effective,
+        effects: Option<Effects>,
+    ) -> Result<Option<Refusal>, End> {
+        let unshown = self.ledger.unshown;
+        let caller = match unshown > effective.sizes.max_affected {
+            true => self.stated_limit().await?,
+            false => Caller::default(),
+        };
+        let facts = Facts { kind: Kind::Transaction, ..Facts::default() };
+        let evidence = Evidence { unshown: Some(unshown), ..Evidence::default() };
+        let verdict = policy::judge(&facts, &evidence, effective, &caller);
+        let about = Recording { promised_rows: Some(unshown), ..self.recording() };
+        if Session::passes(verdict.in_force()) {
+            for judged in verdict.judged().iter().filter(|judged| judged.level == Level::Warn) {
+                let text = format!("sluice: {}: {}", judged.finding.rule, judged.finding.message);
+                let words = self.said(&Refusal::new(Code::Denied, text));
+                self.reply(message::warning(&words));
+            }
+            return Ok(None);
+        }
+        let refused = Code::Denied;
+        if let Err(error) = self.house.recorder.refusal(&verdict, refused.sqlstate(), about) {
+            note_unrecorded(&error);
+        }
+        let rules: Vec<&str> = verdict.judged().iter().map(|judged| judged.finding.rule).collect();
+        let message = format!(
+            "sluice: denied: the transaction changed {} rows that nobody was shown; it was rolled back",
+            count::grouped(unshown)
+        );
+        let mut detail = format!("rules: {}", rules.join(", "));
+        if let Some(effects) = effects {
+            let _ = write!(detail, "\n{}", preview::effects_lines(&effects));
+        }
+        let hint = "Say it in one statement, which is counted and shown before it runs; or commit more often.";
+        Ok(Some(Refusal::new(refused, message).detail(detail).hint(hint)))
+    }
+
+    /// `SET sluice.max_affected`, asked of the session.
+    async fn stated_limit(&mut self) -> Result<Caller, End> {
+        let time = self.house.ask_timeout;
+        let asker = Asker::begin(&mut self.link, &self.seat, &self.talk, Ground::Savepoint, time, time).await;
+        let mut asker = asker.map_err(unknown_state)?;
+        let question = "SELECT pg_catalog.current_setting('sluice.max_affected', true)";
+        let answer = asker.ask(question, None).await.unwrap_or_default();
+        asker.end().await.map_err(unknown_state)?;
+        let stated = answer.rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
+        Ok(Caller { max_affected: stated })
+    }
+
+    /// A COMMIT that is refused ends the transaction, as one that fails does: the session is idle afterwards.
+    pub(in crate::session) async fn refuse_commit(&mut self, refusal: &Refusal, form: Form) -> Result<(), End> {
+        self.drain().await?;
+        self.own("ROLLBACK", b'I').await?;
+        self.talk.set_status(b'I');
+        self.ledger = Ledger::default();
+        self.pipeline.executed = false;
+        self.cache.clear();
+        metrics::counter!(crate::ground::metrics::REFUSALS_TOTAL, "code" => refusal.code.sqlstate()).increment(1);
+        let error = message::error(&self.said(refusal), Severity::Error);
+        self.reply(error);
+        match form {
+            Form::Simple => self.reply(message::ready(b'I')),
+            Form::Extended => self.pipeline.discarding = true,
+        }
+        Ok(())
+    }
+
+    /// A transaction of our own around a statement: begun, and the counts before it taken, with one write.
+    pub(in crate::session) async fn begin_own(&mut self) -> Result<Option<Snapshot>, End> {
+        self.link.say(Script::default().query("BEGIN"));
+        let reached = self.hear_ready().await?;
+        if reached != b'T' {
+            let message = "sluice: BEGIN of Sluice's own failed; the session cannot go on";
+            return Err(End::Refused(Refusal::new(Code::CannotKnow, message)));
+        }
+        self.talk.set_status(b'T');
+        self.snapshot().await
+    }
+}
+
+fn unmeasured(why: &str) -> Refusal {
+    let message = "sluice: what the statement changed could not be measured; it was rolled back";
+    Refusal::new(Code::ExceedsConfirmed, message).detail(why.to_owned())
+}
+
+fn beyond_what_was_shown(beyond: u64, effects: &Effects) -> Refusal {
+    let message = format!(
+        "sluice: the transaction changed {} rows more than its statements told; it was rolled back",
+        count::grouped(beyond)
+    );
+    let hint = "Functions and triggers did it: send the statement that runs them outside the transaction, where it is tried and shown.";
+    Refusal::new(Code::ExceedsConfirmed, message).detail(preview::effects_lines(effects)).hint(hint)
+}
+
+/// Promised and actual rows, table by table.
+fn comparison(agreed: &Agreed, effects: Option<&Effects>) -> String {
+    let Some(effects) = effects else { return String::new() };
+    let promised = |name: &str| match agreed {
+        Agreed::Tried(shown) => {
+            let table = shown.tables.iter().find(|table| table.name == name);
+            count::grouped(table.map_or(0, |table| table.destroyed()))
+        }
+        _ => "-".to_owned(),
+    };
+    let mut out = format!("  {:<40} {:>12} {:>12}\n", "table", "promised", "actual");
+    for table in effects.tables.iter().filter(|table| table.destroyed() > 0).take(40) {
+        let _ = writeln!(
+            out,
+            "  {:<40} {:>12} {:>12}",
+            table.name,
+            promised(&table.name),
+            count::grouped(table.destroyed())
+        );
+    }
+    if let Agreed::Unasked { most } | Agreed::Counted { most } = agreed {
+        let all = count::grouped(effects.destroyed());
+        let _ = writeln!(out, "  {:<40} {:>12} {:>12}", "all together", count::grouped(*most), all);
+    }
+    for object in effects.objects.iter().take(10) {
+        let _ = writeln!(out, "  {object}");
+    }
+    out
+}

@@ -1,0 +1,377 @@
+//! What a session knows of the names that lead to code of the users' own, and when it must ask again.
+//!
+//! All sessions of a database share what one of them learned. It is asked for again after [`limits::REACH_TTL`], and at once when any
+//! session of this Sluice sends what may change the schema, and when that commits. A session that changed the schema itself keeps
+//! what it then sees to itself until its transaction has ended: nobody else sees it yet.
+//!
+//! Invariant: where it could not be learned, every statement counts as leading there. A change of the schema that does not come
+//! through this Sluice is noticed late, by at most twice the time above.
+
+use crate::database::catalog;
+use crate::database::effects::reach::{self, Reach};
+use crate::ground::limits;
+use crate::policy::settings::Mode;
+use crate::session::ask::{Asker, Ground};
+use crate::session::look::{Judgement, Piece, unknown_state};
+use crate::session::{End, Session};
+use crate::sql::facts::{Facts, Kind};
+use crate::sql::lexer::Lexer;
+use crate::sql::statement::LexicalMode;
+use arc_swap::ArcSwapOption;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// What is known of the databases behind one listener.
+#[derive(Debug, Default)]
+pub struct Schemas {
+    by_database: Mutex<HashMap<String, Arc<Schema>>>,
+}
+
+#[derive(Debug, Default)]
+pub struct Schema {
+    /// Goes up with every change of the schema that was seen.
+    epoch: AtomicU64,
+    learned: ArcSwapOption<Learned>,
+    /// Somebody is asking again; the others go on with what they have.
+    asking: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Learned {
+    reach: Arc<Reach>,
+    epoch: u64,
+    at: Instant,
+}
+
+impl Schemas {
+    /// Databases are few: only names that a login succeeded for come here.
+    pub fn of(&self, database: &str) -> Arc<Schema> {
+        let mut known = self.by_database.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        known.entry(database.to_owned()).or_default().clone()
+    }
+}
+
+/// One session's part.
+#[derive(Debug)]
+pub(in crate::session) struct Reaching {
+    schema: Arc<Schema>,
+    known: Arc<Reach>,
+    epoch: u64,
+    fresh_until: Option<Instant>,
+    /// It changed the schema in a transaction that has not ended.
+    changing: bool,
+}
+
+impl Reaching {
+    pub fn new(schema: Arc<Schema>) -> Reaching {
+        let known = Arc::new(Reach::unknown("nothing was asked yet"));
+        Reaching { schema, known, epoch: 0, fresh_until: None, changing: false }
+    }
+
+    pub fn known(&self) -> &Reach {
+        &self.known
+    }
+
+    pub fn shared(&self) -> Arc<Reach> {
+        self.known.clone()
+    }
+
+    /// Changes with what is known: a text that was looked at under another is looked at again.
+    pub fn generation(&self) -> *const Reach {
+        Arc::as_ptr(&self.known)
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.fresh_until.is_some_and(|until| Instant::now() < until)
+            && self.epoch == self.schema.epoch.load(Ordering::Acquire)
+    }
+
+    /// Takes what another session learned.
+    fn adopt(&mut self) -> bool {
+        if self.changing {
+            return false;
+        }
+        let Some(learned) = self.schema.learned.load_full() else { return false };
+        let age = learned.at.elapsed();
+        let current = learned.epoch == self.schema.epoch.load(Ordering::Acquire);
+        let late = age >= limits::REACH_TTL;
+        // Past its time one session asks, and the others wait for its answer no longer than the same time again.
+        let good = current && (!late || age < 2 * limits::REACH_TTL && self.schema.asking.swap(true, Ordering::AcqRel));
+        if good {
+            self.keep(
+                learned.reach.clone(),
+                learned.epoch,
+                if late { Duration::ZERO } else { limits::REACH_TTL - age },
+            );
+        }
+        good
+    }
+
+    fn keep(&mut self, reach: Arc<Reach>, epoch: u64, lasting: Duration) {
+        if *reach != *self.known {
+            self.known = reach;
+        }
+        self.epoch = epoch;
+        self.fresh_until = Some(Instant::now() + lasting.max(limits::REACH_TTL / 10));
+    }
+
+    fn publish(&self) {
+        if !self.changing && self.epoch == self.schema.epoch.load(Ordering::Acquire) {
+            let learned = Learned { reach: self.known.clone(), epoch: self.epoch, at: Instant::now() };
+            self.schema.learned.store(Some(Arc::new(learned)));
+        }
+        self.schema.asking.store(false, Ordering::Release);
+    }
+
+    /// Something was sent that may change the schema.
+    pub fn touch(&mut self) {
+        self.changing = true;
+        self.schema.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// No transaction is open any more.
+    pub fn settle(&mut self) {
+        if self.changing {
+            self.changing = false;
+            self.schema.epoch.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Session {
+    /// Before a text is glanced at, or something prepared is run: what is known must not be stale. Asks nothing in a failed
+    /// transaction, where the server refuses what comes.
+    pub(in crate::session) async fn refresh_reach(&mut self) -> Result<(), End> {
+        if self.reaching.is_fresh() {
+            return Ok(());
+        }
+        let policy = self.house.policy.load_full();
+        if self.standing.get(&policy, &self.principal, self.house.clock.now()).mode != Mode::Enforce {
+            // Nothing is held back, so nothing is measured.
+            self.reaching.keep(Arc::default(), 0, Duration::ZERO);
+            return Ok(());
+        }
+        if self.reaching.adopt() || self.talk.in_copy() {
+            return Ok(());
+        }
+        self.drain().await?;
+        if self.pipeline.discarding {
+            return Ok(());
+        }
+        let Some(ground) = self.ground(&[]).filter(|ground| *ground != Ground::Failed) else { return Ok(()) };
+        if ground == Ground::Own && self.pipeline.open {
+            self.end_unexecuted_pipeline().await?;
+        }
+        let epoch = self.reaching.schema.epoch.load(Ordering::Acquire);
+        let (time, known, version) = (self.house.ask_timeout, self.reaching.known.clone(), self.server_version());
+        let asker = Asker::begin(&mut self.link, &self.seat, &self.talk, ground, time, time).await;
+        let mut asker = asker.map_err(unknown_state)?;
+        let learned = learn(&mut asker, known, version).await;
+        let ended = asker.end().await.map_err(unknown_state)?;
+        self.pipeline.discarding |= ended.failed;
+        match learned {
+            Ok(reach) => self.reaching.keep(reach, epoch, limits::REACH_TTL),
+            Err(error) => {
+                let why = catalog::reason(&error);
+                tracing::warn!(session = %self.id, why, "what runs behind the names of the schema could not be learned");
+                self.reaching.keep(Arc::new(Reach::unknown(&why)), epoch, Duration::ZERO);
+            }
+        }
+        self.reaching.publish();
+        Ok(())
+    }
+
+    /// 15 of "15.18 (Debian 15.18-0+deb12u1)".
+    fn server_version(&self) -> u32 {
+        let version = self.settings.get("server_version").map(String::as_str).unwrap_or_default();
+        let digits = version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+        digits.parse().unwrap_or(0)
+    }
+
+    /// What goes on may change the schema, and with it what names lead to.
+    pub(in crate::session) fn note_schema_change(&mut self, judgement: &Judgement) {
+        if judgement.pieces.iter().any(changes_schema) {
+            self.reaching.touch();
+        }
+    }
+}
+
+async fn learn(
+    asker: &mut Asker<'_>,
+    known: Arc<Reach>,
+    version: u32,
+) -> Result<Arc<Reach>, crate::database::AskError> {
+    let fingerprint = reach::fingerprint(asker).await?;
+    if !fingerprint.is_empty() && fingerprint == known.fingerprint {
+        return Ok(known);
+    }
+    Ok(Arc::new(reach::learn(asker, fingerprint, version).await?))
+}
+
+/// Anything that could give a name code to run. A temporary table is its session's own, and what it is made with stands in the text.
+pub(in crate::session) fn changes_schema(piece: &Piece) -> bool {
+    let facts = &piece.facts;
+    if facts.prepares.is_some() {
+        return false;
+    }
+    match &facts.kind {
+        Kind::Create => !words(&piece.text).nth(1).is_some_and(|word| word == "temp" || word == "temporary"),
+        Kind::Alter | Kind::Drop | Kind::Do | Kind::Call | Kind::Unread => true,
+        Kind::Other(name) => !QUIET.contains(&name.as_str()),
+        _ => facts.unread.is_some(),
+    }
+}
+
+/// Statements under other names that leave the schema as it is.
+const QUIET: &[&str] = &[
+    "VacuumStmt",
+    "LockStmt",
+    "CheckPointStmt",
+    "CommentStmt",
+    "ReindexStmt",
+    "ClusterStmt",
+    "DiscardStmt",
+    "ListenStmt",
+    "UnlistenStmt",
+    "NotifyStmt",
+    "RefreshMatViewStmt",
+    "ConstraintsSetStmt",
+    "DeallocateStmt",
+    "ClosePortalStmt",
+    "FetchStmt",
+    "ExplainStmt",
+    "VariableShowStmt",
+];
+
+/// What one statement leads to; empty: nothing. `Err`: why that cannot be tried out before it is kept.
+pub(in crate::session) fn reached(
+    piece: &Piece,
+    reach: &Reach,
+    mode: LexicalMode,
+    block: Block,
+) -> Result<Vec<String>, String> {
+    let facts = &piece.facts;
+    if facts.prepares.is_some() || facts.transaction.is_some() || facts.unread.is_some() {
+        return Ok(Vec::new());
+    }
+    let found = match &facts.kind {
+        Kind::Do => vec!["DO".to_owned()],
+        Kind::Call => vec!["CALL".to_owned()],
+        Kind::Empty | Kind::Set | Kind::Prepare | Kind::Transaction | Kind::Sluice => Vec::new(),
+        Kind::Other(name) if STILL.contains(&name.as_str()) => Vec::new(),
+        Kind::Read if facts.changes.is_empty() => reach.reads.met(&piece.text, mode),
+        Kind::Grant if !reach.writes.is_empty() => {
+            reach.writes.watches_schema_changes().map(str::to_owned).into_iter().collect()
+        }
+        Kind::Create | Kind::Alter | Kind::Drop | Kind::Other(_) => {
+            let met = reach.writes.met(&piece.text, mode).into_iter();
+            met.chain(reach.writes.watches_schema_changes().map(str::to_owned)).collect()
+        }
+        _ => {
+            let mut met = reach.writes.met(&piece.text, mode);
+            if met.is_empty() && reach.own_equality && !facts.changes.is_empty() && piece.text.contains('=') {
+                met.push("=".to_owned());
+            }
+            met
+        }
+    };
+    match found.first() {
+        None => Ok(found),
+        Some(name) => untriable(facts, &piece.text, block)
+            .map_or(Ok(found.clone()), |why| Err(format!("it leads to {name}, and {why}"))),
+    }
+}
+
+/// Kinds that run nothing of a table's or a function's.
+const STILL: &[&str] =
+    &["LockStmt", "ListenStmt", "UnlistenStmt", "NotifyStmt", "CheckPointStmt", "DiscardStmt", "DeallocateStmt"];
+
+/// Where a statement stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::session) enum Block {
+    /// Alone, or with others, outside a transaction block.
+    Outside,
+    Inside,
+    /// In a message that begins or ends transactions of its own.
+    Mixed,
+}
+
+fn untriable(facts: &Facts, text: &str, block: Block) -> Option<&'static str> {
+    if facts.outside_transaction_only {
+        return Some("it may not stand in a transaction, so it cannot be tried");
+    }
+    if block == Block::Mixed {
+        return Some("its message begins or ends a transaction, so it cannot be tried: send it alone");
+    }
+    if declares(text) == Declared::WithHold {
+        return Some("a cursor WITH HOLD runs it when its transaction commits");
+    }
+    if copies_in(facts) && block == Block::Outside {
+        return Some("what COPY brings is kept at once: send it between BEGIN and COMMIT, where it is measured");
+    }
+    None
+}
+
+pub(in crate::session) fn copies_in(facts: &Facts) -> bool {
+    facts.changes.iter().any(|change| change.verb == crate::sql::facts::Verb::CopyIn)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::session) enum Declared {
+    Nothing,
+    /// A cursor: what it reads is run as it is fetched.
+    Cursor,
+    WithHold,
+}
+
+pub(in crate::session) fn declares(text: &str) -> Declared {
+    let mut words = words(text);
+    match words.next().as_deref() {
+        Some("declare") if words.take_while(|word| word != "for").any(|word| word == "hold") => Declared::WithHold,
+        Some("declare") => Declared::Cursor,
+        _ => Declared::Nothing,
+    }
+}
+
+fn words(text: &str) -> impl Iterator<Item = String> + '_ {
+    let tokens = Lexer::new(text, LexicalMode::default()).filter(|token| !token.is_comment());
+    tokens.map(|token| token.text(text).to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_that_is_held_is_told_from_others() {
+        for (text, declared) in [
+            ("DECLARE c CURSOR FOR SELECT 1", Declared::Cursor),
+            ("declare c no scroll cursor with hold for select 1", Declared::WithHold),
+            ("DECLARE c CURSOR WITHOUT HOLD FOR SELECT 1", Declared::WithHold),
+            ("DECLARE c CURSOR FOR SELECT hold FROM t", Declared::Cursor),
+            ("SELECT 1", Declared::Nothing),
+        ] {
+            assert_eq!(declares(text), declared, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_one_session_learned_another_takes_until_the_schema_changes() {
+        let schema = Arc::new(Schema::default());
+        let (mut one, mut two) = (Reaching::new(schema.clone()), Reaching::new(schema));
+        assert!(!one.is_fresh() && !one.adopt());
+        one.keep(Arc::default(), 0, limits::REACH_TTL);
+        one.publish();
+        assert!(one.is_fresh() && two.adopt() && two.is_fresh());
+        two.touch();
+        assert!(!one.is_fresh() && !one.adopt());
+        // What it sees of its own change it keeps to itself.
+        two.keep(Arc::new(Reach::unknown("x")), 1, limits::REACH_TTL);
+        two.publish();
+        assert!(!one.adopt());
+        two.settle();
+        assert!(!two.is_fresh() && !two.adopt());
+    }
+}
