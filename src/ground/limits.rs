@@ -80,7 +80,7 @@ pub const METRICS_UPKEEP_EVERY: Duration = Duration::from_secs(5);
 pub const CATALOG_TTL: Duration = Duration::from_secs(2);
 /// What names lead to is asked for again after this long. What changes the schema through this Sluice is noticed at once; only
 /// what goes past it is noticed so late.
-pub const REACH_TTL: Duration = Duration::from_secs(10);
+pub const REACH_TTL: Duration = Duration::from_secs(2);
 /// Tables remembered by one session; a session that guards more than this forgets the oldest.
 pub const CATALOG_TABLES: usize = 256;
 /// Levels of foreign keys followed downwards. Real schemas stay below ten; a longer walk is a cycle.

@@ -153,7 +153,14 @@ impl Session {
             self.reaching.keep(Arc::default(), 0, Duration::ZERO);
             return Ok(());
         }
-        if self.reaching.adopt() || self.talk.in_copy() {
+        let before = self.reaching.epoch;
+        if self.reaching.adopt() {
+            if self.reaching.epoch != before {
+                self.cache.clear();
+            }
+            return Ok(());
+        }
+        if self.talk.in_copy() {
             return Ok(());
         }
         self.drain().await?;
@@ -165,6 +172,10 @@ impl Session {
             self.end_unexecuted_pipeline().await?;
         }
         let epoch = self.reaching.schema.epoch.load(Ordering::Acquire);
+        if epoch != self.reaching.epoch {
+            // Somebody changed the schema: what was seen of tables may not hold either.
+            self.cache.clear();
+        }
         let (time, known, version) = (self.house.ask_timeout, self.reaching.known.clone(), self.server_version());
         let asker = Asker::begin(&mut self.link, &self.seat, &self.talk, ground, time, time).await;
         let mut asker = asker.map_err(unknown_state)?;

@@ -103,7 +103,7 @@ impl Watchlist {
 
     /// The server folds ASCII only in UTF-8, and by the locale in other encodings: both readings are looked for.
     fn has_word(&self, word: &str) -> bool {
-        const SHORT: usize = 64;
+        const SHORT: usize = 63; // a longer one is cut
         if word.len() <= SHORT && word.is_ascii() {
             let mut folded = [0u8; SHORT];
             let folded = &mut folded[..word.len()];
