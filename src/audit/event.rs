@@ -85,6 +85,8 @@ pub enum Action {
     Forward,
     /// It goes to the database because its token was redeemed.
     Confirmed,
+    /// It goes to the database in a transaction that is rolled back.
+    Rehearsed,
     Refuse,
 }
 
@@ -93,6 +95,7 @@ impl Action {
         match self {
             Action::Forward => "forward",
             Action::Confirmed => "confirmed",
+            Action::Rehearsed => "rehearsed",
             Action::Refuse => "refuse",
         }
     }

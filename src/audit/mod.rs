@@ -213,7 +213,7 @@ impl fmt::Debug for Alone {
 fn permits(level: Level, action: Action) -> bool {
     match action {
         Action::Forward => level <= Level::Warn,
-        Action::Confirmed => level <= Level::Approve,
+        Action::Confirmed | Action::Rehearsed => level <= Level::Approve,
         Action::Refuse => false,
     }
 }

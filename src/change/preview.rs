@@ -5,6 +5,7 @@
 //! move the cursor: control characters are shown as escapes. It offers nothing that this version cannot do. Pure.
 
 mod change;
+pub mod machine;
 mod removal;
 mod sample;
 mod tree;

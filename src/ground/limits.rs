@@ -98,6 +98,11 @@ pub const REMOVED_DEPENDENTS: usize = 200;
 /// A table of up to this many rows is counted for "of N rows"; beyond it the server's estimate is shown, and called one.
 pub const EXACT_TOTAL_ROWS: u64 = 100_000;
 
+/// One run of a rehearsal: it holds the locks of the real thing, and is rolled back for nothing if it takes longer.
+pub const REHEARSAL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a rehearsal waits for a lock: behind it, everybody else would wait too.
+pub const REHEARSAL_LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+
 // What a preview shows.
 
 /// Characters of one cell of the sample: enough for an id, a time, the start of a text.

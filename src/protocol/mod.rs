@@ -64,11 +64,13 @@ pub struct Refusal {
     pub message: String,
     pub detail: Option<String>,
     pub hint: Option<String>,
+    /// What is known of the statement, for clients that asked for JSON.
+    pub document: Option<Box<serde_json::Map<String, serde_json::Value>>>,
 }
 
 impl Refusal {
     pub fn new(code: Code, message: impl Into<String>) -> Refusal {
-        Refusal { code, message: message.into(), detail: None, hint: None }
+        Refusal { code, message: message.into(), detail: None, hint: None, document: None }
     }
 
     pub fn detail(mut self, detail: impl Into<String>) -> Refusal {

@@ -14,7 +14,7 @@
 use crate::audit::event::Action;
 use crate::audit::sink::RecordFailed;
 use crate::audit::{Outcome, Recording};
-use crate::change::preview::{self, Offer};
+use crate::change::preview::{self, Offer, machine};
 use crate::change::promise::{self, Promise};
 use crate::ground::metrics::{FINDINGS_TOTAL, RECORD_FAILURES_TOTAL, REFUSALS_TOTAL, STATEMENTS_TOTAL};
 use crate::policy::count::adds_only;
@@ -161,7 +161,8 @@ impl Session {
     /// Refuses as the server would: the rest of the pipeline is discarded, a transaction fails.
     pub(in crate::session) async fn refuse(&mut self, refusal: &Refusal, form: Form) -> Result<(), End> {
         metrics::counter!(REFUSALS_TOTAL, "code" => refusal.code.sqlstate()).increment(1);
-        self.fail_with(message::error(&self.said(refusal), Severity::Error), form).await
+        let refusal = self.formatted(refusal).await?;
+        self.fail_with(message::error(&self.said(&refusal), Severity::Error), form).await
     }
 
     /// The statement fails with this error: ours, or the server's own.
@@ -216,6 +217,7 @@ impl Session {
             }
             _ => (None, None),
         };
+        let document = self.document(judgement, token.clone());
         let preview = self.preview(judgement, token);
         let code = match level {
             Level::Approve if !copies => Code::NeedsApproval,
@@ -240,6 +242,7 @@ impl Session {
         tracing::info!(session = %self.id, user = %self.principal.user, code = code.sqlstate(), message = %preview.message, "refused");
         let mut refusal = Refusal::new(code, preview.message).detail(preview.detail);
         refusal.hint = Some(preview.hint).filter(|hint| !hint.is_empty());
+        refusal.document = Some(Box::new(document));
         if named && level < Level::Deny {
             let how = "Send it as UTF-8 text and as a statement of its own, or by EXECUTE, to be able to confirm it.";
             refusal.hint = Some(how.to_owned());
@@ -259,17 +262,16 @@ impl Session {
 
     /// The preview of the statement with the strongest finding.
     pub(in crate::session) fn preview(&self, judgement: &Judgement, token: Option<String>) -> preview::Preview {
-        let offer = Offer {
-            token,
-            valid: judgement.sizes.token_ttl,
-            at_most: judgement.promise.at_most(judgement.sizes.tolerance),
-        };
         let nothing = (Default::default(), Default::default());
-        let (facts, evidence) = match (judgement.pieces.get(judgement.worst), judgement.evidence.get(judgement.worst)) {
-            (Some(piece), Some(evidence)) => (&piece.facts, evidence),
-            _ => (&nothing.0, &nothing.1),
-        };
-        preview::render(facts, evidence, &judgement.verdict, &judgement.sizes, &offer)
+        let (facts, evidence) = judgement.strongest().unwrap_or((&nothing.0, &nothing.1));
+        preview::render(facts, evidence, &judgement.verdict, &judgement.sizes, &offer(judgement, token))
+    }
+
+    /// The same for machines.
+    fn document(&self, judgement: &Judgement, token: Option<String>) -> serde_json::Map<String, serde_json::Value> {
+        let nothing = (Default::default(), Default::default());
+        let (facts, evidence) = judgement.strongest().unwrap_or((&nothing.0, &nothing.1));
+        machine::document(facts, evidence, judgement.verdict.judged(), &offer(judgement, token))
     }
 
     /// Records and permits; the rows it may change are watched.
@@ -328,6 +330,7 @@ impl Session {
     pub(in crate::session) fn remember(&mut self, judgement: &Judgement) {
         let mut facts = judgement.pieces.iter().map(|piece| &piece.facts);
         if facts.clone().any(|facts| facts.changes_session) {
+            self.format = None;
             self.names_touched = true;
             self.cache.clear();
         }
@@ -446,6 +449,11 @@ impl Session {
             note_unrecorded(&error);
         }
     }
+}
+
+fn offer(judgement: &Judgement, token: Option<String>) -> Offer {
+    let at_most = judgement.promise.at_most(judgement.sizes.tolerance);
+    Offer { token, valid: judgement.sizes.token_ttl, at_most }
 }
 
 /// COMMIT, or what takes its place.

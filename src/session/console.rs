@@ -1,6 +1,7 @@
 //! `SLUICE …`: the commands that Sluice answers itself, in any client, by either protocol.
 //!
-//! Invariant: what is typed here never reaches the database as such; a statement inside (PREVIEW, EXPLAIN) is looked at, not run.
+//! Invariant: what is typed here never reaches the database as such; a statement inside (PREVIEW, EXPLAIN) is looked at, not run;
+//! REHEARSE runs it, and rolls it back.
 
 use crate::audit::Recording;
 use crate::change::challenge::{self, Misuse};
@@ -25,6 +26,10 @@ use bytes::Bytes;
 const HELP: &[(&str, &str)] = &[
     ("SLUICE HELP", "this list"),
     ("SLUICE PREVIEW <statement>", "what the statement would do: rows, sample, cascades; nothing is run"),
+    (
+        "SLUICE REHEARSE <statement>",
+        "run it twice in a transaction that is rolled back: rows per table, what a second run changes, locks, time",
+    ),
     ("SLUICE EXPLAIN <statement>", "which rules match it, and which line of which file gave each its level"),
     ("SLUICE CONFIRM '<token>'", "run the statement that was refused with this token, if what was shown still holds"),
     ("SLUICE APPROVE '<token>'", "agree to another principal's statement; it runs when its sender sends it again"),
@@ -40,6 +45,7 @@ enum Command {
     Help,
     Preview(String),
     Explain(String),
+    Rehearse(String),
     Confirm(String),
     Approve(String),
     Reject(String),
@@ -62,6 +68,7 @@ impl Command {
         match self {
             Command::Help => &["command", "what it does"],
             Command::Preview(_) | Command::Show(_) => &["preview"],
+            Command::Rehearse(_) => &["step", "what", "result"],
             Command::Explain(_) => &["rule", "level", "from", "matches"],
             Command::Confirm(_) | Command::Reject(_) => &[],
             Command::Approve(_) => &["approved"],
@@ -76,6 +83,7 @@ impl Command {
             Command::Help => "HELP",
             Command::Preview(_) => "PREVIEW",
             Command::Explain(_) => "EXPLAIN",
+            Command::Rehearse(_) => "REHEARSE",
             Command::Confirm(_) => "CONFIRM",
             Command::Approve(_) => "APPROVE",
             Command::Reject(_) => "REJECT",
@@ -87,7 +95,7 @@ impl Command {
     }
 }
 
-type Table = Vec<Vec<Option<String>>>;
+pub(in crate::session) type Table = Vec<Vec<Option<String>>>;
 
 impl Session {
     /// One command, answered in the protocol it came by.
@@ -112,6 +120,7 @@ impl Session {
             Command::Help => Ok(HELP.iter().map(|(command, does)| vec![some(command), some(does)]).collect()),
             Command::Preview(statement) => self.preview_of(statement).await?,
             Command::Explain(statement) => self.explanation_of(statement).await?,
+            Command::Rehearse(statement) => self.rehearse(statement).await?,
             Command::Approve(token) => self.approve(token).await.map(|what| vec![vec![Some(what)]]),
             Command::Reject(token) => self.reject(token).await,
             Command::Show(token) => self.shown(token).await,
@@ -283,7 +292,7 @@ impl Session {
         rows.into_iter().map(|(name, value)| vec![some(name), Some(value)]).collect()
     }
 
-    fn subject(&self, statement: &str) -> Subjected {
+    pub(in crate::session) fn subject(&self, statement: &str) -> Subjected {
         let text = Bytes::copy_from_slice(statement.as_bytes());
         Subjected::Source(self.source(&text))
     }
@@ -315,6 +324,7 @@ fn parse(text: &str) -> Result<Command, Refusal> {
         "HELP" | "" => closed(2, Command::Help),
         "PREVIEW" => statement(Command::Preview),
         "EXPLAIN" => statement(Command::Explain),
+        "REHEARSE" => statement(Command::Rehearse),
         "CONFIRM" => token(Command::Confirm),
         "APPROVE" => token(Command::Approve),
         "REJECT" => token(Command::Reject),
@@ -340,7 +350,7 @@ fn usage(what: &str) -> Refusal {
 }
 
 /// The database finds the statement itself wrong.
-fn of_the_server(error: &Frame) -> Refusal {
+pub(in crate::session) fn of_the_server(error: &Frame) -> Refusal {
     let field = |kind| command::error_field(error.body(), kind).unwrap_or_default();
     Refusal::new(Code::Syntax, format!("sluice: the database refuses this statement: {}", field(b'M')))
         .detail(format!("SQLSTATE {}", field(b'C')))

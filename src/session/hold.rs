@@ -340,7 +340,8 @@ impl Session {
         self.pipeline.executed = false;
         self.cache.clear();
         metrics::counter!(crate::ground::metrics::REFUSALS_TOTAL, "code" => refusal.code.sqlstate()).increment(1);
-        let error = message::error(&self.said(refusal), Severity::Error);
+        let refusal = self.formatted(refusal).await?;
+        let error = message::error(&self.said(&refusal), Severity::Error);
         self.reply(error);
         match form {
             Form::Simple => self.reply(message::ready(b'I')),

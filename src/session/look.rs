@@ -20,6 +20,7 @@ use crate::protocol::postgres::frame::Frame;
 use crate::protocol::postgres::message::Script;
 use crate::protocol::{Code, Parameters, Refusal};
 use crate::session::ask::{Asker, Broken, Ground};
+use crate::session::format::Format;
 use crate::session::reaching::{self, Block};
 use crate::session::{End, Session};
 use crate::sql::facts::{Facts, Kind, OnConflict, TransactionVerb, Verb};
@@ -133,6 +134,11 @@ impl Judgement {
     /// Some statement of it leads to code of the users' own, and is to be tried before it is kept.
     pub fn reaches(&self) -> bool {
         self.evidence.iter().any(|known| !known.reaches.is_empty())
+    }
+
+    /// The statement with the strongest finding.
+    pub fn strongest(&self) -> Option<(&Facts, &Evidence)> {
+        Some((&self.pieces.get(self.worst)?.facts, self.evidence.get(self.worst)?))
     }
 
     /// The most rows that the sender may change in one statement.
@@ -281,6 +287,9 @@ impl Session {
         let interviewed = interview(&mut asker, &scene, &mut seen, &mut self.cache).await;
         let ended = asker.end().await.map_err(unknown_state)?;
         metrics::histogram!(QUESTIONS_SECONDS).record(started.elapsed().as_secs_f64());
+        if !seen.context.is_empty() {
+            self.format = Some(Format::of(seen.context.get("sluice.format").map(String::as_str)));
+        }
         if ended.cancelled {
             return Ok(Looked::Not(Refusal::new(Code::Cancelled, "canceling statement due to user request")));
         }
@@ -686,7 +695,8 @@ fn unread(text: &str, why: &str) -> Piece {
 async fn context(asker: &mut impl Ask) -> Result<Context, AskError> {
     const QUESTION: &str = "SELECT pg_catalog.current_setting('search_path'), CURRENT_USER::pg_catalog.text, \
          pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('sluice.max_affected', true), \
-         pg_catalog.current_setting('sluice.confirm', true), pg_catalog.current_setting('sluice.reason', true)";
+         pg_catalog.current_setting('sluice.confirm', true), pg_catalog.current_setting('sluice.reason', true), \
+         pg_catalog.current_setting('sluice.format', true)";
     let answer = asker.ask(QUESTION, None).await?;
     let names = [
         "search_path",
@@ -695,6 +705,7 @@ async fn context(asker: &mut impl Ask) -> Result<Context, AskError> {
         "sluice.max_affected",
         "sluice.confirm",
         "sluice.reason",
+        "sluice.format",
     ];
     let values = answer.rows.into_iter().next().unwrap_or_default();
     Ok(names.iter().zip(values).filter_map(|(name, value)| Some(((*name).to_owned(), value?))).collect())

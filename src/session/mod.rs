@@ -9,6 +9,7 @@
 mod act;
 mod ask;
 mod console;
+mod format;
 mod hold;
 pub mod link;
 mod login;
@@ -17,6 +18,7 @@ mod pipeline;
 mod reaching;
 mod redeem;
 pub mod registry;
+mod rehearse;
 mod relay;
 mod run;
 pub mod upstream;
@@ -35,6 +37,7 @@ use crate::protocol::postgres::frame::ClientCutter;
 use crate::protocol::postgres::handshake::Startup;
 use crate::protocol::postgres::message::{self, Severity};
 use crate::protocol::{Code, Refusal};
+use crate::session::format::Format;
 use crate::session::hold::Ledger;
 use crate::session::link::{Leg, Link};
 use crate::session::login::Visit;
@@ -105,6 +108,8 @@ pub(in crate::session) struct Session {
     pipeline: Pipeline,
     reaching: Reaching,
     ledger: Ledger,
+    /// How this session wants its refusals; `None`: it may have been set anew.
+    format: Option<Format>,
     /// Something was sent, since the session was last idle, that changes what names mean (SET, DDL): the end of its transaction may
     /// change it back.
     names_touched: bool,
@@ -191,6 +196,7 @@ async fn log_in(house: Arc<House>, client: Leg, startup: Startup, mut seat: Seat
         pipeline: Pipeline::default(),
         reaching: Reaching::new(house.schemas.of(&principal.database)),
         ledger: Ledger::default(),
+        format: None,
         names_touched: false,
         house,
         id,
@@ -262,7 +268,7 @@ impl Session {
     pub(in crate::session) fn said(&self, refusal: &Refusal) -> Refusal {
         let spoken = |text: &Option<String>| text.as_deref().map(|text| self.spoken(text));
         let (detail, hint) = (spoken(&refusal.detail), spoken(&refusal.hint));
-        Refusal { code: refusal.code, message: self.spoken(&refusal.message), detail, hint }
+        Refusal { code: refusal.code, message: self.spoken(&refusal.message), detail, hint, document: None }
     }
 
     pub(in crate::session) fn recording(&self) -> Recording<'_> {

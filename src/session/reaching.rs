@@ -288,6 +288,9 @@ pub(in crate::session) fn reached(
             met
         }
     };
+    if let Some(name) = found.first().and_then(|_| reach.outside.met(&piece.text, mode).into_iter().next()) {
+        return Err(format!("it leads to {name}, which does what no rollback takes back, so it cannot be tried"));
+    }
     match found.first() {
         None => Ok(found),
         Some(name) => untriable(facts, &piece.text, block)

@@ -15,6 +15,7 @@ mod login;
 mod memory;
 mod operation;
 mod pipelines;
+mod rehearsal;
 mod relay;
 mod tokens;
 mod tripwire;

@@ -13,7 +13,7 @@ stories! {
     what_hides_behind_names, by_the_extended_protocol, planning_alone_runs_it, a_prepared_statement_whose_name_came_to_lead_on,
     triggers_that_do_more_than_was_shown, small_changes_that_add_up, copy_into_a_table_that_fires, a_cursor_runs_it_as_it_is_fetched,
     a_schema_change_is_noticed_at_once, in_a_transaction_block, deferred_triggers, a_hint_confirms_what_was_tried,
-    a_function_that_drops, own_equality, several_in_one_message, observed_only,
+    a_function_that_drops, own_equality, several_in_one_message, observed_only, a_function_that_acts_outside_is_not_tried,
 }
 
 const CODE: &str = "
@@ -374,4 +374,18 @@ fn observed_only(server: &'static Server) {
     let mut wire = sluice.connect(&database);
     wire.simple("SELECT purge()").expect_fine("nothing is refused");
     assert_eq!(database.count("logs"), 0);
+}
+
+fn a_function_that_acts_outside_is_not_tried(server: &'static Server) {
+    let (database, sluice) = with_code(server);
+    database.run(
+        "CREATE SEQUENCE numbers; CREATE FUNCTION sets() RETURNS bigint LANGUAGE sql AS 'SELECT setval(''numbers'', 1000)';
+         CREATE FUNCTION calls_sets() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN sets(); END'",
+    );
+    let mut wire = sluice.connect(&database);
+    let refused = Refused::to_confirm(&wire.simple("SELECT calls_sets()"));
+    assert!(refused.detail.contains("no rollback takes back"), "{refused:?}");
+    assert_eq!(database.value("SELECT last_value FROM numbers"), "1", "it was not tried");
+    wire.simple(&format!("SLUICE CONFIRM '{}'", refused.token())).expect_fine("confirmed");
+    assert_eq!(database.value("SELECT last_value FROM numbers"), "1000");
 }

@@ -23,6 +23,8 @@ pub struct Reach {
     pub reads: Watchlist,
     /// Those and the names that run it when they are written to.
     pub writes: Watchlist,
+    /// Of those, the ones that do what no rollback takes back: they cannot be tried.
+    pub outside: Watchlist,
     /// Some of it runs at COMMIT: a deferrable trigger.
     pub deferred: bool,
     /// Somebody defined an `=` of their own: a condition with it bounds nothing.
@@ -34,7 +36,14 @@ pub struct Reach {
 impl Reach {
     pub fn unknown(why: &str) -> Reach {
         let list = Watchlist::everything(format!("what runs behind its names is not known: {why}"));
-        Reach { reads: list.clone(), writes: list, deferred: true, own_equality: true, fingerprint: String::new() }
+        Reach {
+            reads: list.clone(),
+            writes: list,
+            outside: Watchlist::default(),
+            deferred: true,
+            own_equality: true,
+            fingerprint: String::new(),
+        }
     }
 }
 
@@ -47,7 +56,25 @@ pub async fn fingerprint(asker: &mut impl Ask) -> Result<String, AskError> {
 /// Asks for all of it. `server_version` is the number the server reports (15, 18).
 pub async fn learn(asker: &mut impl Ask, fingerprint: String, server_version: u32) -> Result<Reach, AskError> {
     let functions = functions(asker, server_version).await?;
-    let mut suspects: HashSet<u64> = functions.values().filter(|one| one.suspect).map(|one| one.id).collect();
+    let seeds =
+        |wanted: fn(&Function) -> bool| functions.values().filter(|one| wanted(one)).map(|one| one.id).collect();
+    let Some(found) = closed(asker, &functions, seeds(|one| one.suspect)).await? else {
+        return Ok(Reach { fingerprint, ..Reach::unknown("its functions lead too far from one to another") });
+    };
+    let outside: HashSet<u64> = seeds(|one| one.outside);
+    let outside = match outside.is_empty() {
+        true => Some(Found::default()),
+        false => closed(asker, &functions, outside).await?,
+    };
+    Ok(found.into_reach(fingerprint, outside.unwrap_or_default()))
+}
+
+/// Everything that leads to these functions; `None`: it goes on for ever.
+async fn closed(
+    asker: &mut impl Ask,
+    functions: &HashMap<u64, Function>,
+    mut suspects: HashSet<u64>,
+) -> Result<Option<Found>, AskError> {
     for _round in 0..ROUNDS_MAX {
         let found = dependents(asker, &suspects).await?;
         let before = suspects.len();
@@ -58,10 +85,10 @@ pub async fn learn(asker: &mut impl Ask, fingerprint: String, server_version: u3
         let more: Vec<u64> = calls.map(|one| one.id).collect();
         suspects.extend(more);
         if suspects.len() == before {
-            return Ok(found.into_reach(fingerprint));
+            return Ok(Some(found));
         }
     }
-    Ok(Reach { fingerprint, ..Reach::unknown("its functions lead too far from one to another") })
+    Ok(None)
 }
 
 /// Rounds of looking through bodies again: each follows every chain of calls one step further.
@@ -142,6 +169,8 @@ const COMPUTING: &[&str] = &[
 struct Function {
     id: u64,
     suspect: bool,
+    /// It does what no rollback takes back.
+    outside: bool,
     body: Option<String>,
 }
 
@@ -177,7 +206,10 @@ fn function(answer: &Answer, row: usize) -> Option<Function> {
         || of_extension && language == "c" && (at(4) != Some("v") || COMPUTING.contains(&name));
     let body = if computes { Some(String::new()) } else { at(3).filter(|_| readable).map(str::to_owned) };
     let suspect = body.as_deref().is_none_or(changes_something) || at(6).is_some_and(|settings| !calm(settings));
-    Some(Function { id, suspect, body })
+    // A language that may do anything, and a library of the users' own.
+    let anything = !computes && !readable && !of_extension;
+    let outside = anything || body.as_deref().is_some_and(acts_outside) || of_extension && name.starts_with("dblink");
+    Some(Function { id, suspect, outside, body })
 }
 
 /// Settings of a function's own that leave what it does as it reads.
@@ -186,6 +218,26 @@ fn calm(settings: &str) -> bool {
         &["search_path", "work_mem", "statement_timeout", "lock_timeout", "timezone", "datestyle", "plpgsql."];
     let names = settings.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name.to_lowercase());
     names.into_iter().all(|name| CALM.iter().any(|calm| name.starts_with(calm)))
+}
+
+/// A body that copies to or from files and programs, sets sequences, or speaks to other servers.
+fn acts_outside(body: &str) -> bool {
+    Lexer::new(body, LexicalMode::default()).any(|token| {
+        let name = token.text(body).trim_matches('"').to_ascii_lowercase();
+        let transactional = ["lo_unlink", "lo_put", "lo_create", "lo_creat", "lo_open", "lo_from_bytea", "lo_truncate"];
+        match token.kind {
+            Kind::Word | Kind::QuotedName if transactional.contains(&name.as_str()) => false,
+            Kind::Word | Kind::QuotedName => {
+                let text_only = name.starts_with("query_to") || name.starts_with("cursor_to");
+                name == "copy"
+                    || glance::dangerous_function(&name)
+                        && !text_only
+                        && name != "set_config"
+                        && !matches!(name.as_str(), "loread" | "lowrite")
+            }
+            _ => false,
+        }
+    })
 }
 
 /// A body with a word that changes something, a function of the server's that does, or what cannot be lexed. Literals are not looked
@@ -224,7 +276,9 @@ struct Found {
 }
 
 impl Found {
-    fn into_reach(self, fingerprint: String) -> Reach {
+    fn into_reach(self, fingerprint: String, outside: Found) -> Reach {
+        let outside = Watchlist::new(outside.names.into_iter().chain(outside.written), outside.operators)
+            .and_everything(outside.everywhere);
         let always = ALWAYS.iter().map(|name| (*name).to_owned());
         let reads = Watchlist::new(self.names.iter().cloned().chain(always.clone()), self.operators.clone());
         let both = self.names.into_iter().chain(self.written).chain(always);
@@ -233,7 +287,7 @@ impl Found {
             list.and_everything(self.everywhere.clone()).and_schema_changes(self.schema_changes.clone())
         };
         let (deferred, own_equality) = (self.deferred, self.own_equality);
-        Reach { reads: dress(reads), writes: dress(writes), deferred, own_equality, fingerprint }
+        Reach { reads: dress(reads), writes: dress(writes), outside, deferred, own_equality, fingerprint }
     }
 }
 
@@ -383,6 +437,21 @@ mod tests {
             "SELECT 'open",
         ] {
             assert!(changes_something(body), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_no_rollback_takes_back_is_told_apart() {
+        for body in [
+            "SELECT setval('s', 1)",
+            "COPY t TO PROGRAM 'x'",
+            "SELECT dblink_exec('x', 'y')",
+            "SELECT lo_export(1, 'f')",
+        ] {
+            assert!(acts_outside(body), "{body}");
+        }
+        for body in ["DELETE FROM t", "SELECT lo_unlink(1)", "SELECT set_config('a.b', 'c', true)", "SELECT 'copy'"] {
+            assert!(!acts_outside(body), "{body}");
         }
     }
 
