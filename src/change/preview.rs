@@ -291,7 +291,13 @@ mod tests {
 
     fn judged(level: Level, instead: Option<&str>) -> Judged {
         let instead = instead.map(str::to_owned);
-        let finding = Finding { rule: "a-rule", about: About::Statement, message: "why\n".to_owned(), instead };
+        let finding = Finding {
+            rule: "a-rule",
+            about: About::Statement,
+            message: "why\n".to_owned(),
+            instead,
+            bend: Default::default(),
+        };
         Judged { finding, level, origin: "preset standard".into() }
     }
 

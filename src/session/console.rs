@@ -166,7 +166,7 @@ impl Session {
         };
         let now = self.house.clock.now();
         let policy = self.house.policy.load_full();
-        let caller = Caller { max_affected: judgement.told.max_affected };
+        let caller = Caller { max_affected: judgement.told.max_affected, script: judgement.told.script.clone() };
         let mut rows = Vec::new();
         for (piece, evidence) in judgement.pieces.iter().zip(&judgement.evidence) {
             let names = policy::names(&piece.facts, evidence);

@@ -10,7 +10,7 @@ use crate::database::{Answer, Ask, AskError, evidence};
 use crate::ground::limits;
 use crate::ground::metrics::QUESTIONS_SECONDS;
 use crate::policy::question::{Evidence, Known, Questions, RemovalEvidence, RemovedTable, Rows, TableKind, Trigger};
-use crate::policy::rules::Caller;
+use crate::policy::rules::{Caller, Ledger, Scripted};
 use crate::policy::scope::Principal;
 use crate::policy::settings::{Effective, Mode, Policy, Sizes};
 use crate::policy::verdict::Verdict;
@@ -88,6 +88,8 @@ pub(in crate::session) struct Told {
     /// Set on the session: it may be meant for another statement.
     pub confirm_on_session: Option<String>,
     pub reason: Option<String>,
+    /// What it calls itself a part of, with the ledger's word on it.
+    pub script: Option<Scripted>,
 }
 
 /// A row of VALUES can become many where a function that returns a set stands in it, and each can meet a row that is already there.
@@ -541,7 +543,7 @@ async fn gather(
 
 /// A verdict for each statement.
 fn verdicts(pieces: &[Piece], evidence: &[Evidence], effective: &Effective, told: &Told) -> Vec<Verdict> {
-    let caller = Caller { max_affected: told.max_affected };
+    let caller = Caller { max_affected: told.max_affected, script: told.script.clone() };
     pieces.iter().zip(evidence).map(|(piece, known)| policy::judge(&piece.facts, known, effective, &caller)).collect()
 }
 
@@ -692,6 +694,11 @@ fn told(pieces: &[Piece], context: &Context) -> Told {
         confirm: hint("confirm"),
         confirm_on_session: session("sluice.confirm"),
         reason: hint("reason").or_else(|| session("sluice.reason")),
+        script: hint("script").or_else(|| session("sluice.script")).map(|name| Scripted {
+            name,
+            ledger: Ledger::NotAsked,
+            rerun: hint("rerun").or_else(|| session("sluice.rerun")),
+        }),
     }
 }
 

@@ -17,8 +17,16 @@ pub struct Facts {
     pub removals: Vec<Removal>,
     /// Session and server settings it would change: SET, RESET, set_config with constant arguments, ALTER SYSTEM/ROLE/DATABASE … SET.
     pub settings: Vec<SettingChange>,
+    /// What a second run of each change would do: parallel to `changes`.
+    pub again: Vec<Again>,
+    /// What it does besides: rights, guards, files, programs, other servers.
+    pub acts: Vec<Act>,
+    /// A query in it skips rows by OFFSET.
+    pub pages_by_offset: bool,
     /// Names of the functions it calls, as written, lower-cased unless quoted, without duplicates.
     pub functions: Vec<String>,
+    /// What it creates is the session's own: a temporary table.
+    pub temporary: bool,
     pub transaction: Option<TransactionVerb>,
     /// `PREPARE name AS …`: the inner statement's facts are this statement's own; this is its name.
     pub prepares: Option<String>,
@@ -137,6 +145,18 @@ pub struct Assignment {
     pub value: Option<String>,
 }
 
+/// What a second run of a change would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Again {
+    /// Nothing that the text tells: the same values are set, the same rows are gone.
+    #[default]
+    Same,
+    /// Columns whose new value builds on their own old one (`n = n + 1`), folded, while nothing in the condition becomes false by it.
+    BuildsOn(Vec<String>),
+    /// The same rows are added once more, or clash with those of the first run.
+    Adds,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     None,
@@ -207,6 +227,28 @@ pub enum Removed {
     Tablespace,
     /// Anything that holds no rows (view, index, function…): listed so that rules can tell it apart.
     Other(String),
+}
+
+/// Something that a statement does to other than rows and whole objects, as far as its text tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Act {
+    pub kind: ActKind,
+    /// What it is, in a few words fit to be shown: "GRANT to clerk", "pg_read_file()".
+    pub words: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActKind {
+    /// Who may do what, whose something is, and which rows somebody sees.
+    Rights,
+    /// A guard of the database's stays, and no longer acts: a trigger disabled.
+    GuardDisabled,
+    /// A guard of the database's goes: a constraint, a trigger.
+    GuardDropped,
+    /// It reaches out of the database: files, programs and settings of the server, other servers, replication.
+    Outside,
+    /// Data that is no row of a table goes: large objects.
+    Unlinks,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 
 use crate::sql::facts::{Kind, TransactionVerb};
 use crate::sql::lexer::{self, Lexer, Token};
+use crate::sql::reach;
 use crate::sql::statement::LexicalMode;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +93,10 @@ impl Opening {
         if self.first == First::Insert && self.count == 2 {
             return word.eq_ignore_ascii_case("into");
         }
+        // Rows that are paged by OFFSET into an INSERT: a rule has something to say.
+        if self.first == First::Insert && word.eq_ignore_ascii_case("offset") {
+            return false;
+        }
         if matches!(self.first, First::Transaction(_)) {
             if word.eq_ignore_ascii_case("prepared") && after_word {
                 return false;
@@ -157,6 +162,9 @@ fn dangerous_word(word: &str) -> bool {
 
 /// Functions with effects of their own, by name or by the family's prefix.
 fn dangerous_function(name: &str) -> bool {
+    if reach::is_listed_word(name) {
+        return true;
+    }
     const NAMES: &[&str] = &["set_config", "setval", "loread", "lowrite", "query_to_xml", "cursor_to_xml"];
     const FAMILIES: &[&str] = &[
         "dblink",
@@ -250,6 +258,9 @@ mod tests {
             "SELECT lo_unlink(1)",
             "SELECT dblink_exec('x', 'y')",
             "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET b = 1",
+            "INSERT INTO t SELECT * FROM u OFFSET 5",
+            "SELECT pg_ls_dir('.')",
+            "SELECT cron.schedule('x', 'y')",
             "INSERT INTO t WITH d AS (DELETE FROM u RETURNING *) SELECT * FROM d",
             "COMMIT PREPARED 'x'",
             "ROLLBACK PREPARED 'x'",
