@@ -47,6 +47,12 @@ pub fn render_judged(facts: &Facts, evidence: &Evidence, judged: &[Judged], size
     Preview { message: subject.message(level), detail: bounded(subject.detail()), hint: subject.hint(level, offer) }
 }
 
+/// How many rows it would change is then beside the point.
+fn is_denied_for_what_it_is(judged: &Judged) -> bool {
+    const RULES: &[&str] = &["already-ran", "change-freeze", "guard-off", "outside-effects"];
+    judged.level == Level::Deny && RULES.contains(&judged.finding.rule)
+}
+
 struct Subject<'a> {
     facts: &'a Facts,
     evidence: &'a Evidence,
@@ -78,6 +84,9 @@ impl Subject<'_> {
             several => Some(removal::together(several)),
         };
         let parts: Vec<String> = changes.into_iter().chain(removals).collect();
+        if let Some(why) = self.judged.iter().find(|judged| is_denied_for_what_it_is(judged)) {
+            return format!("sluice: denied: {}", plain(&why.finding.message));
+        }
         let denied = if level == Level::Deny { "denied: " } else { "" };
         if !parts.is_empty() {
             return format!("sluice: {denied}this would {}", parts.join("; and "));

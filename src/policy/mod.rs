@@ -124,6 +124,9 @@ pub fn explain(facts: &Facts, evidence: &Evidence, effective: &Effective, caller
 
 /// Whether a statement changes anything that outlives its session: rows, objects, rights. What was not read may.
 pub fn is_change(facts: &Facts) -> bool {
+    if facts.prepares.is_some() {
+        return false;
+    }
     if facts.unread.is_some() || facts.executes.is_some() {
         return true;
     }

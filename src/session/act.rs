@@ -14,6 +14,7 @@
 use crate::audit::event::Action;
 use crate::audit::sink::RecordFailed;
 use crate::audit::{Outcome, Recording};
+use crate::change::ledger;
 use crate::change::preview::{self, Offer};
 use crate::change::promise;
 use crate::ground::metrics::{FINDINGS_TOTAL, RECORD_FAILURES_TOTAL, REFUSALS_TOTAL, STATEMENTS_TOTAL};
@@ -52,11 +53,16 @@ impl Session {
         count(&judgement.verdict);
         let level = judgement.verdict.in_force();
         if Session::passes(level) {
+            if let Some(refusal) = self.enter_in_ledger(&judgement).await {
+                return self.refuse(&refusal, Form::Simple).await;
+            }
             self.warn(&judgement);
             self.remember(&judgement);
             if self.is_withheld(&judgement) {
                 let run = Run { form: Form::Simple, challenge: None };
-                return self.run_script(frame.into_bytes(), Action::Forward, &judgement, run).await;
+                self.run_script(frame.into_bytes(), Action::Forward, &judgement, run).await?;
+                self.close_runs();
+                return Ok(());
             }
             let mark = self.watch(&judgement, Action::Forward, &frame, None)?;
             return self.forward_permitted(mark, Expected::Query);
@@ -65,9 +71,14 @@ impl Session {
         if let Some(redeemed) = self.redeem_by_hint(&judgement, level).await? {
             return match redeemed {
                 Ok(redeemed) => {
+                    if let Some(refusal) = self.enter_in_ledger(&judgement).await {
+                        return self.refuse(&refusal, Form::Simple).await;
+                    }
                     self.remember(&judgement);
                     let run = Run { form: Form::Simple, challenge: Some(redeemed.challenge().id) };
-                    self.run_script(frame.into_bytes(), Action::Confirmed, &judgement, run).await
+                    self.run_script(frame.into_bytes(), Action::Confirmed, &judgement, run).await?;
+                    self.close_runs();
+                    Ok(())
                 }
                 Err(refusal) => self.refuse(&refusal, Form::Simple).await,
             };
@@ -98,6 +109,9 @@ impl Session {
                 }
             }
         };
+        if let Some(refusal) = self.enter_in_ledger(&judgement).await {
+            return self.refuse(&refusal, Form::Extended).await;
+        }
         self.remember(&judgement);
         let (permit, mut watched) = self.watch(&judgement, action, &frame, challenge)?;
         watched.withheld = action == Action::Confirmed || self.is_withheld(&judgement);
@@ -150,7 +164,40 @@ impl Session {
                 self.pipeline.discarding = true;
             }
         }
+        self.runs.failed(&self.house.store);
         Ok(())
+    }
+
+    /// Before a statement of a script is sent: what is not in the ledger does not run. `Some`: why it may not.
+    pub(in crate::session) async fn enter_in_ledger(&mut self, judgement: &Judgement) -> Option<Refusal> {
+        let (claim, now) = (judgement.claim.as_ref()?, self.house.clock.now());
+        let noted = self.noted(judgement).text.unwrap_or_default();
+        match ledger::begin(&self.house.store, claim, &self.principal.user, &noted, now).await {
+            Ok(Some(run)) => {
+                self.runs.push(run);
+                None
+            }
+            Ok(None) => {
+                let message = "sluice: denied: somebody else is running this statement of the script";
+                Some(
+                    Refusal::new(Code::Denied, message)
+                        .detail("rules: already-ran")
+                        .hint("SLUICE SCRIPTS lists the scripts."),
+                )
+            }
+            Err(error) => {
+                let message = format!(
+                    "sluice: the statement was not run, because the ledger of scripts cannot be written: {error}"
+                );
+                Some(Refusal::new(Code::CannotKnow, message))
+            }
+        }
+    }
+
+    /// Everything was answered: what was carried out outside a transaction of the client's has run.
+    pub(in crate::session) fn close_runs(&mut self) {
+        let committed = self.talk.status() == b'I';
+        self.runs.answered(&self.house.store, committed);
     }
 
     /// What the client is told when a statement may not pass, with a token if there is a way.
@@ -281,6 +328,8 @@ impl Session {
 
     /// What a statement that goes on changes in what we hold to be known.
     pub(in crate::session) fn remember(&mut self, judgement: &Judgement) {
+        let settings = judgement.pieces.iter().flat_map(|piece| &piece.facts.settings);
+        self.scripted |= settings.into_iter().any(|setting| matches!(setting.name.as_str(), "sluice.script" | "*"));
         let mut facts = judgement.pieces.iter().map(|piece| &piece.facts);
         if facts.clone().any(|facts| facts.changes_session) {
             self.names_touched = true;
@@ -341,12 +390,16 @@ impl Session {
     }
 
     pub(in crate::session) fn record_outcome(
-        &self,
+        &mut self,
         watched: &Watched,
         rows: Option<u64>,
         sqlstate: Option<&str>,
         note: Option<&str>,
     ) {
+        match sqlstate {
+            None => self.runs.done(rows),
+            Some(_) => self.runs.failed(&self.house.store),
+        }
         if watched.line.is_none() && note.is_none() {
             return;
         }

@@ -3,6 +3,7 @@
 //! Invariant: the verdict is about exactly the text that is forwarded, read under the mode that the server reads it under; where
 //! that mode could have changed unseen, a text that depends on it counts as unread.
 
+use crate::change::ledger::{self, Claim, Part};
 use crate::change::promise::{self, Promise};
 use crate::database::catalog::{self, Cache};
 use crate::database::evidence::Inquiry;
@@ -19,7 +20,7 @@ use crate::protocol::postgres::frame::Frame;
 use crate::protocol::postgres::message::Script;
 use crate::protocol::{Code, Parameters, Refusal};
 use crate::session::ask::{Asker, Broken, Ground};
-use crate::session::{End, Session};
+use crate::session::{End, House, Session};
 use crate::sql::facts::{Facts, Kind, OnConflict, TransactionVerb, Verb};
 use crate::sql::statement::{LexicalMode, Statement};
 use crate::sql::{self, Product, encoding};
@@ -75,6 +76,8 @@ pub(in crate::session) struct Judgement {
     pub context: Context,
     pub told: Told,
     pub promise: Promise,
+    /// What it takes to enter it in the ledger, if it is part of a script.
+    pub claim: Option<Claim>,
     pub sizes: Sizes,
     pub mode: Mode,
 }
@@ -195,7 +198,8 @@ impl Session {
         if matches!(subject, Subjected::Source(_)) && depth == Depth::WhatRulesNeed {
             let looks_up = seen.pieces.iter().any(|piece| piece.facts.executes.is_some());
             let asks = seen.pieces.iter().any(|piece| !policy::questions(&piece.facts, &effective).none());
-            if effective.mode == Mode::Off || !(looks_up || asks) {
+            let scripted = self.is_scripted(&seen.pieces);
+            if effective.mode == Mode::Off || !(looks_up || asks || scripted) {
                 let bound = seen.bound.clone();
                 let judgement = judged(source.clone(), seen, &effective);
                 seen = Seen { bound, ..Seen::default() };
@@ -204,7 +208,7 @@ impl Session {
                 }
                 // It will be refused: what a refusal shows, and is bound to, is asked for.
                 seen.pieces = judgement.pieces;
-            } else if !looks_up && !self.cache.is_empty() {
+            } else if !looks_up && !scripted && !self.cache.is_empty() {
                 match self.remember_enough(&source, seen, &policy, &effective).await {
                     Remembered::Passes(judgement) => return Ok(Looked::At(judgement)),
                     Remembered::NotEnough(unchanged) => seen = *unchanged,
@@ -228,8 +232,15 @@ impl Session {
         let mut asker = Asker::begin(&mut self.link, &self.seat, &self.talk, ground, time, self.house.ask_timeout)
             .await
             .map_err(unknown_state)?;
-        let scene =
-            Scene { subject: &subject, depth, policy: &policy, standing: &effective, principal: &self.principal, now };
+        let scene = Scene {
+            subject: &subject,
+            depth,
+            policy: &policy,
+            standing: &effective,
+            principal: &self.principal,
+            house: &self.house,
+            now,
+        };
         let interviewed = interview(&mut asker, &scene, &mut seen, &mut self.cache).await;
         let ended = asker.end().await.map_err(unknown_state)?;
         metrics::histogram!(QUESTIONS_SECONDS).record(started.elapsed().as_secs_f64());
@@ -246,6 +257,12 @@ impl Session {
                 Ok(Looked::Not(Refusal::new(Code::CannotKnow, message)))
             }
         }
+    }
+
+    /// Some of it changes something, and is or may be part of a script.
+    fn is_scripted(&self, pieces: &[Piece]) -> bool {
+        let named = |piece: &Piece| self.scripted || piece.facts.hints.iter().any(|(key, _)| key == "script");
+        pieces.iter().any(|piece| policy::is_change(&piece.facts)) && pieces.iter().any(named)
     }
 
     /// A small change of a table that was looked at a moment ago passes without a question: its keys bound it. What memory alone
@@ -313,6 +330,7 @@ struct Seen {
     context: Context,
     told: Told,
     bound: Option<Bound>,
+    claim: Option<Claim>,
 }
 
 struct Scene<'a> {
@@ -322,6 +340,7 @@ struct Scene<'a> {
     /// The policy for tables that are not known yet: as strict as for any.
     standing: &'a Effective,
     principal: &'a Principal,
+    house: &'a House,
     now: jiff::Timestamp,
 }
 
@@ -370,6 +389,7 @@ async fn interview(
     let sizes = &scene.standing.sizes;
     let mode = scene.subject.mode();
     seen.told = told(&seen.pieces, &seen.context);
+    consult_ledger(asker, scene, seen).await;
     // What was remembered of these tables was not enough: they are asked about afresh.
     for change in seen.pieces.iter().flat_map(|piece| &piece.facts.changes) {
         cache.forget(&change.target);
@@ -405,6 +425,25 @@ async fn interview(
     Ok(Interviewed::Judged(effective))
 }
 
+/// What the ledger knows of a statement that belongs to a script.
+async fn consult_ledger(asker: &mut Asker<'_>, scene: &Scene<'_>, seen: &mut Seen) {
+    let Some(script) = &mut seen.told.script else { return };
+    let hints = seen.pieces.iter().flat_map(|piece| &piece.facts.hints);
+    let step = hints.filter(|(key, _)| key == "step").map(|(_, value)| value.as_str()).next_back();
+    let part = Part {
+        listener: &scene.house.listener,
+        database: &scene.principal.database,
+        script: &script.name,
+        step: step.unwrap_or_default(),
+        texts: seen.pieces.iter().map(|piece| piece.text.as_str()).collect(),
+        mode: scene.subject.mode(),
+        parameters: seen.bound.as_ref().map(|bound| &bound.parameters),
+    };
+    let own = asker.is_apart();
+    let (said, claim) = ledger::consult(&scene.house.store, asker, &part, own).await;
+    (script.ledger, seen.claim) = (said, claim);
+}
+
 fn failed_transaction() -> AskError {
     AskError::Database { code: "25P02".to_owned(), message: "the transaction has failed".to_owned() }
 }
@@ -425,6 +464,7 @@ fn judged(source: String, seen: Seen, effective: &Effective) -> Judgement {
         parameters: seen.bound.map(|bound| bound.parameters),
         context: seen.context,
         told,
+        claim: seen.claim,
         sizes: effective.sizes,
         mode: effective.mode,
     }
@@ -598,7 +638,8 @@ fn unread(text: &str, why: &str) -> Piece {
 async fn context(asker: &mut impl Ask) -> Result<Context, AskError> {
     const QUESTION: &str = "SELECT pg_catalog.current_setting('search_path'), CURRENT_USER::pg_catalog.text, \
          pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('sluice.max_affected', true), \
-         pg_catalog.current_setting('sluice.confirm', true), pg_catalog.current_setting('sluice.reason', true)";
+         pg_catalog.current_setting('sluice.confirm', true), pg_catalog.current_setting('sluice.reason', true), \
+         pg_catalog.current_setting('sluice.script', true), pg_catalog.current_setting('sluice.rerun', true)";
     let answer = asker.ask(QUESTION, None).await?;
     let names = [
         "search_path",
@@ -607,6 +648,8 @@ async fn context(asker: &mut impl Ask) -> Result<Context, AskError> {
         "sluice.max_affected",
         "sluice.confirm",
         "sluice.reason",
+        "sluice.script",
+        "sluice.rerun",
     ];
     let values = answer.rows.into_iter().next().unwrap_or_default();
     Ok(names.iter().zip(values).filter_map(|(name, value)| Some(((*name).to_owned(), value?))).collect())
@@ -687,6 +730,9 @@ fn told(pieces: &[Piece], context: &Context) -> Told {
     let hints = pieces.iter().flat_map(|piece| &piece.facts.hints);
     let hint = |name: &str| hints.clone().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).next_back();
     let session = |name: &str| context.get(name).filter(|value| !value.is_empty()).cloned();
+    // What changes nothing may be run as often as one likes.
+    let script = hint("script").or_else(|| session("sluice.script")).filter(|name| !name.is_empty());
+    let script = script.filter(|_| pieces.iter().any(|piece| policy::is_change(&piece.facts)));
     Told {
         max_affected: hint("max_affected")
             .or_else(|| session("sluice.max_affected"))
@@ -694,7 +740,7 @@ fn told(pieces: &[Piece], context: &Context) -> Told {
         confirm: hint("confirm"),
         confirm_on_session: session("sluice.confirm"),
         reason: hint("reason").or_else(|| session("sluice.reason")),
-        script: hint("script").or_else(|| session("sluice.script")).map(|name| Scripted {
+        script: script.map(|name| Scripted {
             name,
             ledger: Ledger::NotAsked,
             rerun: hint("rerun").or_else(|| session("sluice.rerun")),

@@ -21,6 +21,7 @@ pub mod upstream;
 pub mod wire;
 
 use crate::audit::{Login, Recorder, Recording};
+use crate::change::ledger::Runs;
 use crate::database::catalog::Cache;
 use crate::ground::clock::Clock;
 use crate::ground::ids::SessionId;
@@ -99,6 +100,10 @@ pub(in crate::session) struct Session {
     /// Something was sent, since the session was last idle, that changes what names mean (SET, DDL): the end of its transaction may
     /// change it back.
     names_touched: bool,
+    /// `sluice.script` was set on this session, at some time: what it changes may be part of a script.
+    scripted: bool,
+    /// Statements of scripts that are under way.
+    runs: Runs,
 }
 
 /// Why a session ended.
@@ -165,6 +170,7 @@ async fn log_in(house: Arc<House>, client: Leg, startup: Startup, mut seat: Seat
         }
     };
     note_login(&house, id, &principal, Login::Accepted);
+    let scripted = startup.settings().iter().any(|(name, _)| name.eq_ignore_ascii_case("sluice.script"));
     let mut session = Session {
         link: Link::new(logged_in.client, logged_in.upstream),
         cutter: logged_in.cutter,
@@ -181,6 +187,8 @@ async fn log_in(house: Arc<House>, client: Leg, startup: Startup, mut seat: Seat
         guarded_portals: HashMap::new(),
         pipeline: Pipeline::default(),
         names_touched: false,
+        scripted,
+        runs: Runs::default(),
         house,
         id,
         principal,

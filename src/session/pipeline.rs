@@ -27,6 +27,7 @@ use crate::session::act::{self, Form};
 use crate::session::console;
 use crate::session::look::{Bound, Looked, Source, Subjected};
 use crate::session::{End, Session};
+use crate::sql::facts::Kind;
 use crate::sql::{self, Glance, encoding};
 use bytes::Bytes;
 use std::rc::Rc;
@@ -85,6 +86,8 @@ impl Held {
 pub(in crate::session) enum Prepared {
     /// Nothing to ask about, whatever is bound.
     Harmless,
+    /// An INSERT that only adds: the same, unless changes are frozen or belong to a script by the time it is bound.
+    Adds(Rc<Guarded>),
     /// ROLLBACK and its kind: harmless too, but what was seen of tables may not hold behind it.
     Transaction,
     /// Judged with its values, at Bind.
@@ -186,7 +189,9 @@ impl Session {
             return Ok(());
         }
         match self.glance(&text) {
-            Glance::Harmless { changes_session, transaction, .. } => {
+            Glance::Harmless { changes_session, transaction, ref kind, .. }
+                if *kind != Kind::Insert || !self.heeds_inserts() =>
+            {
                 if changes_session || transaction.is_some() && self.names_touched {
                     self.cache.clear();
                 }
@@ -203,7 +208,7 @@ impl Session {
                 self.drain().await?;
                 self.command(&text, Form::Simple).await
             }
-            Glance::NeedsReading => {
+            Glance::Harmless { .. } | Glance::NeedsReading => {
                 let source = self.source(&text);
                 match self.look(Subjected::Source(source), None).await? {
                     Looked::At(judgement) => self.act_on_query(frame, *judgement).await,
@@ -237,6 +242,9 @@ impl Session {
         }
         let prepared = match self.glance(&parse.text) {
             Glance::Harmless { transaction: Some(_), .. } => Prepared::Transaction,
+            Glance::Harmless { kind: Kind::Insert, .. } => {
+                Prepared::Adds(Rc::new(Guarded { source: self.source(&parse.text) }))
+            }
             Glance::Harmless { .. } => Prepared::Harmless,
             Glance::Sluice => Prepared::Command(String::from_utf8_lossy(&parse.text).into()),
             Glance::NeedsReading => Prepared::Guarded(Rc::new(Guarded { source: self.source(&parse.text) })),
@@ -269,7 +277,11 @@ impl Session {
             }
         }
         match self.prepared.get(&bind.statement).cloned() {
-            Some(Prepared::Harmless) => {
+            Some(Prepared::Adds(guarded)) if self.heeds_inserts() => {
+                let subject = Subjected::Source(guarded.source.clone());
+                self.bind_guarded(frame, bind.portal, bind.statement, bind.parameters, subject).await
+            }
+            Some(Prepared::Harmless | Prepared::Adds(_)) => {
                 self.portals.remove(&bind.portal);
                 self.pipeline.open = true;
                 self.pipeline.bound = true;
@@ -504,6 +516,12 @@ impl Session {
                 Err(End::Refused(Refusal::new(Code::CannotKnow, message)))
             }
         }
+    }
+
+    /// Even what only adds is judged: changes are frozen for this principal, or belong to a script.
+    fn heeds_inserts(&mut self) -> bool {
+        let policy = self.house.policy.load();
+        self.scripted || self.standing.get(&policy, &self.principal, self.house.clock.now()).frozen.is_some()
     }
 
     /// One pass of the lexer. What is not UTF-8, or could mean something else by the time it is run, takes the long way.

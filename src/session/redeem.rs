@@ -272,13 +272,18 @@ impl Session {
                 self.refuse(&refusal, form).await
             }
             Redeeming::Done(redeemed) => {
+                if let Some(refusal) = self.enter_in_ledger(&judgement).await {
+                    return self.refuse(&refusal, form).await;
+                }
                 self.remember(&judgement);
                 let run = Run { form, challenge: Some(redeemed.challenge().id) };
                 let bytes = match &judgement.parameters {
                     None => Script::default().query(&challenge.statement),
                     Some(parameters) => bound_script(&challenge.statement, parameters),
                 };
-                self.run_script(bytes.bytes(), Action::Confirmed, &judgement, run).await
+                self.run_script(bytes.bytes(), Action::Confirmed, &judgement, run).await?;
+                self.close_runs();
+                Ok(())
             }
         }
     }

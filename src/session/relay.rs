@@ -220,6 +220,9 @@ impl Session {
             self.pipeline.transacted = false;
             self.pipeline.bound = false;
         }
+        if self.talk.is_quiet() && !self.runs.is_empty() {
+            self.close_runs();
+        }
         let status = self.talk.status();
         if status == b'I' && self.names_touched {
             // What gave names another meaning may have been rolled back, and with it what was seen of tables since.

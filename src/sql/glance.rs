@@ -31,8 +31,13 @@ pub fn glance(text: &str, mode: LexicalMode) -> Glance {
     let mut ended = false;
     let mut last_was_word = false;
     let mut at_start = true;
+    let mut named = false;
     for token in lexer.by_ref() {
         if token.is_comment() {
+            // What belongs to a script is entered in its ledger.
+            if names_script(token.text(text)) {
+                named = true;
+            }
             continue;
         }
         if at_start && token.is_word(text, "sluice") {
@@ -49,7 +54,17 @@ pub fn glance(text: &str, mode: LexicalMode) -> Glance {
         }
         last_was_word = matches!(token.kind, lexer::Kind::Word);
     }
+    if named && opening.first == First::Insert {
+        return Glance::NeedsReading;
+    }
     opening.verdict(lexer.mode_sensitive())
+}
+
+/// A hint with the key `script`, or a comment that only looks like one.
+fn names_script(comment: &str) -> bool {
+    let body = comment.get(2..).unwrap_or_default().trim_start();
+    body.get(..7).is_some_and(|word| word.eq_ignore_ascii_case("sluice:"))
+        && body.to_ascii_lowercase().contains("script")
 }
 
 /// What the text has shown itself to be so far.
@@ -259,6 +274,8 @@ mod tests {
             "SELECT dblink_exec('x', 'y')",
             "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET b = 1",
             "INSERT INTO t SELECT * FROM u OFFSET 5",
+            "INSERT INTO t VALUES (1) /* sluice: script=x */",
+            "-- Sluice: SCRIPT=x\nINSERT INTO t VALUES (1)",
             "SELECT pg_ls_dir('.')",
             "SELECT cron.schedule('x', 'y')",
             "INSERT INTO t WITH d AS (DELETE FROM u RETURNING *) SELECT * FROM d",
