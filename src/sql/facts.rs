@@ -129,12 +129,25 @@ pub enum Restriction {
     AlwaysTrue { why: String },
     /// True for every row if these columns of the target cannot be NULL (`id IS NOT NULL`, `id = id`).
     AlwaysTrueIfNotNull { columns: Vec<String>, why: String },
+    /// True for every row if all of this holds of the table, which its text does not tell (`x >= -2147483648`, `t IS NOT NULL`).
+    AlwaysTrueIf { needs: Vec<Need>, why: String },
     /// It may keep rows out. `pinned` holds the target's columns that a top-level AND term equates with a constant or parameter.
     Restricts { pinned: Vec<String> },
     /// WHERE CURRENT OF: one row.
     CurrentOf { cursor: String },
     /// Rows are added, not chosen (INSERT, COPY FROM).
     NotApplicable,
+}
+
+/// What must hold of the target for a condition to be true of every row.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// The column is never NULL.
+    NotNull(String),
+    /// The column's type holds no whole number outside of these, which are part of it.
+    Within { column: String, least: Option<i64>, most: Option<i64> },
+    /// No column is ever NULL.
+    WholeRow,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -15,7 +15,7 @@ stories! {
     a_change_that_was_said_to_be_one_row, observe_mode_refuses_nothing, off_is_off, scopes_decide_for_whom,
     names_are_resolved_as_the_server_does, estimates_are_called_estimates, characters_that_hide_a_quote, other_encodings_are_read_and_spoken_to,
     keys_seen_in_a_transaction_that_was_rolled_back, names_swapped_in_a_pipeline, another_pipelined_commit,
-    what_is_worth_a_warning, a_freeze_stops_every_change, a_script_runs_once, a_script_in_transactions,
+    conditions_that_keep_every_row, what_is_worth_a_warning, a_freeze_stops_every_change, a_script_runs_once, a_script_in_transactions,
 }
 
 struct Case {
@@ -840,4 +840,60 @@ fn a_script_in_transactions(server: &'static Server) {
     assert_eq!(wire.simple(&statement(4)).tags(), ["DELETE 1"], "it was rolled back");
     let listed = wire.simple("SLUICE SCRIPTS").rows();
     assert_eq!((listed[0][1].as_deref(), listed[0][2].as_deref()), (Some("4"), Some("0")), "{listed:?}");
+}
+
+fn conditions_that_keep_every_row(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    database.run(
+        "CREATE TABLE few (id int PRIMARY KEY, big bigint NOT NULL, name text NOT NULL, flag bool NOT NULL, hole int);
+        INSERT INTO few VALUES (-2147483648, 1, '', true, NULL), (0, 0, 'x', false, 1), (2147483647, -5000000000, 'abc', true, 2)",
+    );
+    let mut wire = sluice.connect(&database);
+    for condition in [
+        "id + 0 = id",
+        "id * 1 = id",
+        "id - id = 0",
+        "id * 0 = 0",
+        "name || '' = name",
+        "CASE WHEN flag THEN true ELSE id = id END",
+        "CASE WHEN flag THEN 1 ELSE 2 END > 0",
+        "id >= -2147483648 AND id <= 2147483647",
+        "big BETWEEN -9223372036854775808 AND 9223372036854775807",
+        "hole IS NULL OR hole IS NOT NULL",
+        "hole IS NULL OR hole < 2 OR hole >= 2",
+        "id < big OR id >= big",
+        "few = few",
+        "few.* IS NOT DISTINCT FROM few",
+        "id IN (SELECT id FROM few)",
+        "id IN (SELECT f.id FROM few f WHERE f.name IS NOT NULL)",
+        "EXISTS (SELECT 1 FROM few f WHERE f.id = few.id)",
+        "EXISTS (SELECT 1 FROM few f WHERE f.id = id)",
+        "COALESCE(id, id) = id",
+        "length(name) >= 0",
+        "name::text = name::text",
+        "lower(name) = lower(name)",
+        "name SIMILAR TO '%'",
+        "id BETWEEN id AND id",
+        "1 = ANY (ARRAY[1])",
+        "now() > '2000-01-01'",
+        "current_date > '2000-01-01'",
+        "now() - interval '1 day' > '2000-01-01'",
+    ] {
+        let left_out = format!("SELECT count(*) FROM few WHERE ({condition}) IS NOT TRUE");
+        assert_eq!(database.value(&left_out), "0", "it does keep every row: {condition}");
+        let refused = Refused::to_confirm(&wire.simple(&format!("DELETE FROM few WHERE {condition}")));
+        assert!(
+            refused.names_rule("always-true-where") || refused.names_rule("missing-where"),
+            "{condition}: {refused:?}"
+        );
+    }
+    let joined = Refused::to_confirm(&wire.simple("DELETE FROM few USING (SELECT 1) one WHERE one IS NOT NULL"));
+    assert!(joined.names_rule("always-true-where"), "{joined:?}");
+    for (condition, tag) in [
+        ("few IS NOT NULL AND id = 0", "DELETE 1"),
+        ("big >= -2147483648 AND id < 0", "DELETE 1"),
+        ("few IS NOT NULL", "DELETE 1"),
+    ] {
+        assert_eq!(wire.simple(&format!("DELETE FROM few WHERE {condition}")).tags(), [tag], "{condition}");
+    }
 }

@@ -223,8 +223,13 @@ impl Found<'_> {
     }
 
     fn scope<'r>(&self, relation: &'r RangeVar, from: &[Node]) -> Scope<'r> {
-        let mut scope =
-            Scope { target: relation, joined: !from.is_empty(), from: Vec::new(), hidden: self.hidden.clone() };
+        let mut scope = Scope {
+            target: relation,
+            joined: !from.is_empty(),
+            from: Vec::new(),
+            hidden: self.hidden.clone(),
+            also: Vec::new(),
+        };
         scope.from = from.iter().flat_map(|node| others(node, &scope)).collect();
         scope
     }
@@ -291,7 +296,7 @@ fn strength(restriction: &Restriction) -> u8 {
     match restriction {
         Restriction::Nothing { .. } => 0,
         Restriction::AlwaysTrue { .. } => 1,
-        Restriction::AlwaysTrueIfNotNull { .. } => 2,
+        Restriction::AlwaysTrueIfNotNull { .. } | Restriction::AlwaysTrueIf { .. } => 2,
         Restriction::Restricts { .. } => 3,
         Restriction::CurrentOf { .. } | Restriction::NotApplicable => 4,
     }
