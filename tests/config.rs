@@ -26,7 +26,7 @@ fn the_shipped_file_holds_every_key_at_its_default() {
     let smallest = parsed(SMALLEST);
     assert_eq!(parsed(SHIPPED), smallest, "as it is shipped");
     assert_eq!(parsed(&uncommented(SHIPPED, "#")), smallest, "every default written out");
-    let without_default = ["scope", "listener.tls"];
+    let without_default = ["freeze", "scope", "listener.tls"];
     assert_eq!(keys_left_out(&uncommented(SHIPPED, "#")), sorted(&without_default), "defaults");
     let everything = uncommented(&uncommented(SHIPPED, "##"), "#");
     parsed(&everything);
@@ -127,6 +127,11 @@ fn what_is_wrong_is_said() {
         (listener("[[scope]]\nmatch = { table = \"orders\" }"), "schema and table"),
         (listener("[[scope]]\nmatch = { time = \"always\" }"), "not a window"),
         (listener("[[scope]]\nmatch = { address = \"10.0.0.1/8\" }"), "beyond its prefix"),
+        (listener("[[freeze]]"), "`name` is missing"),
+        (listener("[[freeze]]\nname = \"a\"\nfrom = \"soon\""), "not a time"),
+        (listener("[[freeze]]\nname = \"a\"\nfrom = \"2027-01-02\"\nuntil = \"2027-01-01\""), "over before it begins"),
+        (listener("[[freeze]]\nname = \"a\"\nexcept = {}"), "except everybody"),
+        (listener("[[freeze]]\nname = \"a\"\nmatch = { table = \"a.b\" }"), "unknown key `table`"),
         (listener("[store]\nurl = \"postgres://x\""), "comes with a later version"),
         (listener("[admin]\nlisten = \"6480\""), "not an address"),
         (listener("[log]\nlevel = \"loud\""), "`loud` is not known here"),
@@ -158,6 +163,27 @@ fn what_is_written_is_what_holds() {
     assert_eq!(config.admin, None);
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.sessions.idle_timeout, Some(Duration::from_secs(1_800)));
+}
+
+#[test]
+fn a_freeze_holds_for_whom_it_is_written_and_when() {
+    let text = format!(
+        "{SMALLEST}[[freeze]]\nname = \"year's end\"\nfrom = \"2026-12-20 18:00 Europe/Berlin\"\nuntil = \"2027-01-02\"\n\
+         reason = \"books\"\nexcept = {{ user = \"dba_*\" }}\n"
+    );
+    let config = parsed(&text);
+    let frozen = |user: &str, now: &str| {
+        let principal = Principal { user: user.to_owned(), ..Principal::default() };
+        effective(&config.policy, &principal, &[], now.parse().expect("a time")).frozen
+    };
+    let told = frozen("anna", "2026-12-24T12:00:00Z").expect("frozen");
+    assert_eq!(
+        (told.name.as_str(), told.reason.as_deref(), told.until.as_str()),
+        ("year's end", Some("books"), "until 2027-01-02")
+    );
+    assert_eq!(&*told.origin, "sluice.toml:7 [[freeze]] \"year's end\"");
+    assert_eq!(frozen("dba_eve", "2026-12-24T12:00:00Z"), None);
+    assert_eq!(frozen("anna", "2026-12-20T16:59:00Z"), None);
 }
 
 #[test]

@@ -27,8 +27,8 @@ use sluice::sql::facts::{Removed, Verb};
 use sluice::sql::statement::LexicalMode;
 use std::time::{Duration, Instant};
 
-const EVERYTHING: Questions = Questions { table: true, rows: true, cascade: true, preview: true };
-const ROWS: Questions = Questions { table: false, rows: true, cascade: false, preview: false };
+const EVERYTHING: Questions = Questions { table: true, rows: true, cascade: true, preview: true, plan: false };
+const ROWS: Questions = Questions { table: false, rows: true, cascade: false, preview: false, plan: false };
 
 async fn ask_with(
     client: &mut Client,
@@ -442,7 +442,13 @@ async fn a_preview_reads_as_promised() {
     let said = delete("carts", "status = 'abandoned'");
     let evidence = ask_with(&mut client, &said, EVERYTHING, None, 50_000).await;
     let found = |rule, message: &str| Judged {
-        finding: Finding { rule, about: About::Change(0), message: message.to_owned(), instead: None },
+        finding: Finding {
+            rule,
+            about: About::Change(0),
+            message: message.to_owned(),
+            instead: None,
+            bend: Default::default(),
+        },
         level: Level::Confirm,
         origin: "preset standard".into(),
     };

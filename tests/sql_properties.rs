@@ -367,7 +367,8 @@ proptest! {
 /// Three-valued evaluation over two numbers and two truth values, any of which may be NULL: the judge of the predicate reasoning.
 mod evaluation {
     use super::*;
-    use sluice::sql::predicate::{Comparison, Term, Truth, truth};
+    use sluice::sql::facts::Need;
+    use sluice::sql::predicate::{Comparison, Needs, Term, Truth, truth};
     use std::collections::BTreeMap;
 
     #[derive(Debug, Clone, Copy, PartialEq)]
@@ -403,11 +404,19 @@ mod evaluation {
             Term::Coalesce(terms) => {
                 terms.iter().map(|term| value(term, row)).find(|value| *value != Value::Null).unwrap_or(Value::Null)
             }
-            Term::Strict(_, operands) => {
-                operands.iter().map(|term| value(term, row)).fold(Value::Integer(0), |sum, next| match (sum, next) {
-                    (Value::Integer(a), Value::Integer(b)) => Value::Integer(a + b),
+            Term::Strict(operator, operands) => {
+                let operands: Vec<Value> = operands.iter().map(|term| value(term, row)).collect();
+                match (operator.as_str(), operands.as_slice()) {
+                    ("+", [Value::Integer(a), Value::Integer(b)]) => Value::Integer(a + b),
+                    ("-", [Value::Integer(a), Value::Integer(b)]) => Value::Integer(a - b),
+                    ("*", [Value::Integer(a), Value::Integer(b)]) => Value::Integer(a * b),
+                    ("abs", [Value::Integer(a)]) => Value::Integer(a.abs()),
                     _ => Value::Null,
-                })
+                }
+            }
+            Term::Case(arms, last) => {
+                let taken = arms.iter().find(|(condition, _)| holds(condition, row) == Some(true));
+                value(taken.map_or(last, |(_, result)| result), row)
             }
             Term::Compare(comparison, left, right) => match (value(left, row), value(right, row)) {
                 (Value::Integer(a), Value::Integer(b)) => Value::Bool(comparison.holds(a.cmp(&b))),
@@ -433,7 +442,14 @@ mod evaluation {
         ];
         leaf.prop_recursive(2, 6, 2, |inner| {
             prop_oneof![
-                prop::collection::vec(inner.clone(), 2).prop_map(|operands| Term::Strict("+".into(), operands)),
+                (prop::sample::select(vec!["+", "-", "*"]), prop::collection::vec(inner.clone(), 2))
+                    .prop_map(|(operator, operands)| Term::Strict(operator.into(), operands)),
+                inner.clone().prop_map(|operand| Term::Strict("abs".into(), vec![operand])),
+                // The same again: what a simplification looks for.
+                inner.clone().prop_map(|operand| Term::Strict("-".into(), vec![operand.clone(), operand])),
+                (prop::sample::select(vec!["p", "q"]), inner.clone(), inner.clone()).prop_map(|(name, then, last)| {
+                    Term::Case(vec![(Term::Column(name.into()), then)], Box::new(last))
+                }),
                 prop::collection::vec(inner, 1..3).prop_map(Term::Coalesce),
             ]
         })
@@ -463,6 +479,8 @@ mod evaluation {
                 (comparisons(), inner.clone(), inner.clone())
                     .prop_map(|(comparison, a, b)| { Term::Compare(comparison, Box::new(a), Box::new(b)) }),
                 (inner.clone(), inner.clone()).prop_map(|(a, b)| Term::Same(Box::new(a), Box::new(b))),
+                (inner.clone(), inner.clone(), inner.clone())
+                    .prop_map(|(condition, then, last)| Term::Case(vec![(condition, then)], Box::new(last))),
                 prop::collection::vec(inner, 1..3).prop_map(Term::Coalesce),
             ]
         })
@@ -496,7 +514,11 @@ mod evaluation {
         fn what_is_called_true_is_true_for_every_row(condition in conditions()) {
             let answer = truth(&condition);
             for row in rows() {
-                let null_free = |columns: &std::collections::BTreeSet<String>| columns.iter().all(|name| row[name.as_str()] != Value::Null);
+                let holds_of_row = |need: &Need| match need {
+                    Need::NotNull(name) => row[name.as_str()] != Value::Null,
+                    Need::Within { .. } | Need::WholeRow => false,
+                };
+                let null_free = |needs: &Needs| needs.iter().all(holds_of_row);
                 match &answer {
                     Truth::True(columns) if null_free(columns) => prop_assert_eq!(holds(&condition, &row), Some(true), "{:?} {:?}", condition, row),
                     Truth::False(columns) if null_free(columns) => prop_assert_eq!(holds(&condition, &row), Some(false), "{:?} {:?}", condition, row),

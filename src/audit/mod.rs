@@ -426,8 +426,13 @@ mod tests {
     }
 
     fn judged(levels: &[Level]) -> Vec<Judged> {
-        let finding =
-            Finding { rule: "cascade", about: About::Statement, message: "12,480 rows".into(), instead: None };
+        let finding = Finding {
+            rule: "cascade",
+            about: About::Statement,
+            message: "12,480 rows".into(),
+            instead: None,
+            bend: Default::default(),
+        };
         let of_level = |&level: &Level| Judged { finding: finding.clone(), level, origin: "preset standard".into() };
         levels.iter().map(of_level).collect()
     }

@@ -65,6 +65,12 @@ pub fn effects_lines(effects: &Effects) -> String {
     lines.join("\n")
 }
 
+/// How many rows it would change is then beside the point.
+fn is_denied_for_what_it_is(judged: &Judged) -> bool {
+    const RULES: &[&str] = &["already-ran", "change-freeze", "guard-off", "outside-effects"];
+    judged.level == Level::Deny && RULES.contains(&judged.finding.rule)
+}
+
 struct Subject<'a> {
     facts: &'a Facts,
     evidence: &'a Evidence,
@@ -96,6 +102,9 @@ impl Subject<'_> {
             several => Some(removal::together(several)),
         };
         let parts: Vec<String> = changes.into_iter().chain(removals).collect();
+        if let Some(why) = self.judged.iter().find(|judged| is_denied_for_what_it_is(judged)) {
+            return format!("sluice: denied: {}", plain(&why.finding.message));
+        }
         let denied = if level == Level::Deny { "denied: " } else { "" };
         if let (true, Known::Known(effects)) = (parts.is_empty(), &self.evidence.effects) {
             return format!("sluice: {}{}", if level == Level::Deny { "denied: " } else { "" }, tried(effects));
@@ -337,7 +346,13 @@ mod tests {
 
     fn judged(level: Level, instead: Option<&str>) -> Judged {
         let instead = instead.map(str::to_owned);
-        let finding = Finding { rule: "a-rule", about: About::Statement, message: "why\n".to_owned(), instead };
+        let finding = Finding {
+            rule: "a-rule",
+            about: About::Statement,
+            message: "why\n".to_owned(),
+            instead,
+            bend: Default::default(),
+        };
         Judged { finding, level, origin: "preset standard".into() }
     }
 

@@ -9,13 +9,15 @@ use crate::config::{
     Sessions, Store, UpstreamTls,
 };
 use crate::policy::finding::Level;
+use crate::policy::freeze::{Freeze, Frozen};
 use crate::policy::levels::{LEVEL_NAMES, Preset, level_named};
-use crate::policy::pattern::{Addresses, Glob, Window};
+use crate::policy::pattern::{Addresses, Glob, Window, parse_moment};
 use crate::policy::rules;
 use crate::policy::scope::{Match, Scope, SizeChanges};
 use crate::policy::settings::{Mode, Origin, Policy, Sizes};
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use toml::de::DeTable;
 
@@ -177,7 +179,51 @@ fn policy(root: &mut Section<'_, '_>, file: &str) -> Policy {
     }
     let scopes = root.tables("scope").into_iter().enumerate().map(|(at, section)| scope(section, at, file));
     let scopes = scopes.collect();
-    Policy { mode, sizes, scopes, ..Policy::preset(preset) }
+    let freezes = root.tables("freeze").into_iter().filter_map(|section| freeze(section, file)).collect();
+    Policy { mode, sizes, scopes, freezes, ..Policy::preset(preset) }
+}
+
+/// One that is wrong is a problem of the whole file, so none is passed over in silence.
+fn freeze(mut section: Section<'_, '_>, file: &str) -> Option<Freeze> {
+    let (reader, span) = (section.reader(), section.span());
+    let name = section.required("name", named);
+    let (from, until) = (section.parsed("from", parse_moment), section.parsed("until", parse_moment));
+    let until_written = section.parsed("until", |text| Ok(format!("until {text}"))).unwrap_or_default();
+    let time = section.list("time", Window::parse);
+    let reason = section.parsed("reason", said);
+    let matches = whom(section.table("match"));
+    let except = section.optional_table("except").map(whom);
+    section.finish();
+    if from.zip(until).is_some_and(|(from, until)| until <= from) {
+        reader.problem(span.clone(), "this freeze is over before it begins", None);
+    }
+    if except.as_ref().is_some_and(|except| *except == Match::default()) {
+        reader.problem(span.clone(), "`except` names nobody: it would except everybody", None);
+    }
+    let name = name?;
+    let origin = format!("{file}:{} [[freeze]] \"{name}\"", reader.line(span.start)).into();
+    let frozen = Arc::new(Frozen { name, reason, until: until_written, origin });
+    Some(Freeze { frozen, matches, except, from, until, time })
+}
+
+/// The part of a scope's `match` that is about people and what they connect to.
+fn whom(mut section: Section<'_, '_>) -> Match {
+    let matches = Match {
+        user: section.list("user", Glob::new),
+        address: section.list("address", Addresses::parse),
+        application: section.list("application", Glob::new),
+        database: section.list("database", Glob::new),
+        ..Match::default()
+    };
+    section.finish();
+    matches
+}
+
+fn said(text: &str) -> Result<String, String> {
+    match text.len() <= 200 && !text.contains(char::is_control) {
+        true => Ok(text.to_owned()),
+        false => Err("a reason has up to 200 characters, in one line".to_owned()),
+    }
 }
 
 fn scope(mut section: Section<'_, '_>, at: usize, file: &str) -> Scope {

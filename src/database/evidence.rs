@@ -151,7 +151,26 @@ async fn change<A: Ask>(
             Err(why) => Known::Unknown(why.clone()),
         };
     }
+    if asked.plan && !asked.preview && is_counted(&rows) && is_large(&table, inquiry.sizes) {
+        scan = match &count {
+            Ok(count) => {
+                interview.plan(count).await.map_or_else(Known::Unknown, |plan| scan::describe(&plan, change, &table))
+            }
+            Err(why) => Known::Unknown(why.clone()),
+        };
+    }
     ChangeEvidence { verb: change.verb, table, rows, cascade, sample, scan }
+}
+
+/// Its rows were asked about: one question more, and the plan is known.
+fn is_counted(rows: &Known<Rows>) -> bool {
+    matches!(rows, Known::Known(Rows::Exact(_) | Rows::AtLeast(_) | Rows::Estimate(_)))
+}
+
+/// More than one batch, as far as the server's statistics tell.
+fn is_large(table: &Known<Table>, sizes: &Sizes) -> bool {
+    let rows = table.known().map(|table| (table.estimated_rows, table.bytes));
+    rows.is_some_and(|(rows, bytes)| rows.is_none_or(|rows| rows > sizes.batch_rows) && bytes > 0)
 }
 
 /// What needs no question: rows bounded by the text or by a unique key, and rows that no question can tell.

@@ -55,6 +55,16 @@ pub const WRONG_TRIES_WINDOW: Duration = Duration::from_secs(600);
 /// Principals whose wrong tries are remembered; with the table full, a wrong try by one more is answered as if it were over the limit.
 pub const WRONG_TRIES_PRINCIPALS_MAX: u32 = 10_000;
 
+/// Statements of scripts that the ledger holds. At some 300 bytes each they take a third of the store; with the ledger full, new
+/// statements of scripts are refused rather than old ones forgotten, which would let them run again.
+pub const LEDGER_ENTRIES_MAX: u64 = 1_000_000;
+/// How long the ledger keeps an entry: more than a year, as some scripts come back with the year.
+pub const LEDGER_KEEP: Duration = Duration::from_secs(400 * 24 * 60 * 60);
+/// Open entries that one `SLUICE SCRIPTS` asks the database about, each with a question.
+pub const LEDGER_OPEN_MAX: usize = 200;
+/// Scripts that one `SLUICE SCRIPTS` lists.
+pub const LEDGER_SHOWN_MAX: usize = 200;
+
 // The record.
 
 /// The part of a statement's text that a line of the record holds; what was cut is said.

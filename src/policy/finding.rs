@@ -35,6 +35,30 @@ pub struct Finding {
     pub message: String,
     /// What to do instead; goes into the hint of a denial.
     pub instead: Option<String>,
+    /// What the finding itself makes of the level that the policy gives its rule.
+    pub bend: Bend,
+}
+
+/// How a finding bends its rule's level. A rule that the policy allows finds nothing, so nothing is bent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Bend {
+    #[default]
+    Not,
+    /// What it is found in asks for more than the rule does as a rule.
+    AtLeast(Level),
+    /// The sender has said that it is meant: a denial becomes a question.
+    AskedNotDenied,
+}
+
+impl Bend {
+    pub fn of(self, level: Level) -> Level {
+        match self {
+            Bend::Not => level,
+            Bend::AtLeast(least) => level.max(least),
+            Bend::AskedNotDenied if level == Level::Deny => Level::Confirm,
+            Bend::AskedNotDenied => level,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

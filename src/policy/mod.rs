@@ -7,6 +7,7 @@
 
 pub mod count;
 pub mod finding;
+pub mod freeze;
 pub mod levels;
 pub mod pattern;
 pub mod question;
@@ -20,7 +21,7 @@ use crate::policy::question::{Cascade, ChangeEvidence, Evidence, Known, Question
 use crate::policy::rules::{Caller, Look, Rule, Stage};
 use crate::policy::settings::{Effective, Mode, Origin};
 use crate::policy::verdict::{Judged, Verdict};
-use crate::sql::facts::{Facts, Name, Nesting, Removal, Removed};
+use crate::sql::facts::{Facts, Kind, Name, Nesting, Removal, Removed};
 
 /// What must be asked before a statement can be judged, parallel to the changes and removals of its facts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,7 +38,7 @@ impl Asked {
 
     /// All that a preview shows of the statement.
     pub fn preview(facts: &Facts) -> Asked {
-        let all = Questions { table: true, rows: true, cascade: true, preview: true };
+        let all = Questions { table: true, rows: true, cascade: true, preview: true, plan: true };
         Asked { changes: vec![all; facts.changes.len()], removals: vec![all; facts.removals.len()] }
     }
 }
@@ -62,7 +63,7 @@ pub fn judge(facts: &Facts, evidence: &Evidence, effective: &Effective, caller: 
     if facts.prepares.is_some() {
         return judge_text(facts, effective);
     }
-    let look = Look::new(facts, evidence, &effective.sizes, caller, Stage::Whole);
+    let look = Look::new(facts, evidence, effective, caller, Stage::Whole);
     verdict(effective, |rule| rule.look(&look), |_| true)
 }
 
@@ -70,7 +71,7 @@ pub fn judge(facts: &Facts, evidence: &Evidence, effective: &Effective, caller: 
 /// what could not be read. The rest is for [`judge`], when the statement is executed.
 pub fn judge_text(facts: &Facts, effective: &Effective) -> Verdict {
     let (nothing, caller) = (Evidence::default(), Caller::default());
-    let look = Look::new(facts, &nothing, &effective.sizes, &caller, Stage::Text);
+    let look = Look::new(facts, &nothing, effective, &caller, Stage::Text);
     let unread = rules::unread_statement_code();
     let found = |rule: &dyn Rule| {
         if rule.reads_text() { rule.look(&look) } else { Vec::new() }
@@ -111,7 +112,7 @@ pub struct Explained {
 /// Every rule with its level, the line that gave it, and what it finds, allowed ones included.
 pub fn explain(facts: &Facts, evidence: &Evidence, effective: &Effective, caller: &Caller) -> Vec<Explained> {
     let stage = if facts.prepares.is_some() { Stage::Text } else { Stage::Whole };
-    let look = Look::new(facts, evidence, &effective.sizes, caller, stage);
+    let look = Look::new(facts, evidence, effective, caller, stage);
     let looks = |rule: &dyn Rule| stage == Stage::Whole || rule.reads_text();
     let explained = with_levels(effective).map(|(rule, level, origin)| {
         let findings = if looks(rule) { rule.look(&look) } else { Vec::new() };
@@ -119,6 +120,36 @@ pub fn explain(facts: &Facts, evidence: &Evidence, effective: &Effective, caller
         Explained { code, title, level, origin: origin.clone(), findings }
     });
     explained.collect()
+}
+
+/// Whether a statement changes anything that outlives its session: rows, objects, rights. What was not read may.
+pub fn is_change(facts: &Facts) -> bool {
+    if facts.prepares.is_some() {
+        return false;
+    }
+    if facts.unread.is_some() || facts.executes.is_some() {
+        return true;
+    }
+    if !(facts.changes.is_empty() && facts.removals.is_empty() && facts.acts.is_empty()) {
+        return true;
+    }
+    // Temporary tables, signals, prepared statements, locks: the session's own. VACUUM and ANALYZE keep house.
+    const PASSING: &[&str] = &[
+        "ListenStmt",
+        "UnlistenStmt",
+        "NotifyStmt",
+        "DeallocateStmt",
+        "DiscardStmt",
+        "LockStmt",
+        "CheckPointStmt",
+        "VacuumStmt",
+    ];
+    match &facts.kind {
+        Kind::Empty | Kind::Read | Kind::Transaction | Kind::Set | Kind::Prepare | Kind::Sluice | Kind::Copy => false,
+        Kind::Create => !facts.temporary,
+        Kind::Other(name) => !PASSING.contains(&name.as_str()),
+        _ => true,
+    }
 }
 
 /// The facts of an EXECUTE: those of what was prepared, no longer put off. Its parameters are its arguments.
@@ -186,7 +217,8 @@ fn verdict(effective: &Effective, look: impl Fn(&dyn Rule) -> Vec<Finding>, keep
     let mut judged = Vec::new();
     for (rule, level, origin) in in_force(effective) {
         let findings = look(rule).into_iter();
-        judged.extend(findings.map(|finding| Judged { finding, level, origin: origin.clone() }).filter(&keep));
+        let judge = |finding: Finding| Judged { level: finding.bend.of(level), finding, origin: origin.clone() };
+        judged.extend(findings.map(judge).filter(&keep));
     }
     Verdict { judged, mode: effective.mode }
 }

@@ -4,7 +4,7 @@
 //! Invariant: parsing refuses what it does not understand with a sentence that can be shown; matching cannot fail.
 
 use jiff::Timestamp;
-use jiff::civil::{Time, Weekday};
+use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::TimeZone;
 use std::net::IpAddr;
 
@@ -106,10 +106,7 @@ impl Window {
         let days = parse_days(words.next().ok_or_else(wrong)?).ok_or_else(wrong)?;
         let (from, to) = words.next().and_then(|times| times.split_once('-')).ok_or_else(wrong)?;
         let (from, to) = (parse_time(from).ok_or_else(wrong)?, parse_time(to).ok_or_else(wrong)?);
-        let zone = match words.next() {
-            None | Some("UTC") => TimeZone::UTC,
-            Some(name) => TimeZone::get(name).map_err(|_| format!("`{name}` is not a time zone that is known here"))?,
-        };
+        let zone = zone(words.next())?;
         match words.next() {
             Some(_) => Err(wrong()),
             None => Ok(Window { days, from, to, zone }),
@@ -129,6 +126,36 @@ impl Window {
 
     fn on(&self, day: Weekday) -> bool {
         self.days.get(usize::from(day.to_monday_zero_offset().unsigned_abs())).copied().unwrap_or(false)
+    }
+}
+
+/// A point in time as people write it: "2026-12-20 18:00 Europe/Berlin", "2026-12-20T18:00:00+01:00", "2026-12-20" (its first
+/// minute). Without a zone: UTC.
+pub fn parse_moment(text: &str) -> Result<Timestamp, String> {
+    if let Ok(moment) = text.parse::<Timestamp>() {
+        return Ok(moment);
+    }
+    let wrong = || format!("`{text}` is not a time such as \"2026-12-20 18:00 Europe/Berlin\"");
+    let mut words = text.split_ascii_whitespace().peekable();
+    let date: Date = words.next().and_then(|word| word.parse().ok()).ok_or_else(wrong)?;
+    let time = match words.peek().and_then(|word| parse_time(word).filter(|_| *word != "24:00")) {
+        Some(time) => {
+            words.next();
+            time
+        }
+        None => Time::midnight(),
+    };
+    let zone = zone(words.next())?;
+    if words.next().is_some() {
+        return Err(wrong());
+    }
+    date.to_datetime(time).to_zoned(zone).map(|zoned| zoned.timestamp()).map_err(|_| wrong())
+}
+
+fn zone(name: Option<&str>) -> Result<TimeZone, String> {
+    match name {
+        None | Some("UTC") => Ok(TimeZone::UTC),
+        Some(name) => TimeZone::get(name).map_err(|_| format!("`{name}` is not a time zone that is known here")),
     }
 }
 
@@ -205,6 +232,31 @@ mod tests {
             assert!(!Glob::new(pattern).expect("a pattern").matches(text), "{pattern} {text}");
         }
         assert!(Glob::new("").is_err());
+    }
+
+    #[test]
+    fn moments() {
+        for (text, moment) in [
+            ("2026-12-20 18:00 Europe/Berlin", "2026-12-20T17:00:00Z"),
+            ("2026-07-20 18:00 Europe/Berlin", "2026-07-20T16:00:00Z"),
+            ("2026-12-20 18:00", "2026-12-20T18:00:00Z"),
+            ("2026-12-20", "2026-12-20T00:00:00Z"),
+            ("2026-12-20 Europe/Berlin", "2026-12-19T23:00:00Z"),
+            ("2026-12-20T18:00:00+01:00", "2026-12-20T17:00:00Z"),
+        ] {
+            assert_eq!(parse_moment(text).map(|found| found.to_string()), Ok(moment.to_owned()), "{text}");
+        }
+        for text in [
+            "",
+            "tomorrow",
+            "2026-13-01",
+            "2026-12-20 25:00",
+            "2026-12-20 24:00",
+            "2026-12-20 18:00 Mars",
+            "2026-12-20 18:00 UTC x",
+        ] {
+            assert!(parse_moment(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -16,11 +16,13 @@ pub struct Questions {
     pub cascade: bool,
     /// Sample rows and the plan's scan, for a preview.
     pub preview: bool,
+    /// How the plan reads the table, where its rows are counted anyway and there are many of them.
+    pub plan: bool,
 }
 
 impl Questions {
     pub fn none(&self) -> bool {
-        !(self.table || self.rows || self.cascade || self.preview)
+        !(self.table || self.rows || self.cascade || self.preview || self.plan)
     }
     pub fn and(self, other: Questions) -> Questions {
         Questions {
@@ -28,6 +30,7 @@ impl Questions {
             rows: self.rows || other.rows,
             cascade: self.cascade || other.cascade,
             preview: self.preview || other.preview,
+            plan: self.plan || other.plan,
         }
     }
 }
@@ -245,6 +248,10 @@ pub struct Trigger {
     pub each_row: bool,
     /// INSTEAD OF: the change itself does not happen.
     pub instead: bool,
+    /// The function it runs.
+    pub function: String,
+    /// UPDATE OF: an update of other columns does not fire it. Empty: any does.
+    pub columns: Vec<String>,
 }
 
 /// One foreign key that carries the change on, with what lies below it.

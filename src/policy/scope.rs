@@ -72,6 +72,7 @@ pub fn effective(policy: &Policy, principal: &Principal, names: &[Name], now: Ti
         sizes: policy.sizes,
         generation: policy.generation,
         levels: policy.levels.clone(),
+        frozen: policy.freezes.iter().find(|freeze| freeze.holds(principal, now)).map(|freeze| freeze.frozen.clone()),
     };
     if scopes.is_empty() {
         return base;
@@ -110,7 +111,7 @@ impl Policy {
     }
 
     fn has_windows(&self) -> bool {
-        self.scopes.iter().any(|scope| !scope.matches.time.is_empty())
+        !self.freezes.is_empty() || self.scopes.iter().any(|scope| !scope.matches.time.is_empty())
     }
 }
 
@@ -123,7 +124,7 @@ enum Applies {
 }
 
 impl Match {
-    fn principal(&self, principal: &Principal) -> bool {
+    pub(in crate::policy) fn principal(&self, principal: &Principal) -> bool {
         let any = |globs: &[Glob], text: &str| globs.is_empty() || globs.iter().any(|glob| glob.matches(text));
         let from = |range: &Addresses| range.matches(&principal.address);
         any(&self.user, &principal.user)

@@ -4,6 +4,7 @@
 //! never changes a policy half-way through judging.
 
 use crate::policy::finding::Level;
+use crate::policy::freeze::{Freeze, Frozen};
 use crate::policy::levels::Preset;
 use crate::policy::scope::Scope;
 use std::sync::Arc;
@@ -62,12 +63,14 @@ pub struct Policy {
     /// Parallel to `policy::rules::all()`.
     pub levels: Arc<[(Level, Origin)]>,
     pub scopes: Vec<Scope>,
+    /// When nothing may be changed.
+    pub freezes: Vec<Freeze>,
 }
 
 impl Policy {
     pub fn preset(preset: Preset) -> Policy {
         let (mode, levels) = (preset.mode(), preset.levels());
-        Policy { generation: 0, preset, mode, sizes: Sizes::default(), levels, scopes: Vec::new() }
+        Policy { generation: 0, preset, mode, sizes: Sizes::default(), levels, scopes: Vec::new(), freezes: Vec::new() }
     }
 }
 
@@ -86,4 +89,6 @@ pub struct Effective {
     pub generation: u64,
     /// Parallel to `policy::rules::all()`.
     pub levels: Arc<[(Level, Origin)]>,
+    /// The freeze that this principal is in.
+    pub frozen: Option<Arc<Frozen>>,
 }

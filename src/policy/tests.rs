@@ -131,6 +131,8 @@ fn what_a_rewrite_rule_or_a_trigger_makes_of_a_change_is_unknown_even_for_no_row
         on_delete: true,
         each_row: true,
         instead: true,
+        function: String::new(),
+        columns: Vec::new(),
     };
     let known = |kind, has_rules, triggers| {
         let table = Table { kind, has_rules, triggers, ..Table::default() };

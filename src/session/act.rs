@@ -14,6 +14,7 @@
 use crate::audit::event::Action;
 use crate::audit::sink::RecordFailed;
 use crate::audit::{Outcome, Recording};
+use crate::change::ledger;
 use crate::change::preview::{self, Offer, machine};
 use crate::change::promise::{self, Promise};
 use crate::ground::metrics::{FINDINGS_TOTAL, RECORD_FAILURES_TOTAL, REFUSALS_TOTAL, STATEMENTS_TOTAL};
@@ -56,6 +57,9 @@ impl Session {
         count(&judgement.verdict);
         let level = judgement.verdict.in_force();
         if Session::passes(level) {
+            if let Some(refusal) = self.enter_in_ledger(&judgement).await {
+                return self.refuse(&refusal, Form::Simple).await;
+            }
             self.warn(&judgement);
             if judgement.pieces.iter().any(|piece| commits(&piece.facts))
                 && let Some(refusal) = self.hold_commit().await?
@@ -65,7 +69,9 @@ impl Session {
             self.remember(&judgement);
             if self.is_withheld(&judgement) {
                 let run = Run { form: Form::Simple, challenge: None, agreed: self.unasked(&judgement) };
-                return self.run_script(frame.into_bytes(), Action::Forward, judgement, run).await;
+                self.run_script(frame.into_bytes(), Action::Forward, judgement, run).await?;
+                self.close_runs();
+                return Ok(());
             }
             self.before_forwarding(&judgement).await?;
             if self.pipeline.discarding {
@@ -73,17 +79,22 @@ impl Session {
             }
             let mut mark = self.watch(&judgement, Action::Forward, &frame, None)?;
             mark.1.destroys = destroys(&judgement);
-            self.ledger.changing |= mark.1.destroys;
+            self.tally.changing |= mark.1.destroys;
             return self.forward_permitted(mark, Expected::Query);
         }
         self.drain().await?;
         if let Some(redeemed) = self.redeem_by_hint(&judgement, level).await? {
             return match redeemed {
                 Ok(redeemed) => {
+                    if let Some(refusal) = self.enter_in_ledger(&judgement).await {
+                        return self.refuse(&refusal, Form::Simple).await;
+                    }
                     self.remember(&judgement);
                     let agreed = self.confirmed(&judgement, redeemed.challenge());
                     let run = Run { form: Form::Simple, challenge: Some(redeemed.challenge().id), agreed };
-                    self.run_script(frame.into_bytes(), Action::Confirmed, judgement, run).await
+                    self.run_script(frame.into_bytes(), Action::Confirmed, judgement, run).await?;
+                    self.close_runs();
+                    Ok(())
                 }
                 Err(refusal) => self.refuse(&refusal, Form::Simple).await,
             };
@@ -128,6 +139,9 @@ impl Session {
         self.before_forwarding(&judgement).await?;
         if self.pipeline.discarding {
             return Ok(());
+        }
+        if let Some(refusal) = self.enter_in_ledger(&judgement).await {
+            return self.refuse(&refusal, Form::Extended).await;
         }
         self.remember(&judgement);
         let (permit, mut watched) = self.watch(&judgement, action, &frame, challenge)?;
@@ -192,7 +206,40 @@ impl Session {
                 self.pipeline.discarding = true;
             }
         }
+        self.runs.failed(&self.house.store);
         Ok(())
+    }
+
+    /// Before a statement of a script is sent: what is not in the ledger does not run. `Some`: why it may not.
+    pub(in crate::session) async fn enter_in_ledger(&mut self, judgement: &Judgement) -> Option<Refusal> {
+        let (claim, now) = (judgement.claim.as_ref()?, self.house.clock.now());
+        let noted = self.noted(judgement).text.unwrap_or_default();
+        match ledger::begin(&self.house.store, claim, &self.principal.user, &noted, now).await {
+            Ok(Some(run)) => {
+                self.runs.push(run);
+                None
+            }
+            Ok(None) => {
+                let message = "sluice: denied: somebody else is running this statement of the script";
+                Some(
+                    Refusal::new(Code::Denied, message)
+                        .detail("rules: already-ran")
+                        .hint("SLUICE SCRIPTS lists the scripts."),
+                )
+            }
+            Err(error) => {
+                let message = format!(
+                    "sluice: the statement was not run, because the ledger of scripts cannot be written: {error}"
+                );
+                Some(Refusal::new(Code::CannotKnow, message))
+            }
+        }
+    }
+
+    /// Everything was answered: what was carried out outside a transaction of the client's has run.
+    pub(in crate::session) fn close_runs(&mut self) {
+        let committed = self.talk.status() == b'I';
+        self.runs.answered(&self.house.store, committed);
     }
 
     /// What the client is told when a statement may not pass, with a token if there is a way.
@@ -243,6 +290,10 @@ impl Session {
         let mut refusal = Refusal::new(code, preview.message).detail(preview.detail);
         refusal.hint = Some(preview.hint).filter(|hint| !hint.is_empty());
         refusal.document = Some(Box::new(document));
+        if copies {
+            let how = "Send it between BEGIN and COMMIT, where what it does is measured.";
+            refusal.hint = Some(how.to_owned());
+        }
         if named && level < Level::Deny {
             let how = "Send it as UTF-8 text and as a statement of its own, or by EXECUTE, to be able to confirm it.";
             refusal.hint = Some(how.to_owned());
@@ -328,6 +379,8 @@ impl Session {
 
     /// What a statement that goes on changes in what we hold to be known.
     pub(in crate::session) fn remember(&mut self, judgement: &Judgement) {
+        let settings = judgement.pieces.iter().flat_map(|piece| &piece.facts.settings);
+        self.scripted |= settings.into_iter().any(|setting| matches!(setting.name.as_str(), "sluice.script" | "*"));
         let mut facts = judgement.pieces.iter().map(|piece| &piece.facts);
         if facts.clone().any(|facts| facts.changes_session) {
             self.format = None;
@@ -434,12 +487,16 @@ impl Session {
     }
 
     pub(in crate::session) fn record_outcome(
-        &self,
+        &mut self,
         watched: &Watched,
         rows: Option<u64>,
         sqlstate: Option<&str>,
         note: Option<&str>,
     ) {
+        match sqlstate {
+            None => self.runs.done(rows),
+            Some(_) => self.runs.failed(&self.house.store),
+        }
         if watched.line.is_none() && note.is_none() {
             return;
         }

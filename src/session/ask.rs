@@ -134,6 +134,11 @@ impl<'a> Asker<'a> {
         Ok(heard.failure.filter(is_about_the_text))
     }
 
+    /// What is asked about will run in a transaction of its own, not in one that the client has begun.
+    pub fn is_apart(&self) -> bool {
+        self.ground == Ground::Own
+    }
+
     pub fn in_failed_transaction(&self) -> bool {
         self.ground == Ground::Failed
     }

@@ -5,6 +5,7 @@
 
 use crate::audit::Recording;
 use crate::change::challenge::{self, Misuse};
+use crate::change::ledger;
 use crate::policy;
 use crate::policy::rules::Caller;
 use crate::policy::settings::Mode;
@@ -13,7 +14,8 @@ use crate::protocol::postgres::frame::Frame;
 use crate::protocol::postgres::message;
 use crate::protocol::{Code, Refusal};
 use crate::session::act::Form;
-use crate::session::look::{Depth, Looked, Subjected};
+use crate::session::ask::{Asker, Ground};
+use crate::session::look::{Depth, Looked, Subjected, unknown_state};
 use crate::session::redeem::misused;
 use crate::session::{End, Session};
 use crate::sql::lexer::{self, Lexer};
@@ -36,6 +38,7 @@ const HELP: &[(&str, &str)] = &[
     ("SLUICE REJECT '<token>'", "take a token back, so that it cannot be confirmed"),
     ("SLUICE SHOW '<token>'", "the preview again"),
     ("SLUICE PENDING", "your statements that wait to be confirmed"),
+    ("SLUICE SCRIPTS", "the scripts that ran in this database, and what of them is not known to have ended"),
     ("SLUICE POLICY", "every rule with its level here and now, and where it comes from"),
     ("SLUICE STATUS", "this session, the mode, the sizes"),
 ];
@@ -51,6 +54,7 @@ enum Command {
     Reject(String),
     Show(String),
     Pending,
+    Scripts,
     Policy,
     Status,
 }
@@ -73,6 +77,7 @@ impl Command {
             Command::Confirm(_) | Command::Reject(_) => &[],
             Command::Approve(_) => &["approved"],
             Command::Pending => &["id", "needs", "statement", "what it would do", "expires"],
+            Command::Scripts => &["script", "ran", "begun", "rows", "first", "last", "by"],
             Command::Policy => &["rule", "level", "from", "what it matches"],
             Command::Status => &["name", "value"],
         }
@@ -89,6 +94,7 @@ impl Command {
             Command::Reject(_) => "REJECT",
             Command::Show(_) => "SHOW",
             Command::Pending => "PENDING",
+            Command::Scripts => "SCRIPTS",
             Command::Policy => "POLICY",
             Command::Status => "STATUS",
         }
@@ -125,6 +131,7 @@ impl Session {
             Command::Reject(token) => self.reject(token).await,
             Command::Show(token) => self.shown(token).await,
             Command::Pending => self.pending().await,
+            Command::Scripts => self.scripts().await?,
             Command::Policy => Ok(self.levels()),
             Command::Status => Ok(self.state()),
             Command::Confirm(_) => Ok(Vec::new()),
@@ -175,7 +182,7 @@ impl Session {
         };
         let now = self.house.clock.now();
         let policy = self.house.policy.load_full();
-        let caller = Caller { max_affected: judgement.told.max_affected };
+        let caller = Caller { max_affected: judgement.told.max_affected, script: judgement.told.script.clone() };
         let mut rows = Vec::new();
         for (piece, evidence) in judgement.pieces.iter().zip(&judgement.evidence) {
             let names = policy::names(&piece.facts, evidence);
@@ -251,6 +258,38 @@ impl Session {
             ]
         };
         Ok(challenges.into_iter().map(row).collect())
+    }
+
+    async fn scripts(&mut self) -> Result<Result<Table, Refusal>, End> {
+        let cannot = |error| Refusal::new(Code::CannotKnow, format!("sluice: the store did not answer: {error}"));
+        let house = self.house.clone();
+        let (listener, database) = (&house.listener, self.principal.database.clone());
+        // Only where asking leaves no trace at all: elsewhere open entries are shown as they are.
+        if self.talk.status() == b'I' && !self.pipeline.open {
+            let time = house.ask_timeout;
+            let asker = Asker::begin(&mut self.link, &self.seat, &self.talk, Ground::Own, time, time).await;
+            let mut asker = asker.map_err(unknown_state)?;
+            let settled = ledger::settle(&house.store, &mut asker, listener, &database).await;
+            asker.end().await.map_err(unknown_state)?;
+            if let Err(error) = settled {
+                return Ok(Err(cannot(error)));
+            }
+        }
+        let row = |script: crate::store::ledger::Script| {
+            let time = |time: jiff::Timestamp| Some(time.strftime("%Y-%m-%d %H:%M UTC").to_string());
+            let (ran, begun, rows) = (script.ran.to_string(), script.begun.to_string(), script.rows.to_string());
+            vec![
+                Some(script.name),
+                Some(ran),
+                Some(begun),
+                Some(rows),
+                time(script.first),
+                time(script.last),
+                Some(script.by),
+            ]
+        };
+        let found = house.store.ledger_scripts(listener, &database).await;
+        Ok(found.map(|scripts| scripts.into_iter().map(row).collect()).map_err(cannot))
     }
 
     fn levels(&mut self) -> Table {
@@ -330,6 +369,7 @@ fn parse(text: &str) -> Result<Command, Refusal> {
         "REJECT" => token(Command::Reject),
         "SHOW" => token(Command::Show),
         "PENDING" => closed(2, Command::Pending),
+        "SCRIPTS" => closed(2, Command::Scripts),
         "POLICY" => closed(2, Command::Policy),
         "STATUS" => closed(2, Command::Status),
         _ => Err(usage(&format!("there is no command SLUICE {verb}"))),
@@ -376,6 +416,7 @@ mod tests {
             ("SLUICE HELP; DROP TABLE t", None),
             ("SLUICE PREVIEW DELETE FROM t;", Some(Command::Preview("DELETE FROM t".into()))),
             ("SLUICE PREVIEW", None),
+            ("SLUICE SCRIPTS", Some(Command::Scripts)),
             ("SLUICE DANCE", None),
         ] {
             assert_eq!(parse(text).ok(), expected, "{text}");

@@ -95,7 +95,7 @@ impl Hold {
 
 /// The explicit transaction that is open.
 #[derive(Debug, Default)]
-pub(in crate::session) struct Ledger {
+pub(in crate::session) struct Tally {
     /// Rows updated and deleted that nobody was shown, by what was told or measured.
     pub unshown: u64,
     /// Rows updated and deleted since the baseline, shown or not.
@@ -106,7 +106,7 @@ pub(in crate::session) struct Ledger {
     pub changing: bool,
 }
 
-impl Ledger {
+impl Tally {
     pub fn note(&mut self, rows: u64, shown: bool) {
         self.accounted = self.accounted.saturating_add(rows);
         if !shown {
@@ -165,7 +165,7 @@ impl Session {
         }
         match hold.exceeded_by(&effects) {
             None => {
-                self.ledger.note(effects.destroyed(), hold.was_confirmed());
+                self.tally.note(effects.destroyed(), hold.was_confirmed());
                 Ok(None)
             }
             Some(how) => self.weigh_anew(&hold, Known::Known(effects), Some(how)).await,
@@ -185,7 +185,7 @@ impl Session {
         let destroyed = judgement.effects().map_or(0, Effects::destroyed);
         if was_unknown && Session::passes(level) {
             self.warn(&judgement);
-            self.ledger.note(destroyed, false);
+            self.tally.note(destroyed, false);
             return Ok(None);
         }
         if was_unknown && level < Level::Deny {
@@ -197,7 +197,7 @@ impl Session {
                         let message = format!("sluice: what was confirmed cannot be recorded: {error}");
                         return Ok(Some(Refusal::new(Code::CannotKnow, message)));
                     }
-                    self.ledger.note(destroyed, true);
+                    self.tally.note(destroyed, true);
                     return Ok(None);
                 }
                 Some(Err(refusal)) => return Ok(Some(refusal)),
@@ -229,25 +229,25 @@ impl Session {
 
     /// Before a statement in a transaction block that is measured only at its end: COPY into a table, FETCH.
     pub(in crate::session) async fn measure_at_commit(&mut self) -> Result<(), End> {
-        if self.ledger.baseline.is_none() {
+        if self.tally.baseline.is_none() {
             self.drain().await?;
             if self.pipeline.discarding || self.talk.status() != b'T' {
                 return Ok(());
             }
-            self.ledger.baseline = Some(self.snapshot().await?);
-            self.ledger.accounted = 0;
+            self.tally.baseline = Some(self.snapshot().await?);
+            self.tally.accounted = 0;
         }
         Ok(())
     }
 
     /// Before the COMMIT of a transaction block is sent: `Some`, it must not be.
     pub(in crate::session) async fn hold_commit(&mut self) -> Result<Option<Refusal>, End> {
-        if self.ledger.changing && !self.talk.is_quiet() {
+        if self.tally.changing && !self.talk.is_quiet() {
             self.drain().await?;
         }
         let policy = self.house.policy.load_full();
         let effective = self.standing.get(&policy, &self.principal, self.house.clock.now()).clone();
-        let nothing = self.ledger.baseline.is_none() && self.ledger.unshown <= effective.sizes.batch_rows;
+        let nothing = self.tally.baseline.is_none() && self.tally.unshown <= effective.sizes.batch_rows;
         if nothing || effective.mode != Mode::Enforce || self.pipeline.discarding {
             return Ok(None);
         }
@@ -256,7 +256,7 @@ impl Session {
             return Ok(None);
         }
         let mut effects = None;
-        if let Some(before) = self.ledger.baseline.take() {
+        if let Some(before) = self.tally.baseline.take() {
             if self.reaching.known().deferred && !self.fire_deferred().await? {
                 return Ok(Some(unmeasured("a deferred trigger or constraint failed")));
             }
@@ -267,8 +267,8 @@ impl Session {
             };
             match measured {
                 Ok(measured) => {
-                    let beyond = measured.destroyed().saturating_sub(self.ledger.accounted);
-                    self.ledger.unshown = self.ledger.unshown.saturating_add(beyond);
+                    let beyond = measured.destroyed().saturating_sub(self.tally.accounted);
+                    self.tally.unshown = self.tally.unshown.saturating_add(beyond);
                     if beyond > effective.sizes.free_rows || !measured.objects.is_empty() {
                         return Ok(Some(beyond_what_was_shown(beyond, &measured)));
                     }
@@ -285,7 +285,7 @@ impl Session {
         effective: &policy::settings::Effective,
         effects: Option<Effects>,
     ) -> Result<Option<Refusal>, End> {
-        let unshown = self.ledger.unshown;
+        let unshown = self.tally.unshown;
         let caller = match unshown > effective.sizes.max_affected {
             true => self.stated_limit().await?,
             false => Caller::default(),
@@ -328,7 +328,7 @@ impl Session {
         let answer = asker.ask(question, None).await.unwrap_or_default();
         asker.end().await.map_err(unknown_state)?;
         let stated = answer.rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
-        Ok(Caller { max_affected: stated })
+        Ok(Caller { max_affected: stated, ..Caller::default() })
     }
 
     /// A COMMIT that is refused ends the transaction, as one that fails does: the session is idle afterwards.
@@ -336,7 +336,7 @@ impl Session {
         self.drain().await?;
         self.own("ROLLBACK", b'I').await?;
         self.talk.set_status(b'I');
-        self.ledger = Ledger::default();
+        self.tally = Tally::default();
         self.pipeline.executed = false;
         self.cache.clear();
         metrics::counter!(crate::ground::metrics::REFUSALS_TOTAL, "code" => refusal.code.sqlstate()).increment(1);

@@ -3,6 +3,7 @@
 //! Invariant: the verdict is about exactly the text that is forwarded, read under the mode that the server reads it under; where
 //! that mode could have changed unseen, a text that depends on it counts as unread.
 
+use crate::change::ledger::{self, Claim, Part};
 use crate::change::promise::{self, Promise};
 use crate::database::catalog::{self, Cache};
 use crate::database::effects::reach::Reach;
@@ -11,7 +12,7 @@ use crate::database::{Answer, Ask, AskError, evidence};
 use crate::ground::limits;
 use crate::ground::metrics::QUESTIONS_SECONDS;
 use crate::policy::question::{Effects, Evidence, Known, Questions, RemovalEvidence, RemovedTable, Rows};
-use crate::policy::rules::Caller;
+use crate::policy::rules::{Caller, Ledger, Scripted};
 use crate::policy::scope::Principal;
 use crate::policy::settings::{Effective, Mode, Policy, Sizes};
 use crate::policy::verdict::Verdict;
@@ -22,7 +23,7 @@ use crate::protocol::{Code, Parameters, Refusal};
 use crate::session::ask::{Asker, Broken, Ground};
 use crate::session::format::Format;
 use crate::session::reaching::{self, Block};
-use crate::session::{End, Session};
+use crate::session::{End, House, Session};
 use crate::sql::facts::{Facts, Kind, OnConflict, TransactionVerb, Verb};
 use crate::sql::statement::{LexicalMode, Statement};
 use crate::sql::{self, Product, encoding};
@@ -79,6 +80,8 @@ pub(in crate::session) struct Judgement {
     pub context: Context,
     pub told: Told,
     pub promise: Promise,
+    /// What it takes to enter it in the ledger, if it is part of a script.
+    pub claim: Option<Claim>,
     pub sizes: Sizes,
     pub mode: Mode,
     /// The policy it was judged by.
@@ -94,6 +97,8 @@ pub(in crate::session) struct Told {
     /// Set on the session: it may be meant for another statement.
     pub confirm_on_session: Option<String>,
     pub reason: Option<String>,
+    /// What it calls itself a part of, with the ledger's word on it.
+    pub script: Option<Scripted>,
 }
 
 /// A row of VALUES can become many where a function that returns a set stands in it, and each can meet a row that is already there.
@@ -143,7 +148,7 @@ impl Judgement {
 
     /// The most rows that the sender may change in one statement.
     pub fn limit(&self) -> u64 {
-        policy::rules::limit(&self.sizes, &Caller { max_affected: self.told.max_affected })
+        policy::rules::limit(&self.sizes, &Caller { max_affected: self.told.max_affected, ..Caller::default() })
     }
 
     /// What it did when it was tried.
@@ -202,6 +207,7 @@ impl Judgement {
             parameters: self.parameters.clone(),
             context: self.context.clone(),
             told: self.told.clone(),
+            claim: self.claim.clone(),
             sizes: self.sizes,
             mode: self.mode,
             effective: self.effective.clone(),
@@ -241,7 +247,8 @@ impl Session {
         if matches!(subject, Subjected::Source(_)) && depth == Depth::WhatRulesNeed {
             let looks_up = seen.pieces.iter().any(|piece| piece.facts.executes.is_some());
             let asks = seen.pieces.iter().any(|piece| !policy::questions(&piece.facts, &effective).none());
-            if effective.mode == Mode::Off || !(looks_up || asks) {
+            let scripted = self.is_scripted(&seen.pieces);
+            if effective.mode == Mode::Off || !(looks_up || asks || scripted) {
                 let bound = seen.bound.clone();
                 let judgement = judged(source.clone(), seen, &effective, &self.reached());
                 seen = Seen { bound, ..Seen::default() };
@@ -250,7 +257,7 @@ impl Session {
                 }
                 // It will be refused: what a refusal shows, and is bound to, is asked for.
                 seen.pieces = judgement.pieces;
-            } else if !looks_up && !self.cache.is_empty() {
+            } else if !looks_up && !scripted && !self.cache.is_empty() {
                 match self.remember_enough(&source, seen, &policy, &effective).await {
                     Remembered::Passes(judgement) => return Ok(Looked::At(judgement)),
                     Remembered::NotEnough(unchanged) => seen = *unchanged,
@@ -281,6 +288,7 @@ impl Session {
             policy: &policy,
             standing: &effective,
             principal: &self.principal,
+            house: &self.house,
             now,
             leading,
         };
@@ -305,6 +313,12 @@ impl Session {
                 Ok(Looked::Not(Refusal::new(Code::CannotKnow, message)))
             }
         }
+    }
+
+    /// Some of it changes something, and is or may be part of a script.
+    fn is_scripted(&self, pieces: &[Piece]) -> bool {
+        let named = |piece: &Piece| self.scripted || piece.facts.hints.iter().any(|(key, _)| key == "script");
+        pieces.iter().any(|piece| policy::is_change(&piece.facts)) && pieces.iter().any(named)
     }
 
     /// A small change of a table that was looked at a moment ago passes without a question: its keys bound it. What memory alone
@@ -377,6 +391,7 @@ struct Seen {
     context: Context,
     told: Told,
     bound: Option<Bound>,
+    claim: Option<Claim>,
 }
 
 struct Scene<'a> {
@@ -386,6 +401,7 @@ struct Scene<'a> {
     /// The policy for tables that are not known yet: as strict as for any.
     standing: &'a Effective,
     principal: &'a Principal,
+    house: &'a House,
     now: jiff::Timestamp,
     leading: Leading,
 }
@@ -435,6 +451,7 @@ async fn interview(
     let sizes = &scene.standing.sizes;
     let mode = scene.subject.mode();
     seen.told = told(&seen.pieces, &seen.context);
+    consult_ledger(asker, scene, seen).await;
     // What was remembered of these tables was not enough: they are asked about afresh.
     for change in seen.pieces.iter().flat_map(|piece| &piece.facts.changes) {
         cache.forget(&change.target);
@@ -473,6 +490,25 @@ async fn interview(
     Ok(Interviewed::Judged(effective))
 }
 
+/// What the ledger knows of a statement that belongs to a script.
+async fn consult_ledger(asker: &mut Asker<'_>, scene: &Scene<'_>, seen: &mut Seen) {
+    let Some(script) = &mut seen.told.script else { return };
+    let hints = seen.pieces.iter().flat_map(|piece| &piece.facts.hints);
+    let step = hints.filter(|(key, _)| key == "step").map(|(_, value)| value.as_str()).next_back();
+    let part = Part {
+        listener: &scene.house.listener,
+        database: &scene.principal.database,
+        script: &script.name,
+        step: step.unwrap_or_default(),
+        texts: seen.pieces.iter().map(|piece| piece.text.as_str()).collect(),
+        mode: scene.subject.mode(),
+        parameters: seen.bound.as_ref().map(|bound| &bound.parameters),
+    };
+    let own = asker.is_apart();
+    let (said, claim) = ledger::consult(&scene.house.store, asker, &part, own).await;
+    (script.ledger, seen.claim) = (said, claim);
+}
+
 fn failed_transaction() -> AskError {
     AskError::Database { code: "25P02".to_owned(), message: "the transaction has failed".to_owned() }
 }
@@ -496,6 +532,7 @@ fn judged(source: String, seen: Seen, effective: &Effective, leading: &Leading) 
         parameters: seen.bound.map(|bound| bound.parameters),
         context: seen.context,
         told,
+        claim: seen.claim,
         sizes: effective.sizes,
         mode: effective.mode,
         effective: effective.clone(),
@@ -640,7 +677,7 @@ async fn gather(
 
 /// A verdict for each statement.
 fn verdicts(pieces: &[Piece], evidence: &[Evidence], effective: &Effective, told: &Told) -> Vec<Verdict> {
-    let caller = Caller { max_affected: told.max_affected };
+    let caller = Caller { max_affected: told.max_affected, script: told.script.clone() };
     pieces.iter().zip(evidence).map(|(piece, known)| policy::judge(&piece.facts, known, effective, &caller)).collect()
 }
 
@@ -696,7 +733,8 @@ async fn context(asker: &mut impl Ask) -> Result<Context, AskError> {
     const QUESTION: &str = "SELECT pg_catalog.current_setting('search_path'), CURRENT_USER::pg_catalog.text, \
          pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('sluice.max_affected', true), \
          pg_catalog.current_setting('sluice.confirm', true), pg_catalog.current_setting('sluice.reason', true), \
-         pg_catalog.current_setting('sluice.format', true)";
+         pg_catalog.current_setting('sluice.format', true), \
+         pg_catalog.current_setting('sluice.script', true), pg_catalog.current_setting('sluice.rerun', true)";
     let answer = asker.ask(QUESTION, None).await?;
     let names = [
         "search_path",
@@ -706,6 +744,8 @@ async fn context(asker: &mut impl Ask) -> Result<Context, AskError> {
         "sluice.confirm",
         "sluice.reason",
         "sluice.format",
+        "sluice.script",
+        "sluice.rerun",
     ];
     let values = answer.rows.into_iter().next().unwrap_or_default();
     Ok(names.iter().zip(values).filter_map(|(name, value)| Some(((*name).to_owned(), value?))).collect())
@@ -786,6 +826,9 @@ fn told(pieces: &[Piece], context: &Context) -> Told {
     let hints = pieces.iter().flat_map(|piece| &piece.facts.hints);
     let hint = |name: &str| hints.clone().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).next_back();
     let session = |name: &str| context.get(name).filter(|value| !value.is_empty()).cloned();
+    // What changes nothing may be run as often as one likes.
+    let script = hint("script").or_else(|| session("sluice.script")).filter(|name| !name.is_empty());
+    let script = script.filter(|_| pieces.iter().any(|piece| policy::is_change(&piece.facts)));
     Told {
         max_affected: hint("max_affected")
             .or_else(|| session("sluice.max_affected"))
@@ -793,6 +836,11 @@ fn told(pieces: &[Piece], context: &Context) -> Told {
         confirm: hint("confirm"),
         confirm_on_session: session("sluice.confirm"),
         reason: hint("reason").or_else(|| session("sluice.reason")),
+        script: script.map(|name| Scripted {
+            name,
+            ledger: Ledger::NotAsked,
+            rerun: hint("rerun").or_else(|| session("sluice.rerun")),
+        }),
     }
 }
 

@@ -25,6 +25,7 @@ pub mod upstream;
 pub mod wire;
 
 use crate::audit::{Login, Recorder, Recording};
+use crate::change::ledger::Runs;
 use crate::database::catalog::Cache;
 use crate::ground::clock::Clock;
 use crate::ground::ids::SessionId;
@@ -38,7 +39,7 @@ use crate::protocol::postgres::handshake::Startup;
 use crate::protocol::postgres::message::{self, Severity};
 use crate::protocol::{Code, Refusal};
 use crate::session::format::Format;
-use crate::session::hold::Ledger;
+use crate::session::hold::Tally;
 use crate::session::link::{Leg, Link};
 use crate::session::login::Visit;
 use crate::session::pipeline::{InFlight, Mark, Pipeline, Portal, Prepared, Watched};
@@ -107,12 +108,16 @@ pub(in crate::session) struct Session {
     guarded_portals: HashMap<Bytes, Watched>,
     pipeline: Pipeline,
     reaching: Reaching,
-    ledger: Ledger,
+    tally: Tally,
     /// How this session wants its refusals; `None`: it may have been set anew.
     format: Option<Format>,
     /// Something was sent, since the session was last idle, that changes what names mean (SET, DDL): the end of its transaction may
     /// change it back.
     names_touched: bool,
+    /// `sluice.script` was set on this session, at some time: what it changes may be part of a script.
+    scripted: bool,
+    /// Statements of scripts that are under way.
+    runs: Runs,
 }
 
 /// Why a session ended.
@@ -179,6 +184,7 @@ async fn log_in(house: Arc<House>, client: Leg, startup: Startup, mut seat: Seat
         }
     };
     note_login(&house, id, &principal, Login::Accepted);
+    let scripted = startup.settings().iter().any(|(name, _)| name.eq_ignore_ascii_case("sluice.script"));
     let mut session = Session {
         link: Link::new(logged_in.client, logged_in.upstream),
         cutter: logged_in.cutter,
@@ -195,9 +201,11 @@ async fn log_in(house: Arc<House>, client: Leg, startup: Startup, mut seat: Seat
         guarded_portals: HashMap::new(),
         pipeline: Pipeline::default(),
         reaching: Reaching::new(house.schemas.of(&principal.database)),
-        ledger: Ledger::default(),
+        tally: Tally::default(),
         format: None,
         names_touched: false,
+        scripted,
+        runs: Runs::default(),
         house,
         id,
         principal,

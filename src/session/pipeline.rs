@@ -73,6 +73,8 @@ pub(in crate::session) enum Exceeded {
 pub(in crate::session) enum Prepared {
     /// Nothing to ask about, whatever is bound, as long as its names lead where they led then.
     Harmless(Rc<Glanced>),
+    /// An INSERT that only adds: the same, unless changes are frozen or belong to a script by the time it is bound.
+    Adds(Rc<Glanced>),
     /// ROLLBACK and its kind: harmless too, but what was seen of tables may not hold behind it.
     Transaction(TransactionVerb),
     /// Judged with its values, at Bind.
@@ -192,7 +194,9 @@ impl Session {
             return Ok(());
         }
         match self.glance(&text) {
-            Glance::Harmless { changes_session, transaction, .. } => {
+            Glance::Harmless { changes_session, transaction, ref kind, .. }
+                if *kind != Kind::Insert || !self.heeds_inserts() =>
+            {
                 if changes_session || transaction.is_some() && self.names_touched {
                     self.cache.clear();
                 }
@@ -215,7 +219,7 @@ impl Session {
                 self.drain().await?;
                 self.command(&text, Form::Simple).await
             }
-            Glance::NeedsReading => {
+            Glance::Harmless { .. } | Glance::NeedsReading => {
                 let source = self.source(&text);
                 match self.look(Subjected::Source(source), None).await? {
                     Looked::At(judgement) => self.act_on_query(frame, *judgement).await,
@@ -249,9 +253,10 @@ impl Session {
         }
         let prepared = match self.glance(&parse.text) {
             Glance::Harmless { transaction: Some(verb), .. } => Prepared::Transaction(verb),
-            Glance::Harmless { .. } => {
+            Glance::Harmless { kind, .. } => {
                 let source = self.kept_source(&parse.text);
-                Prepared::Harmless(Rc::new(Glanced { source, generation: self.reaching.generation() }))
+                let glanced = Rc::new(Glanced { source, generation: self.reaching.generation() });
+                if kind == Kind::Insert { Prepared::Adds(glanced) } else { Prepared::Harmless(glanced) }
             }
             Glance::Sluice => Prepared::Command(String::from_utf8_lossy(&parse.text).into()),
             Glance::NeedsReading => Prepared::Guarded(Rc::new(Guarded { source: self.source(&parse.text) })),
@@ -284,11 +289,15 @@ impl Session {
             }
         }
         match self.prepared.get(&bind.statement).cloned() {
-            Some(Prepared::Harmless(glanced)) if !self.is_still_harmless(&glanced) => {
+            Some(Prepared::Adds(glanced)) if self.heeds_inserts() => {
                 let subject = Subjected::Source(glanced.source.clone());
                 self.bind_guarded(frame, bind.portal, bind.statement, bind.parameters, subject).await
             }
-            Some(Prepared::Harmless(_)) => {
+            Some(Prepared::Harmless(glanced) | Prepared::Adds(glanced)) if !self.is_still_harmless(&glanced) => {
+                let subject = Subjected::Source(glanced.source.clone());
+                self.bind_guarded(frame, bind.portal, bind.statement, bind.parameters, subject).await
+            }
+            Some(Prepared::Harmless(_) | Prepared::Adds(_)) => {
                 self.portals.remove(&bind.portal);
                 self.pipeline.open = true;
                 self.pipeline.bound = true;
@@ -385,7 +394,7 @@ impl Session {
                 if watched.touches_schema {
                     self.reaching.touch();
                 }
-                self.ledger.changing |= watched.destroys;
+                self.tally.changing |= watched.destroys;
                 if watched.withheld {
                     self.pipeline.withheld = true;
                     self.note_effects(&watched).await?;
@@ -544,6 +553,12 @@ impl Session {
                 Err(End::Refused(Refusal::new(Code::CannotKnow, message)))
             }
         }
+    }
+
+    /// Even what only adds is judged: changes are frozen for this principal, or belong to a script.
+    fn heeds_inserts(&mut self) -> bool {
+        let policy = self.house.policy.load();
+        self.scripted || self.standing.get(&policy, &self.principal, self.house.clock.now()).frozen.is_some()
     }
 
     /// One pass of the lexer. What is not UTF-8, or could mean something else by the time it is run, takes the long way.

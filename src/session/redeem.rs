@@ -272,6 +272,9 @@ impl Session {
                 self.refuse(&refusal, form).await
             }
             Redeeming::Done(redeemed) => {
+                if let Some(refusal) = self.enter_in_ledger(&judgement).await {
+                    return self.refuse(&refusal, form).await;
+                }
                 self.remember(&judgement);
                 let agreed = self.confirmed(&judgement, redeemed.challenge());
                 let run = Run { form, challenge: Some(redeemed.challenge().id), agreed };
@@ -279,7 +282,9 @@ impl Session {
                     None => Script::default().query(&challenge.statement),
                     Some(parameters) => bound_script(&challenge.statement, parameters),
                 };
-                self.run_script(bytes.bytes(), Action::Confirmed, judgement, run).await
+                self.run_script(bytes.bytes(), Action::Confirmed, judgement, run).await?;
+                self.close_runs();
+                Ok(())
             }
         }
     }

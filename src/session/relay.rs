@@ -8,7 +8,7 @@ use crate::protocol::postgres::conversation::{Event, Expected};
 use crate::protocol::postgres::frame::Next;
 use crate::protocol::postgres::message::Script;
 use crate::protocol::{Code, Housekeeping, Refusal};
-use crate::session::hold::Ledger;
+use crate::session::hold::Tally;
 use crate::session::link::{Listen, Woke};
 use crate::session::pipeline::{Exceeded, Mark, Watched};
 use crate::session::{End, Session};
@@ -185,7 +185,7 @@ impl Session {
     /// A change was carried out that nobody was asked about, or that was confirmed: is it what it was taken for?
     fn watched(&mut self, watched: Watched, changed: u64, failed: Option<String>) {
         if watched.destroys && failed.is_none() && watched.hold.is_none() {
-            self.ledger.note(changed, watched.challenge.is_some());
+            self.tally.note(changed, watched.challenge.is_some());
         }
         let exceeded = failed.is_none() && watched.rows_max.is_some_and(|most| changed > most);
         if exceeded {
@@ -224,6 +224,9 @@ impl Session {
             self.pipeline.transacted = false;
             self.pipeline.bound = false;
         }
+        if self.talk.is_quiet() && !self.runs.is_empty() {
+            self.close_runs();
+        }
         let status = self.talk.status();
         if status == b'I' && self.names_touched {
             // What gave names another meaning may have been rolled back, and with it what was seen of tables since.
@@ -231,7 +234,7 @@ impl Session {
             self.names_touched = !self.talk.is_quiet();
         }
         if status == b'I' && self.talk.is_quiet() {
-            self.ledger = Ledger::default();
+            self.tally = Tally::default();
             self.reaching.settle();
             // Portals do not outlive their transaction.
             self.portals.clear();

@@ -17,8 +17,16 @@ pub struct Facts {
     pub removals: Vec<Removal>,
     /// Session and server settings it would change: SET, RESET, set_config with constant arguments, ALTER SYSTEM/ROLE/DATABASE … SET.
     pub settings: Vec<SettingChange>,
+    /// What a second run of each change would do: parallel to `changes`.
+    pub again: Vec<Again>,
+    /// What it does besides: rights, guards, files, programs, other servers.
+    pub acts: Vec<Act>,
+    /// A query in it skips rows by OFFSET.
+    pub pages_by_offset: bool,
     /// Names of the functions it calls, as written, lower-cased unless quoted, without duplicates.
     pub functions: Vec<String>,
+    /// What it creates is the session's own: a temporary table.
+    pub temporary: bool,
     pub transaction: Option<TransactionVerb>,
     /// `PREPARE name AS …`: the inner statement's facts are this statement's own; this is its name.
     pub prepares: Option<String>,
@@ -121,6 +129,8 @@ pub enum Restriction {
     AlwaysTrue { why: String },
     /// True for every row if these columns of the target cannot be NULL (`id IS NOT NULL`, `id = id`).
     AlwaysTrueIfNotNull { columns: Vec<String>, why: String },
+    /// True for every row if all of this holds of the table, which its text does not tell (`x >= -2147483648`, `t IS NOT NULL`).
+    AlwaysTrueIf { needs: Vec<Need>, why: String },
     /// It may keep rows out. `pinned` holds the target's columns that a top-level AND term equates with a constant or parameter.
     Restricts { pinned: Vec<String> },
     /// WHERE CURRENT OF: one row.
@@ -129,12 +139,35 @@ pub enum Restriction {
     NotApplicable,
 }
 
+/// What must hold of the target for a condition to be true of every row.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// The column is never NULL.
+    NotNull(String),
+    /// The column's type holds no whole number outside of these, which are part of it.
+    Within { column: String, least: Option<i64>, most: Option<i64> },
+    /// No column is ever NULL.
+    WholeRow,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assignment {
     /// The column, folded.
     pub column: String,
     /// The expression as written; `None` where one expression sets several columns (`(a, b) = (SELECT …)`).
     pub value: Option<String>,
+}
+
+/// What a second run of a change would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Again {
+    /// Nothing that the text tells: the same values are set, the same rows are gone.
+    #[default]
+    Same,
+    /// Columns whose new value builds on their own old one (`n = n + 1`), folded, while nothing in the condition becomes false by it.
+    BuildsOn(Vec<String>),
+    /// The same rows are added once more, or clash with those of the first run.
+    Adds,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,6 +240,28 @@ pub enum Removed {
     Tablespace,
     /// Anything that holds no rows (view, index, function…): listed so that rules can tell it apart.
     Other(String),
+}
+
+/// Something that a statement does to other than rows and whole objects, as far as its text tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Act {
+    pub kind: ActKind,
+    /// What it is, in a few words fit to be shown: "GRANT to clerk", "pg_read_file()".
+    pub words: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActKind {
+    /// Who may do what, whose something is, and which rows somebody sees.
+    Rights,
+    /// A guard of the database's stays, and no longer acts: a trigger disabled.
+    GuardDisabled,
+    /// A guard of the database's goes: a constraint, a trigger.
+    GuardDropped,
+    /// It reaches out of the database: files, programs and settings of the server, other servers, replication.
+    Outside,
+    /// Data that is no row of a table goes: large objects.
+    Unlinks,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

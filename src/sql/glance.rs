@@ -6,6 +6,7 @@
 
 use crate::sql::facts::{Kind, TransactionVerb};
 use crate::sql::lexer::{self, Lexer, Token};
+use crate::sql::reach;
 use crate::sql::statement::LexicalMode;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +31,13 @@ pub fn glance(text: &str, mode: LexicalMode) -> Glance {
     let mut ended = false;
     let mut last_was_word = false;
     let mut at_start = true;
+    let mut named = false;
     for token in lexer.by_ref() {
         if token.is_comment() {
+            // What belongs to a script is entered in its ledger.
+            if names_script(token.text(text)) {
+                named = true;
+            }
             continue;
         }
         if at_start && token.is_word(text, "sluice") {
@@ -48,7 +54,17 @@ pub fn glance(text: &str, mode: LexicalMode) -> Glance {
         }
         last_was_word = matches!(token.kind, lexer::Kind::Word);
     }
+    if named && opening.first == First::Insert {
+        return Glance::NeedsReading;
+    }
     opening.verdict(lexer.mode_sensitive())
+}
+
+/// A hint with the key `script`, or a comment that only looks like one.
+fn names_script(comment: &str) -> bool {
+    let body = comment.get(2..).unwrap_or_default().trim_start();
+    body.get(..7).is_some_and(|word| word.eq_ignore_ascii_case("sluice:"))
+        && body.to_ascii_lowercase().contains("script")
 }
 
 /// What the text has shown itself to be so far.
@@ -91,6 +107,10 @@ impl Opening {
     fn word(&mut self, word: &str, after_word: bool) -> bool {
         if self.first == First::Insert && self.count == 2 {
             return word.eq_ignore_ascii_case("into");
+        }
+        // Rows that are paged by OFFSET into an INSERT: a rule has something to say.
+        if self.first == First::Insert && word.eq_ignore_ascii_case("offset") {
+            return false;
         }
         if matches!(self.first, First::Transaction(_)) {
             if word.eq_ignore_ascii_case("prepared") && after_word {
@@ -157,6 +177,9 @@ fn dangerous_word(word: &str) -> bool {
 
 /// Functions with effects of their own, by name or by the family's prefix.
 pub fn dangerous_function(name: &str) -> bool {
+    if reach::is_listed_word(name) {
+        return true;
+    }
     const NAMES: &[&str] = &["set_config", "setval", "loread", "lowrite", "query_to_xml", "cursor_to_xml"];
     const FAMILIES: &[&str] = &[
         "dblink",
@@ -250,6 +273,11 @@ mod tests {
             "SELECT lo_unlink(1)",
             "SELECT dblink_exec('x', 'y')",
             "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET b = 1",
+            "INSERT INTO t SELECT * FROM u OFFSET 5",
+            "INSERT INTO t VALUES (1) /* sluice: script=x */",
+            "-- Sluice: SCRIPT=x\nINSERT INTO t VALUES (1)",
+            "SELECT pg_ls_dir('.')",
+            "SELECT cron.schedule('x', 'y')",
             "INSERT INTO t WITH d AS (DELETE FROM u RETURNING *) SELECT * FROM d",
             "COMMIT PREPARED 'x'",
             "ROLLBACK PREPARED 'x'",

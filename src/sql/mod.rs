@@ -9,6 +9,7 @@ pub mod glance;
 pub mod hints;
 pub mod lexer;
 pub mod predicate;
+pub mod reach;
 pub mod rewrite;
 pub mod split;
 pub mod statement;

@@ -3,7 +3,7 @@
 //! Invariant: [`Truth::True`] is only said of a condition that is true for every row of the target, given that the columns it names
 //! are not NULL there. In doubt the answer is [`Truth::Unknown`], and the database is asked for a count instead.
 
-use crate::sql::facts::Restriction;
+use crate::sql::facts::{Need, Restriction};
 use std::collections::BTreeSet;
 
 /// A condition, or a value in one.
@@ -34,6 +34,10 @@ pub enum Term {
     /// An arithmetic operator on strict, deterministic operands: NULL only if an operand is.
     Strict(String, Vec<Term>),
     Coalesce(Vec<Term>),
+    /// CASE: the first arm whose condition is true gives the value, else the last.
+    Case(Vec<(Term, Term)>, Box<Term>),
+    /// The whole row of the target, by its name; if the target has a column of that name, that column.
+    Row(String),
     /// A pattern that matches every string (`LIKE '%'`, `~ ''`).
     MatchesAny(Box<Term>),
     /// Always one row or more: `EXISTS (SELECT 1)`, an aggregate without GROUP BY, the target itself unfiltered.
@@ -56,13 +60,15 @@ pub enum Comparison {
     GreaterOrEqual,
 }
 
+pub type Needs = BTreeSet<Need>;
+
 /// What a condition comes to, whatever the row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Truth {
-    /// True if these columns are not NULL.
-    True(BTreeSet<String>),
-    /// False if these columns are not NULL.
-    False(BTreeSet<String>),
+    /// True if all of this holds.
+    True(Needs),
+    /// False if all of this holds.
+    False(Needs),
     /// NULL for every row.
     Null,
     Unknown,
@@ -78,12 +84,15 @@ pub fn restriction(condition: Option<&Term>, joined: bool) -> Restriction {
         Truth::True(columns) if columns.is_empty() => {
             Restriction::AlwaysTrue { why: String::from("the condition is true for every row") }
         }
-        Truth::True(columns) => {
-            let columns: Vec<String> = columns.into_iter().collect();
-            let why = format!("the condition is true for every row in which {} is not NULL", columns.join(" and "));
-            Restriction::AlwaysTrueIfNotNull { columns, why }
+        Truth::True(needs) => {
+            always_true_if(needs, |said| format!("the condition is true for every row in which {said}"))
         }
         Truth::False(_) | Truth::Null => Restriction::Restricts { pinned: pinned(condition) },
+        // What could differ from row to row (`nextval('s') % 2 = 0`) restricts, though it looks at none.
+        Truth::Unknown if !joined && !mentions_target(condition) && deterministic(condition) => {
+            let why = String::from("the condition does not look at the rows: it keeps all of them or none");
+            Restriction::Nothing { why }
+        }
         Truth::Unknown => {
             spared_by_join(condition, joined).unwrap_or_else(|| Restriction::Restricts { pinned: pinned(condition) })
         }
@@ -99,19 +108,48 @@ fn spared_by_join(condition: &Term, joined: bool) -> Option<Restriction> {
     if conjuncts(condition).iter().any(|term| matches!(term, Term::AmongItself(_))) {
         return None;
     }
-    let mut columns = BTreeSet::new();
+    let mut needs = Needs::new();
     for term in conjuncts(condition) {
         match truth(term) {
-            Truth::True(more) => columns.extend(more),
+            Truth::True(more) => needs.extend(more),
             _ if mentions_target(term) => return None,
             _ => {}
         }
     }
-    let why = String::from("the condition keeps no row of the target out, only rows of the joined tables");
-    Some(match columns.is_empty() {
-        true => Restriction::Nothing { why },
-        false => Restriction::AlwaysTrueIfNotNull { columns: columns.into_iter().collect(), why },
+    let why = "the condition keeps no row of the target out, only rows of the joined tables";
+    Some(match needs.is_empty() {
+        true => Restriction::Nothing { why: String::from(why) },
+        false => always_true_if(needs, |_| String::from(why)),
     })
+}
+
+/// `say` is given what must hold, in words.
+fn always_true_if(needs: Needs, say: impl Fn(&str) -> String) -> Restriction {
+    let column = |need: &Need| match need {
+        Need::NotNull(column) => Some(column.clone()),
+        _ => None,
+    };
+    let columns: Option<Vec<String>> = needs.iter().map(column).collect();
+    match columns {
+        Some(columns) => {
+            let why = say(&format!("{} is not NULL", columns.join(" and ")));
+            Restriction::AlwaysTrueIfNotNull { columns, why }
+        }
+        None => {
+            let needs: Vec<Need> = needs.into_iter().collect();
+            let words: Vec<String> = needs.iter().map(in_words).collect();
+            let why = say(&words.join(" and "));
+            Restriction::AlwaysTrueIf { needs, why }
+        }
+    }
+}
+
+fn in_words(need: &Need) -> String {
+    match need {
+        Need::NotNull(column) => format!("{column} is not NULL"),
+        Need::Within { column, .. } => format!("{column} is within its own type"),
+        Need::WholeRow => String::from("no column is NULL"),
+    }
 }
 
 fn conjuncts(condition: &Term) -> &[Term] {
@@ -136,6 +174,43 @@ pub fn truth(term: &Term) -> Truth {
         Term::Compare(comparison, left, right) => compare(*comparison, left, right),
         Term::MatchesAny(inner) | Term::AmongItself(inner) => needs(inner).map_or(Truth::Unknown, Truth::True),
         Term::Coalesce(terms) => coalesce(terms),
+        Term::Case(arms, last) => case(arms, last),
+        _ => Truth::Unknown,
+    }
+}
+
+/// Whatever arm is taken: all that can be are true, or all are false. An arm whose condition is never true is passed over, and
+/// behind one that is always true nothing is reached.
+fn case(arms: &[(Term, Term)], last: &Term) -> Truth {
+    let mut reached = Vec::new();
+    let mut falls_through = true;
+    for (condition, result) in arms {
+        match truth(condition) {
+            Truth::Null => continue,
+            Truth::False(needs) if needs.is_empty() => continue,
+            Truth::True(needs) if needs.is_empty() => {
+                reached.push(truth(result));
+                falls_through = false;
+                break;
+            }
+            _ => reached.push(truth(result)),
+        }
+    }
+    if falls_through {
+        reached.push(truth(last));
+    }
+    let mut needs = Needs::new();
+    let (mut all_true, mut all_false) = (true, true);
+    for truth in reached {
+        all_true &= matches!(truth, Truth::True(_));
+        all_false &= matches!(truth, Truth::False(_));
+        if let Truth::True(more) | Truth::False(more) = truth {
+            needs.extend(more);
+        }
+    }
+    match (all_true, all_false) {
+        (true, _) => Truth::True(needs),
+        (_, true) => Truth::False(needs),
         _ => Truth::Unknown,
     }
 }
@@ -154,11 +229,11 @@ fn coalesce(terms: &[Term]) -> Truth {
 }
 
 fn yes() -> Truth {
-    Truth::True(BTreeSet::new())
+    Truth::True(Needs::new())
 }
 
 fn no() -> Truth {
-    Truth::False(BTreeSet::new())
+    Truth::False(Needs::new())
 }
 
 fn not(truth: Truth) -> Truth {
@@ -193,7 +268,7 @@ fn all(terms: &[Term]) -> Truth {
 /// OR: the term that asks least decides; two terms that are each other's opposite leave only NULL.
 fn any(terms: &[Term]) -> Truth {
     let truths: Vec<Truth> = terms.iter().map(truth).collect();
-    let mut ways: Vec<BTreeSet<String>> = truths
+    let mut ways: Vec<Needs> = truths
         .iter()
         .filter_map(|truth| if let Truth::True(columns) = truth { Some(columns.clone()) } else { None })
         .collect();
@@ -206,7 +281,7 @@ fn any(terms: &[Term]) -> Truth {
     // What is true unless x is NULL, or x IS NULL, is true.
     let null_is_kept: BTreeSet<&String> = terms.iter().filter_map(tested_for_null).collect();
     for way in &mut ways {
-        way.retain(|column| !null_is_kept.contains(column));
+        way.retain(|need| !matches!(need, Need::NotNull(column) if null_is_kept.contains(column)));
     }
     if let Some(least) = ways.into_iter().min_by_key(BTreeSet::len) {
         return Truth::True(least);
@@ -238,7 +313,7 @@ fn tested_for_null(term: &Term) -> Option<&String> {
 }
 
 /// `a > 1` and `a <= 1`, `x` and `NOT x`, `a > 0` and `a < 10`: one of them is true unless something is NULL.
-fn opposites(left: &Term, right: &Term) -> Option<BTreeSet<String>> {
+fn opposites(left: &Term, right: &Term) -> Option<Needs> {
     match (left, right) {
         (Term::Not(inner), other) | (other, Term::Not(inner)) if **inner == *other && deterministic(other) => {
             needs_truth(other)
@@ -271,6 +346,8 @@ fn is_null(inner: &Term) -> Truth {
         return yes();
     }
     match inner {
+        // A row is NULL where each of its columns is, and is not where none is.
+        Term::Row(_) => Truth::False(Needs::from([Need::WholeRow])),
         Term::And(_) | Term::Or(_) | Term::Not(_) | Term::Compare(..) => match truth(inner) {
             Truth::Null => yes(),
             Truth::True(columns) | Truth::False(columns) => Truth::False(columns),
@@ -306,6 +383,23 @@ fn compare(comparison: Comparison, left: &Term, right: &Term) -> Truth {
     if *left == Term::Null || *right == Term::Null {
         return Truth::Null;
     }
+    // A CASE on one side: the comparison holds of each of its values.
+    let each = |arms: &[(Term, Term)], last: &Term, with: &dyn Fn(&Term) -> Term| {
+        let arms: Vec<_> = arms.iter().map(|(condition, result)| (condition.clone(), with(result))).collect();
+        case(&arms, &with(last))
+    };
+    let pair = |left: &Term, right: &Term| Term::Compare(comparison, Box::new(left.clone()), Box::new(right.clone()));
+    match (left, right) {
+        (Term::Case(arms, last), other) => return each(arms, last, &|value| pair(value, other)),
+        (other, Term::Case(arms, last)) => return each(arms, last, &|value| pair(other, value)),
+        _ => {}
+    }
+    if is_made(left) || is_made(right) {
+        let (made, other) = (simple(left), simple(right));
+        if made != *left || other != *right {
+            return compare(comparison, &made, &other);
+        }
+    }
     if left == right && deterministic(left) {
         let holds = comparison.holds_for_equals();
         return needs(left).map_or(
@@ -315,8 +409,14 @@ fn compare(comparison: Comparison, left: &Term, right: &Term) -> Truth {
             },
         );
     }
-    if let (Term::Integer(a), Term::Integer(b)) = (left, right) {
-        return if comparison.holds(a.cmp(b)) { yes() } else { no() };
+    if let (Some(a), Some(b)) = (span(left), span(right))
+        && let Some(holds) = comparison.over(a, b)
+        && let Some(needs) = union(needs(left), needs(right))
+    {
+        return if holds { Truth::True(needs) } else { Truth::False(needs) };
+    }
+    if let Some(need) = within(comparison, left, right).or_else(|| within(comparison.turned(), right, left)) {
+        return Truth::True(need);
     }
     if let (Term::Bool(a), Term::Bool(b)) = (left, right) {
         return if comparison.holds(a.cmp(b)) { yes() } else { no() };
@@ -333,6 +433,87 @@ fn compare(comparison: Comparison, left: &Term, right: &Term) -> Truth {
             }
         }
         _ => Truth::Unknown,
+    }
+}
+
+/// Made from others in a way that may come to less.
+fn is_made(term: &Term) -> bool {
+    matches!(term, Term::Strict(..) | Term::Coalesce(_))
+}
+
+/// What differs from zero by nothing: `id - id`. NULL where its operand is.
+const ZERO: &str = "zero of";
+
+/// The same value, said in fewer words: `id + 0`, `id * 1`, `2 + 3`, `COALESCE(id, id)`. Infinite values and NaN aside, which
+/// subtracted from themselves are not zero.
+fn simple(term: &Term) -> Term {
+    match term {
+        Term::Coalesce(terms) => match terms.split_first() {
+            Some((first, rest)) if deterministic(first) && rest.iter().all(|term| term == first) => simple(first),
+            _ => term.clone(),
+        },
+        Term::Strict(operator, operands) => {
+            let operands: Vec<Term> = operands.iter().map(simple).collect();
+            let [left, right] = operands.as_slice() else { return Term::Strict(operator.clone(), operands) };
+            if let (Term::Integer(a), Term::Integer(b)) = (left, right)
+                && let Some(folded) = folded(operator, *a, *b)
+            {
+                return Term::Integer(folded);
+            }
+            let same = left == right && deterministic(left);
+            match (operator.as_str(), left, right) {
+                ("+" | "-", value, Term::Integer(0)) | ("+", Term::Integer(0), value) => value.clone(),
+                ("*" | "/", value, Term::Integer(1)) | ("*", Term::Integer(1), value) => value.clone(),
+                ("||", value, Term::Constant(empty)) | ("||", Term::Constant(empty), value) if empty == "s:" => {
+                    value.clone()
+                }
+                ("-", value, _) if same => Term::Strict(String::from(ZERO), vec![value.clone()]),
+                ("*", value, Term::Integer(0)) | ("*", Term::Integer(0), value) => {
+                    Term::Strict(String::from(ZERO), vec![value.clone()])
+                }
+                _ => Term::Strict(operator.clone(), operands),
+            }
+        }
+        other => other.clone(),
+    }
+}
+
+fn folded(operator: &str, a: i64, b: i64) -> Option<i64> {
+    match operator {
+        "+" => a.checked_add(b),
+        "-" => a.checked_sub(b),
+        "*" => a.checked_mul(b),
+        _ => None,
+    }
+}
+
+/// Functions whose value is never below zero.
+const NEVER_NEGATIVE: [&str; 8] =
+    ["length", "char_length", "character_length", "octet_length", "bit_length", "abs", "cardinality", "strpos"];
+
+/// The least and the greatest that a value can be, unless it is NULL; `None` when nothing is known of it.
+fn span(term: &Term) -> Option<(i64, Option<i64>)> {
+    match term {
+        Term::Integer(number) => Some((*number, Some(*number))),
+        Term::Strict(operator, _) if operator == ZERO => Some((0, Some(0))),
+        Term::Strict(function, _) if NEVER_NEGATIVE.contains(&function.as_str()) => Some((0, None)),
+        _ => None,
+    }
+}
+
+/// `x >= -2147483648`: true of every value of a type that has none below. Nearer to zero it is a condition like any other.
+fn within(comparison: Comparison, left: &Term, right: &Term) -> Option<Needs> {
+    let (Term::Column(column), Term::Integer(bound)) = (left, right) else { return None };
+    let need = |least, most| {
+        Needs::from([Need::NotNull(column.clone()), Need::Within { column: column.clone(), least, most }])
+    };
+    let (low, high) = (i64::from(i16::MIN), i64::from(i16::MAX));
+    match comparison {
+        Comparison::GreaterOrEqual if *bound <= low => Some(need(Some(*bound), None)),
+        Comparison::Greater if *bound < low => Some(need(Some(bound.checked_add(1)?), None)),
+        Comparison::LessOrEqual if *bound >= high => Some(need(None, Some(*bound))),
+        Comparison::Less if *bound > high => Some(need(None, Some(bound.checked_sub(1)?))),
+        _ => None,
     }
 }
 
@@ -359,14 +540,15 @@ fn constants_differ(left: &Term, right: &Term) -> Option<bool> {
 }
 
 /// The columns that must not be NULL for the value to be certainly not NULL; `None` when that cannot be said.
-fn needs(term: &Term) -> Option<BTreeSet<String>> {
+fn needs(term: &Term) -> Option<Needs> {
     match term {
-        Term::Bool(_) | Term::Integer(_) | Term::Constant(_) | Term::Inhabited => Some(BTreeSet::new()),
-        Term::IsNull(_) | Term::Is(..) | Term::Same(..) => Some(BTreeSet::new()),
-        Term::Column(name) if NEVER_NULL.contains(&name.as_str()) => Some(BTreeSet::new()),
-        Term::Column(name) => Some(BTreeSet::from([name.clone()])),
+        Term::Bool(_) | Term::Integer(_) | Term::Constant(_) | Term::Inhabited => Some(Needs::new()),
+        Term::IsNull(_) | Term::Is(..) | Term::Same(..) => Some(Needs::new()),
+        Term::Column(name) if NEVER_NULL.contains(&name.as_str()) => Some(Needs::new()),
+        // Rows are compared column by column, and two NULLs count as equal; the row itself is never NULL.
+        Term::Column(name) | Term::Row(name) => Some(Needs::from([Need::NotNull(name.clone())])),
         Term::Strict(_, operands) => {
-            operands.iter().try_fold(BTreeSet::new(), |sum, operand| union(Some(sum), needs(operand)))
+            operands.iter().try_fold(Needs::new(), |sum, operand| union(Some(sum), needs(operand)))
         }
         Term::Coalesce(terms) => terms.iter().filter_map(needs).min_by_key(BTreeSet::len),
         _ => None,
@@ -374,12 +556,12 @@ fn needs(term: &Term) -> Option<BTreeSet<String>> {
 }
 
 /// The same for a condition: what must not be NULL for it to be true or false.
-fn needs_truth(term: &Term) -> Option<BTreeSet<String>> {
+fn needs_truth(term: &Term) -> Option<Needs> {
     match term {
         Term::Compare(_, left, right) => union(needs(left), needs(right)),
         Term::Not(inner) => needs_truth(inner),
         Term::And(terms) | Term::Or(terms) => {
-            terms.iter().try_fold(BTreeSet::new(), |sum, term| union(Some(sum), needs_truth(term)))
+            terms.iter().try_fold(Needs::new(), |sum, term| union(Some(sum), needs_truth(term)))
         }
         Term::MatchesAny(inner) => needs(inner),
         _ => needs(term),
@@ -389,7 +571,7 @@ fn needs_truth(term: &Term) -> Option<BTreeSet<String>> {
 /// System columns of a table; a view has none, and a user's column cannot be called so.
 const NEVER_NULL: [&str; 6] = ["ctid", "tableoid", "xmin", "xmax", "cmin", "cmax"];
 
-fn union(left: Option<BTreeSet<String>>, right: Option<BTreeSet<String>>) -> Option<BTreeSet<String>> {
+fn union(left: Option<Needs>, right: Option<Needs>) -> Option<Needs> {
     let mut left = left?;
     left.extend(right?);
     Some(left)
@@ -408,13 +590,21 @@ fn deterministic(term: &Term) -> bool {
         | Term::MatchesAny(inner)
         | Term::AmongItself(inner) => deterministic(inner),
         Term::Compare(_, left, right) | Term::Same(left, right) => deterministic(left) && deterministic(right),
+        Term::Case(arms, last) => {
+            deterministic(last)
+                && arms.iter().all(|(condition, result)| deterministic(condition) && deterministic(result))
+        }
         _ => true,
     }
 }
 
 fn mentions_target(term: &Term) -> bool {
     match term {
-        Term::Column(_) | Term::AmongItself(_) => true,
+        Term::Column(_) | Term::Row(_) | Term::AmongItself(_) => true,
+        Term::Case(arms, last) => {
+            mentions_target(last)
+                || arms.iter().any(|(condition, result)| mentions_target(condition) || mentions_target(result))
+        }
         Term::Opaque { mentions_target } => *mentions_target,
         Term::And(terms) | Term::Or(terms) | Term::Coalesce(terms) | Term::Strict(_, terms) => {
             terms.iter().any(mentions_target)
@@ -462,6 +652,24 @@ impl Comparison {
         }
     }
 
+    /// Whether it holds of every two values of these ranges; `None` if of some.
+    fn over(self, (a, a_most): (i64, Option<i64>), (b, b_most): (i64, Option<i64>)) -> Option<bool> {
+        let less = a_most.is_some_and(|most| most < b);
+        let less_or_equal = a_most.is_some_and(|most| most <= b);
+        let greater = b_most.is_some_and(|most| a > most);
+        let greater_or_equal = b_most.is_some_and(|most| a >= most);
+        let equal = less_or_equal && greater_or_equal;
+        let (holds, fails) = match self {
+            Comparison::Equal => (equal, less || greater),
+            Comparison::NotEqual => (less || greater, equal),
+            Comparison::Less => (less, greater_or_equal),
+            Comparison::LessOrEqual => (less_or_equal, greater),
+            Comparison::Greater => (greater, less_or_equal),
+            Comparison::GreaterOrEqual => (greater_or_equal, less),
+        };
+        (holds || fails).then_some(holds)
+    }
+
     pub fn holds(self, order: std::cmp::Ordering) -> bool {
         match self {
             Comparison::Equal => order.is_eq(),
@@ -486,7 +694,7 @@ impl Comparison {
 
 #[cfg(test)]
 mod tests {
-    use super::Restriction;
+    use super::{Need, Restriction};
     use crate::sql::statement::LexicalMode;
     use crate::sql::{Product, read};
 
@@ -500,6 +708,14 @@ mod tests {
             Restriction::Nothing { .. } => String::from("-"),
             Restriction::AlwaysTrue { .. } => String::from("*"),
             Restriction::AlwaysTrueIfNotNull { columns, .. } => format!("*{}", columns.join(",")),
+            Restriction::AlwaysTrueIf { needs, .. } => needs
+                .iter()
+                .map(|need| match need {
+                    Need::NotNull(column) => format!("*{column}"),
+                    Need::Within { column, .. } => format!("~{column}"),
+                    Need::WholeRow => String::from("*t.*"),
+                })
+                .collect(),
             Restriction::Restricts { pinned } => format!("+{}", pinned.join(",")),
             Restriction::CurrentOf { cursor } => format!("@{cursor}"),
             Restriction::NotApplicable => String::from("?"),
@@ -544,7 +760,86 @@ mod tests {
             ("id IS NOT NULL AND b IS NOT NULL", "*b,id"),
             ("id IS NOT NULL AND b = 1", "+b"),
             ("ctid IS NOT NULL", "*"),
-            ("t IS NOT NULL", "+"),
+            ("t IS NOT NULL", "*t.*"),
+            ("t IS NULL", "+"),
+            ("t.* IS NOT NULL", "*t.*"),
+            ("t = t", "*t"),
+            ("t.* = t.*", "*t"),
+            ("t IS NOT DISTINCT FROM t", "*"),
+            ("t <> t", "+"),
+            ("id + 0 = id", "*id"),
+            ("id = 0 + id * 1", "*id"),
+            ("id - 0 >= id / 1", "*id"),
+            ("id - id = 0", "*id"),
+            ("id - id <> 0", "+"),
+            ("id * 0 = 0", "*id"),
+            ("id + 1 = id", "+"),
+            ("id + 0 = 5", "+"),
+            ("1 + 1 = 2", "*"),
+            ("2 * 3 > 5", "*"),
+            ("1 + 1 = 3", "+"),
+            ("name || '' = name", "*name"),
+            ("name || 'x' = name", "+"),
+            ("COALESCE(id, id) = id", "*id"),
+            ("COALESCE(id, a) = id", "+"),
+            ("id::text = id::text", "*id"),
+            ("length(name) >= 0", "*name"),
+            ("0 <= char_length(name)", "*name"),
+            ("length(name) > -1", "*name"),
+            ("length(name) > 0", "+"),
+            ("length(name) < 0", "+"),
+            ("my.length(name) >= 0", "+"),
+            ("abs(a) >= 0", "*a"),
+            ("lower(name) = lower(name)", "*name"),
+            ("lower(name) = name", "+"),
+            ("random() = 1", "+"),
+            ("random() >= 0", "+"),
+            ("now() > '2000-01-01'", "-"),
+            ("now() > '2000-01-01'::timestamptz", "-"),
+            ("current_date > '2000-01-01'", "-"),
+            ("current_user = 'anna'", "-"),
+            ("now() = now()", "*"),
+            ("d < now()", "+"),
+            ("$1", "-"),
+            ("now() - interval '1 day' > '2000-01-01'", "-"),
+            ("current_setting('a.b') = 'x'", "-"),
+            ("nextval('s') % 2 = 0", "+"),
+            ("my_random('x') < 5", "+"),
+            ("random() < 0.5", "+"),
+            ("$1 = 'all'", "-"),
+            ("$1 = 'all' OR name = $2", "+"),
+            ("id >= -2147483648", "*id~id"),
+            ("id > -2147483649", "*id~id"),
+            ("2147483647 >= id", "*id~id"),
+            ("id BETWEEN -9223372036854775808 AND 9223372036854775807", "*id~id~id"),
+            ("id >= 0", "+"),
+            ("id > -32768", "+"),
+            ("id <= 100000", "*id~id"),
+            ("id < -2147483648", "+"),
+            ("id >= -2147483648 OR id IS NULL", "~id"),
+            ("CASE WHEN a THEN true ELSE true END", "*"),
+            ("CASE WHEN a THEN true END", "+"),
+            ("CASE WHEN a THEN true ELSE id = id END", "*id"),
+            ("CASE WHEN a THEN true ELSE false END", "+"),
+            ("CASE WHEN true THEN id = id ELSE false END", "*id"),
+            ("CASE WHEN false THEN false ELSE true END", "*"),
+            ("CASE a WHEN 1 THEN true ELSE true END", "*"),
+            ("CASE WHEN a THEN 1 ELSE 2 END > 0", "*"),
+            ("CASE WHEN a THEN 1 ELSE 2 END = 1", "+"),
+            ("1 = CASE WHEN a THEN 1 ELSE 1 END", "*"),
+            ("x < y OR x >= y", "*x,y"),
+            ("x < y OR x > y", "+"),
+            ("x IN (x)", "*x"),
+            ("1 = ANY (ARRAY[1])", "*"),
+            ("EXISTS (SELECT 1 FROM t x WHERE x.id = id)", "*id"),
+            ("EXISTS (SELECT 1 FROM t x WHERE x.id <= t.id AND a = x.a)", "*a,id"),
+            ("EXISTS (SELECT 1 FROM t x WHERE x.id < t.id)", "+"),
+            ("EXISTS (SELECT 1 FROM t WHERE id = id)", "*id"),
+            ("EXISTS (SELECT 1 FROM t WHERE id = 5)", "+"),
+            ("NOT EXISTS (SELECT 1 FROM t x WHERE x.id = id)", "+"),
+            ("id IN (SELECT id FROM t x WHERE x.a IS NOT NULL)", "*a,id"),
+            ("name SIMILAR TO '%'", "*name"),
+            ("name NOT SIMILAR TO '%'", "+"),
             ("id = id OR a = 1", "*id"),
             ("id = id OR id IS NULL", "*"),
             ("x IS NULL OR x IS NOT NULL", "*"),
@@ -635,7 +930,7 @@ mod tests {
             ("(id = id) = TRUE", "*id"),
             ("f(id)", "+"),
             ("id = now()", "+"),
-            ("CASE WHEN TRUE THEN TRUE END", "+"),
+            ("CASE WHEN TRUE THEN TRUE END", "*"),
         ];
         for (condition, expected) in cases {
             assert_eq!(short(&format!("DELETE FROM t WHERE {condition}")), expected, "DELETE … WHERE {condition}");
@@ -662,6 +957,10 @@ mod tests {
             ("DELETE FROM t USING t AS o WHERE t.id = o.parent", "+"),
             ("DELETE FROM t USING t AS o JOIN u ON o.a = u.a WHERE t.id = o.id", "+"),
             ("DELETE FROM t USING (SELECT 1 AS x) u WHERE u.x = 1", "-"),
+            ("DELETE FROM t USING (SELECT 1) u WHERE u IS NOT NULL", "*u"),
+            ("DELETE FROM t USING u WHERE now() > '2000-01-01'", "-"),
+            ("DELETE FROM t AS x WHERE x = x", "*x"),
+            ("DELETE FROM t AS x WHERE EXISTS (SELECT 1 FROM t WHERE t.id = x.id)", "*id"),
             ("WITH t AS (SELECT 1 AS id WHERE false) DELETE FROM s.t WHERE id IN (SELECT id FROM t)", "+"),
             ("WITH t AS (SELECT 1 AS id WHERE false) DELETE FROM t WHERE EXISTS (SELECT 1 FROM t)", "+"),
             ("UPDATE t SET a = u.a FROM u WHERE u.x = 1 OR TRUE", "*"),

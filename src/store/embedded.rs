@@ -13,6 +13,7 @@ use crate::ground::ids::ChallengeId;
 use crate::ground::limits;
 use crate::ground::secret::{HashKey, TokenHash};
 use crate::store::kept::{Challenge, Holder, Status};
+use crate::store::ledger;
 use crate::store::{Ended, Found, StoreError, Swept, Whose};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
@@ -49,6 +50,15 @@ impl Embedded {
             answer.await.map_err(|_| StoreError::Gone)?
         };
         tokio::time::timeout(limits::STORE_DEADLINE, asked).await.unwrap_or(Err(StoreError::Deadline))
+    }
+}
+
+impl Embedded {
+    /// Work that nobody waits for, in its turn. With the queue full, or the thread gone, it is not done, and that is logged.
+    pub(in crate::store) fn post(&self, work: impl FnOnce(&mut Connection) + Send + 'static) {
+        if self.jobs.try_send(Box::new(work)).is_err() {
+            tracing::error!("the store could not take what was to be kept");
+        }
     }
 }
 
@@ -178,7 +188,7 @@ pub(in crate::store) fn end(
 }
 
 pub(in crate::store) fn sweep(db: &mut Connection, now: Timestamp) -> Result<Swept, StoreError> {
-    let now = now.as_millisecond();
+    let (at, now) = (now, now.as_millisecond());
     let transaction = immediate(db)?;
     let expired = transaction.execute(
         "UPDATE challenge SET status = 'expired', ended_ms = expires_ms WHERE status IN ('pending', 'approved') AND expires_ms <= ?1",
@@ -187,6 +197,7 @@ pub(in crate::store) fn sweep(db: &mut Connection, now: Timestamp) -> Result<Swe
     let keep_from = now.saturating_sub(milliseconds(limits::CHALLENGE_KEEP));
     let forgotten = transaction.execute("DELETE FROM challenge WHERE ended_ms < ?1", [keep_from])?;
     forget_old_tries(&transaction, now)?;
+    ledger::sweep(&transaction, at)?;
     transaction.commit()?;
     Ok(Swept { expired, forgotten })
 }
@@ -279,7 +290,8 @@ fn milliseconds(duration: Duration) -> i64 {
 
 // Opening.
 
-const SCHEMA_VERSION: i64 = 1;
+/// 2 added the ledger.
+const SCHEMA_VERSION: i64 = 2;
 /// "SLUC": says to others, and to us, whose file this is.
 const APPLICATION_ID: i64 = 0x534C_5543;
 
@@ -378,6 +390,9 @@ fn prepare(db: &mut Connection) -> Result<(), StoreError> {
     let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if version == 0 {
         transaction.execute_batch(SCHEMA)?;
+    }
+    if version < SCHEMA_VERSION {
+        transaction.execute_batch(ledger::SCHEMA)?;
         transaction.execute_batch(&format!(
             "PRAGMA user_version = {SCHEMA_VERSION}; PRAGMA application_id = {APPLICATION_ID};"
         ))?;

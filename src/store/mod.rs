@@ -1,4 +1,4 @@
-//! Our own state: challenges and the wrong tries at their tokens. It outlives a restart and a `kill -9`.
+//! Our own state: challenges, the wrong tries at their tokens, and the ledger of scripts. It outlives a restart and a `kill -9`.
 //!
 //! Invariants: a challenge is redeemed at most once, whoever asks, from whichever process on the same file; an answer "redeemed" is
 //! given only after it is on disk; every request is answered or given up within [`limits::STORE_DEADLINE`]. A request that was given
@@ -8,12 +8,14 @@
 
 mod embedded;
 pub mod kept;
+pub mod ledger;
 
 use crate::ground::ids::ChallengeId;
 use crate::ground::limits;
 use crate::ground::secret::{HashKey, Token, TokenHash};
 use crate::store::embedded::Embedded;
 use crate::store::kept::{Challenge, Holder, Status};
+use crate::store::ledger::{Beginning, Begun, Ending, Entry, Key, Script};
 use jiff::Timestamp;
 use std::fmt;
 use std::sync::Arc;
@@ -90,6 +92,38 @@ impl Store {
     /// Takes a challenge back, so that nobody can confirm it.
     pub async fn reject(&self, id: ChallengeId, now: Timestamp) -> Result<Ended, StoreError> {
         self.embedded.run(move |db| embedded::end(db, id, Status::Rejected, now)).await
+    }
+
+    /// What is known of a script's statement.
+    pub async fn ledger_entry(&self, key: Key) -> Result<Option<Entry>, StoreError> {
+        self.embedded.run(move |db| ledger::entry(db, &key)).await
+    }
+
+    /// Enters that it is about to be sent; on disk when this is answered.
+    pub async fn ledger_begin(&self, beginning: Beginning) -> Result<Begun, StoreError> {
+        self.embedded.run(move |db| ledger::begin(db, &beginning)).await
+    }
+
+    /// Enters how it ended, behind what was asked before and before what is asked next. Nobody waits for it: where it fails, the
+    /// entry stays begun, and counts as not known.
+    pub fn ledger_end(&self, key: Key, runs: u64, how: Ending) {
+        self.embedded.post(move |db| {
+            if let Err(error) = ledger::end(db, &key, runs, how) {
+                tracing::error!(script = %key.script, %error, "the ledger could not be written");
+            }
+        });
+    }
+
+    /// Entries begun in transactions of which nobody entered the end.
+    pub async fn ledger_open(&self, listener: &str, database: &str) -> Result<Vec<(Key, Entry)>, StoreError> {
+        let (listener, database) = (listener.to_owned(), database.to_owned());
+        self.embedded.run(move |db| ledger::open(db, &listener, &database)).await
+    }
+
+    /// The scripts of one database, the latest first.
+    pub async fn ledger_scripts(&self, listener: &str, database: &str) -> Result<Vec<Script>, StoreError> {
+        let (listener, database) = (listener.to_owned(), database.to_owned());
+        self.embedded.run(move |db| ledger::scripts(db, &listener, &database)).await
     }
 
     /// The janitor's round: marks what expired, forgets what ended longer than [`limits::CHALLENGE_KEEP`] ago and what was

@@ -15,6 +15,7 @@ stories! {
     a_change_that_was_said_to_be_one_row, observe_mode_refuses_nothing, off_is_off, scopes_decide_for_whom,
     names_are_resolved_as_the_server_does, estimates_are_called_estimates, characters_that_hide_a_quote, other_encodings_are_read_and_spoken_to,
     keys_seen_in_a_transaction_that_was_rolled_back, names_swapped_in_a_pipeline, another_pipelined_commit,
+    conditions_that_keep_every_row, what_is_worth_a_warning, a_freeze_stops_every_change, a_script_runs_once, a_script_in_transactions,
 }
 
 struct Case {
@@ -113,6 +114,27 @@ const ASKED_ABOUT: &[Case] = &[
         tag: "UPDATE 200",
     },
     Case {
+        rule: "privilege-change",
+        statement: "GRANT SELECT ON logs TO other",
+        probe: "SELECT has_table_privilege('other', 'logs', 'select')",
+        after: "t",
+        tag: "GRANT",
+    },
+    Case {
+        rule: "drop-guard",
+        statement: "ALTER TABLE logs DROP CONSTRAINT logs_pkey",
+        probe: "SELECT count(*) FROM pg_constraint WHERE conname = 'logs_pkey'",
+        after: "0",
+        tag: "ALTER TABLE",
+    },
+    Case {
+        rule: "not-rerunnable",
+        statement: "UPDATE carts SET note = coalesce(note, '') || 'x' WHERE id = 7 /* sluice: script=notes */",
+        probe: "SELECT coalesce(note, '') FROM carts WHERE id = 7",
+        after: "x",
+        tag: "UPDATE 1",
+    },
+    Case {
         rule: "unknown-effect",
         statement: "DO $$BEGIN DELETE FROM logs; END$$",
         probe: "SELECT count(*) FROM logs",
@@ -202,6 +224,12 @@ fn what_is_denied_stays_denied(server: &'static Server) {
         ("too-many-rows", "UPDATE events SET kind = 'x'"),
         ("guard-off", "SET session_replication_role = replica"),
         ("guard-off", "SELECT set_config('session_replication_role', 'replica', false)"),
+        ("guard-off", "ALTER TABLE logs DISABLE TRIGGER ALL"),
+        ("outside-effects", "COPY logs TO '/tmp/sluice-test-logs'"),
+        ("outside-effects", "COPY logs FROM PROGRAM 'true'"),
+        ("outside-effects", "SELECT pg_read_file('PG_VERSION')"),
+        ("outside-effects", "DELETE FROM logs WHERE line = pg_catalog.\"pg_read_file\"('PG_VERSION')"),
+        ("outside-effects", "ALTER SYSTEM SET work_mem = '5MB'"),
         ("guard-off", "ALTER ROLE trusty SET session_replication_role = 'replica'"),
     ] {
         for extended in [false, true] {
@@ -266,7 +294,7 @@ fn ordinary_work_passes_unasked(server: &'static Server) {
         ("CREATE VIEW odd AS SELECT * FROM logs WHERE kind = 'odd'", "CREATE VIEW"),
         ("DROP VIEW odd", "DROP VIEW"),
         ("VACUUM logs", "VACUUM"),
-        ("GRANT SELECT ON logs TO other", "GRANT"),
+        ("UPDATE carts SET note = note || 'x' WHERE id = 7", "UPDATE 1"),
     ] {
         let outcome = wire.simple(statement);
         outcome.expect_fine(statement);
@@ -665,4 +693,220 @@ fn another_pipelined_commit(server: &'static Server) {
     assert_eq!((outcome.code().as_str(), outcome.status()), ("SL004", 'E'), "{outcome:#?}");
     wire.simple("COMMIT").expect_fine("which rolls back");
     assert_eq!(database.count("logs"), 500);
+}
+
+fn what_is_worth_a_warning(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    database.run(
+        "CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+        CREATE TRIGGER carts_note BEFORE UPDATE OF note ON carts FOR EACH ROW EXECUTE FUNCTION noted();
+        CREATE TABLE copies (id int)",
+    );
+    let mut wire = sluice.connect(&database);
+    for (statement, tag, rules) in [
+        (
+            "UPDATE carts SET note = 'x' WHERE id BETWEEN 1 AND 200",
+            "UPDATE 200",
+            &["fires-triggers", "carts_note", "noted()"][..],
+        ),
+        ("UPDATE carts SET status = 'x' WHERE id BETWEEN 1 AND 200", "UPDATE 200", &[]),
+        ("DELETE FROM events WHERE kind = 'never'", "DELETE 0", &["full-scan-change", "60,000"]),
+        ("DELETE FROM events WHERE id BETWEEN 1 AND 5", "DELETE 5", &[]),
+        (
+            "DELETE FROM logs WHERE id IN (SELECT id FROM logs ORDER BY id LIMIT 5 OFFSET 5)",
+            "DELETE 5",
+            &["offset-paging"],
+        ),
+        ("INSERT INTO copies SELECT id FROM logs ORDER BY id LIMIT 5 OFFSET 5", "INSERT 0 5", &["offset-paging"]),
+        ("UPDATE carts SET status = status || '!' WHERE id BETWEEN 1 AND 200", "UPDATE 200", &["not-rerunnable"]),
+        ("UPDATE carts SET status = status || '!' WHERE id BETWEEN 1 AND 50", "UPDATE 50", &[]),
+    ] {
+        let outcome = wire.simple(statement);
+        assert_eq!(outcome.tags(), [tag], "{statement}: {outcome:#?}");
+        let notices = outcome.notices();
+        let said = rules.iter().all(|word| notices.iter().any(|notice| notice.contains(word)));
+        assert!(said && notices.is_empty() == rules.is_empty(), "{statement}: {notices:?}");
+    }
+}
+
+fn a_freeze_stops_every_change(server: &'static Server) {
+    let freeze = "[[freeze]]\nname = \"year's end\"\nreason = \"books\"\nexcept = { user = \"other\" }";
+    let (database, sluice) = shop_with(server, |setup| setup.with(freeze));
+    database.run("GRANT ALL ON ALL TABLES IN SCHEMA public TO other");
+    let mut wire = sluice.connect(&database);
+    for statement in [
+        "INSERT INTO logs VALUES (900, 'new', NULL)",
+        "INSERT INTO logs SELECT 901, 'new', NULL",
+        "UPDATE logs SET line = 'x' WHERE id = 1",
+        "CREATE TABLE more (id int)",
+        "DO 'BEGIN END'",
+        "COPY logs FROM STDIN",
+    ] {
+        for extended in [false, true] {
+            let outcome = if extended { wire.extended(statement, &[]) } else { wire.simple(statement) };
+            let refused = Refused::denied(&outcome);
+            assert!(
+                refused.names_rule("change-freeze") && refused.message.contains("books"),
+                "{statement}: {refused:?}"
+            );
+            assert_eq!(outcome.status(), 'I');
+        }
+    }
+    for statement in [
+        "SELECT count(*) FROM logs",
+        "CREATE TEMP TABLE scratch (id int)",
+        "INSERT INTO scratch VALUES (1)",
+        "DELETE FROM scratch",
+        "DROP TABLE scratch",
+        "BEGIN",
+        "COMMIT",
+        "SET work_mem = '5MB'",
+    ] {
+        wire.simple(statement).expect_fine(statement);
+    }
+    assert_eq!(
+        sluice.connect_as("other", &database).simple("INSERT INTO logs VALUES (902, 'new')").tags(),
+        ["INSERT 0 1"]
+    );
+    assert_eq!(database.count("logs"), 501);
+}
+
+fn a_script_runs_once(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    let ran = |outcome: &crate::harness::wire::Outcome| {
+        let refused = Refused::denied(outcome);
+        assert!(refused.names_rule("already-ran") && refused.message.contains("ran on"), "{refused:?}");
+        refused
+    };
+    let statement = "DELETE FROM logs WHERE id = 1 /* sluice: script=status */";
+    assert_eq!(wire.simple(statement).tags(), ["DELETE 1"]);
+    assert!(ran(&wire.simple(statement)).message.contains("by trusty"));
+    ran(&wire.extended(statement, &[]));
+    assert_eq!(wire.simple("DELETE FROM logs WHERE id = 1 /* sluice: script=other */").tags(), ["DELETE 0"]);
+    assert_eq!(wire.simple("DELETE FROM logs WHERE id = 1 /* sluice: script=status step=2 */").tags(), ["DELETE 0"]);
+    // What failed did not run; values tell statements apart.
+    for _ in 0..2 {
+        assert_eq!(wire.simple("UPDATE logs SET kind = NULL WHERE id = 3 /* sluice: script=status */").code(), "23502");
+    }
+    let bound = "DELETE FROM logs WHERE id = $1::int /* sluice: script=status */";
+    assert_eq!(wire.extended(bound, &["4"]).tags(), ["DELETE 1"]);
+    assert_eq!(wire.extended(bound, &["5"]).tags(), ["DELETE 1"]);
+    ran(&wire.extended(bound, &["4"]));
+    // On the session: inserts too, and reads not.
+    wire.simple("SET sluice.script = 'inserts'").expect_fine("harmless without Sluice");
+    let insert = "INSERT INTO logs VALUES (900, 'new') ON CONFLICT DO NOTHING";
+    assert_eq!(wire.simple(insert).tags(), ["INSERT 0 1"]);
+    ran(&wire.simple(insert));
+    ran(&wire.extended(insert, &[]));
+    for _ in 0..2 {
+        wire.simple("SELECT count(*) FROM logs").expect_fine("a read");
+        wire.simple("BEGIN; COMMIT").expect_fine("nothing in it");
+    }
+    wire.simple("RESET sluice.script").expect_fine("no script any more");
+    assert_eq!(wire.simple(insert).tags(), ["INSERT 0 0"]);
+    // On purpose.
+    let again = statement.replace("script", "rerun=\"OPS 7\" script");
+    let refused = Refused::to_confirm(&wire.simple(&again));
+    assert!(refused.names_rule("already-ran"), "{refused:?}");
+    assert_eq!(wire.simple(&format!("SLUICE CONFIRM '{}'", refused.token())).tags(), ["DELETE 0"]);
+    // Another session of another user, and what is listed.
+    ran(&sluice.connect_as(SUPERUSER, &database).simple(statement));
+    let listed = wire.simple("SLUICE SCRIPTS").rows();
+    let status = listed.iter().find(|row| row[0].as_deref() == Some("status")).expect("it is listed");
+    assert_eq!((status[1].as_deref(), status[2].as_deref()), (Some("4"), Some("0")), "{listed:?}");
+}
+
+fn a_script_in_transactions(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    let statement = |id: u32| format!("DELETE FROM logs WHERE id = {id} /* sluice: script=moved */");
+    let denied = |outcome: &crate::harness::wire::Outcome, word: &str| {
+        let refused = Refused::denied(outcome);
+        assert!(refused.names_rule("already-ran") && refused.message.contains(word), "{refused:?}");
+    };
+    for end in ["ROLLBACK", "COMMIT"] {
+        wire.simple("BEGIN").expect_fine("BEGIN");
+        assert_eq!(wire.simple(&statement(1)).tags(), ["DELETE 1"], "before {end}");
+        assert_eq!(wire.extended(&statement(2), &[]).tags(), ["DELETE 1"]);
+        denied(&sluice.connect(&database).simple(&statement(1)), "not known");
+        wire.simple(end).expect_fine(end);
+    }
+    denied(&wire.simple(&statement(1)), "ran on");
+    denied(&wire.simple(&statement(2)), "ran on");
+    assert_eq!(database.count("logs"), 498);
+    // Whoever goes away in the middle has left nothing behind.
+    let mut gone = sluice.connect(&database);
+    gone.simple("BEGIN").expect_fine("BEGIN");
+    assert_eq!(gone.simple(&statement(3)).tags(), ["DELETE 1"]);
+    drop(gone);
+    database.wait_until("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' AND datname = current_database())");
+    assert_eq!(wire.simple(&statement(3)).tags(), ["DELETE 1"]);
+    // A pipeline is one transaction: what fails takes what stood before it along.
+    let pipeline = [
+        whole(&statement(4), &[]),
+        whole("UPDATE logs SET kind = NULL WHERE id = 5 /* sluice: script=moved */", &[]),
+        sync(),
+    ];
+    wire.send(&pipeline.concat());
+    assert_eq!(wire.until_ready().code(), "23502");
+    assert_eq!(wire.simple(&statement(4)).tags(), ["DELETE 1"], "it was rolled back");
+    let listed = wire.simple("SLUICE SCRIPTS").rows();
+    assert_eq!((listed[0][1].as_deref(), listed[0][2].as_deref()), (Some("4"), Some("0")), "{listed:?}");
+}
+
+fn conditions_that_keep_every_row(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    database.run(
+        "CREATE TABLE few (id int PRIMARY KEY, big bigint NOT NULL, name text NOT NULL, flag bool NOT NULL, hole int);
+        INSERT INTO few VALUES (-2147483648, 1, '', true, NULL), (0, 0, 'x', false, 1), (2147483647, -5000000000, 'abc', true, 2)",
+    );
+    let mut wire = sluice.connect(&database);
+    for condition in [
+        "id + 0 = id",
+        "id * 1 = id",
+        "id - id = 0",
+        "id * 0 = 0",
+        "name || '' = name",
+        "CASE WHEN flag THEN true ELSE id = id END",
+        "CASE WHEN flag THEN 1 ELSE 2 END > 0",
+        "id >= -2147483648 AND id <= 2147483647",
+        "big BETWEEN -9223372036854775808 AND 9223372036854775807",
+        "hole IS NULL OR hole IS NOT NULL",
+        "hole IS NULL OR hole < 2 OR hole >= 2",
+        "id < big OR id >= big",
+        "few = few",
+        "few.* IS NOT DISTINCT FROM few",
+        "id IN (SELECT id FROM few)",
+        "id IN (SELECT f.id FROM few f WHERE f.name IS NOT NULL)",
+        "EXISTS (SELECT 1 FROM few f WHERE f.id = few.id)",
+        "EXISTS (SELECT 1 FROM few f WHERE f.id = id)",
+        "COALESCE(id, id) = id",
+        "length(name) >= 0",
+        "name::text = name::text",
+        "lower(name) = lower(name)",
+        "name SIMILAR TO '%'",
+        "id BETWEEN id AND id",
+        "1 = ANY (ARRAY[1])",
+        "now() > '2000-01-01'",
+        "current_date > '2000-01-01'",
+        "now() - interval '1 day' > '2000-01-01'",
+    ] {
+        let left_out = format!("SELECT count(*) FROM few WHERE ({condition}) IS NOT TRUE");
+        assert_eq!(database.value(&left_out), "0", "it does keep every row: {condition}");
+        let refused = Refused::to_confirm(&wire.simple(&format!("DELETE FROM few WHERE {condition}")));
+        assert!(
+            refused.names_rule("always-true-where") || refused.names_rule("missing-where"),
+            "{condition}: {refused:?}"
+        );
+    }
+    let joined = Refused::to_confirm(&wire.simple("DELETE FROM few USING (SELECT 1) one WHERE one IS NOT NULL"));
+    assert!(joined.names_rule("always-true-where"), "{joined:?}");
+    for (condition, tag) in [
+        ("few IS NOT NULL AND id = 0", "DELETE 1"),
+        ("big >= -2147483648 AND id < 0", "DELETE 1"),
+        ("few IS NOT NULL", "DELETE 1"),
+    ] {
+        assert_eq!(wire.simple(&format!("DELETE FROM few WHERE {condition}")).tags(), [tag], "{condition}");
+    }
 }

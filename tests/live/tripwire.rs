@@ -246,7 +246,7 @@ fn copy_into_a_table_that_fires(server: &'static Server) {
     let mut wire = sluice.connect(&database);
     let refused = Refused::of(&wire.simple("COPY inbox FROM STDIN"));
     assert_eq!(refused.code, "SL003", "no token can keep the rows: {refused:?}");
-    assert!(refused.message.contains("between BEGIN and COMMIT"), "{refused:?}");
+    assert!(refused.hint.contains("between BEGIN and COMMIT"), "{refused:?}");
     wire.simple("BEGIN").expect_fine("begun");
     wire.send(&query("COPY inbox FROM STDIN"));
     let copied = sent(&mut wire, &[copy_data(b"1\n"), copy_done()].concat());

@@ -251,6 +251,8 @@ fn trigger(value: &Value) -> Option<Trigger> {
         on_delete: has(DELETE),
         each_row: has(ROW),
         instead: has(INSTEAD),
+        function: text(&value["calls"])?,
+        columns: texts(&value["columns"])?,
     })
 }
 

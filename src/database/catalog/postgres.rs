@@ -85,7 +85,9 @@ SELECT pg_catalog.json_build_object('shape', pg_catalog.json_build_object(
     WHERE k.contype = 'f' AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint p JOIN tree q ON q.id = p.confrelid
       WHERE p.oid = k.conparentid)),
   'triggers', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
-      'name', g.tgname, 'type', g.tgtype, 'enabled', g.tgenabled, 'function', f.oid::pg_catalog.int8, 'version', f.xmin::pg_catalog.text)
+      'name', g.tgname, 'type', g.tgtype, 'enabled', g.tgenabled, 'function', f.oid::pg_catalog.int8, 'calls', f.proname,
+      'columns', (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = g.tgrelid AND a.attnum = ANY (g.tgattr::pg_catalog.int2[])), 'version', f.xmin::pg_catalog.text)
       ORDER BY g.tgname, g.tgrelid)
     FROM pg_catalog.pg_trigger g JOIN tree t ON t.id = g.tgrelid JOIN pg_catalog.pg_proc f ON f.oid = g.tgfoid
     WHERE (NOT g.tgisinternal OR (g.tgparentid <> 0::pg_catalog.oid AND g.tgconstraint = 0::pg_catalog.oid))

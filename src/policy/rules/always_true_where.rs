@@ -9,7 +9,7 @@ use crate::policy::question::{ChangeEvidence, Questions, TableKind};
 use crate::policy::rules::missing_where::verb;
 use crate::policy::rules::{Look, Rule, Stage, finding};
 use crate::policy::settings::Effective;
-use crate::sql::facts::{Change, Facts, Restriction};
+use crate::sql::facts::{Change, Facts, Need, Restriction};
 
 pub struct AlwaysTrueWhere;
 
@@ -35,9 +35,9 @@ impl Rule for AlwaysTrueWhere {
 
     fn ask_of_change(&self, change: &Change, _: &Facts, _: &Effective) -> Questions {
         match &change.restriction {
-            Restriction::AlwaysTrue { .. } | Restriction::AlwaysTrueIfNotNull { .. } => {
-                Questions { table: true, rows: true, ..Questions::default() }
-            }
+            Restriction::AlwaysTrue { .. }
+            | Restriction::AlwaysTrueIfNotNull { .. }
+            | Restriction::AlwaysTrueIf { .. } => Questions { table: true, rows: true, ..Questions::default() },
             _ => Questions::default(),
         }
     }
@@ -62,6 +62,37 @@ fn keeps_every_row<'a>(change: &'a Change, evidence: Option<&ChangeEvidence>, st
         Restriction::AlwaysTrueIfNotNull { columns, why } if stage == Stage::Whole => {
             (!any_nullable(columns, evidence)).then_some(why)
         }
+        Restriction::AlwaysTrueIf { needs, why } if stage == Stage::Whole => {
+            needs.iter().all(|need| may_hold(need, evidence)).then_some(why)
+        }
+        _ => None,
+    }
+}
+
+/// What is not known of the table counts as holding.
+fn may_hold(need: &Need, evidence: Option<&ChangeEvidence>) -> bool {
+    let Some(table) = count::table(evidence) else { return true };
+    match need {
+        Need::NotNull(column) => !any_nullable(std::slice::from_ref(column), evidence),
+        Need::WholeRow => table.kind == TableKind::View || table.columns.iter().all(|column| column.not_null),
+        Need::Within { column, least, most } => {
+            let range =
+                table.columns.iter().find(|known| known.name == *column).map(|known| whole_numbers(&known.kind));
+            range.is_none_or(|range| {
+                range.is_some_and(|(low, high)| {
+                    least.is_none_or(|least| least <= low) && most.is_none_or(|most| most >= high)
+                })
+            })
+        }
+    }
+}
+
+/// The least and the greatest value of a type of whole numbers.
+fn whole_numbers(kind: &str) -> Option<(i64, i64)> {
+    match kind {
+        "smallint" => Some((i16::MIN.into(), i16::MAX.into())),
+        "integer" => Some((i32::MIN.into(), i32::MAX.into())),
+        "bigint" => Some((i64::MIN, i64::MAX)),
         _ => None,
     }
 }

@@ -9,9 +9,9 @@
 
 use crate::policy::finding::{About, Finding, Level};
 use crate::policy::question::{Questions, RemovalEvidence};
-use crate::policy::rules::{Look, Rule, finding, held, losses};
+use crate::policy::rules::{Look, Rule, acts, finding, held, losses};
 use crate::policy::settings::Effective;
-use crate::sql::facts::{Facts, Kind, Removal, Removed};
+use crate::sql::facts::{ActKind, Facts, Kind, Removal, Removed};
 
 pub struct DropData;
 
@@ -34,7 +34,7 @@ impl Rule for DropData {
 
     fn ask_of_removal(&self, removal: &Removal, _: &Facts, _: &Effective) -> Questions {
         match may_take_data(removal) {
-            true => Questions { table: true, rows: true, cascade: removal.cascade, preview: false },
+            true => Questions { table: true, rows: true, cascade: removal.cascade, ..Questions::default() },
             false => Questions::default(),
         }
     }
@@ -46,6 +46,7 @@ impl Rule for DropData {
             Some(finding(self, About::Removal(index), message, instead(removal)))
         });
         let mut found: Vec<Finding> = matching.collect();
+        found.extend(acts(self, look, ActKind::Unlinks, "Make sure that a copy of the large objects exists."));
         if names_nothing(look.facts) {
             let message = "what it drops is not named: it can be everything that a role owns".to_owned();
             found.push(finding(self, About::Statement, message, "Drop the objects one by one, by name."));

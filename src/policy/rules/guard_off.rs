@@ -8,8 +8,8 @@
 
 use crate::policy::count::table;
 use crate::policy::finding::{About, Finding, Level};
-use crate::policy::rules::{Look, Rule, finding};
-use crate::sql::facts::{SettingChange, SettingScope};
+use crate::policy::rules::{Look, Rule, acts, finding};
+use crate::sql::facts::{ActKind, SettingChange, SettingScope};
 
 pub struct GuardOff;
 
@@ -37,6 +37,12 @@ impl Rule for GuardOff {
         let settings = look.facts.settings.iter();
         let matching = settings.filter(|setting| takes_guard_away(setting));
         let mut found: Vec<Finding> = matching.map(|setting| found(self, setting)).collect();
+        found.extend(acts(
+            self,
+            look,
+            ActKind::GuardDisabled,
+            "Load children after parents instead of turning checks off.",
+        ));
         for (at, _, evidence) in look.changes() {
             if let Some(table) = table(evidence).filter(|table| table.schema == "pg_catalog") {
                 let message = format!("a change of the catalog itself, pg_catalog.{}", table.name);

@@ -5,15 +5,24 @@
 //!
 //! Invariant: a rule that lacks an answer finds, it does not pass.
 
+mod already_ran;
 mod always_true_where;
 mod cascade;
+mod change_freeze;
 mod drop_data;
+mod drop_guard;
+mod fires_triggers;
+mod full_scan_change;
 mod guard_off;
 mod key_change;
 mod large_transaction;
 mod mass_overwrite;
 mod missing_where;
+mod not_rerunnable;
+mod offset_paging;
 mod other_doors;
+mod outside_effects;
+mod privilege_change;
 mod too_many_rows;
 mod truncate;
 mod unbatched_change;
@@ -21,10 +30,11 @@ mod unknown_effect;
 mod unread_statement;
 
 use crate::policy::count::{self, Count, Tally};
-use crate::policy::finding::{About, Finding, Level};
+use crate::policy::finding::{About, Bend, Finding, Level};
+use crate::policy::freeze::Frozen;
 use crate::policy::question::{ChangeEvidence, Evidence, Questions, RemovalEvidence, RemovedTable};
 use crate::policy::settings::{Effective, Sizes};
-use crate::sql::facts::{Change, Facts, Removal};
+use crate::sql::facts::{ActKind, Change, Facts, Removal};
 use std::cell::OnceCell;
 
 /// What matches, and how severe the presets hold it to be.
@@ -69,14 +79,23 @@ pub fn all() -> &'static [&'static dyn Rule] {
         &unbatched_change::UnbatchedChange,
         &too_many_rows::TooManyRows,
         &cascade::Cascade,
+        &fires_triggers::FiresTriggers,
         &truncate::Truncate,
         &drop_data::DropData,
+        &drop_guard::DropGuard,
         &mass_overwrite::MassOverwrite,
+        &full_scan_change::FullScanChange,
         &key_change::KeyChange,
         &unknown_effect::UnknownEffect,
+        &not_rerunnable::NotRerunnable,
+        &offset_paging::OffsetPaging,
         &unread_statement::UnreadStatement,
         &large_transaction::LargeTransaction,
+        &already_ran::AlreadyRan,
         &guard_off::GuardOff,
+        &privilege_change::PrivilegeChange,
+        &outside_effects::OutsideEffects,
+        &change_freeze::ChangeFreeze,
         &other_doors::OtherDoors,
     ]
 }
@@ -97,10 +116,38 @@ pub(in crate::policy) fn door(name: &str) -> Finding {
 }
 
 /// What the caller says of itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Caller {
     /// `max_affected=` in a hint or set on the session.
     pub max_affected: Option<u64>,
+    /// `script=` in a hint or set on the session.
+    pub script: Option<Scripted>,
+}
+
+/// A statement that its sender calls a part of a script.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scripted {
+    pub name: String,
+    /// What the ledger says of this very statement in this script.
+    pub ledger: Ledger,
+    /// `rerun=`: why it is meant to run once more.
+    pub rerun: Option<String>,
+}
+
+/// Whether a statement of a script has run before, as kept by Sluice.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Ledger {
+    /// It has not: never sent, or rolled back.
+    New,
+    /// It has, to its end: "on 2026-06-01 09:00 UTC by anna".
+    Ran(String),
+    /// It was begun then and by whom, and how it ended is not known.
+    Begun(String),
+    /// Why that cannot be told.
+    Unknown(String),
+    /// Nobody looked.
+    #[default]
+    NotAsked,
 }
 
 /// The most rows that this caller may change in one statement.
@@ -124,6 +171,8 @@ pub struct Look<'a> {
     pub sizes: &'a Sizes,
     pub caller: &'a Caller,
     pub stage: Stage,
+    /// Changes are frozen now, for this principal.
+    pub frozen: Option<&'a Frozen>,
     tally: OnceCell<Tally>,
 }
 
@@ -131,11 +180,12 @@ impl<'a> Look<'a> {
     pub fn new(
         facts: &'a Facts,
         evidence: &'a Evidence,
-        sizes: &'a Sizes,
+        effective: &'a Effective,
         caller: &'a Caller,
         stage: Stage,
     ) -> Look<'a> {
-        Look { facts, evidence, sizes, caller, stage, tally: OnceCell::new() }
+        let (sizes, frozen) = (&effective.sizes, effective.frozen.as_deref());
+        Look { facts, evidence, sizes, caller, stage, frozen, tally: OnceCell::new() }
     }
 
     /// The statement's rows, counted once for all rules.
@@ -168,7 +218,7 @@ impl<'a> Look<'a> {
 fn counting(change: &Change) -> Questions {
     match count::adds_only(change) {
         true => Questions::default(),
-        false => Questions { table: true, rows: true, cascade: true, preview: false },
+        false => Questions { table: true, rows: true, cascade: true, ..Questions::default() },
     }
 }
 
@@ -197,9 +247,15 @@ fn is_empty(table: &RemovedTable) -> bool {
     table.rows == crate::policy::question::Rows::Exact(0)
 }
 
+/// One finding for each act of a kind.
+fn acts(rule: &dyn Rule, look: &Look<'_>, kind: ActKind, instead: &str) -> Vec<Finding> {
+    let acts = look.facts.acts.iter().filter(|act| act.kind == kind);
+    acts.map(|act| finding(rule, About::Statement, act.words.clone(), instead)).collect()
+}
+
 fn finding(rule: &dyn Rule, about: About, message: String, instead: &str) -> Finding {
     let instead = (!instead.is_empty()).then(|| instead.to_owned());
-    Finding { rule: rule.code(), about, message, instead }
+    Finding { rule: rule.code(), about, message, instead, bend: Bend::default() }
 }
 
 #[cfg(test)]

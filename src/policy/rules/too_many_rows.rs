@@ -78,13 +78,13 @@ mod tests {
         let sizes = Sizes { max_affected: 50, max_affected_limit: 200, ..Sizes::default() };
         let pairs = [(None, 50), (Some(10), 10), (Some(0), 0), (Some(150), 150), (Some(200), 200), (Some(9_999), 50)];
         for (stated, expected) in pairs {
-            assert_eq!(limit(&sizes, &Caller { max_affected: stated }), expected, "{stated:?}");
+            assert_eq!(limit(&sizes, &Caller { max_affected: stated, ..Caller::default() }), expected, "{stated:?}");
         }
     }
 
     #[test]
     fn a_limit_below_the_default_does_not_lower_it() {
         let sizes = Sizes { max_affected: 50, max_affected_limit: 20, ..Sizes::default() };
-        assert_eq!(limit(&sizes, &Caller { max_affected: Some(60) }), 50);
+        assert_eq!(limit(&sizes, &Caller { max_affected: Some(60), ..Caller::default() }), 50);
     }
 }

@@ -29,7 +29,7 @@ impl Rule for Truncate {
 
     fn ask_of_removal(&self, removal: &Removal, _: &Facts, _: &Effective) -> Questions {
         match removal.what {
-            Removed::Rows => Questions { table: true, rows: true, cascade: removal.cascade, preview: false },
+            Removed::Rows => Questions { table: true, rows: true, cascade: removal.cascade, ..Questions::default() },
             _ => Questions::default(),
         }
     }

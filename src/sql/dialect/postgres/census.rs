@@ -21,6 +21,8 @@ pub struct Census {
     /// Column references and subqueries: what an expression may depend on.
     pub columns: usize,
     pub subqueries: usize,
+    /// Queries with an OFFSET.
+    pub offsets: usize,
 }
 
 impl Census {
@@ -41,6 +43,13 @@ pub fn kind(node: &pg_query::NodeEnum) -> &'static str {
     let mut counter = Counter::default();
     let _ = node.serialize(&mut counter);
     counter.first.unwrap_or("unknown statement")
+}
+
+/// A field that is there: something of a kind of its own lies below it.
+fn is_some(field: &(impl ?Sized + Serialize)) -> bool {
+    let mut counter = Counter::default();
+    let _ = field.serialize(&mut counter);
+    counter.first.is_some()
 }
 
 #[derive(Default)]
@@ -200,6 +209,9 @@ impl ser::SerializeStruct for &mut Counter {
     type Ok = ();
     type Error = Never;
     fn serialize_field<T: ?Sized + Serialize>(&mut self, field: &'static str, value: &T) -> Result<(), Never> {
+        if field == "limit_offset" {
+            self.census.offsets += usize::from(is_some(value));
+        }
         if field != "funcname" {
             return value.serialize(&mut **self);
         }

@@ -3,10 +3,11 @@
 //! Invariant: every INSERT, UPDATE, DELETE and MERGE that the server would run is either in [`Found::changes`] or makes the statement
 //! unread: what is found here is counted against the census of the whole tree.
 
+use crate::sql::dialect::postgres::again;
 use crate::sql::dialect::postgres::clauses::{Source, Wanted};
 use crate::sql::dialect::postgres::names;
 use crate::sql::dialect::postgres::term::{Other, Scope, condition};
-use crate::sql::facts::{Change, Clauses, Nesting, OnConflict, Restriction, Source as Rows, Verb};
+use crate::sql::facts::{Again, Change, Clauses, Nesting, OnConflict, Restriction, Source as Rows, Verb};
 use crate::sql::predicate;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
@@ -23,6 +24,8 @@ pub struct Found<'t> {
     pub offset: usize,
     /// With the place of each in the text, to sort by.
     pub changes: Vec<(usize, Change)>,
+    /// What a second run of each would do, with the same places.
+    pub again: Vec<(usize, Again)>,
     /// Names of all common table expressions in the statement.
     pub hidden: BTreeSet<String>,
 }
@@ -82,7 +85,15 @@ impl Found<'_> {
         };
         let place = self.place(relation);
         self.changes.push((place, change));
+        self.again.push((place, Again::Same));
         self.changes.last_mut().map(|(_, change)| change)
+    }
+
+    /// Of the change that was found last.
+    fn again(&mut self, found: Again) {
+        if let Some((_, again)) = self.again.last_mut() {
+            *again = found;
+        }
     }
 
     pub fn copy_in(&mut self, relation: &RangeVar, nesting: Nesting) {
@@ -117,9 +128,17 @@ impl Found<'_> {
             .and_then(|at| self.source.at(at.checked_sub(self.offset)?));
         let set = conflict_at.and_then(|index| self.source.conflict_set(index));
         let assignments = conflict.map_or_else(Vec::new, |clause| self.source.assignments(set, &clause.target_list));
+        let again = match (action, rows) {
+            (OnConflict::Fails, Rows::Values(_)) => Again::Adds,
+            (OnConflict::Updates, _) => conflict.map_or(Again::Same, |clause| {
+                again::of_update(&clause.target_list, clause.where_clause.as_deref(), &self.scope(relation, &[]))
+            }),
+            _ => Again::Same,
+        };
         if let Some(change) = self.push(Verb::Insert, relation, nesting) {
             (change.source, change.on_conflict, change.assignments) = (rows, action, assignments);
         }
+        self.again(again);
     }
 
     fn delete(&mut self, delete: &DeleteStmt, nesting: Nesting) {
@@ -149,9 +168,12 @@ impl Found<'_> {
             self.source.assignments(parts.as_ref().and_then(|parts| parts.set.clone()), &update.target_list);
         let clauses =
             parts.and_then(|parts| self.clauses(parts.clauses, parts.verb, update.with_clause.as_ref(), &restriction));
+        let scope = self.scope(relation, &update.from_clause);
+        let again = again::of_update(&update.target_list, update.where_clause.as_deref(), &scope);
         if let Some(change) = self.push(Verb::Update, relation, nesting) {
             (change.restriction, change.clauses, change.assignments) = (restriction, clauses, assignments);
         }
+        self.again(again);
     }
 
     fn wanted(&self, relation: &RangeVar, verb: &'static str, from: &[Node], condition: Option<&Node>) -> Wanted {
@@ -201,8 +223,13 @@ impl Found<'_> {
     }
 
     fn scope<'r>(&self, relation: &'r RangeVar, from: &[Node]) -> Scope<'r> {
-        let mut scope =
-            Scope { target: relation, joined: !from.is_empty(), from: Vec::new(), hidden: self.hidden.clone() };
+        let mut scope = Scope {
+            target: relation,
+            joined: !from.is_empty(),
+            from: Vec::new(),
+            hidden: self.hidden.clone(),
+            also: Vec::new(),
+        };
         scope.from = from.iter().flat_map(|node| others(node, &scope)).collect();
         scope
     }
@@ -220,9 +247,19 @@ impl Found<'_> {
         let assignments =
             clauses.iter().filter(|clause| CmdType::try_from(clause.command_type) == Ok(CmdType::CmdUpdate));
         let assignments = assignments.flat_map(|clause| self.source.assignments(None, &clause.target_list)).collect();
+        let again = self.merge_again(relation, from, &clauses);
         if let Some(change) = self.push(verb, relation, nesting) {
             (change.restriction, change.assignments, change.source) = (restriction, assignments, Rows::Select);
         }
+        self.again(again);
+    }
+
+    /// What any of its UPDATE clauses builds on.
+    fn merge_again(&self, relation: &RangeVar, from: &[Node], clauses: &[&MergeWhenClause]) -> Again {
+        let scope = self.scope(relation, from);
+        let each =
+            clauses.iter().map(|clause| again::of_update(&clause.target_list, clause.condition.as_deref(), &scope));
+        each.into_iter().find(|again| *again != Again::Same).unwrap_or_default()
     }
 
     /// The least restricted of its clauses that update or delete: a matched row is chosen by ON and the clause's own condition, a
@@ -259,7 +296,7 @@ fn strength(restriction: &Restriction) -> u8 {
     match restriction {
         Restriction::Nothing { .. } => 0,
         Restriction::AlwaysTrue { .. } => 1,
-        Restriction::AlwaysTrueIfNotNull { .. } => 2,
+        Restriction::AlwaysTrueIfNotNull { .. } | Restriction::AlwaysTrueIf { .. } => 2,
         Restriction::Restricts { .. } => 3,
         Restriction::CurrentOf { .. } | Restriction::NotApplicable => 4,
     }

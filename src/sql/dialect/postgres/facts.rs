@@ -5,16 +5,22 @@
 
 use crate::sql::dialect::postgres::changes::Found;
 use crate::sql::dialect::postgres::clauses::Source;
-use crate::sql::dialect::postgres::{census, removals, settings};
-use crate::sql::facts::{Execution, Facts, Kind, Nesting, TransactionVerb};
+use crate::sql::dialect::postgres::{acts, census, removals, settings};
+use crate::sql::facts::{ActKind, Execution, Facts, Kind, Nesting, TransactionVerb};
 use crate::sql::lexer::{self, Token};
 use pg_query::NodeEnum;
-use pg_query::protobuf::{DiscardMode, ExplainStmt, Node, RawStmt, TransactionStmtKind};
+use pg_query::protobuf::{DiscardMode, ExplainStmt, Node, RangeVar, RawStmt, TransactionStmtKind};
 use std::collections::BTreeSet;
 
 /// Reads one statement: `text` is the statement's, `offset` where it begins in the text that was parsed.
 pub fn gather(raw: &RawStmt, text: &str, tokens: &[Token], offset: usize) -> Facts {
-    let found = Found { source: Source { text, tokens }, offset, changes: Vec::new(), hidden: BTreeSet::new() };
+    let found = Found {
+        source: Source { text, tokens },
+        offset,
+        changes: Vec::new(),
+        again: Vec::new(),
+        hidden: BTreeSet::new(),
+    };
     let mut reader = Reader { found, facts: Facts::default(), excused: 0 };
     if let Some(node) = &raw.stmt {
         reader.statement(node, Nesting::Outer);
@@ -28,7 +34,19 @@ pub fn gather(raw: &RawStmt, text: &str, tokens: &[Token], offset: usize) -> Fac
         .max()
         .unwrap_or(0);
     settings::from_calls(text, tokens, &mut facts);
+    acts::from_calls(&mut facts);
+    facts.pages_by_offset = acts::pages(&counted, fences(text, tokens));
     facts
+}
+
+/// Said so, or put into the schema of the session's own tables.
+fn is_temporary(relation: Option<&RangeVar>) -> bool {
+    relation.is_some_and(|relation| relation.relpersistence == "t" || relation.schemaname == "pg_temp")
+}
+
+/// OFFSET 0 skips nothing.
+fn fences(text: &str, tokens: &[Token]) -> usize {
+    tokens.windows(2).filter(|pair| pair[0].is_word(text, "offset") && pair[1].text(text) == "0").count()
 }
 
 struct Reader<'t> {
@@ -42,6 +60,8 @@ impl Reader<'_> {
     fn finish(self, counted: &census::Census) -> Facts {
         let Reader { mut found, mut facts, excused } = self;
         found.changes.sort_by_key(|(place, _)| *place);
+        found.again.sort_by_key(|(place, _)| *place);
+        facts.again = found.again.into_iter().map(|(_, again)| again).collect();
         facts.changes = found.changes.into_iter().map(|(_, change)| change).collect();
         let met = facts.changes.iter().filter(|change| change.verb != crate::sql::facts::Verb::CopyIn).count();
         if met + excused != counted.changes() {
@@ -62,6 +82,7 @@ impl Reader<'_> {
                 self.found.statement(node, nesting);
                 let into = select.into_clause.is_some() || select.larg.as_ref().is_some_and(|left| leftmost_into(left));
                 self.facts.kind = if into { Kind::Create } else { self.kind_of_changes() };
+                self.facts.temporary = select.into_clause.as_ref().is_some_and(|into| is_temporary(into.rel.as_ref()));
                 self.facts.changes_session |= into;
             }
             NodeEnum::InsertStmt(_) => self.change(node, nesting, Kind::Insert),
@@ -81,6 +102,7 @@ impl Reader<'_> {
                 self.set(Kind::Execute, true);
             }
             NodeEnum::CreateTableAsStmt(create) => {
+                self.facts.temporary = create.into.as_ref().is_some_and(|into| is_temporary(into.rel.as_ref()));
                 self.inside(create.query.as_deref(), if nesting == Nesting::Outer { Nesting::Cte } else { nesting });
                 self.set(Kind::Create, true);
             }
@@ -89,6 +111,7 @@ impl Reader<'_> {
                     Some(relation) if copy.is_from => self.found.copy_in(relation, nesting),
                     _ => self.inside(copy.query.as_deref(), Nesting::Copy),
                 }
+                acts::copied(copy, &mut self.facts);
                 self.facts.kind = Kind::Copy;
             }
             NodeEnum::TransactionStmt(transaction) => {
@@ -118,7 +141,17 @@ impl Reader<'_> {
             }
             NodeEnum::DoStmt(_) => self.set(Kind::Do, true),
             NodeEnum::CallStmt(_) => self.set(Kind::Call, true),
-            NodeEnum::GrantStmt(_) | NodeEnum::GrantRoleStmt(_) | NodeEnum::AlterDefaultPrivilegesStmt(_) => {
+            NodeEnum::GrantStmt(grant) => {
+                acts::granted(grant, &mut self.facts);
+                self.set(Kind::Grant, true)
+            }
+            NodeEnum::GrantRoleStmt(grant) => {
+                acts::membership(grant.is_grant, &grant.grantee_roles, &mut self.facts);
+                self.set(Kind::Grant, true)
+            }
+            NodeEnum::AlterDefaultPrivilegesStmt(_) => {
+                let words = String::from("the rights on every object to come (ALTER DEFAULT PRIVILEGES)");
+                acts::push(&mut self.facts, ActKind::Rights, words);
                 self.set(Kind::Grant, true)
             }
             other => self.definition(other),
@@ -183,7 +216,9 @@ impl Reader<'_> {
         let name = census::kind(node);
         settings::gather(node, &mut self.facts);
         removals::gather(node, &mut self.facts);
+        acts::gather(node, &mut self.facts);
         self.facts.outside_transaction_only = outside_transaction_only(node);
+        self.facts.temporary |= matches!(node, NodeEnum::CreateStmt(create) if is_temporary(create.relation.as_ref()));
         let reads_nothing_else =
             matches!(node, NodeEnum::NotifyStmt(_) | NodeEnum::ListenStmt(_) | NodeEnum::UnlistenStmt(_));
         let kind = kind_by_name(node, name);

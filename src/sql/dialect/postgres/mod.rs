@@ -3,6 +3,8 @@
 //! Invariant: facts without [`Facts::unread`] are only given when the authority parsed the text, our tokens cut it into the same
 //! statements, every change it counts was understood, and the second reader, where it can read the statement, sees the same changes.
 
+mod acts;
+mod again;
 mod authority;
 mod census;
 mod changes;

@@ -7,8 +7,8 @@ use crate::sql::dialect::postgres::{census, names};
 use crate::sql::predicate::{self, Comparison, Term, Truth};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AConst, AExpr, AExprKind, BoolExprType, BoolTestType, ColumnRef, Node, NullTestType, RangeVar, SelectStmt,
-    SetOperation, SubLink, SubLinkType, TypeCast, TypeName, a_const::Val,
+    AConst, AExpr, AExprKind, BoolExprType, BoolTestType, CaseExpr, ColumnRef, FuncCall, Node, NullTestType, RangeVar,
+    SelectStmt, SetOperation, SubLink, SubLinkType, TypeCast, TypeName, a_const::Val,
 };
 use std::collections::BTreeSet;
 
@@ -21,6 +21,8 @@ pub struct Scope<'t> {
     pub from: Vec<Other>,
     /// Names of common table expressions: they hide tables of the same name.
     pub hidden: BTreeSet<String>,
+    /// Other names for the row that is looked at: those of a subquery over its own table, in which it is found.
+    pub also: Vec<String>,
 }
 
 /// Another relation of the FROM or USING list.
@@ -36,6 +38,10 @@ const UNKNOWN: Term = Term::Opaque { mentions_target: true };
 impl Scope<'_> {
     fn called(&self) -> &str {
         names::alias(self.target)
+    }
+
+    fn is_self(&self, name: &str) -> bool {
+        name == self.called() || self.also.iter().any(|also| also == name)
     }
 
     /// The same table, read at least as wide as the target is.
@@ -106,11 +112,75 @@ pub fn value(node: &Node, scope: &Scope) -> Term {
             Term::Coalesce(expression.args.iter().map(|argument| value(argument, scope)).collect())
         }
         NodeEnum::SubLink(link) => subquery(link, scope),
-        NodeEnum::FuncCall(call) => {
+        NodeEnum::FuncCall(call) => function(call, scope),
+        NodeEnum::SqlvalueFunction(steady) => Term::Strict(format!("value function {}", steady.op), Vec::new()),
+        NodeEnum::CaseExpr(case) => case_of(case, scope),
+        _ => UNKNOWN,
+    }
+}
+
+/// Functions that are strict and give the same for the same, so that two calls can be compared.
+const PURE: &[&str] = &[
+    "length",
+    "char_length",
+    "character_length",
+    "octet_length",
+    "bit_length",
+    "abs",
+    "cardinality",
+    "strpos",
+    "lower",
+    "upper",
+    "btrim",
+    "ltrim",
+    "rtrim",
+    "md5",
+    "initcap",
+    "reverse",
+    "round",
+    "floor",
+    "ceil",
+    "sign",
+    "current_setting",
+];
+
+/// The same throughout a statement, whatever the row.
+const STEADY: &[&str] =
+    &["now", "statement_timestamp", "transaction_timestamp", "version", "current_database", "pg_backend_pid"];
+
+fn function(call: &FuncCall, scope: &Scope) -> Term {
+    let plain = call.agg_filter.is_none() && call.over.is_none() && !call.agg_star && !call.agg_distinct;
+    match built_in(&call.funcname).filter(|_| plain) {
+        Some(name) if PURE.contains(&name) && !call.args.is_empty() => {
+            Term::Strict(String::from(name), call.args.iter().map(|argument| value(argument, scope)).collect())
+        }
+        Some(name) if STEADY.contains(&name) && call.args.is_empty() => Term::Strict(String::from(name), Vec::new()),
+        _ => {
             let mentions_target =
                 call.args.is_empty() || call.args.iter().any(|argument| mentions(&value(argument, scope)));
             Term::Opaque { mentions_target }
         }
+    }
+}
+
+/// Arms beyond a few, and a CASE in the result of another, are not reasoned over: they would have to be compared each with each.
+fn case_of(case: &CaseExpr, scope: &Scope) -> Term {
+    const MOST_ARMS: usize = 16;
+    let subject = case.arg.as_deref().map(|subject| value(subject, scope));
+    let arm = |node: &Node| {
+        let Some(NodeEnum::CaseWhen(when)) = node.node.as_ref() else { return None };
+        let wanted = when.expr.as_deref()?;
+        let test = match &subject {
+            None => condition(wanted, scope),
+            Some(subject) => compared(Comparison::Equal, subject.clone(), value(wanted, scope), scope),
+        };
+        let result = value(when.result.as_deref()?, scope);
+        (!matches!(result, Term::Case(..))).then_some((test, result))
+    };
+    let arms: Option<Vec<(Term, Term)>> = case.args.iter().map(arm).collect();
+    let last = case.defresult.as_deref().map_or(Term::Null, |last| value(last, scope));
+    match arms {
+        Some(arms) if arms.len() <= MOST_ARMS && !matches!(last, Term::Case(..)) => Term::Case(arms, Box::new(last)),
         _ => UNKNOWN,
     }
 }
@@ -121,6 +191,9 @@ fn child(node: &Option<Box<Node>>, scope: &Scope) -> Term {
 
 /// Conservative: only what is certainly about other relations does not mention the target.
 fn mentions(term: &Term) -> bool {
+    if let Term::Strict(_, operands) = term {
+        return operands.iter().any(mentions);
+    }
     !matches!(
         term,
         Term::Foreign { .. }
@@ -160,13 +233,22 @@ fn boolean(text: &str) -> Option<bool> {
 fn column_of(column: &ColumnRef, scope: &Scope) -> Term {
     let parts: Vec<&str> = column.fields.iter().filter_map(names::string).collect();
     if parts.len() != column.fields.len() {
-        return UNKNOWN; // `t.*`
+        return match (parts.as_slice(), column.fields.len()) {
+            ([name], 2) if scope.is_self(name) => Term::Row(String::from(*name)), // `t.*`
+            _ => UNKNOWN,
+        };
     }
     match parts.as_slice() {
-        // The target's own name alone is its whole row; with other relations around, a bare name could be any of theirs.
-        [name] if scope.joined || *name == scope.called() => UNKNOWN,
+        // A relation's own name alone is its whole row, unless a column has that name: then it is that column.
+        [name] if scope.is_self(name) && !scope.joined => Term::Row(String::from(*name)),
+        // Of another relation; a column of the target's that has its name would be meant instead, and is what must not be NULL.
+        [name] if scope.joined && scope.from.iter().any(|other| other.called == *name) => {
+            Term::Column(String::from(*name))
+        }
+        // With other relations around, a bare name could be any of theirs.
+        [name] if scope.joined => UNKNOWN,
         [name] => Term::Column(String::from(*name)),
-        [qualifier, name] if *qualifier == scope.called() => Term::Column(String::from(*name)),
+        [qualifier, name] if scope.is_self(qualifier) => Term::Column(String::from(*name)),
         [qualifier, name] if scope.from.iter().any(|other| other.called == *qualifier) => {
             Term::Foreign { of: String::from(*qualifier), name: String::from(*name) }
         }
@@ -200,6 +282,8 @@ fn operation(expression: &AExpr, scope: &Scope) -> Term {
         Ok(AExprKind::AexprLike | AExprKind::AexprIlike) if matches!(operator, "!~~" | "!~~*") => {
             negated(pattern(expression, scope, is_any_like))
         }
+        Ok(AExprKind::AexprSimilar) if operator == "~" => similar(expression, scope),
+        Ok(AExprKind::AexprSimilar) if operator == "!~" => negated(similar(expression, scope)),
         Ok(AExprKind::AexprBetween) => between(expression, scope, false),
         Ok(AExprKind::AexprNotBetween) => negated(between(expression, scope, false)),
         Ok(AExprKind::AexprBetweenSym) => between(expression, scope, true),
@@ -237,6 +321,8 @@ fn binary(operator: &str, expression: &AExpr, scope: &Scope) -> Term {
     let Some(left_node) = expression.lexpr.as_deref() else {
         return match (operator, right) {
             ("-", Term::Integer(number)) => number.checked_neg().map_or(UNKNOWN, Term::Integer),
+            // The least number of eight bytes has no positive.
+            ("-", Term::Constant(text)) if text == "n:9223372036854775808" => Term::Integer(i64::MIN),
             ("-" | "+", Term::Constant(text)) => Term::Constant(format!("{operator}{text}")),
             ("+", term) => term,
             _ => UNKNOWN,
@@ -326,6 +412,21 @@ fn pattern(expression: &AExpr, scope: &Scope, is_any: fn(&str) -> bool) -> Term 
     }
 }
 
+/// SIMILAR TO hands its pattern to a function.
+fn similar(expression: &AExpr, scope: &Scope) -> Term {
+    let left = child(&expression.lexpr, scope);
+    let pattern = match expression.rexpr.as_ref().and_then(|node| node.node.as_ref()) {
+        Some(NodeEnum::FuncCall(call)) if call.args.len() == 1 => call.args.first().map(|node| value(node, scope)),
+        _ => None,
+    };
+    match pattern {
+        Some(Term::Constant(text)) if text.strip_prefix("s:").is_some_and(is_any_like) => {
+            Term::MatchesAny(Box::new(left))
+        }
+        _ => Term::Opaque { mentions_target: true },
+    }
+}
+
 fn is_any_like(pattern: &str) -> bool {
     !pattern.is_empty() && pattern.bytes().all(|byte| byte == b'%')
 }
@@ -337,6 +438,11 @@ fn is_any_regex(pattern: &str) -> bool {
 /// Casts change values and comparisons (`'x'::citext` equals what text keeps apart), so only those are looked through that cannot.
 fn cast_of(cast: &TypeCast, scope: &Scope) -> Term {
     let inner = child(&cast.arg, scope);
+    if let (Term::Constant(text), Some("interval")) =
+        (&inner, cast.type_name.as_ref().and_then(|kind| built_in(&kind.names)))
+    {
+        return Term::Constant(format!("interval:{text}"));
+    }
     let Some(kind) = cast.type_name.as_ref().and_then(plain_type).filter(|kind| EXACT_TYPES.contains(kind)) else {
         return Term::Opaque { mentions_target: mentions(&inner) };
     };
@@ -460,11 +566,14 @@ fn exists_in(relation: &Node, select: &SelectStmt, scope: &Scope) -> Option<Term
     let Some(inner) = &select.where_clause else {
         return Some(Term::Inhabited);
     };
-    let called = String::from(names::alias(relation));
-    // Named like the target, the inner relation hides it: then the condition speaks of the inner rows alone.
-    let hides = called == scope.called();
-    let from = if hides { Vec::new() } else { vec![Other { called, is_target: true }] };
-    let term = condition(inner, &Scope { joined: !hides, from, ..scope.clone() });
+    // The row that is looked at is among the inner ones: where the condition holds of it beside itself, EXISTS is true.
+    let also = scope
+        .also
+        .iter()
+        .cloned()
+        .chain([String::from(names::alias(relation)), String::from(scope.called())])
+        .collect();
+    let term = condition(inner, &Scope { also, joined: false, from: Vec::new(), ..scope.clone() });
     matches!(predicate::truth(&term), Truth::True(_)).then(|| Term::Is(Box::new(term), true))
 }
 
@@ -502,12 +611,15 @@ fn among(link: &SubLink, select: &SelectStmt, scope: &Scope) -> Option<Term> {
         && select.limit_count.is_none()
         && select.distinct_clause.is_empty()
         && scope.is_target(relation);
-    let inner_scope = Scope { joined: false, from: Vec::new(), target: relation, hidden: scope.hidden.clone() };
-    let unfiltered = select.where_clause.as_ref().is_none_or(|inner| {
-        // Under its own name the condition must hold for every inner row, and without leaning on the outer row.
+    let inner_scope =
+        Scope { joined: false, from: Vec::new(), target: relation, hidden: scope.hidden.clone(), also: Vec::new() };
+    // Under its own name the condition must hold of the row that is looked at, and without leaning on the outer row.
+    let filter = select.where_clause.as_ref().map(|inner| condition(inner, &inner_scope));
+    let holds = |filter: &Term| {
         let same_name = names::alias(relation) != scope.called() || scope.target.alias.is_none();
-        same_name && predicate::truth(&condition(inner, &inner_scope)) == Truth::True(BTreeSet::new())
-    });
+        same_name && matches!(predicate::truth(filter), Truth::True(_))
+    };
+    let unfiltered = filter.as_ref().is_none_or(holds);
     let [target] = select.target_list.as_slice() else {
         return None;
     };
@@ -515,7 +627,16 @@ fn among(link: &SubLink, select: &SelectStmt, scope: &Scope) -> Option<Term> {
         return None;
     };
     let same = matches!(value(target.val.as_ref()?, &inner_scope), Term::Column(name) if name == column);
-    (whole && unfiltered && same).then(|| Term::AmongItself(Box::new(Term::Column(column))))
+    if !(whole && unfiltered && same) {
+        return None;
+    }
+    let among = Term::AmongItself(Box::new(Term::Column(column)));
+    Some(match filter {
+        Some(filter) if predicate::truth(&filter) != Truth::True(predicate::Needs::new()) => {
+            Term::And(vec![among, Term::Is(Box::new(filter), true)])
+        }
+        _ => among,
+    })
 }
 
 /// `(SELECT expression)` without a FROM is its expression.
