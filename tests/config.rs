@@ -26,7 +26,14 @@ fn the_shipped_file_holds_every_key_at_its_default() {
     let smallest = parsed(SMALLEST);
     assert_eq!(parsed(SHIPPED), smallest, "as it is shipped");
     assert_eq!(parsed(&uncommented(SHIPPED, "#")), smallest, "every default written out");
-    let without_default = ["scope", "listener.tls"];
+    let without_default = [
+        "scope",
+        "listener.tls",
+        "listener.users_file",
+        "listener.auth_query",
+        "listener.account",
+        "listener.certificate",
+    ];
     assert_eq!(keys_left_out(&uncommented(SHIPPED, "#")), sorted(&without_default), "defaults");
     let everything = uncommented(&uncommented(SHIPPED, "##"), "#");
     parsed(&everything);

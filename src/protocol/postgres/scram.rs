@@ -448,8 +448,11 @@ mod tests {
     fn another_verifier_is_noticed_before_anything_is_sent() {
         let (_, first, asking) = Asking::begin(Channel::None, true, CLIENT_NONCE);
         assert!(first.starts_with("y,,"), "the server may notice an offer that was taken away");
-        let learned =
-            Learned { keys: Keys { client_key: Zeroizing::new([1; 32]), server_key: Zeroizing::new([2; 32]) }, salt: vec![1], iterations: 4096 };
+        let learned = Learned {
+            keys: Keys { client_key: Zeroizing::new([1; 32]), server_key: Zeroizing::new([2; 32]) },
+            salt: vec![1],
+            iterations: 4096,
+        };
         let challenged = asking.challenged(SERVER_FIRST.as_bytes()).expect("challenged");
         assert!(challenged.keys(Knows::Learned(&learned)).is_none());
     }
