@@ -25,7 +25,7 @@ pub const POLICY_RELOADS_TOTAL: &str = "sluice_policy_reloads_total";
 pub const ALL: &[(&str, MetricKind, &str)] = &[
     (SESSIONS, MetricKind::Gauge, "Client sessions open now, by listener."),
     (SESSIONS_TOTAL, MetricKind::Counter, "Client sessions accepted, by listener."),
-    (LOGINS_TOTAL, MetricKind::Counter, "Logins, by listener and outcome (accepted, wrong, refused)."),
+    (LOGINS_TOTAL, MetricKind::Counter, "Logins, by listener and outcome (accepted, wrong, refused, left)."),
     (
         STATEMENTS_TOTAL,
         MetricKind::Counter,

@@ -25,7 +25,7 @@ use crate::session::House;
 use crate::session::door::{Checked, Proof, Shown, Stored, Verifiers, may_be};
 use crate::session::enter::{Credential, Shut, enter, nonce};
 use crate::session::link::Leg;
-use crate::session::login::{self, LoggedIn, Trouble, Turned};
+use crate::session::login::{self, Arrived, Trouble, Turned};
 use crate::session::registry::Seat;
 use crate::session::tries::Met;
 use bytes::Bytes;
@@ -40,12 +40,12 @@ pub(in crate::session) struct Arrival<'a> {
     pub principal: &'a Principal,
 }
 
-/// The whole login. `Ok(None)`: the client left, or the database sent it away in its own words.
+/// The whole login.
 pub(in crate::session) async fn admit(
     arrival: Arrival<'_>,
     mut client: Leg,
     seat: &mut Seat,
-) -> Result<Option<LoggedIn>, Turned> {
+) -> Result<Arrived, Turned> {
     let mut cutter = ClientCutter::default();
     let admitted = match arrival.prove(&mut client, &mut cutter).await {
         Ok(proven) => arrival.enter(&mut client, proven).await,
@@ -53,11 +53,11 @@ pub(in crate::session) async fn admit(
     };
     match admitted {
         Ok(upstream) => login::welcome(client, upstream, cutter, seat).await,
-        Err(Stop::Gone) => Ok(None),
+        Err(Stop::Gone) => Ok(Arrived::Left),
         Err(Stop::Said(error)) => {
             client.send(error);
             client.close().await;
-            Ok(None)
+            Ok(Arrived::SentAway)
         }
         Err(Stop::Refused(refusal, why)) => Err(Turned { client, refusal, why }),
     }

@@ -13,7 +13,7 @@ use crate::protocol::cursor::{Cursor, Short};
 use crate::protocol::postgres::handshake;
 use crate::protocol::postgres::message::Script;
 use crate::session::door::{AuthQuery, Checked, Stored};
-use crate::session::enter::{Credential, enter};
+use crate::session::enter::{self, Credential, enter};
 use crate::session::link::Leg;
 use crate::session::login::next_upstream;
 use crate::session::upstream::Target;
@@ -98,8 +98,10 @@ async fn ask(leg: &mut Leg, query: &str, user: &str) -> Result<Answer, String> {
 async fn until_ready(leg: &mut Leg) -> Result<Answer, String> {
     let (mut rows, mut bytes, mut error) = (Vec::new(), 0, None);
     loop {
-        let frame = next_upstream(leg).await.map_err(|error| error.to_string())?;
-        let frame = frame.ok_or("the connection of auth_query was closed")?;
+        let next = next_upstream(leg).await.map_err(|error| error.to_string())?;
+        let Some(frame) = next else {
+            return Err(error.unwrap_or_else(|| "the connection of auth_query was closed".to_owned()));
+        };
         match frame.tag() {
             b'D' => {
                 bytes += frame.body().len();
@@ -108,7 +110,7 @@ async fn until_ready(leg: &mut Leg) -> Result<Answer, String> {
                 }
                 rows.push(frame.body_bytes());
             }
-            b'E' => error = Some(String::from_utf8_lossy(frame.body()).replace('\0', " ")),
+            b'E' => error = Some(enter::said(frame.body())),
             b'Z' => return Ok(error.map_or(Answer::Rows(rows), Answer::Error)),
             b'1' | b'2' | b'C' | b's' | b'S' | b'K' | b'N' | b'I' | b'A' => {}
             other => {

@@ -42,6 +42,15 @@ pub struct LoggedIn {
     pub status: u8,
 }
 
+/// How a login ended that nobody at Sluice refused.
+pub enum Arrived {
+    In(Box<LoggedIn>),
+    /// The database said no, in its own words.
+    SentAway,
+    /// The client left before it was in.
+    Left,
+}
+
 /// Somebody who is sent away: what it is told, and what the operator is.
 pub struct Turned {
     pub client: Leg,
@@ -113,12 +122,7 @@ pub async fn receive(wire: Wire, acceptor: Option<&TlsAcceptor>) -> io::Result<V
 }
 
 /// Connects upstream and relays the authentication. `Err` carries the refusal that the client is to be given.
-pub async fn relay(
-    client: Leg,
-    startup: &Startup,
-    target: &Target,
-    seat: &mut Seat,
-) -> Result<Option<LoggedIn>, Turned> {
+pub async fn relay(client: Leg, startup: &Startup, target: &Target, seat: &mut Seat) -> Result<Arrived, Turned> {
     let attempts = target.attempts();
     let mut client = client;
     for (index, attempt) in attempts.iter().enumerate() {
@@ -137,11 +141,12 @@ pub async fn relay(
         let again = if is_last { Again::No } else { Again::IfRefusedAtOnce };
         match authenticate(client, upstream, startup, again).await? {
             Outcome::In(client, upstream, cutter) => return welcome(client, upstream, cutter, seat).await,
-            Outcome::Out => return Ok(None),
+            Outcome::SentAway => return Ok(Arrived::SentAway),
+            Outcome::Left => return Ok(Arrived::Left),
             Outcome::TryAgain(back) => client = back,
         }
     }
-    Ok(None)
+    Ok(Arrived::SentAway)
 }
 
 /// After AuthenticationOk: settings and key pass on to the client, up to the first ReadyForQuery.
@@ -150,7 +155,7 @@ pub async fn welcome(
     mut upstream: Leg,
     cutter: ClientCutter,
     seat: &mut Seat,
-) -> Result<Option<LoggedIn>, Turned> {
+) -> Result<Arrived, Turned> {
     let mut settings = HashMap::new();
     loop {
         let frame = match next_upstream(&mut upstream).await {
@@ -166,11 +171,12 @@ pub async fn welcome(
             b'N' => {}
             b'E' => {
                 client.close().await;
-                return Ok(None);
+                return Ok(Arrived::SentAway);
             }
             b'Z' => {
                 let status = body.first().copied().unwrap_or(b'I');
-                return Ok(Some(LoggedIn { client, upstream, cutter, settings, status }));
+                let logged_in = LoggedIn { client, upstream, cutter, settings, status };
+                return Ok(Arrived::In(Box::new(logged_in)));
             }
             other => return Err((client, lost(&format!("it sent message type {other} during the login"))).into()),
         }
@@ -205,7 +211,8 @@ enum Again {
 enum Outcome {
     /// Up to AuthenticationOk, which the client was sent.
     In(Leg, Leg, ClientCutter),
-    Out,
+    SentAway,
+    Left,
     TryAgain(Leg),
 }
 
@@ -238,7 +245,7 @@ async fn authenticate(
             b'N' | b'v' => continue,
             b'E' => {
                 client.close().await;
-                return Ok(Outcome::Out);
+                return Ok(Outcome::SentAway);
             }
             other => return Err((client, lost(&format!("it sent message type {other} during the login")))),
         }
@@ -252,7 +259,7 @@ async fn authenticate(
         };
         match answer {
             Ok(true) => {}
-            Ok(false) | Err(Trouble::Gone) => return Ok(Outcome::Out),
+            Ok(false) | Err(Trouble::Gone) => return Ok(Outcome::Left),
             Err(Trouble::Refuse(refusal)) => return Err((client, refusal)),
         }
     }

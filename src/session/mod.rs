@@ -44,7 +44,7 @@ use crate::session::admit::{Arrival, admit};
 use crate::session::control::Control;
 use crate::session::door::{Door, Logins};
 use crate::session::link::{Leg, Link};
-use crate::session::login::{Turned, Visit};
+use crate::session::login::{Arrived, Turned, Visit};
 use crate::session::pipeline::{InFlight, Mark, Pipeline, Portal, Prepared, Watched};
 use crate::session::registry::{Registry, Seat};
 use crate::session::tries::Tries;
@@ -173,9 +173,13 @@ async fn log_in(house: Arc<House>, door: &Door, client: Leg, startup: Startup, m
         }
     };
     let logged_in = match tokio::time::timeout(house.login_timeout, logging_in).await {
-        Ok(Ok(Some(logged_in))) => logged_in,
-        Ok(Ok(None)) => {
+        Ok(Ok(Arrived::In(logged_in))) => *logged_in,
+        Ok(Ok(Arrived::SentAway)) => {
             return note_login(&house, id, &principal, Login::Refused { sqlstate: "28000", why: "by the database" });
+        }
+        Ok(Ok(Arrived::Left)) => {
+            let why = "the client left before it was in";
+            return note_login(&house, id, &principal, Login::Refused { sqlstate: LEFT, why });
         }
         Ok(Err(Turned { client, refusal, why })) => {
             note_login(&house, id, &principal, Login::Refused { sqlstate: refusal.code.sqlstate(), why: &why });
@@ -235,10 +239,14 @@ fn judge_startup(house: &House, startup: &Startup, principal: &Principal) -> Res
     if verdict.in_force() > Level::Warn { Err(act::denial(&verdict)) } else { Ok(()) }
 }
 
+/// `connection_does_not_exist`: nobody was refused, but nobody came in either.
+const LEFT: &str = "08003";
+
 fn note_login(house: &House, id: SessionId, principal: &Principal, login: Login<'_>) {
     let outcome = match &login {
         Login::Accepted => "accepted",
         Login::Refused { sqlstate: "28P01", .. } => "wrong",
+        Login::Refused { sqlstate: LEFT, .. } => "left",
         Login::Refused { .. } => "refused",
     };
     metrics::counter!(LOGINS_TOTAL, "listener" => house.listener.clone(), "outcome" => outcome).increment(1);
