@@ -476,26 +476,27 @@ mod tests {
     fn first_messages_that_go_with_neither_offer_nor_choice_are_refused() {
         let digest = [9u8; 32];
         let (none, offered) = (Channel::None, Channel::EndPoint(&digest));
-        let binding = |fault: Fault| matches!(fault, Fault::Binding(_));
-        let malformed = |fault: Fault| matches!(fault, Fault::Malformed(_));
-        let table: [(&str, &str, Channel<'_>, &dyn Fn(Fault) -> bool); 17] = [
-            ("y,,n=,r=abc", SCRAM, offered, &binding),
-            ("p=tls-server-end-point,,n=,r=abc", SCRAM, offered, &malformed),
-            ("p=tls-server-end-point,,n=,r=abc", SCRAM_PLUS, none, &malformed),
-            ("p=tls-unique,,n=,r=abc", SCRAM_PLUS, offered, &malformed),
-            ("n,,n=,r=abc", SCRAM_PLUS, offered, &malformed),
-            ("y,,n=,r=abc", SCRAM_PLUS, offered, &malformed),
-            ("n,a=postgres,n=,r=abc", SCRAM, none, &malformed),
-            ("n,,m=x,n=,r=abc", SCRAM, none, &malformed),
-            ("n,,r=abc", SCRAM, none, &malformed),
-            ("n,,n=,r=", SCRAM, none, &malformed),
-            ("n,,n=,r=a b", SCRAM, none, &malformed),
-            ("n,,n=", SCRAM, none, &malformed),
-            ("n,", SCRAM, none, &malformed),
-            ("", SCRAM, none, &malformed),
-            ("x,,n=,r=abc", SCRAM, none, &malformed),
-            ("n,,n=,r=a\0b", SCRAM, none, &malformed),
-            ("n,,n=,r=abc", "SCRAM-SHA-1", none, &malformed),
+        let binding: fn(Fault) -> bool = |fault| matches!(fault, Fault::Binding(_));
+        let malformed: fn(Fault) -> bool = |fault| matches!(fault, Fault::Malformed(_));
+        type Row<'a> = (&'a str, &'a str, Channel<'a>, fn(Fault) -> bool);
+        let table: [Row<'_>; 17] = [
+            ("y,,n=,r=abc", SCRAM, offered, binding),
+            ("p=tls-server-end-point,,n=,r=abc", SCRAM, offered, malformed),
+            ("p=tls-server-end-point,,n=,r=abc", SCRAM_PLUS, none, malformed),
+            ("p=tls-unique,,n=,r=abc", SCRAM_PLUS, offered, malformed),
+            ("n,,n=,r=abc", SCRAM_PLUS, offered, malformed),
+            ("y,,n=,r=abc", SCRAM_PLUS, offered, malformed),
+            ("n,a=postgres,n=,r=abc", SCRAM, none, malformed),
+            ("n,,m=x,n=,r=abc", SCRAM, none, malformed),
+            ("n,,r=abc", SCRAM, none, malformed),
+            ("n,,n=,r=", SCRAM, none, malformed),
+            ("n,,n=,r=a b", SCRAM, none, malformed),
+            ("n,,n=", SCRAM, none, malformed),
+            ("n,", SCRAM, none, malformed),
+            ("", SCRAM, none, malformed),
+            ("x,,n=,r=abc", SCRAM, none, malformed),
+            ("n,,n=,r=a\0b", SCRAM, none, malformed),
+            ("n,,n=,r=abc", "SCRAM-SHA-1", none, malformed),
         ];
         for (first, mechanism, channel, expected) in table {
             let fault = asked(first, channel, mechanism).expect_err(first);
