@@ -93,7 +93,9 @@ struct Count {
 
 fn whos(address: &str, user: &str) -> [Who; 3] {
     let place = place(address);
-    [Who::UserFrom(place.clone(), user.to_owned()), Who::Address(place), Who::User(user.to_owned())]
+    // Longer names are nobody's: they are all one, or ten kilobytes each would be remembered.
+    let user: String = user.chars().take(limits::USER_NAME_BYTES_MAX + 1).collect();
+    [Who::UserFrom(place.clone(), user.clone()), Who::Address(place), Who::User(user)]
 }
 
 /// An address as far as it says who is there.
@@ -172,6 +174,15 @@ mod tests {
         wrong(&tries, "10.0.0.1", "berta", 1, now);
         tries.right("10.0.0.1", "anna");
         assert!(matches!(tries.met(&BOUNDS, "10.0.0.1", "anna", now), Met::Refused(_)), "five from this address");
+    }
+
+    #[test]
+    fn endless_names_are_kept_short() {
+        let (tries, now) = (Tries::default(), Instant::now());
+        wrong(&tries, "10.0.0.1", &"ä".repeat(5_000), 1, now);
+        let counts = tries.counts.lock().expect("no panic");
+        let short = |who: &Who| !matches!(who, Who::User(name) | Who::UserFrom(_, name) if name.chars().count() > 64);
+        assert!(counts.len() == 3 && counts.keys().all(short));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::fs;
 stories! {
     psql_on_all_four_combinations_of_tls, drivers_with_tls_on_both_legs, a_changed_password_counts_at_once, a_users_file_and_its_changes,
     what_the_database_may_ask_for, accounts_whose_secret_sluice_alone_knows, certificates_and_their_names, a_renewed_certificate,
-    protocol_versions_and_cancelling, a_verifier_that_is_out_of_date,
+    protocol_versions_and_cancelling, what_the_readme_says, a_verifier_that_is_out_of_date,
 }
 
 /// Verifiers looked up in the database, as its superuser, whom it trusts.
@@ -322,6 +322,40 @@ fn protocol_versions_and_cancelling(server: &'static Server) {
     );
     let said = Tool::new(Tool::folder().join("python/bin/python")).args(["-c", &script]).run();
     assert!(said.out.trim() == BY_SCRAM || said.err.contains("invalid connection option"), "{said:?}");
+}
+
+/// Its function and its query for a users file, as they stand there.
+fn what_the_readme_says(server: &'static Server) {
+    let database = server.database("");
+    let block = |start: &str, end: &str| {
+        let readme = include_str!("../../README.md");
+        let from = readme.find(start).unwrap_or_else(|| panic!("no {start}")) + start.len();
+        readme[from..].split(end).next().expect("an end").to_owned()
+    };
+    let asker = format!("asker_{}", database.name);
+    let mut wire = Wire::login(&server.tcp(), SUPERUSER, &database.name);
+    let function = block("```sql\nCREATE ROLE sluice LOGIN PASSWORD '…';", "```");
+    let function = function.replace("TO sluice;", &format!("TO {asker};"));
+    wire.simple(&format!("CREATE ROLE {asker} LOGIN; {function}")).expect_fine("the function");
+    let query = block("and `query = \"", "\"");
+    let lines = format!(
+        "auth = \"scram\"\nauth_query = {{ user = \"{asker}\", database = \"{}\", query = \"{query}\" }}",
+        database.name
+    );
+    let sluice = Setup::before(&database).listener(&lines).start();
+    assert_eq!(psql(&database, &sluice, &format!("user={BY_SCRAM}"), PASSWORD).out.trim(), BY_SCRAM);
+    let file: String = wire
+        .simple(&block("<<'SQL'\n", "SQL\n"))
+        .rows()
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|line| line + "\n")
+        .collect();
+    let setup = Setup::before(&database);
+    let path = setup.private_file("users.txt", &file);
+    let sluice = setup.listener(&format!("auth = \"scram\"\nusers_file = \"{path}\"")).start();
+    assert_eq!(psql(&database, &sluice, &format!("user={BY_SCRAM}"), PASSWORD).out.trim(), BY_SCRAM);
 }
 
 /// The users file holds what the database no longer does: the client is right, and the operator has to act.

@@ -11,7 +11,7 @@ use crate::logins::BY_QUERY;
 use std::collections::BTreeMap;
 
 stories! {
-    nobody_and_somebody_look_alike, guessing_is_stopped_and_nobody_else_is_locked_out, messages_that_do_not_add_up, an_offer_that_was_taken_away,
+    nobody_and_somebody_look_alike, guesses_begun_at_once_are_not_all_let_through, guessing_is_stopped_and_nobody_else_is_locked_out, messages_that_do_not_add_up, an_offer_that_was_taken_away,
     messages_of_another_login, who_stalls_is_cut_off, the_database_cannot_be_asked, names_that_postgresql_would_cut_off,
     nothing_is_asked_of_the_database_for_strangers,
 }
@@ -128,6 +128,29 @@ fn guessing_is_stopped_and_nobody_else_is_locked_out(server: &'static Server) {
     let count =
         |outcome: &str| metrics.lines().any(|line| line.starts_with("sluice_logins_total") && line.contains(outcome));
     assert!(count("outcome=\"wrong\"} 6") && count("outcome=\"refused\"} 2"), "{metrics}");
+}
+
+/// Many begin before the first of them is found wrong.
+fn guesses_begun_at_once_are_not_all_let_through(server: &'static Server) {
+    let database = server.database("");
+    let sluice = Setup::before(&database).listener(BY_QUERY).with("[logins]\nwrong_per_user = 3").start();
+    let begun: Vec<(Wire, String)> = (0..20)
+        .map(|_| {
+            let mut wire = Wire::open(&sluice.address);
+            wire.send(&startup(PROTOCOL_3_0, &[("user", BY_SCRAM), ("database", &database.name)]));
+            wire.until(b'R');
+            wire.send(&first("SCRAM-SHA-256", b"n,,n=,r=client"));
+            let challenge = wire.until(b'R').messages.pop().expect("a challenge");
+            let challenge = String::from_utf8_lossy(&challenge.body[4..]).into_owned();
+            (wire, challenge.split(',').next().expect("a nonce").to_owned())
+        })
+        .collect();
+    let codes = begun.into_iter().map(|(mut wire, nonce)| {
+        wire.send(&message(b'p', format!("c=biws,{nonce},p={PROOF}").as_bytes()));
+        wire.until_closed().code()
+    });
+    let wrong = codes.filter(|code| code == "28P01").count();
+    assert_eq!(wrong, 3);
 }
 
 fn messages_that_do_not_add_up(server: &'static Server) {
