@@ -265,12 +265,77 @@ pub(in crate::session) fn said(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::postgres::handshake;
+    use crate::session::wire::Wire;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[test]
     fn the_md5_answer_is_that_of_libpq() {
         // As postgres-protocol's own test has it.
         let password = Password::new(Zeroizing::new("password".to_owned()));
         assert_eq!(md5_answer(&password, "md5_user", [0x2a, 0x3d, 0x8f, 0xe0]), "md562af4dd09bbb41884907a838a3233294");
+    }
+
+    /// What becomes of a login at a server that says this, message by message, waiting for an answer before each but the first.
+    async fn against(says: Vec<Bytes>, credential: Credential<'_>) -> Result<Leg, Shut> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            let mut heard = [0; 4096];
+            for message in says {
+                let _ = stream.read(&mut heard).await.expect("an answer");
+                stream.write_all(&message).await.expect("a client that listens");
+            }
+            let _ = stream.read(&mut heard).await;
+        });
+        let stream = tokio::net::TcpStream::connect(address).await.expect("a server");
+        let packet = handshake::startup_packet(&[("user", "anna")]);
+        authenticate(Leg::new(Wire::Tcp(stream)), &packet, "anna", credential).await.map_err(|(shut, _)| shut)
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_show_that_it_knows_the_user_is_not_believed() {
+        let password = Password::new(Zeroizing::new("pencil".to_owned()));
+        let credential = Credential::Password(&password);
+        let offer = || authentication::offer(&["SCRAM-SHA-256"]);
+        // It cannot continue a nonce that it does not read, so it lets us in at once, or gives up a step later.
+        for says in [
+            vec![offer(), authentication::ok()],
+            vec![offer(), authentication::sasl_final("v=AAAA")],
+            vec![offer(), authentication::sasl_continue("r=another,s=AAAA,i=1")],
+            vec![offer(), authentication::offer(&["SCRAM-SHA-256"])],
+            vec![authentication::sasl_final("v=AAAA")],
+            vec![Bytes::from_static(b"Z\0\0\0\x05I")],
+            vec![Bytes::from_static(b"R\0\0\0\x06\0\0")],
+            vec![],
+        ] {
+            let shown = format!("{says:?}");
+            assert!(matches!(against(says, credential).await, Err(Shut::Lost(_))), "{shown}");
+        }
+        against(vec![authentication::ok()], credential).await.expect("a server that trusts");
+    }
+
+    #[tokio::test]
+    async fn no_password_goes_out_in_clear_text_and_none_is_made_up() {
+        let password = Password::new(Zeroizing::new("pencil".to_owned()));
+        let cleartext = || vec![Bytes::from_static(b"R\0\0\0\x08\0\0\0\x03"), authentication::ok()];
+        let md5 = || vec![Bytes::from_static(b"R\0\0\0\x0c\0\0\0\x05salt"), authentication::ok()];
+        let gss = || vec![Bytes::from_static(b"R\0\0\0\x08\0\0\0\x07")];
+        let oauth = || vec![authentication::offer(&["OAUTHBEARER"])];
+        let secret = Credential::Password(&password);
+        for (says, credential) in [
+            (cleartext(), secret),
+            (cleartext(), Credential::Nothing),
+            (md5(), Credential::Nothing),
+            (vec![authentication::offer(&["SCRAM-SHA-256"])], Credential::Nothing),
+            (gss(), secret),
+            (oauth(), secret),
+        ] {
+            let shown = format!("{says:?}");
+            assert!(matches!(against(says, credential).await, Err(Shut::Cannot { .. })), "{shown}");
+        }
+        against(md5(), secret).await.expect("MD5 is answered");
     }
 
     #[test]
