@@ -2,7 +2,10 @@
 //!
 //! Invariant: `config/sluice.toml` is the truth about keys and defaults, and this keeps it so.
 
-use sluice::config::{self, Address, Config, LogFormat, Roots, Store, UpstreamTls, keys_left_out};
+use sluice::config::{
+    self, Account, Address, Auth, AuthQuery, Config, LogFormat, Logins, PasswordSource, Roots, Store, UpstreamTls,
+    keys_left_out,
+};
 use sluice::policy::finding::Level;
 use sluice::policy::rules;
 use sluice::policy::scope::{Principal, effective};
@@ -26,7 +29,15 @@ fn the_shipped_file_holds_every_key_at_its_default() {
     let smallest = parsed(SMALLEST);
     assert_eq!(parsed(SHIPPED), smallest, "as it is shipped");
     assert_eq!(parsed(&uncommented(SHIPPED, "#")), smallest, "every default written out");
-    let without_default = ["freeze", "scope", "listener.tls"];
+    let without_default = [
+        "freeze",
+        "scope",
+        "listener.tls",
+        "listener.users_file",
+        "listener.auth_query",
+        "listener.account",
+        "listener.certificate",
+    ];
     assert_eq!(keys_left_out(&uncommented(SHIPPED, "#")), sorted(&without_default), "defaults");
     let everything = uncommented(&uncommented(SHIPPED, "##"), "#");
     parsed(&everything);
@@ -103,11 +114,40 @@ rules = { "mising-where" = "deny", "cascade" = "confirmed" }
 #[test]
 fn what_is_wrong_is_said() {
     let listener = |line: &str| format!("{SMALLEST}{line}\n");
+    let scram = |line: &str| listener(&format!("auth = \"scram\"\nusers_file = \"u\"\n{line}"));
+    let tls = "tls = { cert = \"a\", key = \"b\", client_ca = \"c\" }";
+    let cert = |line: &str| listener(&format!("auth = \"cert\"\n{tls}\n{line}"));
+    let account = "[[listener.account]]\nuser = \"a\"\npassword_env = \"A\"\n";
     let pairs = [
         (String::new(), "no listener"),
         ("[[listener]]\nname = \"a\"".to_owned(), "`protocol` is missing"),
         (listener("colour = 1"), "unknown key `colour`"),
-        (listener("auth = \"scram\""), "`scram` is not known here"),
+        (listener("auth = \"ldap\""), "`ldap` is not known here"),
+        (listener("auth = \"scram\""), "needs a `users_file` or an `auth_query`"),
+        (listener("users_file = \"u\""), "`users_file` is used by auth = \"scram\" alone"),
+        (listener("auth_query = { user = \"u\" }"), "`auth_query` is used by auth = \"scram\" alone"),
+        (listener("auth = \"scram\"\nauth_query = { user = \"u\", query = \"SELECT 1\" }"), "has no $1"),
+        (listener("auth = \"scram\"\nauth_query = { user = \"u\", password = \"x\" }"), "unknown key `password`"),
+        (scram("[[listener.certificate]]\nname = \"a\"\nusers = \"a\""), "is used by auth = \"cert\" alone"),
+        (scram("[[listener.account]]\nuser = \"a\""), "`password_file` or `password_env` is missing"),
+        (scram("[[listener.account]]\nuser = \"a\"\npassword = \"x\""), "unknown key `password`"),
+        (scram("[[listener.account]]\nuser = \"a\"\npassword_env = \"hunter2!\""), "not its value"),
+        (
+            scram("[[listener.account]]\nuser = \"a\"\npassword_env = \"A\"\npassword_file = \"a\""),
+            "one of them, not both",
+        ),
+        (scram(&format!("{account}{account}")), "another account is for `a` already"),
+        (scram(&format!("[[listener.account]]\nuser = \"{}\"\npassword_env = \"A\"", "a".repeat(64))), "1 to 63 bytes"),
+        (
+            listener("tls = { cert = \"a\", key = \"b\", client_ca = \"c\" }"),
+            "`client_ca` is used by auth = \"cert\" alone",
+        ),
+        (listener(&format!("auth = \"cert\"\n{account}")), "needs tls with `client_ca`"),
+        (cert(""), "needs [[listener.account]]"),
+        (cert("[[listener.certificate]]\nname = \"*\"\nusers = \"*\""), "that checks nothing"),
+        (cert("[[listener.certificate]]\nname = \"a\""), "`users` is missing"),
+        (listener(account), "is used by auth = \"scram\" or \"cert\""),
+        (listener("[logins]\nwrong_per_user = 0"), "expected a number from 1"),
         (listener("tls = { cert = \"a.crt\" }"), "`key` is missing"),
         (listener("tls = { cert = \"a\", key = \"-----BEGIN PRIVATE KEY-----\" }"), "not its content"),
         (listener("upstream_tls = \"always\""), "`always`"),
@@ -184,6 +224,32 @@ fn a_freeze_holds_for_whom_it_is_written_and_when() {
     assert_eq!(&*told.origin, "sluice.toml:7 [[freeze]] \"year's end\"");
     assert_eq!(frozen("dba_eve", "2026-12-24T12:00:00Z"), None);
     assert_eq!(frozen("anna", "2026-12-20T16:59:00Z"), None);
+}
+
+#[test]
+fn logins_are_understood_as_written() {
+    let text = format!(
+        "{SMALLEST}auth = \"scram\"\nusers_file = \"users.txt\"\nauth_query = {{ user = \"sluice\" }}\n\
+         [[listener.account]]\nuser = \"anna\"\npassword_file = \"anna.password\"\n[logins]\nwindow = \"1h\"\n"
+    );
+    let config = parsed(&text);
+    let account = Account {
+        user: "anna".to_owned(),
+        upstream_user: "anna".to_owned(),
+        password: PasswordSource::File("anna.password".into()),
+    };
+    let query = AuthQuery {
+        user: "sluice".to_owned(),
+        password: None,
+        database: "postgres".to_owned(),
+        query: AuthQuery::DEFAULT.to_owned(),
+    };
+    let auth = Auth::Scram { users_file: Some("users.txt".into()), auth_query: Some(query), accounts: vec![account] };
+    assert_eq!(config.listeners[0].auth, auth);
+    assert_eq!(config.logins, Logins { window: Duration::from_secs(3_600), ..Logins::default() });
+    let other = parsed(&text.replace("users.txt", "others.txt"));
+    assert!(config.listeners[0].has_the_ends_of(&other.listeners[0]), "it can be reloaded");
+    assert!(!config.listeners[0].has_the_ends_of(&parsed(&text.replace("5432", "5433")).listeners[0]));
 }
 
 #[test]

@@ -3,5 +3,6 @@
 pub mod audit;
 pub mod demo;
 pub mod demonstrate;
+mod door;
 pub mod explain;
 pub mod run;

@@ -1,19 +1,23 @@
 //! `sluice run`: the configuration made into listeners, kept in force while they run, and brought to an orderly end.
 //!
-//! SIGHUP, or a configuration file that changed, puts a new policy (and new certificates) in force without dropping a session;
+//! SIGHUP, or a change of the configuration or of a file that it names, puts a new policy (and certificates and logins) in force without dropping a session;
 //! a broken file leaves the old one in force and says so. SIGTERM and SIGINT drain: no new connections, sessions end between
 //! statements, and after `drain_timeout` what is left is cut off.
 
 use crate::admin::{self, Admin, Health, Phase};
 use crate::audit::sink::Sink;
 use crate::audit::{Reads, Recorder};
+use crate::cli::door;
 use crate::config::{self, Address, Config, Listener, LogFormat, UpstreamTls};
 use crate::ground::clock::Clock;
 use crate::ground::metrics::{POLICY_RELOADS_TOTAL, STORE_FAILURES_TOTAL};
 use crate::policy::settings::Policy;
 use crate::serve::listen::{Bound, run_thread};
 use crate::serve::tls::{self, Trust};
+use crate::session::control::Control;
+use crate::session::door::Door;
 use crate::session::registry::Registry;
+use crate::session::tries::Tries;
 use crate::session::upstream::{self, Target, TlsMode};
 use crate::session::{House, Schemas};
 use crate::store::Store;
@@ -26,7 +30,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
 use tracing_subscriber::EnvFilter;
 
 /// How often the configuration file is looked at, and expired challenges are swept.
@@ -58,7 +61,8 @@ pub struct Service {
     config: Config,
     path: Option<PathBuf>,
     policy: Arc<ArcSwap<Policy>>,
-    acceptors: Vec<Arc<ArcSwap<Option<TlsAcceptor>>>>,
+    doors: Vec<Arc<ArcSwap<Door>>>,
+    tries: Arc<Tries>,
     store: Store,
     sink: Arc<Sink>,
     recorder: Recorder,
@@ -81,7 +85,8 @@ impl Service {
         let (stopped, _) = watch::channel(false);
         let mut service = Service {
             policy: Arc::new(ArcSwap::from_pointee(config.policy.clone())),
-            acceptors: Vec::new(),
+            doors: Vec::new(),
+            tries: Arc::default(),
             sink: sink.clone(),
             recorder: Recorder::new(sink.clone(), Reads::Count),
             registry: Arc::default(),
@@ -110,22 +115,24 @@ impl Service {
             let failed = |error: &dyn std::fmt::Display| format!("listener \"{}\": {error}", listener.name);
             let socket = bind(&listener.listen)
                 .map_err(|error| failed(&format!("cannot listen on {}: {error}", listener.listen)))?;
-            let acceptor = acceptor(listener).map_err(|error| failed(&error))?;
+            let door = door::door(listener, &self.config, &self.store).map_err(|error| failed(&error))?;
             let target = target(listener, &self.config).map_err(|error| failed(&error))?;
             tracing::info!(listener = %listener.name, address = %socket.address(), upstream = %target.address, "listening");
             self.addresses.push(socket.address());
-            self.acceptors.push(Arc::new(ArcSwap::from_pointee(acceptor)));
+            self.doors.push(Arc::new(ArcSwap::from_pointee(door)));
             bound.push((listener.name.clone(), socket, target));
         }
         let schemas: Vec<Arc<Schemas>> = bound.iter().map(|_| Arc::default()).collect();
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         for number in 0..threads {
             let mut houses = Vec::new();
-            for (((name, socket, target), acceptor), schemas) in bound.iter().zip(&self.acceptors).zip(&schemas) {
+            for (((name, socket, target), door), schemas) in bound.iter().zip(&self.doors).zip(&schemas) {
                 let house = House {
                     listener: name.clone(),
                     target: target.clone(),
-                    acceptor: acceptor.clone(),
+                    door: door.clone(),
+                    control: Control::default(),
+                    tries: self.tries.clone(),
                     policy: self.policy.clone(),
                     store: self.store.clone(),
                     recorder: Recorder::new(sink.clone(), Reads::Count),
@@ -186,7 +193,10 @@ impl Service {
         let mut every = tokio::time::interval(LOOK_EVERY);
         loop {
             tokio::select! {
-                _ = hangup.recv() => self.reload(),
+                _ = hangup.recv() => {
+                    seen = self.changed_at();
+                    self.reload();
+                }
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = every.tick() => {
@@ -232,8 +242,11 @@ impl Service {
         Ok(())
     }
 
-    fn changed_at(&self) -> Option<SystemTime> {
-        std::fs::metadata(self.path.as_ref()?).and_then(|found| found.modified()).ok()
+    /// When the configuration, and every file that it names, was changed last: certificates are renewed and users are added without
+    /// a word changing in it.
+    fn changed_at(&self) -> Vec<Option<SystemTime>> {
+        let files = self.path.iter().cloned().chain(door::files(&self.config));
+        files.map(|file| std::fs::metadata(file).and_then(|found| found.modified()).ok()).collect()
     }
 
     /// Puts the file's policy and certificates in force. What needs new sockets is said to need a restart.
@@ -248,22 +261,23 @@ impl Service {
                 return;
             }
         };
-        let mut acceptors = Vec::new();
+        let mut doors = Vec::new();
         for listener in &config.listeners {
-            match acceptor(listener) {
-                Ok(acceptor) => acceptors.push(acceptor),
+            match door::door(listener, &config, &self.store) {
+                Ok(door) => doors.push(Arc::new(door)),
                 Err(error) => {
-                    tracing::error!(listener = %listener.name, error, "a certificate cannot be read, the old policy stays in force");
-                    let _ =
-                        self.recorder.policy("not loaded: a certificate cannot be read; the old policy stays in force");
+                    metrics::counter!(POLICY_RELOADS_TOTAL, "outcome" => "refused").increment(1);
+                    tracing::error!(listener = %listener.name, error, "a certificate, user or password cannot be read, all stays as it was");
+                    let why =
+                        "not loaded: a certificate, user or password cannot be read; the old policy stays in force";
+                    let _ = self.recorder.policy(why);
                     return;
                 }
             }
         }
-        if config.listeners != self.config.listeners
-            || config.store != self.config.store
-            || config.audit != self.config.audit
-        {
+        let same_ends = config.listeners.len() == self.config.listeners.len()
+            && config.listeners.iter().zip(&self.config.listeners).all(|(new, old)| new.has_the_ends_of(old));
+        if !same_ends || config.store != self.config.store || config.audit != self.config.audit {
             tracing::warn!("listeners, store and record take effect with a restart; only the policy was loaded");
         }
         let generation = self.policy.load().generation + 1;
@@ -272,10 +286,11 @@ impl Service {
             return;
         }
         self.policy.store(Arc::new(Policy { generation, ..config.policy.clone() }));
-        if config.listeners == self.config.listeners {
-            for (slot, acceptor) in self.acceptors.iter().zip(acceptors) {
-                slot.store(Arc::new(acceptor));
+        if same_ends {
+            for (slot, door) in self.doors.iter().zip(doors) {
+                slot.store(door);
             }
+            (self.config.listeners, self.config.logins) = (config.listeners, config.logins);
         }
         self.config.policy = config.policy;
         metrics::counter!(POLICY_RELOADS_TOTAL, "outcome" => "taken").increment(1);
@@ -307,10 +322,6 @@ impl Service {
             }
         }
     }
-}
-
-fn acceptor(listener: &Listener) -> Result<Option<TlsAcceptor>, String> {
-    listener.tls.as_ref().map(|files| tls::acceptor(&files.cert, &files.key)).transpose()
 }
 
 fn store_url(config: &Config) -> String {

@@ -10,6 +10,7 @@ pub mod address;
 pub mod errors;
 mod reader;
 mod written;
+mod written_logins;
 
 pub use self::address::Address;
 pub use self::errors::Errors;
@@ -51,6 +52,7 @@ pub struct Config {
     pub log: Log,
     pub metrics: Metrics,
     pub sessions: Sessions,
+    pub logins: Logins,
 }
 
 /// Where clients come in, and the database they are taken to.
@@ -68,15 +70,67 @@ pub struct Listener {
     pub upstream_ca: Roots,
 }
 
+impl Listener {
+    /// Whether the other can take its place without a new socket: how clients log in may differ, where they come in and are taken
+    /// to may not.
+    pub fn has_the_ends_of(&self, other: &Listener) -> bool {
+        let ends = |one: &Listener| (one.name.clone(), one.protocol, one.listen.clone(), one.upstream.clone());
+        ends(self) == ends(other) && self.upstream_tls == other.upstream_tls && self.upstream_ca == other.upstream_ca
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     Postgres,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Who decides who may come in, and by what.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Auth {
     /// The database decides; Sluice passes the conversation on.
     Passthrough,
+    /// Sluice checks a SCRAM proof; at least one of the two says against what.
+    Scram { users_file: Option<PathBuf>, auth_query: Option<AuthQuery>, accounts: Vec<Account> },
+    /// Sluice checks a certificate. Without names, one may log in as the user that it is called.
+    Cert { names: Vec<CertificateName>, accounts: Vec<Account> },
+}
+
+/// Where Sluice looks verifiers up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthQuery {
+    pub user: String,
+    /// None: the database lets this user in without.
+    pub password: Option<PasswordSource>,
+    pub database: String,
+    pub query: String,
+}
+
+impl AuthQuery {
+    /// A role that may not log in, or not any more, has no verifier that counts.
+    pub const DEFAULT: &'static str = "SELECT rolname, CASE WHEN rolvaliduntil < pg_catalog.now() THEN NULL ELSE rolpassword END \
+         FROM pg_catalog.pg_authid WHERE rolname OPERATOR(pg_catalog.=) $1 AND rolcanlogin";
+}
+
+/// Where a secret is: never here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PasswordSource {
+    File(PathBuf),
+    Variable(String),
+}
+
+/// A client's user, and as whom Sluice logs in for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    pub user: String,
+    pub upstream_user: String,
+    pub password: PasswordSource,
+}
+
+/// Who may log in with a certificate. `None` is `*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateName {
+    pub name: Option<String>,
+    pub users: Vec<Option<String>>,
 }
 
 /// Files in PEM form.
@@ -84,6 +138,8 @@ pub enum Auth {
 pub struct ServerTls {
     pub cert: PathBuf,
     pub key: PathBuf,
+    /// Whom clients' certificates must come from.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// As libpq's sslmode means it.
@@ -187,6 +243,25 @@ impl Default for Sessions {
             ask_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(30),
         }
+    }
+}
+
+/// Bounds on guessing, where Sluice checks logins itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Logins {
+    /// Wrong tries as one user from one address; more are refused.
+    pub wrong_per_user: u32,
+    /// Wrong tries from one address, as whomever; more are refused.
+    pub wrong_per_address: u32,
+    /// Wrong tries as one user, from wherever; then each login as that user is made to wait.
+    pub slow_after: u32,
+    /// Over this time; it begins with the first wrong try.
+    pub window: Duration,
+}
+
+impl Default for Logins {
+    fn default() -> Self {
+        Logins { wrong_per_user: 10, wrong_per_address: 50, slow_after: 50, window: Duration::from_secs(600) }
     }
 }
 

@@ -15,6 +15,7 @@ pub struct Reader<'t> {
     text: &'t str,
     problems: RefCell<Vec<Problem>>,
     left_out: RefCell<BTreeSet<String>>,
+    written: RefCell<BTreeSet<String>>,
 }
 
 /// A table of the document and the keys that were asked of it.
@@ -35,7 +36,7 @@ pub struct Word<'r> {
 
 impl<'t> Reader<'t> {
     pub fn new(text: &'t str) -> Reader<'t> {
-        Reader { text, problems: RefCell::default(), left_out: RefCell::default() }
+        Reader { text, problems: RefCell::default(), left_out: RefCell::default(), written: RefCell::default() }
     }
 
     pub fn problem(&self, span: Range<usize>, message: impl Into<String>, help: Option<String>) {
@@ -52,9 +53,10 @@ impl<'t> Reader<'t> {
         self.section(String::new(), 0..0, Some(table))
     }
 
-    /// Problems and keys left out.
+    /// Problems, and keys that no table of their kind has.
     pub fn into_parts(self) -> (Vec<Problem>, Vec<String>) {
-        (self.problems.into_inner(), self.left_out.into_inner().into_iter().collect())
+        let (left_out, written) = (self.left_out.into_inner(), self.written.into_inner());
+        (self.problems.into_inner(), left_out.difference(&written).cloned().collect())
     }
 
     fn section<'r>(&'r self, path: String, span: Range<usize>, table: Option<&'r DeTable<'t>>) -> Section<'r, 't> {
@@ -84,6 +86,16 @@ impl<'r, 't> Section<'r, 't> {
                 self.reader.wrong_type(value, "a string");
                 None
             }
+        }
+    }
+
+    /// Two keys of which one at the most is written. The other is then not left out.
+    pub fn either(&mut self, one: &'static str, other: &'static str) -> (Option<Word<'r>>, Option<Word<'r>>) {
+        self.known.extend([one, other]);
+        match (self.has(one), self.has(other)) {
+            (true, false) => (self.word(one), None),
+            (false, true) => (None, self.word(other)),
+            _ => (self.word(one), self.word(other)),
         }
     }
 
@@ -270,9 +282,8 @@ impl<'r, 't> Section<'r, 't> {
     fn value(&mut self, key: &'static str) -> Option<&'r Spanned<DeValue<'t>>> {
         self.known.insert(key);
         let entry = self.table.and_then(|table| table.iter().find(|(name, _)| name.get_ref() == key));
-        if entry.is_none() {
-            self.reader.left_out.borrow_mut().insert(self.path_of(key));
-        }
+        let list = if entry.is_none() { &self.reader.left_out } else { &self.reader.written };
+        list.borrow_mut().insert(self.path_of(key));
         entry.map(|(_, value)| value)
     }
 

@@ -4,9 +4,10 @@
 
 use crate::config::errors::{Errors, Problem};
 use crate::config::reader::{Reader, Section, Word, did_you_mean};
+use crate::config::written_logins;
 use crate::config::{
-    Address, Admin, Audit, Auth, Config, Listener, Log, LogFormat, LogLevel, Metrics, Protocol, Roots, ServerTls,
-    Sessions, Store, UpstreamTls,
+    Address, Admin, Audit, Config, Listener, Log, LogFormat, LogLevel, Metrics, Protocol, Roots, ServerTls, Sessions,
+    Store, UpstreamTls,
 };
 use crate::policy::finding::Level;
 use crate::policy::freeze::{Freeze, Frozen};
@@ -49,8 +50,9 @@ fn whole(mut root: Section<'_, '_>, file: &str) -> Option<Config> {
     let log = log(root.table("log"));
     let metrics = metrics(root.table("metrics"));
     let sessions = sessions(root.table("sessions"));
+    let logins = written_logins::bounds(root.table("logins"));
     root.finish();
-    Some(Config { listeners: listeners?, policy, store, audit, admin, log, metrics, sessions })
+    Some(Config { listeners: listeners?, policy, store, audit, admin, log, metrics, sessions, logins })
 }
 
 fn listeners(root: &mut Section<'_, '_>) -> Option<Vec<Listener>> {
@@ -84,7 +86,6 @@ fn listener(mut section: Section<'_, '_>) -> Option<Listener> {
     let protocol = section.required("protocol", protocol);
     let listen = section.required("listen", Address::parse_listen);
     let upstream = section.required("upstream", Address::parse);
-    let auth = section.choice("auth", &[("passthrough", Auth::Passthrough)]).unwrap_or(Auth::Passthrough);
     let tls_written = section.optional_table("tls");
     let tls_wanted = tls_written.is_some();
     let tls = tls_written.and_then(server_tls);
@@ -94,6 +95,7 @@ fn listener(mut section: Section<'_, '_>) -> Option<Listener> {
     if let (Some(word), Some(mode), Some(upstream)) = (&verification, upstream_tls, &upstream) {
         check_upstream_tls(&section, word, mode, upstream, &upstream_ca);
     }
+    let auth = written_logins::auth(&mut section, tls.as_ref());
     section.finish();
     if tls_wanted && tls.is_none() {
         return None;
@@ -103,7 +105,7 @@ fn listener(mut section: Section<'_, '_>) -> Option<Listener> {
         protocol: protocol?,
         listen: listen?,
         upstream: upstream?,
-        auth,
+        auth: auth?,
         tls,
         upstream_tls: upstream_tls?,
         upstream_ca,
@@ -121,8 +123,9 @@ fn protocol(text: &str) -> Result<Protocol, String> {
 fn server_tls(mut section: Section<'_, '_>) -> Option<ServerTls> {
     let cert = section.required("cert", path);
     let key = section.required("key", path);
+    let client_ca = section.parsed("client_ca", path);
     section.finish();
-    Some(ServerTls { cert: cert?, key: key? })
+    Some(ServerTls { cert: cert?, key: key?, client_ca })
 }
 
 fn upstream_tls(section: &Section<'_, '_>, word: &Word<'_>) -> Option<UpstreamTls> {
@@ -378,7 +381,7 @@ fn named(text: &str) -> Result<String, String> {
     }
 }
 
-fn path(text: &str) -> Result<PathBuf, String> {
+pub(in crate::config) fn path(text: &str) -> Result<PathBuf, String> {
     match text {
         "" => Err("expected the path of a file".to_owned()),
         _ if text.contains("-----BEGIN") => Err("expected the path of a file, not its content".to_owned()),
@@ -386,10 +389,10 @@ fn path(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-const DAY: f64 = 86_400.0;
+pub(in crate::config) const DAY: f64 = 86_400.0;
 /// TOML's integers end at 2^63 - 1.
 const ROWS_END: u64 = 1 << 63;
 
-fn seconds(least: f64, end: f64) -> Range<Duration> {
+pub(in crate::config) fn seconds(least: f64, end: f64) -> Range<Duration> {
     Duration::from_secs_f64(least)..Duration::from_secs_f64(end)
 }

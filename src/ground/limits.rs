@@ -30,6 +30,30 @@ pub const QUESTION_GRACE: Duration = Duration::from_secs(5);
 /// A cancel request's own connection.
 pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
+// Logging in.
+
+/// One message of a SASL exchange. PostgreSQL's own bound was 1,024 bytes up to 17 (`PG_MAX_SASL_MESSAGE_LENGTH`, auth-sasl.c); a
+/// SCRAM message has two nonces, a certificate's digest and a proof in it, below 300.
+pub const SASL_BYTES_MAX: usize = 1_024;
+/// Rounds of PBKDF2 that a verifier may ask for: a quarter of a second of one core at the most. PostgreSQL's default is 4,096.
+pub const SCRAM_ITERATIONS_MAX: u32 = 1_000_000;
+/// PostgreSQL makes salts of 16 bytes; other tools of up to 32.
+pub const SCRAM_SALT_BYTES_MAX: usize = 128;
+/// PostgreSQL cuts a longer name off (`NAMEDATALEN` - 1): it would be checked as one user and let in as another.
+pub const USER_NAME_BYTES_MAX: usize = 63;
+/// A users file is read whole: a verifier is 133 bytes, so this is a hundred thousand users.
+pub const USERS_FILE_BYTES_MAX: u64 = 16 << 20;
+/// A file that holds one password.
+pub const PASSWORD_FILE_BYTES_MAX: u64 = 8 << 10;
+/// Looking a verifier up in the database, connecting included: an index look-up that takes longer is a database in trouble.
+pub const AUTH_QUERY_DEADLINE: Duration = Duration::from_secs(5);
+/// The answer to it: one row with a name and a verifier.
+pub const AUTH_QUERY_BYTES_MAX: usize = 64 << 10;
+/// Addresses and users whose wrong tries are remembered, a few hundred bytes each. Past it those go first whose window ends first.
+pub const LOGIN_TRIES_MAX: usize = 10_000;
+/// How much longer each login of a user takes who is being tried from many addresses.
+pub const LOGIN_DELAY: Duration = Duration::from_secs(1);
+
 // The store.
 
 /// A statement with its parameters and preview past this is refused rather than kept: a person cannot have read it, and a

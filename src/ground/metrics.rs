@@ -11,6 +11,7 @@ pub enum MetricKind {
 
 pub const SESSIONS: &str = "sluice_sessions";
 pub const SESSIONS_TOTAL: &str = "sluice_sessions_total";
+pub const LOGINS_TOTAL: &str = "sluice_logins_total";
 pub const STATEMENTS_TOTAL: &str = "sluice_statements_total";
 pub const REFUSALS_TOTAL: &str = "sluice_refusals_total";
 pub const FINDINGS_TOTAL: &str = "sluice_findings_total";
@@ -24,6 +25,7 @@ pub const POLICY_RELOADS_TOTAL: &str = "sluice_policy_reloads_total";
 pub const ALL: &[(&str, MetricKind, &str)] = &[
     (SESSIONS, MetricKind::Gauge, "Client sessions open now, by listener."),
     (SESSIONS_TOTAL, MetricKind::Counter, "Client sessions accepted, by listener."),
+    (LOGINS_TOTAL, MetricKind::Counter, "Logins, by listener and outcome (accepted, wrong, refused, left)."),
     (
         STATEMENTS_TOTAL,
         MetricKind::Counter,

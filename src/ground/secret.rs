@@ -80,6 +80,13 @@ impl HashKey {
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
+
+    /// Another key for another purpose, from which this one cannot be told.
+    pub fn derive(&self, purpose: &str) -> HashKey {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
+        mac.update(purpose.as_bytes());
+        HashKey(mac.finalize().into_bytes().into())
+    }
 }
 
 impl fmt::Debug for HashKey {

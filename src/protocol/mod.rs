@@ -2,6 +2,7 @@
 //!
 //! Invariant: a frame owns exactly the bytes that arrived for it; what is judged is what is forwarded.
 
+pub mod certificate;
 pub mod cursor;
 pub mod postgres;
 
@@ -26,6 +27,10 @@ pub enum Code {
     Syntax,
     /// A bound of ours was reached.
     Limit,
+    /// Who logs in did not prove who it is. One code and one message, whatever was wrong.
+    WrongPassword,
+    /// Who logs in may not, in this way.
+    LoginRefused,
     /// The client's own cancel request, met while we were asking.
     Cancelled,
     /// The upstream cannot be reached or broke off.
@@ -49,6 +54,8 @@ impl Code {
             Code::Protocol => "08P01",
             Code::Syntax => "42601",
             Code::Limit => "54000",
+            Code::WrongPassword => "28P01",
+            Code::LoginRefused => "28000",
             Code::Cancelled => "57014",
             Code::Upstream => "08006",
             Code::Idle => "57P05",

@@ -5,13 +5,17 @@
 //!
 //! Source: libpq manual, "SSL Mode Descriptions".
 
+use crate::protocol::certificate;
 use crate::protocol::postgres::handshake;
+use crate::session::door::Shown;
+use bytes::Bytes;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
 };
@@ -37,26 +41,50 @@ pub enum Roots {
     File(PathBuf),
 }
 
-/// What clients are shown; both files in PEM form.
-pub fn acceptor(cert: &Path, key_file: &Path) -> Result<TlsAcceptor, String> {
+/// What clients are shown; all files in PEM form. With an authority, clients may show a certificate, and one that does not come from
+/// it ends the handshake; whether they must is for the login to say.
+pub fn shown(cert: &Path, key_file: &Path, client_authority: Option<&Path>) -> Result<Shown, String> {
     let file = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let certificates = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| file(cert, &error))?;
-    let mode = std::fs::metadata(key_file).map_err(|error| file(key_file, &error))?.permissions().mode();
-    if mode & 0o037 != 0 {
-        // As PostgreSQL: 0600, or 0640 where a group of the system's may read it.
-        return Err(format!("{}: the private key may be read or written by others; chmod 600 it", key_file.display()));
-    }
+    refuse_readable(key_file, "the private key")?;
     let key = PrivateKeyDer::from_pem_file(key_file).map_err(|error| file(key_file, &error))?;
-    let mut config = ServerConfig::builder_with_provider(provider())
+    let config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_no_client_auth()
-        .with_single_cert(certificates, key)
-        .map_err(|error| file(cert, &error))?;
+        .map_err(|error| error.to_string())?;
+    let config = match client_authority {
+        None => config.with_no_client_auth(),
+        Some(path) => config.with_client_cert_verifier(client_verifier(path)?),
+    };
+    let end_point = certificates.first().and_then(|shown| certificate::end_point(shown)).map(Bytes::from);
+    let mut config = config.with_single_cert(certificates, key).map_err(|error| file(cert, &error))?;
     config.alpn_protocols = vec![handshake::ALPN.to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    if client_authority.is_some() {
+        // A resumed session brings its certificate along unverified, though it may have expired since.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+    }
+    Ok(Shown { acceptor: TlsAcceptor::from(Arc::new(config)), end_point })
+}
+
+/// As PostgreSQL: 0600, or 0640 where a group of the system's may read it.
+pub fn refuse_readable(path: &Path, what: &str) -> Result<(), String> {
+    let mode = std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?.permissions().mode();
+    match mode & 0o037 {
+        0 => Ok(()),
+        _ => Err(format!("{}: {what} may be read or written by others; chmod 600 it", path.display())),
+    }
+}
+
+fn client_verifier(authority: &Path) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let file = |error: &dyn std::fmt::Display| format!("{}: {error}", authority.display());
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(&Roots::File(authority.to_owned()))? {
+        roots.add(certificate).map_err(|error| file(&error))?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    // Nobody is let in without one; but a client that has none is told so in words, not by an alert.
+    verifier.allow_unauthenticated().build().map_err(|error| file(&error))
 }
 
 /// How an upstream is met.

@@ -5,7 +5,8 @@
 //! authentication relayed message by message  →  ParameterStatus, BackendKeyData, ReadyForQuery
 //! ```
 //!
-//! Invariant: the database decides who may come in; Sluice only relays. Whatever arrives in the clear before a TLS handshake is
+//! Invariant: here the database decides who may come in, and Sluice only relays (`auth = "passthrough"`); where Sluice decides, `admit`
+//! does it between the first line and the last. Whatever arrives in the clear before a TLS handshake is
 //! never taken for a part of the encrypted session: the connection is closed.
 
 use crate::ground::limits;
@@ -39,6 +40,29 @@ pub struct LoggedIn {
     /// ParameterStatus, as the server reported them.
     pub settings: HashMap<String, String>,
     pub status: u8,
+}
+
+/// How a login ended that nobody at Sluice refused.
+pub enum Arrived {
+    In(Box<LoggedIn>),
+    /// The database said no, in its own words.
+    SentAway,
+    /// The client left before it was in.
+    Left,
+}
+
+/// Somebody who is sent away: what it is told, and what the operator is.
+pub struct Turned {
+    pub client: Leg,
+    pub refusal: Refusal,
+    pub why: String,
+}
+
+impl From<(Leg, Refusal)> for Turned {
+    fn from((client, refusal): (Leg, Refusal)) -> Turned {
+        let why = refusal.message.clone();
+        Turned { client, refusal, why }
+    }
 }
 
 /// Reads the opening packets. Bounded by the caller's login timeout; may be cancelled, the connection is then lost.
@@ -98,12 +122,7 @@ pub async fn receive(wire: Wire, acceptor: Option<&TlsAcceptor>) -> io::Result<V
 }
 
 /// Connects upstream and relays the authentication. `Err` carries the refusal that the client is to be given.
-pub async fn relay(
-    client: Leg,
-    startup: &Startup,
-    target: &Target,
-    seat: &mut Seat,
-) -> Result<Option<LoggedIn>, (Leg, Refusal)> {
+pub async fn relay(client: Leg, startup: &Startup, target: &Target, seat: &mut Seat) -> Result<Arrived, Turned> {
     let attempts = target.attempts();
     let mut client = client;
     for (index, attempt) in attempts.iter().enumerate() {
@@ -115,18 +134,53 @@ pub async fn relay(
                     Code::Upstream,
                     format!("sluice: cannot reach the database at {}: {error}", target.address),
                 );
-                return Err((client, refusal));
+                return Err((client, refusal).into());
             }
             Err(_) => continue,
         };
         let again = if is_last { Again::No } else { Again::IfRefusedAtOnce };
-        match authenticate(client, upstream, startup, seat, again).await? {
-            Outcome::In(logged_in) => return Ok(Some(*logged_in)),
-            Outcome::Out => return Ok(None),
+        match authenticate(client, upstream, startup, again).await? {
+            Outcome::In(client, upstream, cutter) => return welcome(client, upstream, cutter, seat).await,
+            Outcome::SentAway => return Ok(Arrived::SentAway),
+            Outcome::Left => return Ok(Arrived::Left),
             Outcome::TryAgain(back) => client = back,
         }
     }
-    Ok(None)
+    Ok(Arrived::SentAway)
+}
+
+/// After AuthenticationOk: settings and key pass on to the client, up to the first ReadyForQuery.
+pub async fn welcome(
+    mut client: Leg,
+    mut upstream: Leg,
+    cutter: ClientCutter,
+    seat: &mut Seat,
+) -> Result<Arrived, Turned> {
+    let mut settings = HashMap::new();
+    loop {
+        let frame = match next_upstream(&mut upstream).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Err((client, lost("it closed the connection during the login")).into()),
+            Err(error) => return Err((client, lost(&error.to_string())).into()),
+        };
+        let (tag, body) = (frame.tag(), frame.body_bytes());
+        client.send(frame.into_bytes());
+        match tag {
+            b'S' => note_setting(&body, &mut settings),
+            b'K' => seat.set_key(body),
+            b'N' => {}
+            b'E' => {
+                client.close().await;
+                return Ok(Arrived::SentAway);
+            }
+            b'Z' => {
+                let status = body.first().copied().unwrap_or(b'I');
+                let logged_in = LoggedIn { client, upstream, cutter, settings, status };
+                return Ok(Arrived::In(Box::new(logged_in)));
+            }
+            other => return Err((client, lost(&format!("it sent message type {other} during the login"))).into()),
+        }
+    }
 }
 
 /// A cancel request, handed on as it came. Its outcome is never told to anybody, as the protocol wants it.
@@ -155,8 +209,10 @@ enum Again {
 }
 
 enum Outcome {
-    In(Box<LoggedIn>),
-    Out,
+    /// Up to AuthenticationOk, which the client was sent.
+    In(Leg, Leg, ClientCutter),
+    SentAway,
+    Left,
     TryAgain(Leg),
 }
 
@@ -164,11 +220,9 @@ async fn authenticate(
     mut client: Leg,
     mut upstream: Leg,
     startup: &Startup,
-    seat: &mut Seat,
     again: Again,
 ) -> Result<Outcome, (Leg, Refusal)> {
     let mut cutter = ClientCutter::default();
-    let mut settings = HashMap::new();
     let mut untouched = true;
     upstream.send(startup.packet.clone());
     loop {
@@ -186,53 +240,41 @@ async fn authenticate(
             false if tag == b'R' => handshake::without_channel_binding(frame.into_bytes()),
             _ => frame.into_bytes(),
         });
-        let written = match tag {
-            b'R' => {
-                let Ok(wanted) = authentication(&body) else {
-                    return Err((client, lost("it asked for an authentication that Sluice does not know")));
-                };
-                if wanted == Wanted::Nothing {
-                    Ok(true)
-                } else {
-                    answered(&mut client, &mut upstream, &mut cutter, wanted).await
-                }
-            }
-            b'S' => {
-                note_setting(&body, &mut settings);
-                Ok(true)
-            }
-            b'K' => {
-                seat.set_key(body);
-                Ok(true)
-            }
-            b'N' | b'v' => Ok(true),
+        match tag {
+            b'R' => {}
+            b'N' | b'v' => continue,
             b'E' => {
                 client.close().await;
-                return Ok(Outcome::Out);
-            }
-            b'Z' => {
-                let status = body.first().copied().unwrap_or(b'I');
-                return Ok(Outcome::In(Box::new(LoggedIn { client, upstream, cutter, settings, status })));
+                return Ok(Outcome::SentAway);
             }
             other => return Err((client, lost(&format!("it sent message type {other} during the login")))),
+        }
+        let Ok(wanted) = authentication(&body) else {
+            return Err((client, lost("it asked for an authentication that Sluice does not know")));
         };
-        match written {
+        let answer = match wanted {
+            Wanted::Nothing => return Ok(Outcome::In(client, upstream, cutter)),
+            Wanted::NothingYet => continue,
+            Wanted::Answer | Wanted::SaslStart => answered(&mut client, &mut upstream, &mut cutter, wanted).await,
+        };
+        match answer {
             Ok(true) => {}
-            Ok(false) => return Ok(Outcome::Out),
+            Ok(false) | Err(Trouble::Gone) => return Ok(Outcome::Left),
             Err(Trouble::Refuse(refusal)) => return Err((client, refusal)),
-            Err(Trouble::Gone) => return Ok(Outcome::Out),
         }
     }
 }
 
-enum Trouble {
+pub enum Trouble {
     Refuse(Refusal),
     Gone,
 }
 
 #[derive(PartialEq, Eq, Clone, Copy)]
 enum Wanted {
+    /// It is in.
     Nothing,
+    NothingYet,
     Answer,
     SaslStart,
 }
@@ -240,11 +282,31 @@ enum Wanted {
 /// Whether an authentication request wants an answer; `Err` for one of an unknown kind.
 fn authentication(body: &[u8]) -> Result<Wanted, ()> {
     match Cursor::new(body).i32() {
-        Ok(0 | 12) => Ok(Wanted::Nothing),
+        Ok(0) => Ok(Wanted::Nothing),
+        Ok(12) => Ok(Wanted::NothingYet),
         // Clear text, MD5, GSSAPI, SSPI, their continuations, SASL continuation.
         Ok(3 | 5 | 7 | 8 | 9 | 11) => Ok(Wanted::Answer),
         Ok(10) => Ok(Wanted::SaslStart),
         _ => Err(()),
+    }
+}
+
+/// The client's answer to an authentication request, once what was queued for it has gone; `None` if it left.
+pub async fn password_message(client: &mut Leg, cutter: &mut ClientCutter) -> Result<Option<Frame>, Trouble> {
+    client.flush().await.map_err(|_| Trouble::Gone)?;
+    loop {
+        match cutter.next(&mut client.inbox) {
+            Ok(Next::Frame(frame)) if frame.tag() == b'p' => return Ok(Some(frame)),
+            Ok(Next::Frame(frame)) if frame.tag() == b'X' => return Ok(None),
+            Ok(Next::Frame(_) | Next::CopyPart(_)) | Err(_) => {
+                return Err(Trouble::Refuse(Refusal::new(Code::Protocol, "sluice: expected password response")));
+            }
+            Ok(Next::Need(_)) => {
+                if !client.fill().await.map_err(|_| Trouble::Gone)? {
+                    return Ok(None);
+                }
+            }
+        }
     }
 }
 
@@ -255,27 +317,13 @@ async fn answered(
     cutter: &mut ClientCutter,
     wanted: Wanted,
 ) -> Result<bool, Trouble> {
-    client.flush().await.map_err(|_| Trouble::Gone)?;
-    let frame = loop {
-        match cutter.next(&mut client.inbox) {
-            Ok(Next::Frame(frame)) if frame.tag() == b'p' => break frame,
-            Ok(Next::Frame(frame)) if frame.tag() == b'X' => return Ok(false),
-            Ok(Next::Frame(_) | Next::CopyPart(_)) | Err(_) => {
-                return Err(Trouble::Refuse(Refusal::new(Code::Protocol, "sluice: expected password response")));
-            }
-            Ok(Next::Need(_)) => {
-                if !client.fill().await.map_err(|_| Trouble::Gone)? {
-                    return Ok(false);
-                }
-            }
-        }
-    };
+    let Some(frame) = password_message(client, cutter).await? else { return Ok(false) };
     if wanted == Wanted::SaslStart && frame.body().starts_with(b"SCRAM-SHA-256-PLUS\0") {
         return Err(Trouble::Refuse(
             Refusal::new(Code::Upstream, "sluice: channel binding cannot pass through a proxy that ends TLS on both legs")
                 .detail("The client bound its login to Sluice's certificate, the database expects its own.")
                 .hint(
-                    "Set channel_binding=disable in the client, or upstream_tls = \"disable\" on the listener, or connect to Sluice \
+                    "Say auth = \"scram\" on the listener, or set channel_binding=disable in the client, or upstream_tls = \"disable\" on the listener, or connect to Sluice \
                      without TLS.",
                 ),
         ));
@@ -284,7 +332,7 @@ async fn answered(
     Ok(true)
 }
 
-async fn next_upstream(upstream: &mut Leg) -> io::Result<Option<Frame>> {
+pub async fn next_upstream(upstream: &mut Leg) -> io::Result<Option<Frame>> {
     upstream.flush().await?;
     loop {
         match upstream_frame(&mut upstream.inbox, limits::ANSWER_FRAME_BYTES_MAX) {
@@ -341,6 +389,6 @@ async fn send_away(mut leg: Leg, refusal: &Refusal) -> io::Result<Visit> {
     Ok(Visit::Gone)
 }
 
-fn lost(how: &str) -> Refusal {
+pub fn lost(how: &str) -> Refusal {
     Refusal::new(Code::Upstream, format!("sluice: the database broke off: {how}"))
 }

@@ -1,14 +1,20 @@
 //! One client's conversation, from the accepted socket to the last byte.
 //!
-//! Reading order: [`visit`] is a connection's life; `relay` its loop; `pipeline` what each message of the client leads to;
+//! Reading order: [`visit`] is a connection's life; `login` its first packets and the login that is passed through; `admit` the one
+//! that Sluice checks itself (`door` against what, `control` asks the database for it, `tries` limits guessing, `enter` is our own
+//! login at the database); `relay` its loop; `pipeline` what each message of the client leads to;
 //! `look` how a statement is read, asked about and judged; `act` what follows: forwarded, refused or
 //! carried out; `redeem` tokens; `run` a statement carried out with its commit withheld; `console` the `SLUICE …` commands; `ask` how questions leave no trace; `link` the two ends.
 //!
 //! Invariant: a session ends rather than go on in a state that it does not know.
 
 mod act;
+mod admit;
 mod ask;
 mod console;
+pub mod control;
+pub mod door;
+mod enter;
 mod format;
 mod hold;
 pub mod link;
@@ -21,6 +27,7 @@ pub mod registry;
 mod rehearse;
 mod relay;
 mod run;
+pub mod tries;
 pub mod upstream;
 pub mod wire;
 
@@ -29,7 +36,7 @@ use crate::change::ledger::Runs;
 use crate::database::catalog::Cache;
 use crate::ground::clock::Clock;
 use crate::ground::ids::SessionId;
-use crate::ground::metrics::{SESSIONS, SESSIONS_TOTAL};
+use crate::ground::metrics::{LOGINS_TOTAL, SESSIONS, SESSIONS_TOTAL};
 use crate::policy::scope::{Principal, Standing};
 use crate::policy::settings::Policy;
 use crate::policy::{self, finding::Level};
@@ -38,14 +45,18 @@ use crate::protocol::postgres::frame::ClientCutter;
 use crate::protocol::postgres::handshake::Startup;
 use crate::protocol::postgres::message::{self, Severity};
 use crate::protocol::{Code, Refusal};
+use crate::session::admit::{Arrival, admit};
+use crate::session::control::Control;
+use crate::session::door::{Door, Logins};
 use crate::session::format::Format;
 use crate::session::hold::Tally;
 use crate::session::link::{Leg, Link};
-use crate::session::login::Visit;
+use crate::session::login::{Arrived, Turned, Visit};
 use crate::session::pipeline::{InFlight, Mark, Pipeline, Portal, Prepared, Watched};
 use crate::session::reaching::Reaching;
 pub use crate::session::reaching::Schemas;
 use crate::session::registry::{Registry, Seat};
+use crate::session::tries::Tries;
 use crate::session::upstream::Target;
 use crate::session::wire::Wire;
 use crate::sql::encoding;
@@ -58,13 +69,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
 
 /// What all sessions of one listener share, on one thread.
 pub struct House {
     pub listener: String,
     pub target: Target,
-    pub acceptor: Arc<ArcSwap<Option<TlsAcceptor>>>,
+    /// The certificate and how clients prove themselves; swapped at a reload.
+    pub door: Arc<ArcSwap<Door>>,
+    /// Verifiers looked up in the database.
+    pub control: Control,
+    /// Wrong tries at logging in, shared by all listeners.
+    pub tries: Arc<Tries>,
     pub policy: Arc<ArcSwap<Policy>>,
     pub store: Store,
     pub recorder: Recorder,
@@ -137,10 +152,12 @@ pub async fn visit(house: Arc<House>, wire: Wire, address: String) {
         let refusal = Refusal::new(Code::Limit, "sluice: sorry, too many clients already");
         return send_away(Leg::new(wire), &refusal).await;
     };
-    let acceptor = house.acceptor.load_full();
-    let received = tokio::time::timeout(house.login_timeout, login::receive(wire, acceptor.as_ref().as_ref())).await;
+    // The same door to the end of the login: SCRAM binds to the certificate that was shown.
+    let door = house.door.load_full();
+    let acceptor = door.tls.as_ref().map(|shown| &shown.acceptor);
+    let received = tokio::time::timeout(house.login_timeout, login::receive(wire, acceptor)).await;
     match received {
-        Ok(Ok(Visit::Login(client, startup))) => log_in(house, client, startup, seat, address).await,
+        Ok(Ok(Visit::Login(client, startup))) => log_in(house, &door, client, startup, seat, address).await,
         Ok(Ok(Visit::Cancel(packet))) => {
             // Behind the length and the request code lies exactly what BackendKeyData held.
             house.registry.cancel(&packet[8..]);
@@ -152,7 +169,7 @@ pub async fn visit(house: Arc<House>, wire: Wire, address: String) {
     }
 }
 
-async fn log_in(house: Arc<House>, client: Leg, startup: Startup, mut seat: Seat, address: String) {
+async fn log_in(house: Arc<House>, door: &Door, client: Leg, startup: Startup, mut seat: Seat, address: String) {
     let Ok(id) = SessionId::new(house.clock.now()) else {
         return send_away(client, &Refusal::new(Code::CannotKnow, "sluice: no randomness for a session id")).await;
     };
@@ -164,19 +181,27 @@ async fn log_in(house: Arc<House>, client: Leg, startup: Startup, mut seat: Seat
         note_login(&house, id, &principal, Login::Refused { sqlstate: refusal.code.sqlstate(), why: &refusal.message });
         return send_away(client, &refusal).await;
     }
-    let relayed = login::relay(client, &startup, &house.target, &mut seat);
-    let logged_in = match tokio::time::timeout(house.login_timeout, relayed).await {
-        Ok(Ok(Some(logged_in))) => logged_in,
-        Ok(Ok(None)) => {
+    let logging_in = async {
+        match &door.logins {
+            Logins::Passthrough => login::relay(client, &startup, &house.target, &mut seat).await,
+            Logins::Checked(checked) => {
+                let (house, startup, principal) = (&house, &startup, &principal);
+                let arrival = Arrival { house, shown: door.tls.as_ref(), checked, startup, principal };
+                admit(arrival, client, &mut seat).await
+            }
+        }
+    };
+    let logged_in = match tokio::time::timeout(house.login_timeout, logging_in).await {
+        Ok(Ok(Arrived::In(logged_in))) => *logged_in,
+        Ok(Ok(Arrived::SentAway)) => {
             return note_login(&house, id, &principal, Login::Refused { sqlstate: "28000", why: "by the database" });
         }
-        Ok(Err((client, refusal))) => {
-            note_login(
-                &house,
-                id,
-                &principal,
-                Login::Refused { sqlstate: refusal.code.sqlstate(), why: &refusal.message },
-            );
+        Ok(Ok(Arrived::Left)) => {
+            let why = "the client left before it was in";
+            return note_login(&house, id, &principal, Login::Refused { sqlstate: LEFT, why });
+        }
+        Ok(Err(Turned { client, refusal, why })) => {
+            note_login(&house, id, &principal, Login::Refused { sqlstate: refusal.code.sqlstate(), why: &why });
             return send_away(client, &refusal).await;
         }
         Err(_) => {
@@ -239,7 +264,17 @@ fn judge_startup(house: &House, startup: &Startup, principal: &Principal) -> Res
     if verdict.in_force() > Level::Warn { Err(act::denial(&verdict)) } else { Ok(()) }
 }
 
+/// `connection_does_not_exist`: nobody was refused, but nobody came in either.
+const LEFT: &str = "08003";
+
 fn note_login(house: &House, id: SessionId, principal: &Principal, login: Login<'_>) {
+    let outcome = match &login {
+        Login::Accepted => "accepted",
+        Login::Refused { sqlstate: "28P01", .. } => "wrong",
+        Login::Refused { sqlstate: LEFT, .. } => "left",
+        Login::Refused { .. } => "refused",
+    };
+    metrics::counter!(LOGINS_TOTAL, "listener" => house.listener.clone(), "outcome" => outcome).increment(1);
     if let Login::Refused { sqlstate, why } = &login {
         tracing::warn!(session = %id, user = %principal.user, address = %principal.address, sqlstate, why, "login refused");
     }

@@ -20,6 +20,16 @@ impl Wire {
         matches!(self, Wire::Tls(_) | Wire::TlsUnix(_))
     }
 
+    /// In DER form, as it was verified in the handshake; over TLS alone, and of a client only if it showed one.
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        let certificates = match self {
+            Wire::Tls(stream) => stream.get_ref().1.peer_certificates(),
+            Wire::TlsUnix(stream) => stream.get_ref().1.peer_certificates(),
+            Wire::Tcp(_) | Wire::Unix(_) => None,
+        };
+        certificates?.first().map(AsRef::as_ref)
+    }
+
     pub fn is_unix(&self) -> bool {
         matches!(self, Wire::Unix(_) | Wire::TlsUnix(_))
     }

@@ -45,6 +45,11 @@ impl Store {
         token.hash(&self.key)
     }
 
+    /// A key for something else that has to stay the same over restarts.
+    pub fn key_for(&self, purpose: &str) -> HashKey {
+        self.key.derive(purpose)
+    }
+
     /// Keeps a new challenge. When its holder has too many pending, the oldest of them goes.
     pub async fn create(&self, challenge: Challenge) -> Result<(), StoreError> {
         let bytes = challenge.bytes();

@@ -1,6 +1,6 @@
 //! Live stories: real servers (PostgreSQL 15 and 18), the real binary, real clients.
 //!
-//! `relay`, `login`, `clients` and `memory` prove that what is not guarded is as without Sluice; `gate`, `tokens`, `pipelines`
+//! `logins` and `logins_attacked` prove what Sluice does where it checks logins itself. `relay`, `login`, `clients` and `memory` prove that what is not guarded is as without Sluice; `gate`, `tokens`, `pipelines`
 //! and `operation` prove that what is guarded is refused, confirmed, run and recorded as SPEC.md says.
 //! One binary, so that there is one link and one pair of clusters.
 
@@ -12,6 +12,8 @@ mod gate;
 mod handshake;
 mod harness;
 mod login;
+mod logins;
+mod logins_attacked;
 mod memory;
 mod operation;
 mod pipelines;

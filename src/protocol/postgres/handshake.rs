@@ -20,6 +20,9 @@ pub const TLS_HANDSHAKE: u8 = 0x16;
 /// What direct TLS must name by ALPN.
 pub const ALPN: &[u8] = b"postgresql";
 
+/// The newest version of protocol 3 (PostgreSQL 18).
+pub const NEWEST_MINOR: u16 = 2;
+
 /// What a client opens with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Opening {
@@ -72,6 +75,40 @@ impl Startup {
         self.parameters.iter().rev().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
     }
 
+    /// Of protocol 3.
+    pub fn minor(&self) -> u16 {
+        self.packet.get(6..8).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
+    }
+
+    /// Options of the protocol itself; there is none yet that a server knows.
+    pub fn protocol_options(&self) -> Vec<&str> {
+        let names = self.parameters.iter().map(|(name, _)| name.as_str());
+        names.filter(|name| name.starts_with("_pq_.")).collect()
+    }
+
+    /// The packet for a database at which somebody else logs in for the client: as it came if nothing in it differs, else with
+    /// this user, with the database that the client meant, and with what of the protocol Sluice agreed to.
+    pub fn for_upstream(&self, user: &str, database: &str) -> Bytes {
+        let is_once = |wanted: &str| self.parameters.iter().filter(|(name, _)| name == wanted).count() == 1;
+        let same = self.parameter("user") == Some(user) && is_once("user") && self.minor() <= NEWEST_MINOR;
+        if same && self.protocol_options().is_empty() {
+            return self.packet.clone();
+        }
+        let mut body = BytesMut::new();
+        body.extend_from_slice(&3u16.to_be_bytes());
+        body.extend_from_slice(&self.minor().min(NEWEST_MINOR).to_be_bytes());
+        put_parameter(&mut body, b"user", user.as_bytes());
+        put_parameter(&mut body, b"database", database.as_bytes());
+        // From the bytes, as values may be in any encoding.
+        let mut cursor = Cursor::new(self.packet.get(8..).unwrap_or_default());
+        while let (Ok(name), Ok(value)) = (cursor.cstr(), cursor.cstr()) {
+            if !matches!(name, b"user" | b"database") && !name.starts_with(b"_pq_.") {
+                put_parameter(&mut body, name, value);
+            }
+        }
+        whole_packet(body)
+    }
+
     /// Asks for a replication connection ("true", "on", "yes", "1", "database", or anything the server might take for one).
     pub fn wants_replication(&self) -> bool {
         self.parameters.iter().filter(|(name, _)| name == "replication").any(|(_, value)| {
@@ -98,6 +135,15 @@ impl Startup {
     }
 }
 
+/// A startup packet of our own.
+pub fn startup_packet(parameters: &[(&str, &str)]) -> Bytes {
+    let mut body = BytesMut::from(&[0, 3, 0, 0][..]);
+    for (name, value) in parameters {
+        put_parameter(&mut body, name.as_bytes(), value.as_bytes());
+    }
+    whole_packet(body)
+}
+
 /// An AuthenticationSASL without the mechanisms that bind to a TLS channel, for a client that has none: libpq refuses to go on
 /// when they are offered over a plain connection. Any other message as it is.
 pub fn without_channel_binding(message: Bytes) -> Bytes {
@@ -116,6 +162,21 @@ pub fn without_channel_binding(message: Bytes) -> Bytes {
     out.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
     out.extend_from_slice(&body);
     out.freeze()
+}
+
+fn put_parameter(body: &mut BytesMut, name: &[u8], value: &[u8]) {
+    for text in [name, value] {
+        // A NUL would end it early; names from the configuration and from C strings have none.
+        body.extend(text.iter().copied().filter(|byte| *byte != 0));
+        body.extend_from_slice(&[0]);
+    }
+}
+
+fn whole_packet(mut body: BytesMut) -> Bytes {
+    body.extend_from_slice(&[0]);
+    let mut packet = BytesMut::from(&(body.len() as u32 + 4).to_be_bytes()[..]);
+    packet.extend_from_slice(&body);
+    packet.freeze()
 }
 
 fn startup(packet: Bytes) -> Result<Startup, BadOpening> {
@@ -226,6 +287,33 @@ mod tests {
         {
             assert_eq!(startup_of(&[("user", "u"), ("replication", value)]).wants_replication(), wanted, "{value}");
         }
+    }
+
+    #[test]
+    fn another_user_takes_everything_but_the_name() {
+        let plain = startup_of(&[("user", "anna"), ("database", "shop")]);
+        assert_eq!(plain.for_upstream("anna", "shop"), plain.packet, "nothing differs: as it came");
+        let rewritten = |parameters: &[(&str, &str)], user: &str| {
+            let mut packet = BytesMut::from(&startup_of(parameters).for_upstream(user, "shop")[..]);
+            match opening(&mut packet) {
+                Ok(Some(Opening::Startup(startup))) => startup.parameters,
+                other => panic!("{other:?}"),
+            }
+        };
+        let pairs =
+            |pairs: &[(&str, &str)]| pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect::<Vec<_>>();
+        let meant = pairs(&[("user", "owner"), ("database", "shop"), ("options", "-c a=b"), ("_pqx", "1")]);
+        assert_eq!(rewritten(&[("options", "-c a=b"), ("user", "anna"), ("_pqx", "1")], "owner"), meant);
+        let once = pairs(&[("user", "anna"), ("database", "shop")]);
+        assert_eq!(
+            rewritten(&[("user", "postgres"), ("user", "anna"), ("database", "x"), ("database", "shop")], "anna"),
+            once
+        );
+        assert_eq!(rewritten(&[("user", "anna"), ("database", "shop"), ("_pq_.new", "1")], "anna"), once);
+        let mut newer = BytesMut::from(&plain.packet[..]);
+        newer[7] = 99;
+        let Ok(Some(Opening::Startup(newer))) = opening(&mut newer) else { panic!("version 3.99") };
+        assert_eq!(newer.for_upstream("anna", "shop")[4..8], [0, 3, 0, 2]);
     }
 
     #[test]

@@ -16,10 +16,12 @@
 //!
 //! Refused by name: replication (startup parameter), the function-call message (but for large objects), unknown message types.
 
+pub mod authentication;
 pub mod command;
 pub mod conversation;
 pub mod frame;
 pub mod handshake;
 pub mod message;
+pub mod scram;
 
 pub use conversation::Conversation;

@@ -2,7 +2,10 @@
 //!
 //! Invariant: made anew in each run; nothing secret is kept in the repository and nothing can expire there.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair,
+};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -11,6 +14,7 @@ pub struct Certificates {
     pub authority: String,
     pub certificate: String,
     pub key: String,
+    issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 /// Where [`Certificates::write`] put them.
@@ -30,12 +34,28 @@ impl Certificates {
             params.distinguished_name.push(DnType::CommonName, "Sluice's tests");
             let authority =
                 CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority");
-            let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-            let key = KeyPair::generate().expect("a key");
-            let certificate = CertificateParams::new(names).expect("two good names").signed_by(&key, &authority);
-            let certificate = certificate.expect("a certificate").pem();
-            Certificates { authority: authority.pem(), certificate, key: key.serialize_pem() }
+            let (certificate, key) = server_certificate(&authority);
+            Certificates { authority: authority.pem(), certificate, key, issuer: authority }
         })
+    }
+
+    /// Another for the same server, as a renewal makes it: certificate and key.
+    pub fn renewed(&self) -> (String, String) {
+        server_certificate(&self.issuer)
+    }
+
+    /// For a client of this common name: certificate and key.
+    pub fn client(&self, name: &str) -> (String, String) {
+        client_certificate(&self.issuer, name)
+    }
+
+    /// The same, by somebody whom nobody trusts.
+    pub fn stranger(name: &str) -> (String, String) {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names to be wrong");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "Sluice's tests");
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority");
+        client_certificate(&issuer, name)
     }
 
     pub fn write(&self, folder: &Path) -> Files {
@@ -51,4 +71,23 @@ impl Certificates {
         fs::set_permissions(&files.key, only_the_owner).expect("our own file");
         files
     }
+}
+
+fn server_certificate(issuer: &CertifiedIssuer<'static, KeyPair>) -> (String, String) {
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    signed(CertificateParams::new(names).expect("two good names"), issuer)
+}
+
+fn client_certificate(issuer: &CertifiedIssuer<'static, KeyPair>, name: &str) -> (String, String) {
+    let mut params = CertificateParams::new(Vec::new()).expect("no names to be wrong");
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    signed(params, issuer)
+}
+
+fn signed(params: CertificateParams, issuer: &CertifiedIssuer<'static, KeyPair>) -> (String, String) {
+    let key = KeyPair::generate().expect("a key");
+    let certificate = params.signed_by(&key, issuer).expect("a certificate");
+    (certificate.pem(), key.serialize_pem())
 }

@@ -126,8 +126,14 @@ impl Setup {
         Tool::new(env!("CARGO_BIN_EXE_sluice")).args(["run", "--config"]).args([self.path("sluice.toml")]).run()
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// A file beside the configuration that only its owner may read; its path.
+    pub fn private_file(&self, name: &str, text: &str) -> String {
+        private_file(&self.path(name), text);
+        self.path(name).display().to_string()
     }
 
     fn write(&self) {
@@ -182,6 +188,15 @@ impl Sluice {
 
     pub fn connect_as(&self, user: &str, database: &Database) -> Wire {
         Wire::login(&self.address, user, &database.name)
+    }
+
+    /// Changes a file beside the configuration.
+    pub fn private_file(&self, name: &str, text: &str) {
+        private_file(&self.setup().path(name), text);
+    }
+
+    pub fn certificates(&self) -> &Files {
+        &self.setup().certificates
     }
 
     /// A port for clients that want one.
@@ -289,6 +304,11 @@ impl Sluice {
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
         (head.lines().next().unwrap_or_default().to_owned(), body.to_owned())
     }
+}
+
+fn private_file(path: &Path, text: &str) {
+    fs::write(path, text).expect("a writable folder");
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("our own file");
 }
 
 /// `sluice audit verify FILE`.

@@ -92,6 +92,18 @@ impl Wire {
         Wire { stream, held: self.held, heard: self.heard }
     }
 
+    /// The certificate that is shown there, in DER form.
+    pub fn tls_certificate(address: &Address) -> Vec<u8> {
+        let mut wire = Wire::open(address);
+        wire.send(&message::tls_request());
+        assert_eq!(wire.byte(), b'S');
+        let Stream::Tls(mut stream) = wire.into_tls().stream else { panic!("TLS") };
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock).expect("a handshake");
+        }
+        stream.conn.peer_certificates().expect("a server shows one")[0].to_vec()
+    }
+
     pub fn patience(&self, patience: Duration) {
         let patience = Some(patience);
         let set = match &self.stream {
