@@ -751,6 +751,9 @@ fn a_freeze_stops_every_change(server: &'static Server) {
     ] {
         wire.simple(statement).expect_fine(statement);
     }
+    let explained = wire.simple("SLUICE EXPLAIN DELETE FROM logs WHERE id = 1").rows();
+    let row = explained.iter().find(|row| row[0].as_deref() == Some("change-freeze")).expect("the rule is listed");
+    assert!(row[2].as_deref().is_some_and(|from| from.contains("[[freeze]] \"year's end\"")), "{row:?}");
     assert_eq!(
         sluice.connect_as("other", &database).simple("INSERT INTO logs VALUES (902, 'new')").tags(),
         ["INSERT 0 1"]
