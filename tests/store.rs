@@ -3,12 +3,13 @@
 
 use jiff::Timestamp;
 use sluice::change::challenge::{self, Draft, Misuse, check, check_statement, issue, look_up, redeem};
-use sluice::ground::clock::HandClock;
+use sluice::ground::clock::{HandClock, after};
 use sluice::ground::limits;
 use sluice::ground::secret::Token;
 use sluice::policy::scope::Principal;
 use sluice::protocol::Parameters;
 use sluice::store::kept::{Challenge, Context, Needs, Preview, ProtocolKind, Status};
+use sluice::store::ledger::{Beginning, Begun, Key};
 use sluice::store::{Ended, Store, StoreError, Whose};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -246,6 +247,40 @@ fn what_cannot_be_opened_is_refused_by_name() {
     newer.execute_batch("PRAGMA user_version = 99").expect("sets");
     assert_eq!(Store::open(&path("newer.db")).expect_err("newer"), StoreError::Newer { found: 99, known: 2 });
     assert!(matches!(Store::open(&path("none/x.db")), Err(StoreError::File(_))));
+}
+
+#[tokio::test]
+async fn a_store_from_before_the_ledger_is_given_one() {
+    let dir = tempfile::tempdir().expect("dir");
+    let gate = Gate::on(dir.path());
+    let (token, _) = gate.refuse(&alice(), "DELETE FROM carts").await;
+    drop(gate);
+    let old = rusqlite::Connection::open(dir.path().join("sluice.db")).expect("opens");
+    old.execute_batch("DROP TABLE ledger; PRAGMA user_version = 1").expect("as it was");
+    drop(old);
+    let gate = Gate::on(dir.path());
+    gate.type_token(&alice(), &token.to_string()).await.expect("what it held is there");
+    assert_eq!(gate.store.ledger_scripts(LISTENER, "shop").await, Ok(vec![]));
+}
+
+#[tokio::test]
+async fn a_full_or_old_ledger_never_forgets_what_is_young() {
+    let gate = Gate::open();
+    let key = Key { listener: LISTENER.into(), database: "shop".into(), script: "s".into(), digest: [7; 32] };
+    let beginning = Beginning {
+        key: key.clone(),
+        runs_seen: 0,
+        by: "alice".into(),
+        transaction: None,
+        statement: "DELETE".into(),
+        now: gate.now(),
+    };
+    assert_eq!(gate.store.ledger_begin(beginning).await, Ok(Begun::Now(1)));
+    let day = Duration::from_secs(24 * 60 * 60);
+    gate.store.sweep(after(gate.now(), limits::LEDGER_KEEP - day)).await.expect("swept");
+    assert!(gate.store.ledger_entry(key.clone()).await.expect("answers").is_some());
+    gate.store.sweep(after(gate.now(), limits::LEDGER_KEEP + day)).await.expect("swept");
+    assert_eq!(gate.store.ledger_entry(key).await, Ok(None));
 }
 
 #[tokio::test]

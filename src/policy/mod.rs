@@ -231,8 +231,10 @@ fn in_force(effective: &Effective) -> impl Iterator<Item = (&'static dyn Rule, L
 /// A rule that the policy gives no level is held to be denied: levels are built parallel to the rules, so this is a fault.
 fn with_levels(effective: &Effective) -> impl Iterator<Item = (&'static dyn Rule, Level, &Origin)> {
     static NO_LEVEL: std::sync::LazyLock<Origin> = std::sync::LazyLock::new(|| "no level given".into());
-    rules::all().iter().enumerate().map(|(at, rule)| match effective.levels.get(at) {
-        Some((level, origin)) => (*rule, *level, origin),
+    // A freeze says what holds and where it is written; its level alone would not tell.
+    let written = |rule: &dyn Rule| effective.frozen.as_ref().filter(|_| rule.code() == rules::freeze_code());
+    rules::all().iter().enumerate().map(move |(at, rule)| match effective.levels.get(at) {
+        Some((level, origin)) => (*rule, *level, written(*rule).map_or(origin, |frozen| &frozen.origin)),
         None => (*rule, Level::Deny, &*NO_LEVEL),
     })
 }

@@ -46,8 +46,9 @@ fn begins_with(name: &str, family: &str) -> bool {
 /// Schemas of extensions all of whose functions act elsewhere: jobs, requests over the network, files in a store.
 const SCHEMAS: &[&str] = &["cron", "net", "aws_s3", "aws_commons", "aws_lambda"];
 
-/// Large objects: data that is no row of a table of the user's, gone or overwritten.
-const OBJECTS: &[&str] = &["lo_unlink", "lo_truncate", "lo_truncate64", "lo_put", "lowrite"];
+/// Large objects: data that is no row of a table of the user's. Writing into one (lo_put, lowrite) is how it gets its bytes, in
+/// applications as in restores.
+const OBJECTS: &[&str] = &["lo_unlink", "lo_truncate", "lo_truncate64"];
 
 #[rustfmt::skip] // one line a family
 const OUTSIDE: &[&str] = &[

@@ -2,7 +2,7 @@
 
 use crate::harness::server::{Database, PASSWORD, Server, TRUSTED};
 use crate::harness::shop::SHOP;
-use crate::harness::sluice::Sluice;
+use crate::harness::sluice::{Setup, Sluice};
 use crate::harness::stories;
 use crate::harness::tool::{Said, Tool};
 use std::path::{Path, PathBuf};
@@ -153,7 +153,10 @@ fn dump_and_restore(server: &'static Server) {
     Tool::new(server.bin.join("pg_dump")).args(["-Fc", "-d", &through.dsn(), "-f"]).args([&custom]).run_fine();
     let restored = |name: &str, restore: &dyn Fn(&Target) -> Tool| {
         let empty = server.database("");
-        let sluice = Sluice::before(&empty);
+        // A whole dump sets owners: the scratch database that it goes to has a scope, as the page of privilege-change says.
+        let scope =
+            "[[scope]]\nname = \"restore\"\nmatch = { user = \"trusty\" }\nrules = { privilege-change = \"allow\" }";
+        let sluice = Setup::before(&empty).with(scope).start();
         let target = Target { port: sluice.port(), database: &empty.name };
         restore(&target).run_fine();
         assert_eq!(dump(&target, &[]), direct, "{name}");

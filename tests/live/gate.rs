@@ -15,7 +15,7 @@ stories! {
     a_change_that_was_said_to_be_one_row, observe_mode_refuses_nothing, off_is_off, scopes_decide_for_whom,
     names_are_resolved_as_the_server_does, estimates_are_called_estimates, characters_that_hide_a_quote, other_encodings_are_read_and_spoken_to,
     keys_seen_in_a_transaction_that_was_rolled_back, names_swapped_in_a_pipeline, another_pipelined_commit,
-    conditions_that_keep_every_row, what_is_worth_a_warning, a_freeze_stops_every_change, a_script_runs_once, a_script_in_transactions,
+    conditions_that_keep_every_row, rights_and_guards_in_all_their_forms, what_is_worth_a_warning, a_freeze_stops_every_change, a_script_runs_once, a_script_in_transactions,
 }
 
 struct Case {
@@ -764,6 +764,9 @@ fn a_freeze_stops_every_change(server: &'static Server) {
     ] {
         wire.simple(statement).expect_fine(statement);
     }
+    let explained = wire.simple("SLUICE EXPLAIN DELETE FROM logs WHERE id = 1").rows();
+    let row = explained.iter().find(|row| row[0].as_deref() == Some("change-freeze")).expect("the rule is listed");
+    assert!(row[2].as_deref().is_some_and(|from| from.contains("[[freeze]] \"year's end\"")), "{row:?}");
     assert_eq!(
         sluice.connect_as("other", &database).simple("INSERT INTO logs VALUES (902, 'new')").tags(),
         ["INSERT 0 1"]
@@ -909,4 +912,75 @@ fn conditions_that_keep_every_row(server: &'static Server) {
     ] {
         assert_eq!(wire.simple(&format!("DELETE FROM few WHERE {condition}")).tags(), [tag], "{condition}");
     }
+}
+
+/// What the server would not run it would refuse itself: so each of these is one that it understands.
+fn rights_and_guards_in_all_their_forms(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    database.run(
+        "CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+        CREATE TRIGGER audit AFTER DELETE ON logs FOR EACH ROW EXECUTE FUNCTION noted();
+        CREATE RULE keep AS ON DELETE TO events DO INSTEAD NOTHING;
+        CREATE DOMAIN positive AS int NOT NULL CONSTRAINT above CHECK (VALUE > 0);
+        CREATE POLICY own ON carts USING (true);
+        CREATE TABLE all_logs (id int, kind text, line text); ALTER TABLE logs INHERIT all_logs;
+        SELECT lo_from_bytea(990001, '\\x01')",
+    );
+    let mut wire = sluice.connect_as(SUPERUSER, &database);
+    for (rule, statement) in [
+        ("privilege-change", "GRANT SELECT (id) ON logs TO other WITH GRANT OPTION"),
+        ("privilege-change", "REVOKE ALL ON SCHEMA public FROM PUBLIC"),
+        ("privilege-change", "GRANT trusty TO other"),
+        ("privilege-change", "CREATE ROLE somebody"),
+        ("privilege-change", "ALTER ROLE other CREATEDB"),
+        ("privilege-change", "ALTER ROLE other SET work_mem = '5MB'"),
+        ("privilege-change", "ALTER ROLE ALL SET work_mem = '5MB'"),
+        ("privilege-change", "ALTER ROLE other RENAME TO another"),
+        ("privilege-change", "ALTER TABLE logs OWNER TO other"),
+        ("privilege-change", "ALTER FUNCTION noted() OWNER TO other"),
+        ("privilege-change", "ALTER SCHEMA public OWNER TO other"),
+        ("privilege-change", "ALTER LARGE OBJECT 990001 OWNER TO other"),
+        ("privilege-change", "REASSIGN OWNED BY trusty TO other"),
+        ("privilege-change", "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO other"),
+        ("privilege-change", "CREATE POLICY all_of_them ON carts USING (true)"),
+        ("privilege-change", "ALTER POLICY own ON carts USING (false)"),
+        ("privilege-change", "DROP POLICY own ON carts"),
+        ("privilege-change", "ALTER TABLE carts ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"),
+        ("privilege-change", "ALTER FUNCTION noted() SECURITY DEFINER"),
+        ("privilege-change", "CREATE SCHEMA mine CREATE TABLE t (id int) GRANT SELECT ON t TO other"),
+        ("drop-guard", "ALTER TABLE cart_items DROP CONSTRAINT cart_items_cart_id_fkey"),
+        ("drop-guard", "ALTER TABLE logs ALTER kind DROP NOT NULL"),
+        ("drop-guard", "DROP TRIGGER audit ON logs"),
+        ("drop-guard", "DROP RULE keep ON events"),
+        ("drop-guard", "ALTER DOMAIN positive DROP CONSTRAINT above"),
+        ("drop-guard", "ALTER DOMAIN positive DROP NOT NULL"),
+        ("drop-guard", "ALTER TABLE events SET UNLOGGED"),
+        ("drop-data", "ALTER TABLE logs NO INHERIT all_logs"),
+        ("drop-data", "SELECT lo_unlink(990001)"),
+    ] {
+        let refused = Refused::to_confirm(&wire.simple(statement));
+        assert!(refused.names_rule(rule), "{statement}: {refused:?}");
+    }
+    for (rule, statement) in [
+        ("guard-off", "ALTER TABLE logs DISABLE TRIGGER audit"),
+        ("guard-off", "ALTER TABLE logs DISABLE TRIGGER USER"),
+        ("guard-off", "ALTER TABLE logs ENABLE REPLICA TRIGGER audit"),
+        ("guard-off", "ALTER TABLE events DISABLE RULE keep"),
+        ("outside-effects", "CREATE FUNCTION read(text) RETURNS text LANGUAGE internal AS 'pg_read_file_all'"),
+        ("outside-effects", "SELECT * FROM pg_ls_dir('.')"),
+        ("outside-effects", "SELECT lo_export(990001, '/tmp/sluice-test-object')"),
+        ("outside-effects", "SELECT pg_logical_emit_message(false, 'x', 'y')"),
+        ("outside-effects", "CREATE PUBLICATION everything FOR ALL TABLES"),
+        ("outside-effects", "COPY (SELECT 1) TO PROGRAM 'cat'"),
+    ] {
+        for extended in [false, true] {
+            let refused =
+                Refused::denied(&if extended { wire.extended(statement, &[]) } else { wire.simple(statement) });
+            assert!(refused.names_rule(rule), "{statement}: {refused:?}");
+        }
+    }
+    assert_eq!(
+        database.value("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'logs'::regclass AND tgenabled = 'O'"),
+        "1"
+    );
 }

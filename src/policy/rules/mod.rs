@@ -110,6 +110,11 @@ pub(in crate::policy) fn unread_statement_code() -> &'static str {
     unread_statement::UnreadStatement.code()
 }
 
+/// The code of the rule that holds freezes.
+pub(in crate::policy) fn freeze_code() -> &'static str {
+    change_freeze::ChangeFreeze.code()
+}
+
 /// The finding for a way in that carries no SQL, by its name.
 pub(in crate::policy) fn door(name: &str) -> Finding {
     other_doors::door(name)

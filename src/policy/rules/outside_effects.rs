@@ -32,8 +32,9 @@ impl Rule for OutsideEffects {
         true
     }
 
-    fn ask_of_change(&self, _: &Change, _: &Facts, _: &Effective) -> Questions {
-        Questions { table: true, ..Questions::default() }
+    fn ask_of_change(&self, change: &Change, _: &Facts, _: &Effective) -> Questions {
+        // Rows that are only added are not worth a question each time.
+        Questions { table: !count::adds_only(change), ..Questions::default() }
     }
 
     fn look(&self, look: &Look<'_>) -> Vec<Finding> {

@@ -4,7 +4,7 @@
 //!
 //! Sources: PostgreSQL 18's grammar (`parsenodes.h`) and manual, "SQL Commands".
 
-use crate::sql::dialect::postgres::{census, names};
+use crate::sql::dialect::postgres::{census, names, removals};
 use crate::sql::facts::{Act, ActKind, Facts};
 use crate::sql::reach;
 use pg_query::NodeEnum;
@@ -21,7 +21,7 @@ pub fn gather(node: &NodeEnum, facts: &mut Facts) {
         NodeEnum::CreateSchemaStmt(create) => {
             create.schema_elts.iter().filter_map(|node| node.node.as_ref()).for_each(|node| gather(node, facts))
         }
-        NodeEnum::AlterDomainStmt(alter) if matches!(alter.subtype.as_str(), "X" | "O") => {
+        NodeEnum::AlterDomainStmt(alter) if matches!(alter.subtype.as_str(), "X" | "N") => {
             let what = if alter.subtype == "X" { "DROP CONSTRAINT" } else { "DROP NOT NULL" };
             push(facts, ActKind::GuardDropped, format!("{what} of a domain"));
         }
@@ -102,7 +102,10 @@ fn rights(node: &NodeEnum) -> Option<String> {
             format!("a setting for every session in the database {}", names::quoted(&alter.dbname))
         }
         NodeEnum::DropRoleStmt(drop) => format!("DROP ROLE {}", roles(&drop.roles)),
-        NodeEnum::AlterOwnerStmt(alter) => format!("OWNER TO {}", role(alter.newowner.as_ref())),
+        NodeEnum::AlterOwnerStmt(alter) => {
+            let kind = removals::spoken(ObjectType::try_from(alter.object_type).unwrap_or_default());
+            format!("{kind}: OWNER TO {}", role(alter.newowner.as_ref()))
+        }
         NodeEnum::ReassignOwnedStmt(reassign) => {
             format!("REASSIGN OWNED BY {} TO {}", roles(&reassign.roles), role(reassign.newrole.as_ref()))
         }
@@ -240,7 +243,7 @@ fn altered(alter: &AlterTableStmt, facts: &mut Facts) {
         if let Some(NodeEnum::AlterTableCmd(command)) = node.node.as_ref()
             && let Some((kind, words)) = step(command)
         {
-            push(facts, kind, format!("{words} of {table}"));
+            push(facts, kind, format!("{table}: {words}"));
         }
     }
 }

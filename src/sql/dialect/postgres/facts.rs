@@ -479,6 +479,7 @@ mod tests {
                 "Column(\"A\") s.t! Column(\"c\") s.t?",
             ),
             ("ALTER TABLE t DETACH PARTITION s.p", "Partition(\"s.p\") t"),
+            ("ALTER TABLE s.p NO INHERIT s.t", "Partition(\"s.p\") s.t"),
             ("ALTER TABLE t RENAME a TO b", ""),
         ];
         for (text, expected) in cases {

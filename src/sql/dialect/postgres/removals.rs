@@ -78,7 +78,7 @@ fn dropped(drop: &DropStmt, facts: &mut Facts) {
 }
 
 /// `OBJECT_FOREIGN_TABLE` as "foreign table".
-fn spoken(kind: ObjectType) -> String {
+pub fn spoken(kind: ObjectType) -> String {
     kind.as_str_name().trim_start_matches("OBJECT_").replace('_', " ").to_ascii_lowercase()
 }
 
@@ -103,6 +103,14 @@ fn altered(alter: &AlterTableStmt, facts: &mut Facts) {
         let Some(NodeEnum::AlterTableCmd(command)) = node.node.as_ref() else {
             continue;
         };
+        if AlterTableType::try_from(command.subtype) == Ok(AlterTableType::AtDropInherit) {
+            // Said of the child: the parent loses its rows.
+            if let Some(NodeEnum::RangeVar(parent)) = command.def.as_ref().and_then(|node| node.node.as_ref()) {
+                let child = Removed::Partition(names::relation(relation).written);
+                push(facts, child, names::relation(parent), false, alter.missing_ok);
+            }
+            continue;
+        }
         let what = match AlterTableType::try_from(command.subtype) {
             Ok(AlterTableType::AtDropColumn) => Removed::Column(command.name.clone()),
             Ok(AlterTableType::AtDetachPartition) => match command.def.as_ref().and_then(|node| node.node.as_ref()) {

@@ -113,7 +113,10 @@ pub fn value(node: &Node, scope: &Scope) -> Term {
         }
         NodeEnum::SubLink(link) => subquery(link, scope),
         NodeEnum::FuncCall(call) => function(call, scope),
-        NodeEnum::SqlvalueFunction(steady) => Term::Strict(format!("value function {}", steady.op), Vec::new()),
+        // Without a schema to create in, CURRENT_SCHEMA is NULL; so any of them may be.
+        NodeEnum::SqlvalueFunction(steady) => {
+            Term::Strict(format!("value function {}", steady.op), vec![Term::Parameter(0)])
+        }
         NodeEnum::CaseExpr(case) => case_of(case, scope),
         _ => UNKNOWN,
     }
@@ -141,7 +144,6 @@ const PURE: &[&str] = &[
     "floor",
     "ceil",
     "sign",
-    "current_setting",
 ];
 
 /// The same throughout a statement, whatever the row.
@@ -153,6 +155,11 @@ fn function(call: &FuncCall, scope: &Scope) -> Term {
     match built_in(&call.funcname).filter(|_| plain) {
         Some(name) if PURE.contains(&name) && !call.args.is_empty() => {
             Term::Strict(String::from(name), call.args.iter().map(|argument| value(argument, scope)).collect())
+        }
+        // No parameter has this number: a value that may be NULL whatever it is made from.
+        Some("current_setting") => {
+            let arguments = call.args.iter().map(|argument| value(argument, scope));
+            Term::Strict(String::from("current_setting"), arguments.chain([Term::Parameter(0)]).collect())
         }
         Some(name) if STEADY.contains(&name) && call.args.is_empty() => Term::Strict(String::from(name), Vec::new()),
         _ => {
