@@ -7,6 +7,7 @@
 mod broken;
 mod clients;
 mod copy;
+mod corpus;
 mod faults;
 mod gate;
 mod handshake;
