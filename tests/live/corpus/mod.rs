@@ -48,8 +48,8 @@ struct Tried {
     case: String,
     about: String,
     fate: Fate,
-    /// What it destroyed on the bare server.
-    proven: String,
+    /// What it destroyed behind Sluice.
+    lost: String,
     codes: BTreeSet<String>,
 }
 
@@ -114,8 +114,8 @@ fn try_one(server: &'static Server, gate: &Sluice, templates: &Templates, file: 
         Err(panic) => {
             let said = panic.downcast_ref::<String>().cloned().unwrap_or_default();
             let said: String = said.chars().take(2000).collect();
-            let (proven, codes) = (String::new(), BTreeSet::new());
-            Tried { case: case.name.clone(), about: case.about.clone(), fate: Fate::Broken(said), proven, codes }
+            let (lost, codes) = (String::new(), BTreeSet::new());
+            Tried { case: case.name.clone(), about: case.about.clone(), fate: Fate::Broken(said), lost, codes }
         }
     }
 }
@@ -136,7 +136,7 @@ fn judge(case: &Case, heard: &[Heard], lost: &Lost, bare: &[Heard], proven: &Los
         let errors: Vec<_> = heard.iter().flat_map(errors).collect();
         Fate::Broken(format!("nothing was destroyed behind Sluice, yet nothing was refused: {errors:?}"))
     };
-    Tried { case: case.name.clone(), about: case.about.clone(), fate, proven: proven.brief(), codes }
+    Tried { case: case.name.clone(), about: case.about.clone(), fate, lost: lost.brief(), codes }
 }
 
 fn errors(heard: &Heard) -> Vec<String> {
@@ -165,7 +165,7 @@ fn report(server: &Server, tried: &[Tried]) {
         count(&Fate::Through)
     );
     for one in tried.iter().filter(|one| one.fate == Fate::Through) {
-        let _infallible = writeln!(text, "    {}: {} ({})", one.case, one.about, one.proven);
+        let _infallible = writeln!(text, "    {}: {} ({})", one.case, one.about, one.lost);
     }
     publish(&format!("destructive-{}", server.version), &text);
 }
@@ -180,22 +180,14 @@ fn publish(name: &str, text: &str) {
 
 /// Every case that gets through is on the list, and every one on the list gets through.
 fn assert_as_known(server: &Server, tried: &[Tried]) {
-    let list = fs::read_to_string(format::folder().join("known_through.txt")).expect("the list of what gets through");
-    let lines = list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let mut known = BTreeMap::new();
-    for line in lines {
-        let (name, version) = line.split_once(' ').unwrap_or((line, ""));
-        if version.is_empty() || version == server.version.to_string() {
-            known.insert(name, ());
-        }
-    }
+    let mut known = known("known_through.txt", server);
     let mut complaints = Vec::new();
     for one in tried {
-        let listed = known.remove(one.case.as_str()).is_some();
+        let listed = known.remove(&one.case);
         match (&one.fate, listed) {
             (Fate::Broken(why), _) => complaints.push(format!("{}: {why}", one.case)),
             (Fate::Through, false) => {
-                complaints.push(format!("{} ({}) gets through: {}", one.case, one.about, one.proven))
+                complaints.push(format!("{} ({}) gets through: {}", one.case, one.about, one.lost))
             }
             (Fate::Stopped | Fate::RolledBack, true) => {
                 complaints.push(format!("{} is stopped: take it off known_through.txt", one.case));
@@ -204,11 +196,20 @@ fn assert_as_known(server: &Server, tried: &[Tried]) {
         }
     }
     if std::env::var("CORPUS_CASE").is_err() {
-        let unknown = known.keys().map(|name| format!("known_through.txt names {name}, which is no case here"));
+        let unknown = known.iter().map(|name| format!("known_through.txt names {name}, which is no case here"));
         complaints.extend(unknown);
         assert!(tried.len() >= 300, "{} destructive sessions", tried.len());
     }
     assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
+}
+
+/// The names that a list has for this server: alone on their line, or with this version behind them.
+fn known(list: &str, server: &Server) -> BTreeSet<String> {
+    let text = fs::read_to_string(format::folder().join(list)).expect("the list stands beside the cases");
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let names = lines.map(|line| line.split_once(' ').unwrap_or((line, "")));
+    let version = server.version.to_string();
+    names.filter(|(_, only)| only.is_empty() || *only == version).map(|(name, _)| name.to_owned()).collect()
 }
 
 /// One database for each file, which the cases' databases are copies of.
