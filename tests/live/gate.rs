@@ -813,11 +813,17 @@ fn a_script_runs_once(server: &'static Server) {
     let refused = Refused::to_confirm(&wire.simple(&again));
     assert!(refused.names_rule("already-ran"), "{refused:?}");
     assert_eq!(wire.simple(&format!("SLUICE CONFIRM '{}'", refused.token())).tags(), ["DELETE 0"]);
+    // What is confirmed is entered, too.
+    let builds = "UPDATE carts SET note = coalesce(note, '') || 'x' WHERE id = 8 /* sluice: script=status */";
+    let refused = Refused::to_confirm(&wire.extended(builds, &[]));
+    assert_eq!(wire.simple(&format!("SLUICE CONFIRM '{}'", refused.token())).tags(), ["UPDATE 1"]);
+    ran(&wire.simple(builds));
+    assert_eq!(database.value("SELECT note FROM carts WHERE id = 8"), "x");
     // Another session of another user, and what is listed.
     ran(&sluice.connect_as(SUPERUSER, &database).simple(statement));
     let listed = wire.simple("SLUICE SCRIPTS").rows();
     let status = listed.iter().find(|row| row[0].as_deref() == Some("status")).expect("it is listed");
-    assert_eq!((status[1].as_deref(), status[2].as_deref()), (Some("4"), Some("0")), "{listed:?}");
+    assert_eq!((status[1].as_deref(), status[2].as_deref()), (Some("5"), Some("0")), "{listed:?}");
 }
 
 fn a_script_in_transactions(server: &'static Server) {
