@@ -7,17 +7,28 @@
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::der_parser::asn1_rs::FromDer;
+use x509_parser::signature_algorithm::SignatureAlgorithm;
 
 /// The digest that a channel is bound to: of the whole certificate, by the algorithm that signed it (SHA-256 in place of MD5 and
-/// SHA-1). None for those that name no digest that libpq finds too (Ed25519, RSA-PSS): binding is then not offered.
+/// SHA-1). None for those that name no digest, as Ed25519; libpq breaks off there if binding is offered, so it is not.
 pub fn end_point(der: &[u8]) -> Option<Vec<u8>> {
     let certificate = parse(der)?;
-    match certificate.signature_algorithm.algorithm.to_id_string().as_str() {
-        // md5, sha1 and sha256 with RSA; ECDSA with sha1 and sha256.
+    let algorithm = &certificate.signature_algorithm;
+    let name = match SignatureAlgorithm::try_from(algorithm).ok()? {
+        SignatureAlgorithm::RSASSA_PSS(parameters) => parameters.hash_algorithm_oid().to_id_string(),
+        _ => algorithm.algorithm.to_id_string(),
+    };
+    match name.as_str() {
+        // md5, sha1 and sha256: with RSA; then sha1 and sha256 with ECDSA; then as RSA-PSS names them.
         "1.2.840.113549.1.1.4" | "1.2.840.113549.1.1.5" | "1.2.840.113549.1.1.11" => Some(Sha256::digest(der).to_vec()),
         "1.2.840.10045.4.1" | "1.2.840.10045.4.3.2" => Some(Sha256::digest(der).to_vec()),
-        "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => Some(Sha384::digest(der).to_vec()),
-        "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => Some(Sha512::digest(der).to_vec()),
+        "1.3.14.3.2.26" | "2.16.840.1.101.3.4.2.1" => Some(Sha256::digest(der).to_vec()),
+        "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" | "2.16.840.1.101.3.4.2.2" => {
+            Some(Sha384::digest(der).to_vec())
+        }
+        "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" | "2.16.840.1.101.3.4.2.3" => {
+            Some(Sha512::digest(der).to_vec())
+        }
         _ => None,
     }
 }
@@ -51,6 +62,23 @@ mod tests {
         }
         let key = KeyPair::generate_for(algorithm).expect("a key");
         params.self_signed(&key).expect("a certificate").der().to_vec()
+    }
+
+    /// Made by `openssl req -x509 -newkey rsa:1024 -sha384 -sigopt rsa_padding_mode:pss`; it is only read, so it may expire.
+    const SIGNED_BY_PSS: &str = "MIICYjCCAZegAwIBAgIUHGKza57vqmyh4cr/mErRMuJ7yJMwQQYJKoZIhvcNAQEKMDSgDzANBglghkgBZQMEAgIFAKEcMBoGCSqGSIb3DQEBCD\
+        ANBglghkgBZQMEAgIFAKIDAgEgMA8xDTALBgNVBAMMBGFubmEwHhcNMjYxMTIyMjAyNTIyWhcNMzYxMTE5MjAyNTIyWjAPMQ0wCwYDVQQDDARh\
+        bm5hMIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDLF28ruab4h57KmcvlQy8CYhH2mHFhX1f4XCmvm72qEDcl5RPH/SREYQW0Le8z68Nk2B\
+        9YEY+d66duijDafJ2Gow+nNTgqcUOWLN4Z4ADhJCDsz6hSKx+9pYA4Zug9CCKWQy8pLsILW2d7vRyYw/ZHwzEn6BwBehhBisAEgCyRyQIDAQAB\
+        o1MwUTAdBgNVHQ4EFgQUO/hritJnIm4EhgdL+JQzigGMVW8wHwYDVR0jBBgwFoAUO/hritJnIm4EhgdL+JQzigGMVW8wDwYDVR0TAQH/BAUwAw\
+        EB/zBBBgkqhkiG9w0BAQowNKAPMA0GCWCGSAFlAwQCAgUAoRwwGgYJKoZIhvcNAQEIMA0GCWCGSAFlAwQCAgUAogMCASADgYEAfh0PexlNGxNB\
+        UAhpDFCKc1iXlixT9jrLGBcwH4pqkkYaq+pCTpxcGqrZjsLfxvGJJiNZrrjDI2/JFmPG134SQU1q7sVoCapjjlldyHXmamgf1cgFmdF9YT+Tw6\
+        oQ88U/jLaoPQqp71SWLSBzfVsKJM76H0d+ZEj6MGMDk9wyk/I=";
+
+    #[test]
+    fn the_digest_of_pss_stands_in_its_parameters() {
+        use base64::Engine;
+        let der = base64::engine::general_purpose::STANDARD.decode(SIGNED_BY_PSS).expect("base64");
+        assert_eq!(end_point(&der), Some(Sha384::digest(&der).to_vec()));
     }
 
     #[test]

@@ -4,12 +4,11 @@
 //! Invariant: everything here was read and understood before it stood here, secrets included; a login reads no file.
 
 use crate::ground::limits;
-use crate::ground::secret::HashKey;
+use crate::ground::secret::{HashKey, Secret};
 use crate::protocol::postgres::scram::{self, Verifier};
 use crate::session::tries::Bounds;
 use bytes::Bytes;
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio_rustls::TlsAcceptor;
@@ -85,26 +84,8 @@ pub fn may_be(names: &[CertificateName], certificate: &str, user: &str) -> bool 
     }
 }
 
-/// A secret that is wiped when it goes, and never shown.
-#[derive(Clone)]
-pub struct Password(Zeroizing<String>);
-
-impl Password {
-    pub fn new(text: Zeroizing<String>) -> Password {
-        Password(text)
-    }
-
-    /// The one way to it, easy to search for.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password(…)")
-    }
-}
+/// Wiped when it goes, and never shown.
+pub type Password = Secret<Zeroizing<String>>;
 
 /// What is known of a user's password.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -244,7 +244,7 @@ fn faulty(fault: Fault) -> Shut {
 
 /// `md5` and the digest of (the digest of password and user, and the salt), all in hexadecimal digits.
 fn md5_answer(password: &Password, user: &str, salt: [u8; 4]) -> String {
-    let inner = Md5::new().chain_update(password.expose()).chain_update(user).finalize();
+    let inner = Md5::new().chain_update(password.expose().as_bytes()).chain_update(user).finalize();
     let outer = Md5::new().chain_update(hex(&inner)).chain_update(salt).finalize();
     format!("md5{}", hex(&outer))
 }
@@ -256,7 +256,7 @@ pub(in crate::session) fn said(body: &[u8]) -> String {
     while let Ok(field) = cursor.u8() {
         let Ok(value) = cursor.cstr() else { break };
         if matches!(field, b'C' | b'M') {
-            parts.push(String::from_utf8_lossy(value).chars().take(limits::CELL_CHARS * 5).collect::<String>());
+            parts.push(String::from_utf8_lossy(value).chars().take(limits::AUDIT_TEXT_BYTES_MAX).collect::<String>());
         }
     }
     parts.join(" ")

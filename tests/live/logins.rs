@@ -13,7 +13,8 @@ use std::fs;
 
 stories! {
     psql_on_all_four_combinations_of_tls, drivers_with_tls_on_both_legs, a_changed_password_counts_at_once, a_users_file_and_its_changes,
-    what_the_database_may_ask_for, accounts_whose_secret_sluice_alone_knows, certificates_and_their_names, a_renewed_certificate,
+    what_the_database_may_ask_for, accounts_whose_secret_sluice_alone_knows, certificates_and_their_names, a_renewed_certificate, a_certificate_that_cannot_be_bound_to,
+    secrets_that_others_may_read,
     protocol_versions_and_cancelling, what_the_readme_says, a_verifier_that_is_out_of_date,
 }
 
@@ -282,6 +283,38 @@ fn a_renewed_certificate(server: &'static Server) {
     assert_ne!(shown(&sluice), first);
     assert_eq!(bound().out.trim(), BY_SCRAM);
     assert_eq!(old.simple("SELECT 'still here'").value(), "still here");
+}
+
+/// libpq breaks off if binding is offered with such a certificate, so it is not, and its defaults go on working.
+fn a_certificate_that_cannot_be_bound_to(server: &'static Server) {
+    let database = server.database("");
+    let setup = Setup::before(&database).listener(BY_QUERY);
+    let (certificate, key) = Certificates::unbindable();
+    setup.private_file("server.crt", &certificate);
+    setup.private_file("server.key", &key);
+    let sluice = setup.with_tls().start();
+    let log_in = |how: &str| psql(&database, &sluice, &format!("user={BY_SCRAM} sslmode=require {how}"), PASSWORD);
+    assert_eq!(log_in("").out.trim(), BY_SCRAM, "{:?}", log_in(""));
+    assert!(log_in("channel_binding=require").err.contains("channel binding is required"));
+    sluice.log_line("a word to the operator", |line| line.contains("channel binding is not offered"));
+}
+
+fn secrets_that_others_may_read(server: &'static Server) {
+    let database = server.database("");
+    for (name, lines) in [
+        ("users.txt", "auth = \"scram\"\nusers_file = \"users.txt\""),
+        ("secret", "auth = \"scram\"\nauth_query = { user = \"postgres\", password_file = \"secret\" }"),
+    ] {
+        let setup = Setup::before(&database);
+        setup.private_file(name, "\n");
+        let lines = lines.replace(name, &setup.path(name).display().to_string());
+        fs::set_permissions(setup.path(name), std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("our own");
+        let said = setup.listener(&lines).start_in_vain();
+        assert!(said.code == Some(2) && said.err.contains("chmod 600"), "{name}: {said:?}");
+    }
+    let query = "auth = \"scram\"\nauth_query = { user = \"postgres\", password_env = \"SLUICE_STORY_HAS_NO_SUCH\" }";
+    let said = Setup::before(&database).listener(query).start_in_vain();
+    assert!(said.err.contains("no variable SLUICE_STORY_HAS_NO_SUCH"), "{said:?}");
 }
 
 fn protocol_versions_and_cancelling(server: &'static Server) {

@@ -4,7 +4,7 @@
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair,
+    KeyPair, PKCS_ED25519,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,6 +42,13 @@ impl Certificates {
     /// Another for the same server, as a renewal makes it: certificate and key.
     pub fn renewed(&self) -> (String, String) {
         server_certificate(&self.issuer)
+    }
+
+    /// Signed by itself with Ed25519, which names no digest that SCRAM could bind to.
+    pub fn unbindable() -> (String, String) {
+        let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a good name");
+        (params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())
     }
 
     /// For a client of this common name: certificate and key.
