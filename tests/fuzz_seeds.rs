@@ -10,8 +10,8 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-/// Mutations of the seeds of one target, together.
-const MUTATIONS: usize = 20_000;
+/// Mutations of the seeds of one target, together. `FUZZ_MUTATIONS=1000000 FUZZ_CHANCE=7` tries more, and others.
+const MUTATIONS: u64 = 20_000;
 
 #[test]
 fn frames() {
@@ -42,16 +42,20 @@ fn run(name: &str) {
     let (_, target) = targets::ALL.iter().find(|(known, _)| *known == name).expect("a target of this name");
     let seeds = seeds(name);
     assert!(seeds.len() >= 8, "{} seeds for {name}", seeds.len());
-    let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
-    let mutations = (0..MUTATIONS).map(|at| {
-        let other = &seeds[chance.below(seeds.len())];
-        mutated(&seeds[at % seeds.len()], other, &mut chance)
+    let mut chance = Chance(number("FUZZ_CHANCE", 0));
+    let mutations = (0..number("FUZZ_MUTATIONS", MUTATIONS)).map(|_| {
+        let (one, other) = (chance.below(seeds.len()), chance.below(seeds.len()));
+        mutated(&seeds[one], &seeds[other], &mut chance)
     });
-    for data in seeds.iter().cloned().chain(mutations.collect::<Vec<_>>()) {
+    for data in seeds.iter().cloned().chain(mutations) {
         if catch_unwind(AssertUnwindSafe(|| target(&data))).is_err() {
             panic!("{name} fails on \"{}\"", data.escape_ascii());
         }
     }
+}
+
+fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
 /// The committed ones; for what reads SQL, the lines of the tricky texts too.

@@ -16,8 +16,11 @@ use sluice::sql::statement::LexicalMode;
 use sluice::sql::{Glance, Product, Reading, fingerprint, glance, read, redact};
 use std::sync::{Mutex, PoisonError};
 
+/// Takes any bytes, and panics when a promise is broken.
+pub type Target = fn(&[u8]);
+
 /// Name and function of each target.
-pub const ALL: &[(&str, fn(&[u8]))] =
+pub const ALL: &[(&str, Target)] =
     &[("frames", frames), ("handshake", handshake), ("lexer", lexer), ("facts", facts), ("tokens", tokens)];
 
 const ON: LexicalMode = LexicalMode { standard_conforming_strings: true };

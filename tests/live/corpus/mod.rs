@@ -9,7 +9,7 @@ mod format;
 mod play;
 mod state;
 
-use crate::harness::server::{Database, Server};
+use crate::harness::server::{Database, SUPERUSER, Server, TRUSTED};
 use crate::harness::sluice::{Setup, Sluice};
 use crate::harness::stories;
 use crate::harness::wire::Wire;
@@ -103,10 +103,12 @@ fn try_one(server: &'static Server, gate: &Sluice, templates: &Templates, file: 
         let after = State::of(server, &database);
         let lost = before.clone().with(&through.meanwhile).lost_in(&after);
         if before != after {
+            templates.give_back(&database);
             (database, before) = make();
         }
         let bare = play(case, &Place { server, address: &direct, database: &database, folder: folder.path() });
         let proven = before.with(&bare.meanwhile).lost_in(&State::of(server, &database));
+        templates.give_back(&database);
         (through.heard, lost, bare.heard, proven)
     }));
     match played {
@@ -244,6 +246,12 @@ impl Templates {
         self.copy_of(&template)
     }
 
+    /// A thousand copies would fill a disk. One that cannot be dropped, or was, is no fault of the case.
+    fn give_back(&self, copy: &str) {
+        let mut wire = Wire::login(&self.server.tcp(), SUPERUSER, "postgres");
+        let _gone_already = wire.simple(&format!("DROP DATABASE IF EXISTS {copy} WITH (FORCE)"));
+    }
+
     /// The state of a copy in which nothing happened yet.
     fn state(&self, file: &File, copy: &str) -> State {
         let mut states = self.states.lock().expect("no worker panics while it holds it");
@@ -255,7 +263,7 @@ impl Templates {
             return self.common.name.clone();
         }
         let template = self.copy_of(&self.common.name);
-        let mut wire = Wire::login(&self.server.tcp(), crate::harness::server::TRUSTED, &template);
+        let mut wire = Wire::login(&self.server.tcp(), TRUSTED, &template);
         wire.simple(&file.base).expect_fine(&file.name);
         template
     }
@@ -263,7 +271,7 @@ impl Templates {
     fn copy_of(&self, template: &str) -> String {
         static COUNT: AtomicUsize = AtomicUsize::new(10_000);
         let name = format!("corpus_{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let owner = crate::harness::server::TRUSTED;
+        let owner = TRUSTED;
         self.server.administer(&format!("CREATE DATABASE {name} TEMPLATE {template} OWNER {owner}"));
         name
     }
