@@ -30,6 +30,7 @@ use crate::session::hold::Agreed;
 use crate::session::look::{Judgement, Piece};
 use crate::session::pipeline::{Exceeded, Mark, Portal, Watched};
 use crate::session::reaching::{self, Declared};
+use crate::session::record;
 use crate::session::run::Run;
 use crate::session::{End, Session};
 use crate::sql::facts::{Facts, Kind, Nesting, TransactionVerb, Verb};
@@ -71,7 +72,10 @@ impl Session {
             if self.pipeline.discarding {
                 return Ok(());
             }
-            let mut mark = self.watch(&judgement, Action::Forward, &frame, None)?;
+            let mut mark = match self.watch(&judgement, Action::Forward, &frame, None) {
+                Ok(mark) => mark,
+                Err(refusal) => return self.refuse(&refusal, Form::Simple).await,
+            };
             mark.1.destroys = destroys(&judgement);
             self.ledger.changing |= mark.1.destroys;
             return self.forward_permitted(mark, Expected::Query);
@@ -130,7 +134,10 @@ impl Session {
             return Ok(());
         }
         self.remember(&judgement);
-        let (permit, mut watched) = self.watch(&judgement, action, &frame, challenge)?;
+        let (permit, mut watched) = match self.watch(&judgement, action, &frame, challenge) {
+            Ok(watched) => watched,
+            Err(refusal) => return self.refuse(&refusal, Form::Extended).await,
+        };
         watched.withheld = action == Action::Confirmed || withheld;
         watched.touches_names = judgement.pieces.iter().any(|piece| piece.facts.changes_session);
         watched.touches_schema = judgement.pieces.iter().any(reaching::changes_schema);
@@ -229,6 +236,7 @@ impl Session {
             promised_rows: shown.sum(),
             statement: noted.text.as_deref(),
             fingerprint: noted.fingerprint.as_deref(),
+            parameters: noted.parameters.as_deref(),
             reason: judgement.told.reason.as_deref(),
             ..self.recording()
         };
@@ -279,14 +287,16 @@ impl Session {
         action: Action,
         frame: &Frame,
         challenge: Option<crate::ground::ids::ChallengeId>,
-    ) -> Result<(crate::audit::Permit, Watched), End> {
+    ) -> Result<(crate::audit::Permit, Watched), Refusal> {
         let noted = self.noted(judgement);
         let rows_max = self.expected_rows(judgement);
         let about = Recording {
             challenge,
             statement: noted.text.as_deref(),
             fingerprint: noted.fingerprint.as_deref(),
+            parameters: noted.parameters.as_deref(),
             promised_rows: rows_max,
+            plain: record::plain(judgement),
             reason: judgement.told.reason.as_deref(),
             ..self.recording()
         };
@@ -295,12 +305,7 @@ impl Session {
                 let line = permit.line();
                 Ok((permit, Watched { rows_max, challenge, line, ..Watched::default() }))
             }
-            Err(error) => {
-                note_unrecorded(&error);
-                let message =
-                    format!("sluice: the statement was not forwarded, because it cannot be recorded: {error}");
-                Err(End::Refused(Refusal::new(Code::CannotKnow, message)))
-            }
+            Err(error) => Err(record::unrecorded(&error)),
         }
     }
 
@@ -427,7 +432,8 @@ impl Session {
             return Noted::default();
         }
         let (text, mode) = (&judgement.source, self.mode());
-        Noted { text: Some(sql::redact(text, mode)), fingerprint: Some(sql::fingerprint(text, mode)) }
+        let parameters = self.shown_parameters(judgement);
+        Noted { text: Some(self.shown_text(text, mode)), fingerprint: Some(sql::fingerprint(text, mode)), parameters }
     }
 
     pub(in crate::session) fn record_outcome(
@@ -479,6 +485,7 @@ pub(in crate::session) fn note_unrecorded(error: &RecordFailed) {
 pub(in crate::session) struct Noted {
     pub text: Option<String>,
     pub fingerprint: Option<String>,
+    pub parameters: Option<Vec<Option<String>>>,
 }
 
 /// A verdict that no token helps against.

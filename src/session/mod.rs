@@ -15,6 +15,7 @@ mod login;
 mod look;
 mod pipeline;
 mod reaching;
+mod record;
 mod redeem;
 pub mod registry;
 mod relay;
@@ -275,6 +276,8 @@ impl Session {
             challenge: None,
             promised_rows: None,
             reason: None,
+            parameters: None,
+            plain: crate::audit::Plain::Passes,
         }
     }
 
