@@ -15,6 +15,7 @@ mod login;
 mod memory;
 mod operation;
 mod pipelines;
+mod record;
 mod relay;
 mod tokens;
 mod tripwire;
