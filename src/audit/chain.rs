@@ -47,7 +47,7 @@ impl Disk for &File {
 }
 
 impl Chain {
-    pub fn new() -> Chain {
+    pub fn at_start() -> Chain {
         Chain { seq: 0, prev: NO_HASH.to_owned(), end: 0, torn: Vec::new(), day: None, line: Vec::new() }
     }
 

@@ -169,7 +169,7 @@ impl Recorder {
             Plain::Reads => self.manner.while_failing == WhileFailing::RefuseEverything,
             Plain::Changes => true,
         };
-        if waits && !self.sink.works() { self.sink.tend() } else { Ok(()) }
+        if waits && !self.sink.works() { self.sink.try_again() } else { Ok(()) }
     }
 
     /// Records that a statement is about to be forwarded, and permits exactly that. `action` is [`Action::Forward`] where nothing

@@ -261,7 +261,7 @@ mod tests {
     fn a_file_is_full_by_its_size_or_its_day() {
         let at = |text: &str| -> Timestamp { text.parse().expect("a time") };
         let written = chain::day(at("2026-03-01T12:00:00Z"));
-        let mut chain = Chain::new();
+        let mut chain = Chain::at_start();
         (chain.end, chain.day) = (100, Some(written));
         let (same, next, before) = (at("2026-03-01T23:59:59Z"), at("2026-03-02T00:00:00Z"), at("2026-02-28T00:00:00Z"));
         let rotation = |bytes, every| Rotation { bytes: NonZeroU64::new(bytes), every, keep: None };
@@ -276,6 +276,6 @@ mod tests {
         ] {
             assert_eq!(rotation(bytes, every).is_due(&chain, now), due, "{bytes} {every:?} {now}");
         }
-        assert!(!rotation(0, Every::Day).is_due(&Chain::new(), next), "an empty file is of no day");
+        assert!(!rotation(0, Every::Day).is_due(&Chain::at_start(), next), "an empty file is of no day");
     }
 }

@@ -103,14 +103,23 @@ impl Sink {
     /// What is to be done without an event: to try again where it fails, to begin another file where one is due or the one at the
     /// path was moved away. Nobody has to send a statement for it.
     pub fn tend(&self) -> Result<(), RecordFailed> {
-        let mut writing = self.lock()?;
-        let ready = writing.ready(self);
-        ready.inspect_err(|error| writing.miss(self, error, 0))
+        self.make_ready(0)
+    }
+
+    /// For an event that needs no line of its own but a record that works; it counts as missed where it does not.
+    pub fn try_again(&self) -> Result<(), RecordFailed> {
+        self.make_ready(1)
     }
 
     /// The hash of the last line: kept elsewhere, it shows later that nothing was cut off before it.
     pub fn last_hash(&self) -> Option<String> {
         self.writing.lock().ok().map(|writing| writing.chain.prev.clone())
+    }
+
+    fn make_ready(&self, events: u64) -> Result<(), RecordFailed> {
+        let mut writing = self.lock()?;
+        let ready = writing.ready(self);
+        ready.inspect_err(|error| writing.miss(self, error, events))
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, Writing>, RecordFailed> {

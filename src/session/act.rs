@@ -13,7 +13,7 @@
 
 use crate::audit::event::Action;
 use crate::audit::sink::RecordFailed;
-use crate::audit::{Outcome, Recording};
+use crate::audit::{Outcome, Plain, Recording};
 use crate::change::preview::{self, Offer};
 use crate::change::promise::{self, Promise};
 use crate::ground::metrics::{FINDINGS_TOTAL, RECORD_FAILURES_TOTAL, REFUSALS_TOTAL, STATEMENTS_TOTAL};
@@ -207,6 +207,10 @@ impl Session {
         judgement: &Judgement,
         protocol: ProtocolKind,
     ) -> Result<Refusal, End> {
+        // No token is kept for a refusal that cannot be recorded.
+        if let Some(refusal) = self.refused_as(Plain::Changes) {
+            return Ok(refusal);
+        }
         let verdict = &judgement.verdict;
         let level = verdict.in_force();
         let alone = judgement.pieces.len() == 1;

@@ -11,7 +11,7 @@ use crate::protocol::{Code, Parameters, Refusal};
 use crate::session::Session;
 use crate::session::act::note_unrecorded;
 use crate::session::look::Judgement;
-use crate::sql::facts::Kind;
+use crate::sql::facts::{Facts, Kind};
 use crate::sql::statement::LexicalMode;
 use crate::sql::{self, Glance};
 use bytes::Bytes;
@@ -53,16 +53,38 @@ impl Session {
     }
 }
 
-/// What a statement that was looked at does, where there is no more to record of it.
+/// What a statement that was looked at does, where there is no more to record of it. What is not known to change nothing changes.
 pub(in crate::session) fn plain(judgement: &Judgement) -> Plain {
-    if judgement.reaches() {
+    use Kind::{Copy, Empty, Execute, Other, Prepare, Read, Set, Transaction};
+    let reads = |facts: &Facts| match &facts.kind {
+        Empty | Read | Set | Prepare | Execute | Transaction | Copy => facts.unread.is_none(),
+        Other(name) => CALM.contains(&name.as_str()),
+        _ => false,
+    };
+    let mut facts = judgement.pieces.iter().map(|piece| &piece.facts);
+    if judgement.reaches() || !facts.clone().all(reads) {
         return Plain::Changes;
     }
-    match judgement.pieces.iter().all(|piece| piece.facts.transaction.is_some()) {
+    match facts.all(|facts| facts.transaction.is_some()) {
         true => Plain::Passes,
         false => Plain::Reads,
     }
 }
+
+/// Statements under other names that leave data and schema as they are.
+const CALM: &[&str] = &[
+    "LockStmt",
+    "ListenStmt",
+    "UnlistenStmt",
+    "NotifyStmt",
+    "DiscardStmt",
+    "DeallocateStmt",
+    "ConstraintsSetStmt",
+    "ClosePortalStmt",
+    "FetchStmt",
+    "ExplainStmt",
+    "VariableShowStmt",
+];
 
 /// The refusal of a statement that the record does not take.
 pub(in crate::session) fn unrecorded(error: &RecordFailed) -> Refusal {

@@ -146,7 +146,7 @@ fn a_full_disk_leaves_no_half_line_before_the_next() {
     for takes_back in [true, false] {
         for room in 1..3 * line_bytes {
             let mut disk = FullDisk { content: Vec::new(), room, takes_back };
-            let mut chain = Chain::new();
+            let mut chain = Chain::at_start();
             let mut append = |disk: &mut FullDisk| chain.append(disk, &note_event("x"), &Clock::System);
             // Two failures in a row, the second with a little room: what is torn may tear again while it is set aside.
             while append(&mut disk).is_ok() {}
