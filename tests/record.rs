@@ -12,7 +12,7 @@ use sluice::ground::clock::{Clock, HandClock};
 use std::collections::BTreeMap;
 use std::fs;
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -226,6 +226,8 @@ fn a_rotation_interrupted_at_each_step_is_finished_or_taken_back() {
         note(&sink, "n1").expect("goes on");
         drop(sink);
         assert!(!room.path("audit.jsonl.next").exists(), "{step}");
+        let taken_back = ["half of the next file", "the next file", "the second name"].contains(&step);
+        assert_ne!(room.path(&full).exists(), taken_back, "{step}: {:?}", room.files());
         if step.ends_with("half of the next") {
             // Nothing there tells what came before: the two are two records, each whole.
             assert!(verify(&[room.path(&full)], None).expect("reads").whole(), "{step}");
@@ -313,6 +315,57 @@ fn child_whose_sync_fails() {
         text.lines().next().is_some_and(|line| line.contains("rotated") && line.contains("a sync of the file failed"))
     );
     assert!(text.contains("n1") && !text.contains("n0") && before > 0, "{text}");
+}
+
+/// Rights are nothing to the superuser: the child gives them up.
+#[test]
+fn lost_rights_fail_until_they_are_back() {
+    let room = Room::new();
+    fs::set_permissions(room.0.path(), fs::Permissions::from_mode(0o777)).expect("our own directory");
+    // Where this binary is, another user may not look.
+    let binary = room.path("child");
+    fs::copy(std::env::current_exe().expect("a test binary"), &binary).expect("copies");
+    let is_superuser = fs::metadata("/proc/self").expect("Linux").uid() == 0;
+    let mut child = match is_superuser {
+        true => Command::new("setpriv"),
+        false => Command::new(&binary),
+    };
+    if is_superuser {
+        child.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&binary);
+    }
+    child.args(["--exact", "child_whose_rights_are_lost", "--nocapture"]).current_dir(room.0.path());
+    let child = child.env("SLUICE_TEST_RIGHTS", room.path("place")).output().expect("runs");
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&child.stderr));
+    let report = verify(&[room.path("place")], None).expect("reads");
+    assert!(report.whole() && report.files.len() == 2, "{report}");
+    assert_eq!((report.kinds["gap"], report.kinds["service"]), (1, 4), "{report}");
+}
+
+/// Not a story of its own: the child of the one above.
+#[test]
+fn child_whose_rights_are_lost() {
+    let Ok(place) = std::env::var("SLUICE_TEST_RIGHTS") else { return };
+    let place = PathBuf::from(place);
+    let rights = |mode| fs::set_permissions(&place, fs::Permissions::from_mode(mode)).expect("our own directory");
+    fs::create_dir(&place).expect("makes");
+    let hand = HandClock::at("2026-03-01T12:00:00Z".parse().expect("a time"));
+    let sink = Sink::open_rotated(&place.join("audit.jsonl"), hand.clock(), by_size(300)).expect("opens");
+    note(&sink, "n0").expect("writes");
+    rights(0o000);
+    let failed = note(&sink, "lost").expect_err("is it still the file that is read?");
+    assert!(failed.contains("denied") && !sink.works(), "{failed}");
+    // Lines can be added, files cannot: a rotation that is due waits, and no line is lost to it.
+    rights(0o500);
+    note(&sink, "n1").expect("writes");
+    note(&sink, "n2").expect("goes on in the old file");
+    assert!(sink.works() && fs::read_dir(&place).expect("reads").count() == 1);
+    rights(0o700);
+    hand.wind(Duration::from_secs(61));
+    note(&sink, "n3").expect("writes");
+    assert_eq!(fs::read_dir(&place).expect("reads").count(), 2, "and is made up for");
+    // For whoever reads it afterwards.
+    rights(0o755);
 }
 
 proptest! {

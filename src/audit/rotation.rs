@@ -86,8 +86,12 @@ pub fn put_behind(path: &Path, name: &str) -> io::Result<()> {
 /// FILE.next comes to stand at FILE, where nothing stands.
 pub fn put_first(path: &Path) -> io::Result<()> {
     let next = next_of(path);
-    fs::hard_link(&next, path)?;
-    fs::remove_file(next)
+    match fs::hard_link(&next, path) {
+        Ok(()) => fs::remove_file(next),
+        // A file system without hard links.
+        Err(_) if !path.exists() => fs::rename(next, path),
+        Err(error) => Err(error),
+    }
 }
 
 /// FILE.next takes the place of an empty file that some tool made at FILE. The tool's file stays locked while it is replaced.
@@ -101,9 +105,13 @@ pub fn put_over_empty(path: &Path) -> io::Result<()> {
     fs::rename(next_of(path), path)
 }
 
-/// Names are on the disk when their directory is.
+/// Names are on the disk when their directory is. What cannot be opened for it, or knows no such thing, is passed over, as
+/// PostgreSQL does (`fsync_fname_ext` in src/common/file_utils.c).
 pub fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(directory(path))?.sync_all()
+    match File::open(directory(path)).and_then(|directory| directory.sync_all()) {
+        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidInput) => Ok(()),
+        synced => synced,
+    }
 }
 
 /// Brings what a crash interrupted to its end, or takes it back. `at_path` is the file at FILE, locked by us, if there is one.

@@ -273,7 +273,8 @@ impl Writing {
             chain,
             missed: None,
             suspect: None,
-            names: Names::Synced,
+            // The file may have been made just now.
+            names: Names::Changed,
             rotate_after: None,
         })
     }
