@@ -41,7 +41,9 @@ enum Command {
 enum Audit {
     /// Check that the record's chain is whole.
     Verify {
-        file: PathBuf,
+        /// Its files in any order, or the directory they are in. Of a file that carries others on, those beside it come along.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
         /// The hash that its last line must have, known from elsewhere: without it a cut-off end cannot be seen.
         #[arg(long, value_name = "HASH")]
         expect_last: Option<String>,
@@ -57,8 +59,8 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Explain { rule: Some(rule) } => sluice::cli::explain::explain(&rule).map(|page| print!("{page}")),
-        Command::Audit { command: Audit::Verify { file, expect_last } } => {
-            return ExitCode::from(sluice::cli::audit::run(&file, expect_last.as_deref()));
+        Command::Audit { command: Audit::Verify { files, expect_last } } => {
+            return ExitCode::from(sluice::cli::audit::run(&files, expect_last.as_deref()));
         }
     };
     match done {

@@ -2,6 +2,8 @@
 //!
 //! Invariant: `config/sluice.toml` is the truth about keys and defaults, and this keeps it so.
 
+use sluice::audit::rotation::{Every, Rotation};
+use sluice::audit::{Literals, Manner, Parameters, Reads, WhileFailing};
 use sluice::config::{
     self, Account, Address, Auth, AuthQuery, Config, LogFormat, Logins, PasswordSource, Roots, Store, UpstreamTls,
     keys_left_out,
@@ -11,6 +13,7 @@ use sluice::policy::rules;
 use sluice::policy::scope::{Principal, effective};
 use sluice::policy::settings::{Mode, Sizes};
 use sluice::sql::facts::Name;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::Path;
 use std::time::Duration;
 
@@ -59,6 +62,7 @@ fn defaults_are_those_of_the_specification() {
     assert_eq!(config.policy.mode, Mode::Enforce);
     assert_eq!(config.store, Store::Sqlite("sluice.db".into()));
     assert_eq!(config.audit.path, Path::new("sluice-audit.jsonl"));
+    assert_eq!((config.audit.manner, config.audit.rotation), (Manner::default(), Rotation::default()));
     assert_eq!(config.admin.map(|admin| admin.listen.to_string()).as_deref(), Some("127.0.0.1:6480"));
     assert_eq!(config.listeners[0].upstream_tls, UpstreamTls::Prefer);
     assert_eq!(config.listeners[0].upstream_ca, Roots::System);
@@ -173,6 +177,13 @@ fn what_is_wrong_is_said() {
         (listener("[[freeze]]\nname = \"a\"\nexcept = {}"), "except everybody"),
         (listener("[[freeze]]\nname = \"a\"\nmatch = { table = \"a.b\" }"), "unknown key `table`"),
         (listener("[store]\nurl = \"postgres://x\""), "comes with a later version"),
+        (listener("[audit]\non_failure = \"go-on\""), "`go-on` is not known here"),
+        (listener("[audit]\nliterals = true"), "expected a string"),
+        (listener("[audit]\nparameters = \"kept\""), "expected true or false"),
+        (listener("[audit]\nrotate = \"hourly\""), "`hourly` is not known here"),
+        (listener("[audit]\nrotate_bytes = 100"), "expected a number from 4096"),
+        (listener("[audit]\nrotate_bytes = \"on\""), "expected a whole number"),
+        (listener("[audit]\nkeep = 0"), "expected a number from 1"),
         (listener("[admin]\nlisten = \"6480\""), "not an address"),
         (listener("[log]\nlevel = \"loud\""), "`loud` is not known here"),
         (listener("[metrics]\nenabled = \"yes\""), "expected true or false"),
@@ -193,6 +204,8 @@ fn what_is_written_is_what_holds() {
     let text = format!(
         "{SMALLEST}upstream_ca = \"ca.pem\"\nupstream_tls = \"verify-ca\"\n\
          [policy]\npreset = \"observe\"\n[limits]\ntolerance = 2.5\ntoken_ttl = \"1h\"\n[admin]\nlisten = \"off\"\n\
+         [audit]\non_failure = \"refuse-everything\"\nliterals = \"kept\"\nparameters = true\n\
+         rotate = \"daily\"\nrotate_bytes = 1000000\nkeep = 30\n\
          [log]\nformat = \"json\"\n[sessions]\nidle_timeout = \"30min\"\n"
     );
     let config = parsed(&text);
@@ -200,6 +213,14 @@ fn what_is_written_is_what_holds() {
     assert_eq!(config.listeners[0].listen, Address::Tcp { host: "127.0.0.1".to_owned(), port: 6432 });
     assert_eq!(config.policy.mode, Mode::Observe, "the mode of the preset");
     assert_eq!((config.policy.sizes.tolerance, config.policy.sizes.token_ttl), (2.5, Duration::from_secs(3_600)));
+    let manner = Manner {
+        reads: Reads::Count,
+        while_failing: WhileFailing::RefuseEverything,
+        literals: Literals::Kept,
+        parameters: Parameters::Recorded,
+    };
+    let rotation = Rotation { every: Every::Day, bytes: NonZeroU64::new(1_000_000), keep: NonZeroUsize::new(30) };
+    assert_eq!((config.audit.manner, config.audit.rotation), (manner, rotation));
     assert_eq!(config.admin, None);
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.sessions.idle_timeout, Some(Duration::from_secs(1_800)));

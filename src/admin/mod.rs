@@ -3,7 +3,7 @@
 //! | route | answer |
 //! |---|---|
 //! | `GET /healthz` | 200 while listening, 503 while starting or draining |
-//! | `GET /readyz` | as `/healthz`, and 503 while the record or the store fails: statements are refused then |
+//! | `GET /readyz` | as `/healthz`, and 503 while the record or the store fails: what changes data is refused then, so it should go by another Sluice |
 //! | `GET /metrics` | Prometheus text, <https://prometheus.io/docs/instrumenting/exposition_formats/> |
 //!
 //! Invariants: nothing here changes anything; no statement, name of a user or token can be read here; connections are bounded in number
@@ -60,6 +60,11 @@ pub enum Phase {
 }
 
 impl Health {
+    /// `record_fails` is the record's own word, true while it does not take what it is given.
+    pub fn new(record_fails: Arc<AtomicBool>) -> Health {
+        Health(Arc::new(Flags { record_fails, ..Flags::default() }))
+    }
+
     pub fn enter(&self, phase: Phase) {
         self.0.phase.store(phase as u8, Ordering::Relaxed);
     }
@@ -70,11 +75,6 @@ impl Health {
             number if number == Phase::Draining as u8 => Phase::Draining,
             _ => Phase::Starting,
         }
-    }
-
-    /// The record did or did not take the last event.
-    pub fn record_works(&self, works: bool) {
-        self.0.record_fails.store(!works, Ordering::Relaxed);
     }
 
     /// The store did or did not answer the last request.
@@ -101,7 +101,7 @@ impl Health {
 #[derive(Debug, Default)]
 struct Flags {
     phase: AtomicU8,
-    record_fails: AtomicBool,
+    record_fails: Arc<AtomicBool>,
     store_fails: AtomicBool,
 }
 
@@ -141,14 +141,15 @@ mod tests {
     #[tokio::test]
     async fn health_follows_the_phase_and_the_record() {
         let (server, health, stop) = start().await;
+        let fails = health.0.record_fails.clone();
         assert_eq!(get_status(server, "/healthz").await, 503);
         health.enter(Phase::Listening);
         assert_eq!(get_status(server, "/healthz").await, 200);
         assert_eq!(get_status(server, "/readyz").await, 200);
-        health.record_works(false);
+        fails.store(true, Ordering::Relaxed);
         assert_eq!(get_status(server, "/healthz").await, 200);
         assert_eq!(get_status(server, "/readyz").await, 503);
-        health.record_works(true);
+        fails.store(false, Ordering::Relaxed);
         health.store_works(false);
         assert_eq!(get_status(server, "/readyz").await, 503);
         health.store_works(true);

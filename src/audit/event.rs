@@ -1,6 +1,7 @@
 //! What happened, in its meant form: borrowed from whoever saw it, turned into a line by [`crate::audit::written`].
 //!
-//! Invariant: nothing here holds a token or a parameter's value; a statement's text is here only if its caller chose to show it.
+//! Invariant: nothing here holds a token; a statement's text and its parameters' values are here only if its caller chose to show
+//! them.
 
 use crate::ground::ids::{ChallengeId, SessionId};
 use crate::policy::finding::Level;
@@ -34,8 +35,14 @@ pub struct Event<'a> {
     pub count: Option<u64>,
     /// Anything else, in a few words.
     pub note: Option<&'a str>,
+    /// A statement's parameter values, if the configuration has them recorded; shown by the caller.
+    pub parameters: Option<&'a [Option<String>]>,
     /// Set by the sink alone: what it found after the last whole line.
     pub torn: Option<TornTail<'a>>,
+    /// Set by the sink alone: the file that this line is about (kinds `rotated` and `removed`).
+    pub file: Option<&'a str>,
+    /// The hash of the last line of a file that is removed.
+    pub file_hash: Option<&'a str>,
     pub durability: Durability,
 }
 
@@ -59,6 +66,12 @@ pub enum Kind {
     Service,
     /// The sink sets the torn end of an earlier write aside.
     Torn,
+    /// The first line of a file that carries another on.
+    Rotated,
+    /// An old file is deleted, as the configuration has it.
+    Removed,
+    /// The record failed, and works again: `count` events are not in it.
+    Gap,
 }
 
 impl Kind {
@@ -74,6 +87,9 @@ impl Kind {
             Kind::Counted => "counted",
             Kind::Service => "service",
             Kind::Torn => "torn",
+            Kind::Rotated => "rotated",
+            Kind::Removed => "removed",
+            Kind::Gap => "gap",
         }
     }
 }

@@ -4,9 +4,12 @@
 //! frame it permits, only [`Recorder::record`] makes one, and only after the record took the event; forwarding consumes it.
 //! What no rule found anything against and nobody gave a text for (reads, plain INSERTs, transaction verbs) is counted, a line a minute.
 //!
-//! A record that cannot be written is an error, and its caller refuses with `SL007`.
+//! A record that cannot be written is an error, and its caller refuses with `SL007`. While it fails, [`WhileFailing`] says what goes on
+//! of that which would only be counted.
 
+pub mod chain;
 pub mod event;
+pub mod rotation;
 pub mod sink;
 pub mod written;
 
@@ -46,8 +49,53 @@ impl Permit {
 #[derive(Debug)]
 pub struct Recorder {
     sink: Arc<Sink>,
-    reads: Reads,
+    manner: Manner,
     counted: Alone,
+}
+
+/// How the record is kept: `[audit]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Manner {
+    pub reads: Reads,
+    pub while_failing: WhileFailing,
+    pub literals: Literals,
+    pub parameters: Parameters,
+}
+
+/// What is refused while the record cannot be written: `on_failure`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhileFailing {
+    /// What changes data, or would have a line of its own. Reads go on, and are counted.
+    #[default]
+    RefuseChanges,
+    /// Reads, too.
+    RefuseEverything,
+}
+
+/// Whether a statement's literals stand in the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Literals {
+    #[default]
+    Redacted,
+    Kept,
+}
+
+/// Whether the values bound to a statement stand in the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Parameters {
+    #[default]
+    LeftOut,
+    Recorded,
+}
+
+/// What a statement that is only counted does: all that is known of it where the record fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plain {
+    /// Runs nothing, or ends a transaction: it leads out of trouble, never into it.
+    Passes,
+    Reads,
+    /// An INSERT, or code of the users' own.
+    Changes,
 }
 
 /// What becomes of statements without findings: `[audit] reads`.
@@ -71,6 +119,10 @@ pub struct Recording<'a> {
     pub promised_rows: Option<u64>,
     /// `reason=` that the sender gave.
     pub reason: Option<&'a str>,
+    /// Shown by the session, if the configuration has them recorded.
+    pub parameters: Option<&'a [Option<String>]>,
+    /// What it does, if there is no more to say about it.
+    pub plain: Plain,
 }
 
 /// What the database said of a permitted statement.
@@ -92,8 +144,32 @@ pub enum Login<'a> {
 }
 
 impl Recorder {
-    pub fn new(sink: Arc<Sink>, reads: Reads) -> Recorder {
-        Recorder { sink, reads, counted: Alone::default() }
+    pub fn new(sink: Arc<Sink>, manner: Manner) -> Recorder {
+        Recorder { sink, manner, counted: Alone::default() }
+    }
+
+    pub fn manner(&self) -> Manner {
+        self.manner
+    }
+
+    /// Whether the last event was taken.
+    pub fn works(&self) -> bool {
+        self.sink.works()
+    }
+
+    /// Since when the record fails, and why.
+    pub fn trouble(&self) -> Option<String> {
+        self.sink.trouble()
+    }
+
+    /// Whether a statement that is only counted may go on: always while the record works. Where it fails it is tried first.
+    pub fn goes_on(&self, plain: Plain) -> Result<(), RecordFailed> {
+        let waits = match plain {
+            Plain::Passes => false,
+            Plain::Reads => self.manner.while_failing == WhileFailing::RefuseEverything,
+            Plain::Changes => true,
+        };
+        if waits && !self.sink.works() { self.sink.try_again() } else { Ok(()) }
     }
 
     /// Records that a statement is about to be forwarded, and permits exactly that. `action` is [`Action::Forward`] where nothing
@@ -106,7 +182,8 @@ impl Recorder {
         frame: Bytes,
     ) -> Result<Permit, RecordFailed> {
         let is_plain = verdict.judged().is_empty() && about.statement.is_none();
-        if is_plain && action == Action::Forward && self.reads == Reads::Count {
+        if is_plain && action == Action::Forward && self.manner.reads == Reads::Count {
+            self.goes_on(about.plain)?;
             self.counted.0.fetch_add(1, Ordering::Relaxed);
             return Ok(Permit { frame, line: None });
         }
@@ -241,6 +318,7 @@ fn about_session<'a>(about: &Recording<'a>) -> Event<'a> {
         fingerprint: about.fingerprint,
         challenge: about.challenge,
         promised_rows: about.promised_rows,
+        parameters: about.parameters,
         note: about.reason,
         ..Event::default()
     }
@@ -383,7 +461,7 @@ mod tests {
             let clock = HandClock::at(Timestamp::UNIX_EPOCH).clock();
             let sink = Sink::open(&dir.path().join("audit.jsonl"), clock).expect("opens");
             Room {
-                recorder: Recorder::new(Arc::new(sink), reads),
+                recorder: Recorder::new(Arc::new(sink), Manner { reads, ..Manner::default() }),
                 session: SessionId::new(Timestamp::UNIX_EPOCH).expect("random"),
                 principal: Principal { user: "alice".into(), database: "shop".into(), ..Principal::default() },
                 dir,
@@ -408,6 +486,8 @@ mod tests {
                 challenge: None,
                 promised_rows: Some(12_480),
                 reason: None,
+                parameters: None,
+                plain: Plain::Reads,
             }
         }
 

@@ -4,11 +4,12 @@
 //! |---|---|
 //! | `seq` | 1, 2, 3… without a gap |
 //! | `time` | RFC 3339, UTC |
-//! | `kind` | `statement`, `outcome`, `refusal`, `command`, `login`, `logout`, `policy`, `counted`, `service`, `torn` |
+//! | `kind` | `statement`, `outcome`, `refusal`, `command`, `login`, `logout`, `policy`, `counted`, `service`, `torn`, `rotated`, `removed`, `gap` |
 //! | `session` | id of the client's connection |
 //! | `listener`, `user`, `database`, `address`, `application` | who; `application` is what the client says of itself |
 //! | `statement` | text as far as it may be shown; `statement_bytes` is its whole length where it was cut |
 //! | `fingerprint` | the statement's shape |
+//! | `parameters` | values bound to it, as text, binary ones as `\x…`; only with `[audit] parameters = true` |
 //! | `rules` | findings: `rule`, `level`, `origin` (the line that gave the level) |
 //! | `level`, `mode` | the strongest level found; `enforce`, `observe` or `off` |
 //! | `action` | `forward`, `confirmed`, `refuse` |
@@ -16,13 +17,16 @@
 //! | `promised_rows`, `actual_rows` | what was shown, and what the database then said |
 //! | `sqlstate` | the server's, or our own `SL…` |
 //! | `of` | `seq` of the statement that an outcome belongs to |
-//! | `count` | statements that a `counted` line stands for |
+//! | `count` | statements that a `counted` line stands for; events that were not recorded before a `gap` line |
 //! | `note` | anything else |
-//! | `torn_bytes`, `torn_hash` | of a `torn` line: length and SHA-256 of the broken bytes between it and the last whole line, the `~` and line end that close them left out |
+//! | `torn_bytes`, `torn_hash` | of a `torn` line: length and SHA-256 of the broken bytes between it and the last whole line, the `~` and line end that close them left out; of a `rotated` line: what the file before ends with |
+//! | `file` | of a `rotated` line: the file that this one carries on (its last hash is `prev`); of a `removed` line: the file deleted |
+//! | `file_hash` | of a `removed` line: the last hash of the file deleted |
 //! | `prev`, `hash` | the chain |
 //!
 //! Invariant: `hash` is always the last field, and `hash = SHA-256(prev ‖ line without ,"hash":"…")`, both hashes as 64 lower-case
-//! hexadecimal digits; the first line's `prev` is 64 zeros. So anyone can check a line with any tool:
+//! hexadecimal digits; the first line's `prev` is 64 zeros. A file that
+//! carries another on begins with a `rotated` line, and `seq` and `prev` go on over it. So anyone can check a line with any tool:
 //! `body = line[:-75] + "}"; sha256(prev + body)` (`,"hash":"` is 9 bytes, 64 digits, `"}` is 2).
 
 use crate::audit::event::Event;
@@ -72,6 +76,10 @@ pub struct ReadLine {
     pub torn_bytes: Option<u64>,
     #[serde(default)]
     pub torn_hash: Option<String>,
+    #[serde(default)]
+    pub file: Option<String>,
+    #[serde(default)]
+    pub file_hash: Option<String>,
     pub prev: String,
     pub hash: String,
 }
@@ -151,6 +159,8 @@ struct Line<'a> {
     statement_bytes: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fingerprint: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<Vec<Option<&'a str>>>,
     #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "rules")]
     rules: &'a [Judged],
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -177,6 +187,10 @@ struct Line<'a> {
     torn_bytes: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     torn_hash: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_hash: Option<&'a str>,
     prev: &'a str,
 }
 
@@ -195,6 +209,7 @@ fn written<'a>(event: &Event<'a>, seq: u64, time: Timestamp, prev: &'a str) -> L
         statement: event.statement.map(|text| cut(text, limits::AUDIT_STATEMENT_BYTES_MAX)),
         statement_bytes: whole.filter(|&bytes| bytes > limits::AUDIT_STATEMENT_BYTES_MAX),
         fingerprint: event.fingerprint.map(short),
+        parameters: event.parameters.map(parameters),
         rules: event.findings,
         level: event.level.map(Shown),
         mode: event.mode.map(mode),
@@ -208,8 +223,14 @@ fn written<'a>(event: &Event<'a>, seq: u64, time: Timestamp, prev: &'a str) -> L
         note: event.note.map(short),
         torn_bytes: event.torn.map(|torn| torn.bytes.len()),
         torn_hash: event.torn.map(|torn| bytes_hash(torn.bytes)),
+        file: event.file.map(short),
+        file_hash: event.file_hash,
         prev,
     }
+}
+
+fn parameters(values: &[Option<String>]) -> Vec<Option<&str>> {
+    values.iter().take(limits::AUDIT_PARAMETERS_MAX).map(|value| value.as_deref().map(short)).collect()
 }
 
 fn rules<S: Serializer>(findings: &&[Judged], serializer: S) -> Result<S::Ok, S::Error> {

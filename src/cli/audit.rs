@@ -1,16 +1,18 @@
-//! `sluice audit verify FILE`: walks a record's chain and says whether it is whole.
+//! `sluice audit verify FILE…`: walks a record's chain over all its files and says whether it is whole.
 //!
-//! Invariant: only reads. What it can show: an edited, removed, added or swapped line, and lines cut off at the front. What it cannot
-//! show by the file alone: lines cut off at the end, and a record rewritten from some line on with all hashes made anew. For those, keep the
-//! last hash elsewhere and give it back with `--expect-last`.
+//! Invariant: only reads. What it can show: an edited, removed, added or swapped line, lines cut off at the front, a file that is
+//! missing. What it cannot show by the files alone: lines cut off at the end, and a record rewritten from some line on with all hashes
+//! made anew. For those, keep the last hash elsewhere and give it back with `--expect-last`.
 
-use crate::audit::written::{NO_HASH, ReadLine, TORN_END, bytes_hash, read_line};
-use crate::ground::limits;
+mod files;
+mod walk;
+
+use crate::cli::audit::walk::Walk;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
-use std::path::Path;
+use std::io::{self, BufReader};
+use std::path::PathBuf;
 
 /// What the walk found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,8 +24,11 @@ pub struct Report {
     pub last_time: Option<String>,
     /// The last whole line's hash: keep it elsewhere, and what is cut off later can be seen.
     pub last_hash: Option<String>,
+    /// The files in their order, each with its whole lines.
+    pub files: Vec<(PathBuf, u64)>,
     /// Torn writes that were set aside properly, with the line of the file they begin on and their length.
     pub set_aside: Vec<SetAside>,
+    pub front: Front,
     pub broken: Option<Broken>,
     /// `--expect-last` was given, and what came of it.
     pub expected: Option<Expected>,
@@ -31,6 +36,7 @@ pub struct Report {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetAside {
+    pub file: PathBuf,
     pub line: u64,
     pub bytes: u64,
 }
@@ -38,8 +44,21 @@ pub struct SetAside {
 /// The first line that does not hold, counted in lines of the file from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
+    pub file: PathBuf,
     pub line: u64,
     pub why: String,
+}
+
+/// What comes before the first line there is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Front {
+    /// Nothing: the record begins here.
+    #[default]
+    Whole,
+    /// Older files, deleted as configured: a later line says so.
+    Removed { lines: u64 },
+    /// A file that is not here.
+    Missing { lines: u64, file: Option<String> },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +73,8 @@ pub enum Expected {
 
 impl Report {
     pub fn whole(&self) -> bool {
-        self.broken.is_none() && self.expected != Some(Expected::Missing)
+        let front = !matches!(self.front, Front::Missing { .. });
+        self.broken.is_none() && front && self.expected != Some(Expected::Missing)
     }
 
     /// 0 whole, 1 not.
@@ -64,37 +84,68 @@ impl Report {
 }
 
 /// The command: prints what was found. Its exit code is 0 for a whole chain, 1 for a broken one, 2 for a file that cannot be read.
-pub fn run(path: &Path, expect_last: Option<&str>) -> u8 {
-    match verify(path, expect_last) {
+pub fn run(paths: &[PathBuf], expect_last: Option<&str>) -> u8 {
+    match verify(paths, expect_last) {
         Ok(report) => {
             println!("{report}");
             report.exit_code()
         }
         Err(error) => {
-            eprintln!("sluice: {}: {error}", path.display());
+            eprintln!("sluice: {error}");
             2
         }
     }
 }
 
-/// Walks the file once, a line at a time.
-pub fn verify(path: &Path, expect_last: Option<&str>) -> io::Result<Report> {
+/// Walks each file once, a line at a time. Paths are files, or directories with a record's files in them; a file that carries
+/// another on brings that one along, if it stands beside it under the name it then had.
+pub fn verify(paths: &[PathBuf], expect_last: Option<&str>) -> io::Result<Report> {
     let mut walk = Walk::new(expect_last);
-    let mut reader = BufReader::new(File::open(path)?);
-    let mut line = Vec::new();
-    while walk.report.broken.is_none() && next_line(&mut reader, &mut line)? > 0 {
-        walk.step(&line);
+    for path in files::in_order(paths)? {
+        let mut reader = BufReader::new(File::open(&path).map_err(|error| files::about(&path, error))?);
+        walk.enter(path.clone());
+        let mut line = Vec::new();
+        while walk.goes_on() && walk::next_line(&mut reader, &mut line).map_err(|error| files::about(&path, error))? > 0
+        {
+            walk.step(&line);
+        }
     }
     Ok(walk.finish())
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.broken {
-            None => writeln!(f, "the chain is whole: {} lines", self.lines)?,
-            Some(broken) => {
-                writeln!(f, "the chain is broken at line {}: {}", broken.line, broken.why)?;
+        match (&self.broken, &self.front) {
+            (Some(broken), _) => {
+                writeln!(
+                    f,
+                    "the chain is broken at line {} of {}: {}",
+                    broken.line,
+                    broken.file.display(),
+                    broken.why
+                )?;
                 writeln!(f, "{} lines before it hold; nothing after it was looked at", self.lines)?;
+            }
+            (None, Front::Missing { .. }) => writeln!(f, "the chain is not whole: {} lines hold", self.lines)?,
+            (None, _) => writeln!(f, "the chain is whole: {} lines", self.lines)?,
+        }
+        match &self.front {
+            Front::Whole => {}
+            Front::Removed { lines } => writeln!(
+                f,
+                "the {lines} lines before them were in files that were deleted as configured, and recorded as such"
+            )?,
+            Front::Missing { lines, file } => {
+                let file = file.as_deref().unwrap_or("a file whose name is not known");
+                writeln!(
+                    f,
+                    "the {lines} lines before them are missing: they were in {file}; give that file too, or its directory"
+                )?
+            }
+        }
+        if self.files.len() > 1 {
+            for (file, lines) in &self.files {
+                writeln!(f, "  {}: {lines} lines", file.display())?;
             }
         }
         if let (Some(first), Some(last)) = (&self.first_time, &self.last_time) {
@@ -104,12 +155,15 @@ impl fmt::Display for Report {
             writeln!(f, "  {kind:<10} {count}")?;
         }
         for torn in &self.set_aside {
-            writeln!(
-                f,
-                "line {}: {} bytes of a write that did not complete, set aside and recorded",
-                torn.line, torn.bytes
-            )?;
+            let (file, line, bytes) = (torn.file.display(), torn.line, torn.bytes);
+            writeln!(f, "{file} line {line}: {bytes} bytes of a write that did not complete, set aside and recorded")?;
         }
+        self.tell_expected(f)
+    }
+}
+
+impl Report {
+    fn tell_expected(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.expected {
             Some(Expected::IsLast) => writeln!(f, "the last line is the expected one")?,
             Some(Expected::Since { lines }) => writeln!(f, "the expected line is there, with {lines} lines after it")?,
@@ -130,119 +184,6 @@ impl fmt::Display for Report {
             Some(_) => Ok(()),
         }
     }
-}
-
-struct Walk<'a> {
-    report: Report,
-    expect_last: Option<&'a str>,
-    prev: String,
-    /// Lines of the file read so far.
-    read: u64,
-    /// Bytes since the last whole line that are no lines, and where they began.
-    torn: Vec<u8>,
-    torn_line: u64,
-    torn_why: String,
-}
-
-impl<'a> Walk<'a> {
-    fn new(expect_last: Option<&'a str>) -> Walk<'a> {
-        Walk {
-            report: Report { expected: expect_last.map(|_| Expected::Missing), ..Report::default() },
-            expect_last,
-            prev: NO_HASH.to_owned(),
-            read: 0,
-            torn: Vec::new(),
-            torn_line: 0,
-            torn_why: String::new(),
-        }
-    }
-
-    fn step(&mut self, line: &[u8]) {
-        self.read += 1;
-        let Some(text) = line.strip_suffix(b"\n") else {
-            return self.put_aside(line, "it is cut off before its end");
-        };
-        match read_line(text) {
-            Ok(read) if self.torn.is_empty() => self.follow(read),
-            Ok(read) => self.close_torn(read),
-            Err(why) => self.put_aside(line, &why.to_string()),
-        }
-    }
-
-    /// A line that is none may be torn bytes, if the next line that is one sets them aside.
-    fn put_aside(&mut self, line: &[u8], why: &str) {
-        if self.torn.is_empty() {
-            self.torn_line = self.read;
-            self.torn_why = why.to_owned();
-        }
-        self.torn.extend_from_slice(line);
-        if self.torn.len() > 2 * limits::AUDIT_LINE_BYTES_MAX {
-            self.break_at_torn();
-        }
-    }
-
-    fn close_torn(&mut self, read: ReadLine) {
-        let torn = self.torn.strip_suffix(TORN_END).unwrap_or_default();
-        let set_aside = read.kind == "torn"
-            && read.torn_bytes == Some(torn.len() as u64)
-            && read.torn_hash.as_deref() == Some(&bytes_hash(torn));
-        if !set_aside {
-            return self.break_at_torn();
-        }
-        self.report.set_aside.push(SetAside { line: self.torn_line, bytes: torn.len() as u64 });
-        self.torn.clear();
-        self.follow(read);
-    }
-
-    fn follow(&mut self, read: ReadLine) {
-        if read.seq != self.report.lines + 1 {
-            return self.break_here(format!(
-                "seq is {} where {} was to come: a line is missing, added or moved",
-                read.seq,
-                self.report.lines + 1
-            ));
-        }
-        if read.prev != self.prev {
-            return self.break_here("it does not follow the line before it (prev differs)".to_owned());
-        }
-        let report = &mut self.report;
-        report.lines += 1;
-        *report.kinds.entry(read.kind).or_default() += 1;
-        report.first_time.get_or_insert_with(|| read.time.clone());
-        report.last_time = Some(read.time);
-        match (report.expected, self.expect_last) {
-            (Some(Expected::Missing), Some(hash)) if hash.eq_ignore_ascii_case(&read.hash) => {
-                report.expected = Some(Expected::IsLast)
-            }
-            (Some(Expected::IsLast), _) => report.expected = Some(Expected::Since { lines: 1 }),
-            (Some(Expected::Since { lines }), _) => report.expected = Some(Expected::Since { lines: lines + 1 }),
-            _ => {}
-        }
-        report.last_hash = Some(read.hash.clone());
-        self.prev = read.hash;
-    }
-
-    fn break_here(&mut self, why: String) {
-        self.report.broken.get_or_insert(Broken { line: self.read, why });
-    }
-
-    fn break_at_torn(&mut self) {
-        let why = self.torn_why.clone();
-        self.report.broken.get_or_insert(Broken { line: self.torn_line, why });
-    }
-
-    fn finish(mut self) -> Report {
-        if !self.torn.is_empty() {
-            self.break_at_torn();
-        }
-        self.report
-    }
-}
-
-/// Reads one line, its end included; a longer one than a record holds comes in pieces, which are then no lines.
-fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
-    line.clear();
-    reader.take(limits::AUDIT_LINE_BYTES_MAX as u64 + 1).read_until(b'\n', line)
 }
 
 #[cfg(test)]
@@ -313,7 +254,7 @@ mod tests {
         text.truncate(text.len() - 20);
         std::fs::write(&path, &text).expect("writes");
         drop(Sink::open(&path, Clock::System).expect("opens"));
-        let report = verify(&path, None).expect("reads");
+        let report = verify(std::slice::from_ref(&path), None).expect("reads");
         assert_eq!((report.lines, report.exit_code()), (3, 0), "{report}");
         assert_eq!(report.set_aside.len(), 1);
         assert_eq!(report.set_aside[0].line, 3);
@@ -325,8 +266,8 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_read_is_an_error_and_not_a_broken_chain() {
-        assert!(verify(Path::new("/nowhere/audit.jsonl"), None).is_err());
-        assert_eq!(run(Path::new("/nowhere/audit.jsonl"), None), 2);
+        assert!(verify(&["/nowhere/audit.jsonl".into()], None).is_err());
+        assert_eq!(run(&["/nowhere/audit.jsonl".into()], None), 2);
     }
 
     fn record(lines: usize) -> Vec<String> {
@@ -344,7 +285,7 @@ mod tests {
     fn verify_text(text: &str, expect_last: Option<&str>) -> Report {
         let file = tempfile::NamedTempFile::new().expect("file");
         std::fs::write(file.path(), text).expect("writes");
-        verify(file.path(), expect_last).expect("reads")
+        verify(&[file.path().to_owned()], expect_last).expect("reads")
     }
 
     fn swap_last_digit(line: &mut String) {

@@ -5,12 +5,12 @@
 //! statements, and after `drain_timeout` what is left is cut off.
 
 use crate::admin::{self, Admin, Health, Phase};
+use crate::audit::Recorder;
 use crate::audit::sink::Sink;
-use crate::audit::{Reads, Recorder};
 use crate::cli::door;
 use crate::config::{self, Address, Config, Listener, LogFormat, UpstreamTls};
 use crate::ground::clock::Clock;
-use crate::ground::metrics::{POLICY_RELOADS_TOTAL, STORE_FAILURES_TOTAL};
+use crate::ground::metrics::{POLICY_RELOADS_TOTAL, RECORD_FAILING, STORE_FAILURES_TOTAL};
 use crate::policy::settings::Policy;
 use crate::serve::listen::{Bound, run_thread};
 use crate::serve::tls::{self, Trust};
@@ -79,7 +79,8 @@ impl Service {
     pub fn start(config: Config, path: Option<PathBuf>) -> Result<Service, String> {
         let clock = Clock::System;
         let store = Store::open(&store_url(&config)).map_err(|error| format!("the store: {error}"))?;
-        let sink = Sink::open(&config.audit.path, clock.clone()).map_err(|error| format!("the record: {error}"))?;
+        let sink = Sink::open_rotated(&config.audit.path, clock.clone(), config.audit.rotation);
+        let sink = sink.map_err(|error| format!("the record: {error}"))?;
         let sink = Arc::new(sink);
         let (draining, _) = watch::channel(false);
         let (stopped, _) = watch::channel(false);
@@ -88,11 +89,11 @@ impl Service {
             doors: Vec::new(),
             tries: Arc::default(),
             sink: sink.clone(),
-            recorder: Recorder::new(sink.clone(), Reads::Count),
+            recorder: Recorder::new(sink.clone(), config.audit.manner),
             registry: Arc::default(),
             threads: Vec::new(),
             addresses: Vec::new(),
-            health: Health::default(),
+            health: Health::new(sink.fails()),
             config,
             path,
             store,
@@ -135,7 +136,7 @@ impl Service {
                     tries: self.tries.clone(),
                     policy: self.policy.clone(),
                     store: self.store.clone(),
-                    recorder: Recorder::new(sink.clone(), Reads::Count),
+                    recorder: Recorder::new(sink.clone(), self.config.audit.manner),
                     registry: self.registry.clone(),
                     clock: clock.clone(),
                     login_timeout: self.config.sessions.login_timeout,
@@ -185,6 +186,8 @@ impl Service {
         let on = |kind| signal(kind).map_err(|error| error.to_string());
         let (mut hangup, mut terminate, mut interrupt) =
             (on(SignalKind::hangup())?, on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+        // A file at the limit that the system sets (ulimit -f) is a disk that is full, not an end of the process.
+        let _at_limit = on(SignalKind::from_raw(libc::SIGXFSZ))?;
         self.open_admin().await?;
         self.health.enter(Phase::Listening);
         ready();
@@ -195,6 +198,8 @@ impl Service {
             tokio::select! {
                 _ = hangup.recv() => {
                     seen = self.changed_at();
+                    // A tool that has moved the record's file away says so by this signal, too.
+                    self.tend_record();
                     self.reload();
                 }
                 _ = terminate.recv() => break,
@@ -205,7 +210,7 @@ impl Service {
                         seen = now;
                         self.reload();
                     }
-                    self.health.record_works(self.sink.works());
+                    self.tend_record();
                     ticks = ticks.wrapping_add(1);
                     if ticks.is_multiple_of(SWEEP_EVERY) {
                         self.sweep().await;
@@ -216,6 +221,13 @@ impl Service {
         self.health.enter(Phase::Draining);
         self.drain(&mut terminate).await;
         Ok(())
+    }
+
+    /// The record that fails is tried again though nobody sends anything, and its file is changed though nobody writes.
+    fn tend_record(&self) {
+        // What failed was logged when it began to.
+        let failing = self.sink.tend().is_err();
+        metrics::gauge!(RECORD_FAILING).set(if failing { 1.0 } else { 0.0 });
     }
 
     async fn open_admin(&self) -> Result<(), String> {

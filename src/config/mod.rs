@@ -15,6 +15,8 @@ mod written_logins;
 pub use self::address::Address;
 pub use self::errors::Errors;
 
+use crate::audit::Manner;
+use crate::audit::rotation::Rotation;
 use crate::policy::settings::Policy;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -169,6 +171,8 @@ pub enum Store {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audit {
     pub path: PathBuf,
+    pub rotation: Rotation,
+    pub manner: Manner,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

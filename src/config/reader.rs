@@ -146,6 +146,14 @@ impl<'r, 't> Section<'r, 't> {
         number
     }
 
+    /// As [`Section::number`], or a word that stands for none.
+    pub fn number_or(&mut self, key: &'static str, none: &str, bounds: Range<u64>) -> Option<u64> {
+        match self.value(key)?.get_ref() {
+            DeValue::String(text) if text.as_ref() == none => None,
+            _ => self.number(key, bounds),
+        }
+    }
+
     /// A number of per cent, whole or not.
     pub fn per_cent(&mut self, key: &'static str) -> Option<f64> {
         let value = self.value(key)?;

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a key that is not read here is an error, and `config/sluice.toml` lists every key that is (`tests/config.rs`).
 
+use crate::audit::rotation::{Every, Rotation};
+use crate::audit::{Literals, Manner, Parameters, Reads, WhileFailing};
 use crate::config::errors::{Errors, Problem};
 use crate::config::reader::{Reader, Section, Word, did_you_mean};
 use crate::config::written_logins;
@@ -16,6 +18,7 @@ use crate::policy::pattern::{Addresses, Glob, Window, parse_moment};
 use crate::policy::rules;
 use crate::policy::scope::{Match, Scope, SizeChanges};
 use crate::policy::settings::{Mode, Origin, Policy, Sizes};
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -323,8 +326,24 @@ fn store(mut section: Section<'_, '_>) -> Store {
 
 fn audit(mut section: Section<'_, '_>) -> Audit {
     let path = section.parsed("path", path).unwrap_or_else(|| PathBuf::from("sluice-audit.jsonl"));
+    let failing =
+        [("refuse-changes", WhileFailing::RefuseChanges), ("refuse-everything", WhileFailing::RefuseEverything)];
+    let parameters = section.boolean("parameters").unwrap_or(false);
+    let manner = Manner {
+        reads: Reads::Count,
+        while_failing: section.choice("on_failure", &failing).unwrap_or_default(),
+        literals: section
+            .choice("literals", &[("redacted", Literals::Redacted), ("kept", Literals::Kept)])
+            .unwrap_or_default(),
+        parameters: if parameters { Parameters::Recorded } else { Parameters::LeftOut },
+    };
+    let rotation = Rotation {
+        every: section.choice("rotate", &[("off", Every::Never), ("daily", Every::Day)]).unwrap_or_default(),
+        bytes: section.number_or("rotate_bytes", "off", 4096..ROWS_END).and_then(NonZeroU64::new),
+        keep: section.number_or("keep", "all", 1..100_001).and_then(|most| NonZeroUsize::new(most.try_into().ok()?)),
+    };
     section.finish();
-    Audit { path }
+    Audit { path, rotation, manner }
 }
 
 fn admin(mut section: Section<'_, '_>) -> Option<Admin> {

@@ -97,6 +97,10 @@ pub const AUDIT_STATEMENT_BYTES_MAX: usize = 64 << 10;
 pub const AUDIT_TEXT_BYTES_MAX: usize = 1 << 10;
 /// Findings listed in a line.
 pub const AUDIT_FINDINGS_MAX: usize = 64;
+/// Parameter values listed in a line, where they are recorded at all; each is cut as any other text.
+pub const AUDIT_PARAMETERS_MAX: usize = 128;
+/// A rotation that failed is tried again after this long: meanwhile the old file goes on, and no line is refused for it.
+pub const AUDIT_ROTATE_AGAIN: Duration = Duration::from_secs(60);
 /// A whole line. The bounds above keep lines under it; it also bounds how far back a last line is searched for.
 pub const AUDIT_LINE_BYTES_MAX: usize = 2 << 20;
 

@@ -18,6 +18,7 @@ pub const FINDINGS_TOTAL: &str = "sluice_findings_total";
 pub const QUESTIONS_SECONDS: &str = "sluice_questions_seconds";
 pub const CHALLENGES_TOTAL: &str = "sluice_challenges_total";
 pub const RECORD_FAILURES_TOTAL: &str = "sluice_record_failures_total";
+pub const RECORD_FAILING: &str = "sluice_record_failing";
 pub const STORE_FAILURES_TOTAL: &str = "sluice_store_failures_total";
 pub const POLICY_RELOADS_TOTAL: &str = "sluice_policy_reloads_total";
 
@@ -40,6 +41,7 @@ pub const ALL: &[(&str, MetricKind, &str)] = &[
     ),
     (CHALLENGES_TOTAL, MetricKind::Counter, "Challenges, by outcome (issued, used, rejected, expired, misused)."),
     (RECORD_FAILURES_TOTAL, MetricKind::Counter, "Events that the record did not take; the statements were refused."),
+    (RECORD_FAILING, MetricKind::Gauge, "1 while the record cannot be written, else 0."),
     (STORE_FAILURES_TOTAL, MetricKind::Counter, "Requests that the store did not answer; the statements were refused."),
     (POLICY_RELOADS_TOTAL, MetricKind::Counter, "Policy reloads, by outcome (taken, refused)."),
 ];

@@ -13,7 +13,7 @@
 
 use crate::audit::event::Action;
 use crate::audit::sink::RecordFailed;
-use crate::audit::{Outcome, Recording};
+use crate::audit::{Outcome, Plain, Recording};
 use crate::change::ledger;
 use crate::change::preview::{self, Offer, machine};
 use crate::change::promise::{self, Promise};
@@ -31,6 +31,7 @@ use crate::session::hold::Agreed;
 use crate::session::look::{Judgement, Piece};
 use crate::session::pipeline::{Exceeded, Mark, Portal, Watched};
 use crate::session::reaching::{self, Declared};
+use crate::session::record;
 use crate::session::run::Run;
 use crate::session::{End, Session};
 use crate::sql::facts::{Facts, Kind, Nesting, TransactionVerb, Verb};
@@ -77,7 +78,10 @@ impl Session {
             if self.pipeline.discarding {
                 return Ok(());
             }
-            let mut mark = self.watch(&judgement, Action::Forward, &frame, None)?;
+            let mut mark = match self.watch(&judgement, Action::Forward, &frame, None) {
+                Ok(mark) => mark,
+                Err(refusal) => return self.refuse(&refusal, Form::Simple).await,
+            };
             mark.1.destroys = destroys(&judgement);
             self.tally.changing |= mark.1.destroys;
             return self.forward_permitted(mark, Expected::Query);
@@ -144,7 +148,10 @@ impl Session {
             return self.refuse(&refusal, Form::Extended).await;
         }
         self.remember(&judgement);
-        let (permit, mut watched) = self.watch(&judgement, action, &frame, challenge)?;
+        let (permit, mut watched) = match self.watch(&judgement, action, &frame, challenge) {
+            Ok(watched) => watched,
+            Err(refusal) => return self.refuse(&refusal, Form::Extended).await,
+        };
         watched.withheld = action == Action::Confirmed || withheld;
         watched.touches_names = judgement.pieces.iter().any(|piece| piece.facts.changes_session);
         watched.touches_schema = judgement.pieces.iter().any(reaching::changes_schema);
@@ -248,6 +255,10 @@ impl Session {
         judgement: &Judgement,
         protocol: ProtocolKind,
     ) -> Result<Refusal, End> {
+        // No token is kept for a refusal that cannot be recorded.
+        if let Some(refusal) = self.refused_as(Plain::Changes) {
+            return Ok(refusal);
+        }
         let verdict = &judgement.verdict;
         let level = verdict.in_force();
         let alone = judgement.pieces.len() == 1;
@@ -278,6 +289,7 @@ impl Session {
             promised_rows: shown.sum(),
             statement: noted.text.as_deref(),
             fingerprint: noted.fingerprint.as_deref(),
+            parameters: noted.parameters.as_deref(),
             reason: judgement.told.reason.as_deref(),
             ..self.recording()
         };
@@ -332,14 +344,16 @@ impl Session {
         action: Action,
         frame: &Frame,
         challenge: Option<crate::ground::ids::ChallengeId>,
-    ) -> Result<(crate::audit::Permit, Watched), End> {
+    ) -> Result<(crate::audit::Permit, Watched), Refusal> {
         let noted = self.noted(judgement);
         let rows_max = self.expected_rows(judgement);
         let about = Recording {
             challenge,
             statement: noted.text.as_deref(),
             fingerprint: noted.fingerprint.as_deref(),
+            parameters: noted.parameters.as_deref(),
             promised_rows: rows_max,
+            plain: record::plain(judgement),
             reason: judgement.told.reason.as_deref(),
             ..self.recording()
         };
@@ -348,12 +362,7 @@ impl Session {
                 let line = permit.line();
                 Ok((permit, Watched { rows_max, challenge, line, ..Watched::default() }))
             }
-            Err(error) => {
-                note_unrecorded(&error);
-                let message =
-                    format!("sluice: the statement was not forwarded, because it cannot be recorded: {error}");
-                Err(End::Refused(Refusal::new(Code::CannotKnow, message)))
-            }
+            Err(error) => Err(record::unrecorded(&error)),
         }
     }
 
@@ -483,7 +492,8 @@ impl Session {
             return Noted::default();
         }
         let (text, mode) = (&judgement.source, self.mode());
-        Noted { text: Some(sql::redact(text, mode)), fingerprint: Some(sql::fingerprint(text, mode)) }
+        let parameters = self.shown_parameters(judgement);
+        Noted { text: Some(self.shown_text(text, mode)), fingerprint: Some(sql::fingerprint(text, mode)), parameters }
     }
 
     pub(in crate::session) fn record_outcome(
@@ -544,6 +554,7 @@ pub(in crate::session) fn note_unrecorded(error: &RecordFailed) {
 pub(in crate::session) struct Noted {
     pub text: Option<String>,
     pub fingerprint: Option<String>,
+    pub parameters: Option<Vec<Option<String>>>,
 }
 
 /// A verdict that no token helps against.

@@ -115,7 +115,12 @@ impl Session {
             Err(refusal) => return self.refuse(&refusal, form).await,
         };
         let named = matches!(command, Command::Approve(_) | Command::Confirm(_) | Command::Reject(_));
-        if !named && let Err(error) = self.house.recorder.command(self.recording(), command.name(), None) {
+        // What Sluice knows by itself is told though the record fails: how else could anybody see that it does?
+        let told_anyway = matches!(command, Command::Help | Command::Policy | Command::Status);
+        if !named
+            && let Err(error) = self.house.recorder.command(self.recording(), command.name(), None)
+            && !told_anyway
+        {
             let refusal = Refusal::new(Code::CannotKnow, format!("sluice: the command cannot be recorded: {error}"));
             return self.refuse(&refusal, form).await;
         }
@@ -327,6 +332,7 @@ impl Session {
             ("preview_timeout", format!("{} s", sizes.preview_timeout.as_secs_f64())),
             ("token_ttl", format!("{} min", sizes.token_ttl.as_secs_f64() / 60.0)),
             ("sessions", self.house.registry.seated().to_string()),
+            ("record", self.house.recorder.trouble().map_or_else(|| "works".to_owned(), |why| format!("fails {why}"))),
         ];
         rows.into_iter().map(|(name, value)| vec![some(name), Some(value)]).collect()
     }

@@ -22,6 +22,7 @@ mod login;
 mod look;
 mod pipeline;
 mod reaching;
+mod record;
 mod redeem;
 pub mod registry;
 mod rehearse;
@@ -324,6 +325,8 @@ impl Session {
             challenge: None,
             promised_rows: None,
             reason: None,
+            parameters: None,
+            plain: crate::audit::Plain::Passes,
         }
     }
 

@@ -13,6 +13,7 @@
 //! After a refusal the rest of the pipeline is discarded up to its Sync, and the transaction it stands in fails, as after
 //! any error of the server.
 
+use crate::audit::Plain;
 use crate::audit::event::Action;
 use crate::database::effects::reach::Reach;
 use crate::ground::ids::ChallengeId;
@@ -212,6 +213,9 @@ impl Session {
                 if self.pipeline.discarding {
                     return Ok(());
                 }
+                if let Some(refusal) = self.refused_uncounted(&text) {
+                    return self.refuse(&refusal, Form::Simple).await;
+                }
                 self.forward_now(frame, Expected::Query, None)
             }
             Glance::Sluice => {
@@ -240,6 +244,9 @@ impl Session {
             return self.refuse(&refusal, Form::Simple).await;
         }
         if command::is_large_object_access(function) {
+            if let Some(refusal) = self.refused_as(Plain::Changes) {
+                return self.refuse(&refusal, Form::Simple).await;
+            }
             return self.forward_now(frame, Expected::Query, None);
         }
         let name = format!("the function-call message (function {function})");
@@ -297,7 +304,10 @@ impl Session {
                 let subject = Subjected::Source(glanced.source.clone());
                 self.bind_guarded(frame, bind.portal, bind.statement, bind.parameters, subject).await
             }
-            Some(Prepared::Harmless(_) | Prepared::Adds(_)) => {
+            Some(Prepared::Harmless(glanced) | Prepared::Adds(glanced)) => {
+                if let Some(refusal) = self.refused_uncounted(&glanced.source.text) {
+                    return self.refuse(&refusal, Form::Extended).await;
+                }
                 self.portals.remove(&bind.portal);
                 self.pipeline.open = true;
                 self.pipeline.bound = true;
@@ -536,7 +546,7 @@ impl Session {
         self.talk.expect(Expected::Poison(error), None);
     }
 
-    /// Forwards what there is nothing to say about. Where even that cannot be recorded the session ends with `SL007`.
+    /// Forwards what there is nothing to say about, and what may be counted: its caller asked `refused_uncounted`.
     fn forward_now(&mut self, frame: Frame, expected: Expected, mark: Option<Mark>) -> Result<(), End> {
         let policy = self.house.policy.load();
         let verdict = policy::harmless(self.standing.get(&policy, &self.principal, self.house.clock.now()));
@@ -562,7 +572,7 @@ impl Session {
     }
 
     /// One pass of the lexer. What is not UTF-8, or could mean something else by the time it is run, takes the long way.
-    fn glance(&self, text: &Bytes) -> Glance {
+    pub(in crate::session) fn glance(&self, text: &Bytes) -> Glance {
         let Ok(text) = std::str::from_utf8(text) else { return self.glance_at_bytes(text) };
         let settled = self.is_settled();
         let may_differ = || !text.is_ascii() && (self.is_ambiguous() || !settled && encoding::is_sensitive(text));

@@ -3,8 +3,8 @@
 //! Invariant: a token carries out exactly the statement it was made for, once, and only while what was shown still holds: counts and
 //! schema are asked for again, and what moved is shown anew instead of run.
 
-use crate::audit::Recording;
 use crate::audit::event::Action;
+use crate::audit::{Plain, Recording};
 use crate::change::challenge::{self, Draft, Misuse, Redeemed};
 use crate::change::promise::{self, Moved};
 use crate::ground::metrics::CHALLENGES_TOTAL;
@@ -62,6 +62,10 @@ impl Session {
     ) -> Result<Option<Result<Redeemed, Refusal>>, End> {
         if level >= Level::Deny || judgement.pieces.len() != 1 || judgement.source.is_empty() {
             return Ok(None);
+        }
+        // A token is not used up for a statement that could not be recorded.
+        if let Some(refusal) = self.refused_as(Plain::Changes) {
+            return Ok(Some(Err(refusal)));
         }
         let told = &judgement.told;
         let (typed, on_session) = match (&told.confirm, &told.confirm_on_session) {

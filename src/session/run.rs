@@ -16,12 +16,12 @@ use crate::protocol::postgres::command;
 use crate::protocol::postgres::frame::{Frame, upstream_frame};
 use crate::protocol::postgres::message::{self, Script, Severity};
 use crate::protocol::{Code, Refusal};
-use crate::session::act::{self, Form, note_unrecorded};
+use crate::session::act::{self, Form};
 use crate::session::hold::{Agreed, Held};
 use crate::session::link::Listen;
 use crate::session::look::Judgement;
 use crate::session::pipeline::{Exceeded, Watched};
-use crate::session::{End, Session};
+use crate::session::{End, Session, record};
 use crate::store::kept::ProtocolKind;
 use bytes::Bytes;
 use std::rc::Rc;
@@ -54,17 +54,15 @@ impl Session {
             promised_rows: promised,
             statement: noted.text.as_deref(),
             fingerprint: noted.fingerprint.as_deref(),
+            parameters: noted.parameters.as_deref(),
+            plain: record::plain(&judgement),
             reason: judgement.told.reason.as_deref(),
             ..self.recording()
         };
         let again = script.clone();
         let permit = match self.house.recorder.record(&judgement.verdict, action, about, script) {
             Ok(permit) => permit,
-            Err(error) => {
-                note_unrecorded(&error);
-                let message = format!("sluice: the statement was not run, because it cannot be recorded: {error}");
-                return self.refuse(&Refusal::new(Code::CannotKnow, message), run.form).await;
-            }
+            Err(error) => return self.refuse(&record::unrecorded(&error), run.form).await,
         };
         let watched =
             Watched { rows_max: promised, challenge: run.challenge, line: permit.line(), ..Watched::default() };

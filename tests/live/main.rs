@@ -19,6 +19,7 @@ mod logins_attacked;
 mod memory;
 mod operation;
 mod pipelines;
+mod record;
 mod rehearsal;
 mod relay;
 mod tokens;

@@ -8,6 +8,9 @@ use super::certificates::{Certificates, Files};
 use super::server::{Database, TRUSTED};
 use super::tool::{Said, Tool};
 use super::wire::{Address, Wire};
+use sluice::audit::event::{Event, Kind};
+use sluice::audit::sink::Sink;
+use sluice::ground::clock::Clock;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -23,6 +26,7 @@ pub struct Setup {
     listen: String,
     listener: String,
     rest: String,
+    audit: String,
     record: PathBuf,
     folder: TempDir,
     pub certificates: Files,
@@ -72,6 +76,7 @@ impl Setup {
             listen,
             listener: String::new(),
             rest: String::new(),
+            audit: String::new(),
             record: folder.path().join("audit.jsonl"),
             folder,
             certificates,
@@ -115,6 +120,24 @@ impl Setup {
         self
     }
 
+    /// Lines of TOML for the record: `on_failure = "refuse-everything"`.
+    pub fn auditing(mut self, lines: &str) -> Setup {
+        self.audit.push_str(lines);
+        self.audit.push('\n');
+        self
+    }
+
+    /// A record that is large from the start: larger than the other files of this Sluice will be.
+    pub fn with_a_large_record(self) -> Setup {
+        let sink = Sink::open(&self.record, Clock::System).expect("a new record");
+        let text = "x".repeat(64 << 10);
+        for _ in 0..160 {
+            let event = Event { kind: Kind::Service, statement: Some(&text), ..Event::default() };
+            sink.write(&event).expect("there is room on this disk");
+        }
+        self
+    }
+
     pub fn start(self) -> Sluice {
         self.write();
         Sluice::spawn(self)
@@ -137,11 +160,11 @@ impl Setup {
     }
 
     fn write(&self) {
-        let Setup { upstream, listen, listener, rest, .. } = self;
+        let Setup { upstream, listen, listener, rest, audit: keys, .. } = self;
         let (store, audit) = (self.path("sluice.db"), &self.record);
         let text = format!(
             "[[listener]]\nname = \"story\"\nprotocol = \"postgres\"\nlisten = \"{listen}\"\nupstream = \"{upstream}\"\n{listener}\n\
-             [store]\nurl = \"sqlite:{}\"\n[audit]\npath = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{rest}",
+             [store]\nurl = \"sqlite:{}\"\n[audit]\npath = \"{}\"\n{keys}\n[admin]\nlisten = \"127.0.0.1:0\"\n{rest}",
             store.display(),
             audit.display()
         );
@@ -261,6 +284,14 @@ impl Sluice {
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
         assert!(sent.is_ok_and(|status| status.success()), "kill -{name}");
+    }
+
+    /// No file of the process may grow beyond so many bytes: what a full disk is to the largest of them. `None`: no limit again.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        let limited =
+            Command::new("prlimit").arg(format!("--pid={}", self.child.id())).arg(format!("--fsize={limit}:")).status();
+        assert!(limited.is_ok_and(|status| status.success()), "prlimit, of util-linux");
     }
 
     /// Waits for the process to end by itself.
