@@ -11,7 +11,7 @@ use crate::config::{self, Address, Config, Listener, LogFormat, UpstreamTls};
 use crate::ground::clock::Clock;
 use crate::ground::metrics::{POLICY_RELOADS_TOTAL, STORE_FAILURES_TOTAL};
 use crate::policy::settings::Policy;
-use crate::serve::listen::{Bound, run_thread};
+use crate::serve::listen::{self, Bound, run_thread};
 use crate::serve::tls::{self, Trust};
 use crate::session::House;
 use crate::session::registry::Registry;
@@ -32,6 +32,9 @@ use tracing_subscriber::EnvFilter;
 /// How often the configuration file is looked at, and expired challenges are swept.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: u32 = 15;
+/// How often the number of statements that were only counted goes into the record: by this thread, so that those that serve have
+/// no timer to look after.
+const COUNT_EVERY: u32 = 30;
 
 /// Until it is told to stop. The error is for the terminal.
 pub fn run(path: &Path) -> Result<(), String> {
@@ -66,6 +69,7 @@ pub struct Service {
     draining: watch::Sender<bool>,
     stopped: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
+    houses: Vec<Arc<House>>,
     addresses: Vec<String>,
     health: Health,
 }
@@ -86,6 +90,7 @@ impl Service {
             recorder: Recorder::new(sink.clone(), Reads::Count),
             registry: Arc::default(),
             threads: Vec::new(),
+            houses: Vec::new(),
             addresses: Vec::new(),
             health: Health::default(),
             config,
@@ -137,7 +142,9 @@ impl Service {
                     draining: self.draining.subscribe(),
                 };
                 let socket = socket.share().map_err(|error| error.to_string())?;
-                houses.push((Arc::new(house), socket));
+                let house = Arc::new(house);
+                self.houses.push(house.clone());
+                houses.push((house, socket));
             }
             let stopped = self.stopped.subscribe();
             let body = move || {
@@ -197,6 +204,9 @@ impl Service {
                     ticks = ticks.wrapping_add(1);
                     if ticks.is_multiple_of(SWEEP_EVERY) {
                         self.sweep().await;
+                    }
+                    if ticks.is_multiple_of(COUNT_EVERY) {
+                        listen::write_counted(&self.houses);
                     }
                 }
             }

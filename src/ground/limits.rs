@@ -15,6 +15,15 @@ pub const LARGE_FRAME_BYTES_MAX: usize = 0x3fff_ffff - 1;
 pub const ANSWER_FRAME_BYTES_MAX: usize = 16 << 20;
 /// What one read asks the system for: TLS records are 16 KiB, and one such read keeps up with loopback.
 pub const READ_BYTES: usize = 16 << 10;
+/// What one read asks for while a side sends more than that at once: half the system calls for rows by the thousand, and small
+/// enough for a core's cache.
+pub const BULK_READ_BYTES: usize = 64 << 10;
+/// Buffers that a thread keeps for its sessions: as many as can be in use at one moment is one, two while a message is cut; the rest
+/// is for slow readers.
+pub const BUFFERS_POOLED: usize = 64;
+pub const BULK_BUFFERS_POOLED: usize = 8;
+/// Pieces up to so many bytes together are sent from one place: copying them costs less than telling the system of each.
+pub const GATHERED_BYTES: usize = 1 << 10;
 /// Bytes waiting for a slow reader before we stop reading for it.
 pub const OUTBOX_BYTES_MAX: usize = 256 << 10;
 /// Messages of one pipeline whose answers are still due. Beyond it the client waits until some arrived.

@@ -19,8 +19,6 @@ use tokio::task::LocalSet;
 const BACKLOG: i32 = 1024;
 /// After the system refused a socket (too many open files), before trying again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often the number of statements that were only counted goes into the record.
-const COUNTED_EVERY: Duration = Duration::from_secs(60);
 
 /// A socket bound for all threads.
 pub enum Bound {
@@ -78,19 +76,18 @@ pub fn run_thread(houses: Vec<(Arc<House>, Bound)>, mut stopped: watch::Receiver
         for (house, bound) in houses {
             tokio::task::spawn_local(accept(house, bound));
         }
-        let mut every = tokio::time::interval(COUNTED_EVERY);
-        loop {
-            tokio::select! {
-                _ = every.tick() => write_counted(&kept),
-                changed = stopped.changed() => if changed.is_err() || *stopped.borrow() { break },
-            }
-        }
+        // A task of its own: what is waited for here directly would be looked at again with every message of every session.
+        let until_stopped = async move {
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        };
+        let _ = tokio::task::spawn_local(until_stopped).await;
         write_counted(&kept);
     });
     Ok(())
 }
 
-fn write_counted(houses: &[Arc<House>]) {
+/// What was only counted since the last time goes into the record.
+pub fn write_counted(houses: &[Arc<House>]) {
     for house in houses {
         match house.recorder.write_counted() {
             Ok(count) => metrics::counter!(STATEMENTS_TOTAL, "verdict" => "allow").increment(count),

@@ -8,8 +8,9 @@ use crate::audit::Permit;
 use crate::ground::limits;
 use crate::protocol::Housekeeping;
 use crate::protocol::postgres::message::Script;
+use crate::session::buffers;
 use crate::session::wire::Wire;
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
@@ -25,13 +26,23 @@ pub struct Leg {
     outbox: VecDeque<Bytes>,
     outbox_bytes: usize,
     unflushed: bool,
+    /// What the next read asks for: more, after one that was filled.
+    read_bytes: usize,
     /// Nothing more will arrive.
     pub ended: bool,
 }
 
 impl Leg {
     pub fn new(wire: Wire) -> Leg {
-        Leg { wire, inbox: BytesMut::new(), outbox: VecDeque::new(), outbox_bytes: 0, unflushed: false, ended: false }
+        Leg {
+            wire,
+            inbox: BytesMut::new(),
+            outbox: VecDeque::new(),
+            outbox_bytes: 0,
+            unflushed: false,
+            read_bytes: limits::READ_BYTES,
+            ended: false,
+        }
     }
 
     pub fn wire(&self) -> &Wire {
@@ -74,12 +85,7 @@ impl Leg {
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.outbox.is_empty() {
-            let mut slices = [io::IoSlice::new(&[]); 16];
-            let count = self.outbox.len().min(slices.len());
-            for (slice, bytes) in slices.iter_mut().zip(&self.outbox) {
-                *slice = io::IoSlice::new(bytes);
-            }
-            let sent = ready!(Pin::new(&mut self.wire).poll_write_vectored(cx, &slices[..count]))?;
+            let sent = ready!(self.poll_send_some(cx))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -91,6 +97,28 @@ impl Leg {
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// One call to the system for as much as it takes.
+    fn poll_send_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let wire = Pin::new(&mut self.wire);
+        if let (Some(only), 1) = (self.outbox.front(), self.outbox.len()) {
+            return wire.poll_write(cx, only);
+        }
+        if self.outbox_bytes <= limits::GATHERED_BYTES {
+            let mut gathered = [0; limits::GATHERED_BYTES];
+            let mut rest = &mut gathered[..];
+            for bytes in &self.outbox {
+                rest.put_slice(bytes);
+            }
+            return wire.poll_write(cx, &gathered[..self.outbox_bytes]);
+        }
+        let mut slices = [io::IoSlice::new(&[]); 16];
+        let count = self.outbox.len().min(slices.len());
+        for (slice, bytes) in slices.iter_mut().zip(&self.outbox) {
+            *slice = io::IoSlice::new(bytes);
+        }
+        wire.poll_write_vectored(cx, &slices[..count])
     }
 
     fn sent(&mut self, mut bytes: usize) {
@@ -107,8 +135,18 @@ impl Leg {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        self.inbox.reserve(limits::READ_BYTES);
-        let read = ready!(pin!(self.wire.read_buf(&mut self.inbox)).poll(cx))?;
+        buffers::make_room(&mut self.inbox, self.read_bytes);
+        let room = self.inbox.capacity() - self.inbox.len();
+        let Poll::Ready(read) = pin!(self.wire.read_buf(&mut self.inbox)).poll(cx) else {
+            buffers::give_back(&mut self.inbox);
+            return Poll::Pending;
+        };
+        let read = read?;
+        if read == room {
+            self.read_bytes = limits::BULK_READ_BYTES;
+        } else if read < limits::READ_BYTES / 2 {
+            self.read_bytes = limits::READ_BYTES;
+        }
         self.ended = read == 0;
         Poll::Ready(Ok(read > 0))
     }
@@ -182,7 +220,7 @@ impl Link {
         poll_fn(|cx| self.poll_wait(listen, cx)).await
     }
 
-    fn poll_wait(&mut self, listen: Listen, cx: &mut Context<'_>) -> Poll<Woke> {
+    pub(in crate::session) fn poll_wait(&mut self, listen: Listen, cx: &mut Context<'_>) -> Poll<Woke> {
         let (client_was_full, upstream_was_full) = (self.client.is_full(), self.upstream.is_full());
         if let Poll::Ready(Err(error)) = self.client.poll_send(cx) {
             return Poll::Ready(Woke::ClientGone(error));

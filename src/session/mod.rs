@@ -8,6 +8,7 @@
 
 mod act;
 mod ask;
+mod buffers;
 mod console;
 pub mod link;
 mod login;
@@ -16,6 +17,7 @@ mod pipeline;
 mod redeem;
 pub mod registry;
 mod relay;
+mod reported;
 mod run;
 pub mod upstream;
 pub mod wire;
@@ -37,6 +39,7 @@ use crate::session::link::{Leg, Link};
 use crate::session::login::Visit;
 use crate::session::pipeline::{InFlight, Mark, Pipeline, Portal, Prepared, Watched};
 use crate::session::registry::{Registry, Seat};
+use crate::session::reported::Reported;
 use crate::session::upstream::Target;
 use crate::session::wire::Wire;
 use crate::sql::encoding;
@@ -80,8 +83,7 @@ pub(in crate::session) struct Session {
     cutter: ClientCutter,
     talk: Conversation<Mark>,
     seat: Seat,
-    /// As the server reports them (ParameterStatus).
-    settings: HashMap<String, String>,
+    settings: Reported,
     standing: Standing,
     cache: Cache,
     prepared: HashMap<Bytes, Prepared>,
@@ -169,7 +171,7 @@ async fn log_in(house: Arc<House>, client: Leg, startup: Startup, mut seat: Seat
         link: Link::new(logged_in.client, logged_in.upstream),
         cutter: logged_in.cutter,
         talk: Conversation::new(logged_in.status),
-        settings: logged_in.settings,
+        settings: Reported::of(&logged_in.settings),
         standing: Standing::default(),
         cache: Cache::default(),
         prepared: HashMap::new(),
@@ -231,18 +233,17 @@ async fn send_away(mut leg: Leg, refusal: &Refusal) {
 impl Session {
     /// How texts fall into tokens now, by the server's own report.
     pub(in crate::session) fn mode(&self) -> LexicalMode {
-        let off = self.settings.get("standard_conforming_strings").is_some_and(|value| value == "off");
-        LexicalMode { standard_conforming_strings: !off }
+        self.settings.mode
     }
 
     /// Whether the client's encoding hides ASCII bytes in its characters.
     pub(in crate::session) fn is_ambiguous(&self) -> bool {
-        self.settings.get("client_encoding").is_none_or(|name| encoding::is_ambiguous(name))
+        self.settings.is_ambiguous
     }
 
     /// Our words as this client can read them.
     pub(in crate::session) fn spoken(&self, text: &str) -> String {
-        match self.settings.get("client_encoding").is_none_or(|name| encoding::is_utf8(name)) {
+        match self.settings.takes_utf8 {
             true => text.to_owned(),
             false => encoding::in_ascii(text),
         }
