@@ -68,7 +68,9 @@ def arguments():
 
 def prepare(house, server):
     pgbench = [DEBIAN_BIN / "pgbench", "-i", "-q", "-s", "10", *place(server)]
-    subprocess.run(pgbench, check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    ran = subprocess.run([str(word) for word in pgbench], capture_output=True, text=True)
+    if ran.returncode != 0:
+        raise RuntimeError(f"pgbench -i: {ran.stderr}")
     direct = Raw(server.port)
     direct.query("CREATE UNLOGGED TABLE copied (aid int, bid int, abalance int, filler text)")
     direct.query("VACUUM ANALYZE")

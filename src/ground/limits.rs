@@ -154,5 +154,10 @@ pub const SQL_REDACTED_BYTES_MAX: usize = 16 * 1024;
 pub const SQL_HINTS_MAX: usize = 16;
 pub const SQL_HINT_VALUE_BYTES_MAX: usize = 256;
 
+/// The longest text whose reading is kept for the next time it is sent: longer ones are seldom sent twice.
+pub const READING_KEPT_BYTES_MAX: usize = 4 * 1024;
+/// Texts of readings that one thread keeps, in each of two generations. A reading takes about ten times its text.
+pub const READINGS_BYTES_MAX: usize = 512 * 1024;
+
 /// The longest text that is parsed for its fingerprint alone; longer ones get a digest of their redacted beginning.
 pub const SQL_FINGERPRINT_BYTES_MAX: usize = 8 * 1024;

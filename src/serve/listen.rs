@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 
 /// Connections waiting to be accepted.
 const BACKLOG: i32 = 1024;
@@ -71,18 +70,14 @@ impl Bound {
 /// One thread's life: accepts for all its houses until draining, ends when stopped.
 pub fn run_thread(houses: Vec<(Arc<House>, Bound)>, mut stopped: watch::Receiver<bool>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, async move {
-        let kept: Vec<Arc<House>> = houses.iter().map(|(house, _)| house.clone()).collect();
-        for (house, bound) in houses {
-            tokio::task::spawn_local(accept(house, bound));
-        }
-        // A task of its own: what is waited for here directly would be looked at again with every message of every session.
-        let until_stopped = async move {
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        };
-        let _ = tokio::task::spawn_local(until_stopped).await;
-        write_counted(&kept);
+    let kept: Vec<Arc<House>> = houses.iter().map(|(house, _)| house.clone()).collect();
+    for (house, bound) in houses {
+        runtime.spawn(accept(house, bound));
+    }
+    runtime.block_on(async move {
+        let _ = stopped.wait_for(|stopped| *stopped).await;
     });
+    write_counted(&kept);
     Ok(())
 }
 
@@ -113,7 +108,7 @@ async fn accept(house: Arc<House>, bound: Bound) {
         match accepted {
             Ok((wire, address)) => {
                 let house = house.clone();
-                tokio::task::spawn_local(visit(house, wire, address));
+                tokio::spawn(visit(house, wire, address));
             }
             Err(error) => {
                 tracing::warn!(listener = %house.listener, %error, "a connection could not be accepted");

@@ -28,9 +28,8 @@ use crate::protocol::{Code, Refusal};
 use crate::session::look::{Judgement, Piece};
 use crate::session::pipeline::{Exceeded, Mark, Portal, Watched};
 use crate::session::run::Run;
-use crate::session::{End, Session};
+use crate::session::{End, Session, readings};
 use crate::sql::facts::{Facts, Kind, Nesting, Verb};
-use crate::sql::{self};
 use crate::store::kept::ProtocolKind;
 use bytes::Bytes;
 
@@ -337,7 +336,8 @@ impl Session {
             return Noted::default();
         }
         let (text, mode) = (&judgement.source, self.mode());
-        Noted { text: Some(sql::redact(text, mode)), fingerprint: Some(sql::fingerprint(text, mode)) }
+        let (text, fingerprint) = readings::noted(text, mode);
+        Noted { text: Some(text), fingerprint: Some(fingerprint) }
     }
 
     pub(in crate::session) fn record_outcome(

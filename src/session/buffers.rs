@@ -4,7 +4,7 @@
 //! itself is bounded (`limits::BUFFERS_POOLED`, `limits::BULK_BUFFERS_POOLED`).
 
 use crate::ground::limits;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::cell::RefCell;
 
 thread_local! {
@@ -20,7 +20,7 @@ struct Pool {
 /// swapped for a pooled one if it is too small.
 pub(in crate::session) fn make_room(buffer: &mut BytesMut, bytes: usize) {
     if buffer.is_empty() {
-        if !buffer.try_reclaim(bytes) {
+        if buffer.capacity() == 0 || !buffer.try_reclaim(bytes) {
             *buffer = take(bytes);
         }
     } else if buffer.capacity() - buffer.len() < bytes / 4 {
@@ -28,18 +28,20 @@ pub(in crate::session) fn make_room(buffer: &mut BytesMut, bytes: usize) {
     }
 }
 
-/// Gives back a buffer with nothing in it. One that still shares its memory with bytes on their way is let go with them.
+/// Bytes that are kept for long: copied, unless they are most of the buffer that they are a part of.
+pub(in crate::session) fn kept(bytes: &Bytes) -> Bytes {
+    if bytes.len() < limits::READ_BYTES { Bytes::copy_from_slice(bytes) } else { bytes.clone() }
+}
+
+/// Gives back a buffer in which room was made and nothing was put.
 pub(in crate::session) fn give_back(buffer: &mut BytesMut) {
-    if buffer.capacity() == 0 || !buffer.is_empty() {
+    if !buffer.is_empty() {
         return;
     }
-    let mut buffer = std::mem::take(buffer);
-    let bulk = buffer.try_reclaim(limits::BULK_READ_BYTES);
-    if !bulk && !buffer.try_reclaim(limits::READ_BYTES) {
-        return;
-    }
+    let buffer = std::mem::take(buffer);
+    let bulk = buffer.capacity() >= limits::BULK_READ_BYTES;
     // What grew far beyond a read (a long statement) is not worth keeping.
-    if buffer.capacity() > 2 * limits::BULK_READ_BYTES {
+    if buffer.capacity() < limits::READ_BYTES || buffer.capacity() > 2 * limits::BULK_READ_BYTES {
         return;
     }
     POOL.with_borrow_mut(|pool| match bulk {
@@ -70,7 +72,6 @@ mod tests {
         give_back(&mut buffer);
         assert_eq!(&buffer[..], b"abc", "what holds something is kept");
         let on_its_way = buffer.split().freeze();
-        give_back(&mut buffer);
         make_room(&mut buffer, limits::READ_BYTES);
         assert_ne!(buffer.as_ptr(), place, "the bytes on their way are not written over");
         assert_eq!(on_its_way, "abc");

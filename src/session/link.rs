@@ -15,7 +15,9 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
 /// One end: what arrived and is not yet taken, what is to be sent and is not yet gone.
@@ -28,6 +30,7 @@ pub struct Leg {
     unflushed: bool,
     /// What the next read asks for: more, after one that was filled.
     read_bytes: usize,
+    bell: Bell,
     /// Nothing more will arrive.
     pub ended: bool,
 }
@@ -41,6 +44,7 @@ impl Leg {
             outbox_bytes: 0,
             unflushed: false,
             read_bytes: limits::READ_BYTES,
+            bell: Bell::default(),
             ended: false,
         }
     }
@@ -135,10 +139,17 @@ impl Leg {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        // TLS keeps its own state of what it waits for.
+        if !self.wire.is_tls() && self.bell.is_silent(cx.waker()) {
+            return Poll::Pending;
+        }
         buffers::make_room(&mut self.inbox, self.read_bytes);
         let room = self.inbox.capacity() - self.inbox.len();
-        let Poll::Ready(read) = pin!(self.wire.read_buf(&mut self.inbox)).poll(cx) else {
+        let waker = self.bell.hang(cx.waker());
+        let polled = pin!(self.wire.read_buf(&mut self.inbox)).poll(&mut Context::from_waker(&waker));
+        let Poll::Ready(read) = polled else {
             buffers::give_back(&mut self.inbox);
+            self.bell.is_hung = true;
             return Poll::Pending;
         };
         let read = read?;
@@ -149,6 +160,63 @@ impl Leg {
         }
         self.ended = read == 0;
         Poll::Ready(Ok(read > 0))
+    }
+}
+
+/// Tells which end has something to read: a session waits for two, and whichever wakes it, the other need not be asked again.
+#[derive(Debug)]
+struct Bell {
+    clapper: Arc<Clapper>,
+    /// Made of the clapper, once.
+    waker: Waker,
+    /// The task that it calls.
+    task: Option<Waker>,
+    /// The end was asked, had nothing, and will ring.
+    is_hung: bool,
+}
+
+#[derive(Debug, Default)]
+struct Clapper {
+    rang: AtomicBool,
+    task: Mutex<Option<Waker>>,
+}
+
+impl Wake for Clapper {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rang.store(true, Ordering::Release);
+        if let Some(task) = &*self.task.lock().unwrap_or_else(PoisonError::into_inner) {
+            task.wake_by_ref();
+        }
+    }
+}
+
+impl Default for Bell {
+    fn default() -> Self {
+        let clapper = Arc::new(Clapper::default());
+        Bell { waker: Waker::from(clapper.clone()), clapper, task: None, is_hung: false }
+    }
+}
+
+impl Bell {
+    /// It was hung for this task, and did not ring since.
+    fn is_silent(&self, task: &Waker) -> bool {
+        let same = self.task.as_ref().is_some_and(|called| called.will_wake(task));
+        self.is_hung && same && !self.clapper.rang.load(Ordering::Acquire)
+    }
+
+    /// The waker to ask the end with.
+    fn hang(&mut self, task: &Waker) -> Waker {
+        self.is_hung = false;
+        if !self.task.as_ref().is_some_and(|called| called.will_wake(task)) {
+            self.task = Some(task.clone());
+            *self.clapper.task.lock().unwrap_or_else(PoisonError::into_inner) = self.task.clone();
+        }
+        self.clapper.rang.store(false, Ordering::Release);
+        self.waker.clone()
     }
 }
 

@@ -24,12 +24,13 @@ use crate::protocol::postgres::frame::Frame;
 use crate::protocol::postgres::message::{self, Script};
 use crate::protocol::{Code, Housekeeping, Parameters, Refusal};
 use crate::session::act::{self, Form};
+use crate::session::buffers;
 use crate::session::console;
 use crate::session::look::{Bound, Looked, Source, Subjected};
 use crate::session::{End, Session};
 use crate::sql::{self, Glance, encoding};
 use bytes::Bytes;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// The extended protocol's pipeline since the last Sync.
 #[derive(Debug, Default)]
@@ -88,9 +89,9 @@ pub(in crate::session) enum Prepared {
     /// ROLLBACK and its kind: harmless too, but what was seen of tables may not hold behind it.
     Transaction,
     /// Judged with its values, at Bind.
-    Guarded(Rc<Guarded>),
+    Guarded(Arc<Guarded>),
     /// A `SLUICE …` command: the upstream never heard of it.
-    Command(Rc<str>),
+    Command(Arc<str>),
 }
 
 #[derive(Debug)]
@@ -102,7 +103,7 @@ pub(in crate::session) struct Guarded {
 pub(in crate::session) enum Portal {
     Judged(Watched),
     Transaction,
-    Command(Rc<str>),
+    Command(Arc<str>),
 }
 
 /// What is waited for with a message that was sent.
@@ -172,7 +173,7 @@ impl Session {
                 self.link.housekeep(Housekeeping::Terminate, frame.into_bytes());
                 Err(End::Client)
             }
-            b'F' => self.function_call(frame).await,
+            b'F' => Box::pin(self.function_call(frame)).await,
             _ => Err(End::Refused(Refusal::new(Code::Protocol, "sluice: a password message after the login"))),
         }
     }
@@ -201,12 +202,12 @@ impl Session {
             Glance::Sluice => {
                 let text = String::from_utf8_lossy(&text).into_owned();
                 self.drain().await?;
-                self.command(&text, Form::Simple).await
+                Box::pin(self.command(&text, Form::Simple)).await
             }
             Glance::NeedsReading => {
                 let source = self.source(&text);
-                match self.look(Subjected::Source(source), None).await? {
-                    Looked::At(judgement) => self.act_on_query(frame, *judgement).await,
+                match Box::pin(self.look(Subjected::Source(source), None)).await? {
+                    Looked::At(judgement) => Box::pin(self.act_on_query(frame, *judgement)).await,
                     Looked::Not(refusal) => self.refuse(&refusal, Form::Simple).await,
                     Looked::Wrong(error) => self.fail_with(error.into_bytes(), Form::Simple).await,
                     Looked::Discarded => Ok(()),
@@ -239,17 +240,20 @@ impl Session {
             Glance::Harmless { transaction: Some(_), .. } => Prepared::Transaction,
             Glance::Harmless { .. } => Prepared::Harmless,
             Glance::Sluice => Prepared::Command(String::from_utf8_lossy(&parse.text).into()),
-            Glance::NeedsReading => Prepared::Guarded(Rc::new(Guarded { source: self.source(&parse.text) })),
+            Glance::NeedsReading => {
+                Prepared::Guarded(Arc::new(Guarded { source: self.source(&buffers::kept(&parse.text)) }))
+            }
         };
+        let name = buffers::kept(&parse.name);
         if let Prepared::Command(_) = prepared {
-            self.prepared.insert(parse.name, prepared);
+            self.prepared.insert(name, prepared);
             self.reply(message::parse_complete());
             return Ok(());
         }
-        let before = self.prepared.insert(parse.name.clone(), prepared);
+        let before = self.prepared.insert(name.clone(), prepared);
         self.parses += 1;
-        self.in_flight.insert(parse.name.clone(), InFlight { number: self.parses, syncs: self.syncs });
-        let mark = Mark::Parse { name: parse.name, before, epoch: self.names_epoch, number: self.parses };
+        self.in_flight.insert(name.clone(), InFlight { number: self.parses, syncs: self.syncs });
+        let mark = Mark::Parse { name, before, epoch: self.names_epoch, number: self.parses };
         self.pipeline.open = true;
         // A Parse runs nothing: what it prepares is judged when it is bound.
         self.forward_now(frame, Expected::Parse, Some(mark))
@@ -268,31 +272,32 @@ impl Session {
                 return Ok(());
             }
         }
+        let portal = buffers::kept(&bind.portal);
         match self.prepared.get(&bind.statement).cloned() {
             Some(Prepared::Harmless) => {
-                self.portals.remove(&bind.portal);
+                self.portals.remove(&portal);
                 self.pipeline.open = true;
                 self.pipeline.bound = true;
                 self.forward_now(frame, Expected::Bind, None)
             }
             Some(Prepared::Transaction) => {
-                self.portals.insert(bind.portal, Portal::Transaction);
+                self.portals.insert(portal, Portal::Transaction);
                 self.pipeline.open = true;
                 self.pipeline.bound = true;
                 self.forward_now(frame, Expected::Bind, None)
             }
             Some(Prepared::Command(text)) => {
-                self.portals.insert(bind.portal, Portal::Command(text));
+                self.portals.insert(portal, Portal::Command(text));
                 self.reply(message::bind_complete());
                 Ok(())
             }
             Some(Prepared::Guarded(guarded)) => {
                 let subject = Subjected::Source(guarded.source.clone());
-                self.bind_guarded(frame, bind.portal, bind.statement, bind.parameters, subject).await
+                Box::pin(self.bind_guarded(frame, portal, bind.statement, bind.parameters, subject)).await
             }
             None => {
                 let subject = Subjected::Named(bind.statement.clone());
-                self.bind_guarded(frame, bind.portal, bind.statement, bind.parameters, subject).await
+                Box::pin(self.bind_guarded(frame, portal, bind.statement, bind.parameters, subject)).await
             }
         }
     }
@@ -356,7 +361,7 @@ impl Session {
             return Ok(());
         }
         let mark = match self.portals.get(&portal).cloned() {
-            Some(Portal::Command(text)) => return self.command(&text, Form::Extended).await,
+            Some(Portal::Command(text)) => return Box::pin(self.command(&text, Form::Extended)).await,
             Some(Portal::Judged(watched)) => {
                 if watched.touches_names {
                     self.names_touched = true;
@@ -446,7 +451,7 @@ impl Session {
         // A failed transaction answers nothing and commits nothing.
         let failed = self.pipeline.discarding || self.has_failed();
         let Some(held) = held.filter(|_| !failed) else { return Ok(None) };
-        let now = self.effects().await?;
+        let now = Box::pin(self.effects()).await?;
         Ok(held.exceeded_by(now).map(act::exceeded))
     }
 
@@ -458,7 +463,7 @@ impl Session {
         if self.pipeline.discarding || self.has_failed() {
             return Ok(());
         }
-        self.pipeline.held = self.effects().await?.map(|before| Held { before, most });
+        self.pipeline.held = Box::pin(self.effects()).await?.map(|before| Held { before, most });
         Ok(())
     }
 
@@ -490,7 +495,8 @@ impl Session {
     /// Forwards what there is nothing to say about. Where even that cannot be recorded the session ends with `SL007`.
     fn forward_now(&mut self, frame: Frame, expected: Expected, mark: Option<Mark>) -> Result<(), End> {
         let policy = self.house.policy.load();
-        let verdict = policy::harmless(self.standing.get(&policy, &self.principal, self.house.clock.now()));
+        let now = || self.house.clock.now();
+        let verdict = policy::harmless(self.standing.get_at(&policy, &self.principal, now));
         let permit = self.house.recorder.record(&verdict, Action::Forward, self.recording(), frame.into_bytes());
         match permit {
             Ok(permit) => {

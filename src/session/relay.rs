@@ -22,7 +22,7 @@ use tokio::time::Sleep;
 /// would cost every statement.
 struct Vigil {
     draining: watch::Receiver<bool>,
-    drain: Pin<Box<dyn Future<Output = ()>>>,
+    drain: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// The task that `drain` wakes.
     listener: Option<Waker>,
     is_draining: bool,
