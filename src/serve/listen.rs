@@ -1,6 +1,6 @@
 //! From a bound socket to sessions, on every thread.
 //!
-//! One current-thread runtime a core; each accepts from the same sockets, so a connection stays on the thread that took it.
+//! One current-thread runtime for two cores; each accepts from the same sockets, so a connection stays on the thread that took it.
 //! Stopping has two steps: *draining* (no new connections, sessions end between statements) and *stopped* (threads end).
 
 use crate::ground::metrics::{RECORD_FAILURES_TOTAL, STATEMENTS_TOTAL};

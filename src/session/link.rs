@@ -20,6 +20,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
+/// Pieces that an empty outbox keeps room for.
+const PIECES_KEPT: usize = 64;
+
 /// One end: what arrived and is not yet taken, what is to be sent and is not yet gone.
 #[derive(Debug)]
 pub struct Leg {
@@ -135,6 +138,10 @@ impl Leg {
             }
             bytes -= first.len();
             self.outbox.pop_front();
+        }
+        // A flood that a slow reader held up is not remembered by its size.
+        if self.outbox.is_empty() && self.outbox.capacity() > PIECES_KEPT {
+            self.outbox = VecDeque::new();
         }
     }
 

@@ -304,6 +304,6 @@ mod tests {
             ),
             ("session", std::mem::size_of::<Session>()),
         ];
-        assert!(sizes[0].1 < 6 << 10, "{sizes:?}");
+        assert!(sizes[0].1 < 5 << 10, "{sizes:?}");
     }
 }
