@@ -39,6 +39,7 @@ def main():
         if wanted.before:
             house.sluice = Path(wanted.before).resolve()
             peers.append(house.start_sluice(server.port, "sluice before"))
+            house.sluice = Path(wanted.sluice).resolve()
         for round_number in range(wanted.rounds):
             for name, scenario in scenarios(wanted, house):
                 for peer in peers:
