@@ -19,7 +19,7 @@ use crate::sql::facts::{Change, OnConflict, Verb};
 use crate::sql::statement::LexicalMode;
 use graph::{Edge, Graph};
 use reach::Reach;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// The change whose consequences are asked for.
 pub(in crate::database) struct Start<'a> {
@@ -136,7 +136,7 @@ struct Node<'a> {
     action: Action,
     effect: Effect,
     /// How to ask for its rows; or why that cannot be.
-    reach: Result<Rc<Reach<'a>>, String>,
+    reach: Result<Arc<Reach<'a>>, String>,
     rows: Known<Rows>,
     stopped: Option<String>,
 }
@@ -154,7 +154,7 @@ impl<'a> Walk<'a> {
         let target = match &self.start.unaskable {
             Some(why) => Err(why.clone()),
             None => {
-                Ok(Rc::new(Reach::Target { text: self.start.text, mode: self.start.mode, change: self.start.change }))
+                Ok(Arc::new(Reach::Target { text: self.start.text, mode: self.start.mode, change: self.start.change }))
             }
         };
         for effect in effects {
@@ -224,7 +224,7 @@ impl<'a> Walk<'a> {
         false
     }
 
-    fn add(&mut self, above: Option<usize>, edge: &'a Edge, effect: &Effect, from: &Result<Rc<Reach<'a>>, String>) {
+    fn add(&mut self, above: Option<usize>, edge: &'a Edge, effect: &Effect, from: &Result<Arc<Reach<'a>>, String>) {
         let Some((action, carried)) = effect.carried_by(&edge.key) else {
             return;
         };
@@ -233,7 +233,7 @@ impl<'a> Walk<'a> {
             return;
         }
         let closure = edge.child == edge.parent && *effect == Effect::Delete && carried == Effect::Delete;
-        let reach = from.clone().map(|parent| Rc::new(Reach::Below { parent, edge, closure }));
+        let reach = from.clone().map(|parent| Arc::new(Reach::Below { parent, edge, closure }));
         let level = above.and_then(|above| self.nodes.get(above)).map_or(1, |node| node.level + 1);
         self.nodes.push(Node {
             above,

@@ -32,7 +32,7 @@ pub struct Inquiry<'a> {
     pub sizes: &'a Sizes,
     /// Rows are counted up to this number; beyond it, "at least one more".
     pub count_bound: u64,
-    pub now: &'a dyn Fn() -> Instant,
+    pub now: &'a (dyn Fn() -> Instant + Sync),
 }
 
 /// Asks what there is to ask. The asker limits the time of each question; counting as a whole ends after `preview_timeout`.

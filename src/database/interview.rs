@@ -14,7 +14,7 @@ use std::time::Instant;
 pub(in crate::database) struct Interview<'a, A> {
     pub asker: &'a mut A,
     pub parameters: Option<&'a Parameters>,
-    pub now: &'a dyn Fn() -> Instant,
+    pub now: &'a (dyn Fn() -> Instant + Sync),
     /// Counting ends here.
     pub deadline: Instant,
     /// The most rows that are counted one by one.
@@ -27,7 +27,7 @@ impl<'a, A: Ask> Interview<'a, A> {
     pub fn new(
         asker: &'a mut A,
         parameters: Option<&'a Parameters>,
-        now: &'a dyn Fn() -> Instant,
+        now: &'a (dyn Fn() -> Instant + Sync),
         deadline: Instant,
         count_bound: u64,
     ) -> Interview<'a, A> {

@@ -15,6 +15,15 @@ pub const LARGE_FRAME_BYTES_MAX: usize = 0x3fff_ffff - 1;
 pub const ANSWER_FRAME_BYTES_MAX: usize = 16 << 20;
 /// What one read asks the system for: TLS records are 16 KiB, and one such read keeps up with loopback.
 pub const READ_BYTES: usize = 16 << 10;
+/// What one read asks for while a side sends more than that at once: half the system calls for rows by the thousand, and small
+/// enough for a core's cache.
+pub const BULK_READ_BYTES: usize = 64 << 10;
+/// Buffers that a thread keeps for its sessions: as many as can be in use at one moment is one, two while a message is cut; the rest
+/// is for slow readers.
+pub const BUFFERS_POOLED: usize = 64;
+pub const BULK_BUFFERS_POOLED: usize = 8;
+/// Pieces up to so many bytes together are sent from one place: copying them costs less than telling the system of each.
+pub const GATHERED_BYTES: usize = 1 << 10;
 /// Bytes waiting for a slow reader before we stop reading for it.
 pub const OUTBOX_BYTES_MAX: usize = 256 << 10;
 /// Messages of one pipeline whose answers are still due. Beyond it the client waits until some arrived.
@@ -190,6 +199,11 @@ pub const SQL_REDACTED_BYTES_MAX: usize = 16 * 1024;
 /// Hints in one statement, and the length of one value: they are kept with every statement.
 pub const SQL_HINTS_MAX: usize = 16;
 pub const SQL_HINT_VALUE_BYTES_MAX: usize = 256;
+
+/// The longest text whose reading is kept for the next time it is sent: longer ones are seldom sent twice.
+pub const READING_KEPT_BYTES_MAX: usize = 4 * 1024;
+/// Texts of readings that one thread keeps, in each of two generations. A reading takes about ten times its text.
+pub const READINGS_BYTES_MAX: usize = 512 * 1024;
 
 /// The longest text that is parsed for its fingerprint alone; longer ones get a digest of their redacted beginning.
 pub const SQL_FINGERPRINT_BYTES_MAX: usize = 8 * 1024;

@@ -92,14 +92,19 @@ pub struct Standing {
 impl Standing {
     /// The policy for a statement whose tables do not matter, or are not known: at least as strict as for any table.
     pub fn get(&mut self, policy: &Policy, principal: &Principal, now: Timestamp) -> &Effective {
-        let minute = if policy.has_windows() { now.as_second().div_euclid(60) } else { 0 };
+        self.get_at(policy, principal, || now)
+    }
+
+    /// The same; the clock is only looked at where the policy asks for the time.
+    pub fn get_at(&mut self, policy: &Policy, principal: &Principal, now: impl Fn() -> Timestamp) -> &Effective {
+        let minute = if policy.has_windows() { now().as_second().div_euclid(60) } else { 0 };
         let fresh = self.found.as_ref().is_some_and(|(whose, when, effective)| {
             effective.generation == policy.generation && *when == minute && whose == principal
         });
         if !fresh {
             self.found = None;
         }
-        let work_out = || (principal.clone(), minute, effective(policy, principal, &[], now));
+        let work_out = || (principal.clone(), minute, effective(policy, principal, &[], now()));
         &self.found.get_or_insert_with(work_out).2
     }
 }

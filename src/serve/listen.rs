@@ -1,6 +1,6 @@
 //! From a bound socket to sessions, on every thread.
 //!
-//! One current-thread runtime a core; each accepts from the same sockets, so a connection stays on the thread that took it.
+//! One current-thread runtime for two cores; each accepts from the same sockets, so a connection stays on the thread that took it.
 //! Stopping has two steps: *draining* (no new connections, sessions end between statements) and *stopped* (threads end).
 
 use crate::ground::metrics::{RECORD_FAILURES_TOTAL, STATEMENTS_TOTAL};
@@ -13,14 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 
 /// Connections waiting to be accepted.
 const BACKLOG: i32 = 1024;
 /// After the system refused a socket (too many open files), before trying again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often the number of statements that were only counted goes into the record.
-const COUNTED_EVERY: Duration = Duration::from_secs(60);
 
 /// A socket bound for all threads.
 pub enum Bound {
@@ -73,24 +70,19 @@ impl Bound {
 /// One thread's life: accepts for all its houses until draining, ends when stopped.
 pub fn run_thread(houses: Vec<(Arc<House>, Bound)>, mut stopped: watch::Receiver<bool>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, async move {
-        let kept: Vec<Arc<House>> = houses.iter().map(|(house, _)| house.clone()).collect();
-        for (house, bound) in houses {
-            tokio::task::spawn_local(accept(house, bound));
-        }
-        let mut every = tokio::time::interval(COUNTED_EVERY);
-        loop {
-            tokio::select! {
-                _ = every.tick() => write_counted(&kept),
-                changed = stopped.changed() => if changed.is_err() || *stopped.borrow() { break },
-            }
-        }
-        write_counted(&kept);
+    let kept: Vec<Arc<House>> = houses.iter().map(|(house, _)| house.clone()).collect();
+    for (house, bound) in houses {
+        runtime.spawn(accept(house, bound));
+    }
+    runtime.block_on(async move {
+        let _ = stopped.wait_for(|stopped| *stopped).await;
     });
+    write_counted(&kept);
     Ok(())
 }
 
-fn write_counted(houses: &[Arc<House>]) {
+/// What was only counted since the last time goes into the record.
+pub fn write_counted(houses: &[Arc<House>]) {
     for house in houses {
         match house.recorder.write_counted() {
             Ok(count) => metrics::counter!(STATEMENTS_TOTAL, "verdict" => "allow").increment(count),
@@ -116,7 +108,7 @@ async fn accept(house: Arc<House>, bound: Bound) {
         match accepted {
             Ok((wire, address)) => {
                 let house = house.clone();
-                tokio::task::spawn_local(visit(house, wire, address));
+                tokio::spawn(visit(house, wire, address));
             }
             Err(error) => {
                 tracing::warn!(listener = %house.listener, %error, "a connection could not be accepted");

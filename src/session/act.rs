@@ -33,12 +33,11 @@ use crate::session::pipeline::{Exceeded, Mark, Portal, Watched};
 use crate::session::reaching::{self, Declared};
 use crate::session::record;
 use crate::session::run::Run;
-use crate::session::{End, Session};
+use crate::session::{End, Session, readings};
 use crate::sql::facts::{Facts, Kind, Nesting, TransactionVerb, Verb};
-use crate::sql::{self};
 use crate::store::kept::{Challenge, ProtocolKind};
 use bytes::Bytes;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Sent to make a transaction fail; it stands in the server's log where its error does.
 pub(in crate::session) const POISON: &str =
@@ -158,7 +157,7 @@ impl Session {
         watched.destroys = destroys(&judgement);
         if watched.withheld {
             watched.rows_max = self.agreed(&judgement).first().copied().flatten();
-            watched.hold = Some(self.hold(Rc::new(judgement), agreed, ProtocolKind::Extended));
+            watched.hold = Some(self.hold(Arc::new(judgement), agreed, ProtocolKind::Extended));
         }
         if leads_on {
             self.pipeline.withheld = true;
@@ -452,7 +451,7 @@ impl Session {
         if is_cursor(judgement) {
             // FETCH runs it, by SQL: whatever is sent while it is open is held.
             let agreed = self.unasked(judgement);
-            let judgement = Rc::new(judgement.with_effects(Known::NotAsked));
+            let judgement = Arc::new(judgement.with_effects(Known::NotAsked));
             let hold = self.hold(judgement, agreed, ProtocolKind::Simple);
             let watched = Watched { withheld: true, hold: Some(hold), ..Watched::default() };
             let name = format!("sluice cursor {}", self.guarded_portals.len());
@@ -493,7 +492,8 @@ impl Session {
         }
         let (text, mode) = (&judgement.source, self.mode());
         let parameters = self.shown_parameters(judgement);
-        Noted { text: Some(self.shown_text(text, mode)), fingerprint: Some(sql::fingerprint(text, mode)), parameters }
+        let (redacted, fingerprint) = readings::noted(text, mode);
+        Noted { text: Some(self.shown_text(text, redacted)), fingerprint: Some(fingerprint), parameters }
     }
 
     pub(in crate::session) fn record_outcome(

@@ -25,11 +25,11 @@ use crate::session::{End, Session};
 use crate::sql::facts::{Facts, Kind};
 use crate::store::kept::ProtocolKind;
 use std::fmt::Write;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// What one statement is held to.
 pub(in crate::session) struct Hold {
-    pub judgement: Rc<Judgement>,
+    pub judgement: Arc<Judgement>,
     pub protocol: ProtocolKind,
     pub agreed: Agreed,
 }
@@ -57,7 +57,7 @@ impl std::fmt::Debug for Hold {
 #[derive(Debug)]
 pub(in crate::session) struct Held {
     pub before: Option<Snapshot>,
-    pub hold: Rc<Hold>,
+    pub hold: Arc<Hold>,
 }
 
 impl Hold {
@@ -132,11 +132,11 @@ impl Session {
 
     pub(in crate::session) fn hold(
         &self,
-        judgement: Rc<Judgement>,
+        judgement: Arc<Judgement>,
         agreed: Agreed,
         protocol: ProtocolKind,
-    ) -> Rc<Hold> {
-        Rc::new(Hold { judgement, protocol, agreed })
+    ) -> Arc<Hold> {
+        Arc::new(Hold { judgement, protocol, agreed })
     }
 
     /// After the statement: `Some`, it must not be kept.

@@ -8,14 +8,20 @@ use crate::audit::Permit;
 use crate::ground::limits;
 use crate::protocol::Housekeeping;
 use crate::protocol::postgres::message::Script;
+use crate::session::buffers;
 use crate::session::wire::Wire;
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use tokio::io::{AsyncReadExt, AsyncWrite};
+
+/// Pieces that an empty outbox keeps room for.
+const PIECES_KEPT: usize = 64;
 
 /// One end: what arrived and is not yet taken, what is to be sent and is not yet gone.
 #[derive(Debug)]
@@ -25,13 +31,25 @@ pub struct Leg {
     outbox: VecDeque<Bytes>,
     outbox_bytes: usize,
     unflushed: bool,
+    /// What the next read asks for: more, after one that was filled.
+    read_bytes: usize,
+    bell: Bell,
     /// Nothing more will arrive.
     pub ended: bool,
 }
 
 impl Leg {
     pub fn new(wire: Wire) -> Leg {
-        Leg { wire, inbox: BytesMut::new(), outbox: VecDeque::new(), outbox_bytes: 0, unflushed: false, ended: false }
+        Leg {
+            wire,
+            inbox: BytesMut::new(),
+            outbox: VecDeque::new(),
+            outbox_bytes: 0,
+            unflushed: false,
+            read_bytes: limits::READ_BYTES,
+            bell: Bell::default(),
+            ended: false,
+        }
     }
 
     pub fn wire(&self) -> &Wire {
@@ -74,12 +92,7 @@ impl Leg {
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.outbox.is_empty() {
-            let mut slices = [io::IoSlice::new(&[]); 16];
-            let count = self.outbox.len().min(slices.len());
-            for (slice, bytes) in slices.iter_mut().zip(&self.outbox) {
-                *slice = io::IoSlice::new(bytes);
-            }
-            let sent = ready!(Pin::new(&mut self.wire).poll_write_vectored(cx, &slices[..count]))?;
+            let sent = ready!(self.poll_send_some(cx))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -93,6 +106,28 @@ impl Leg {
         Poll::Ready(Ok(()))
     }
 
+    /// One call to the system for as much as it takes.
+    fn poll_send_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let wire = Pin::new(&mut self.wire);
+        if let (Some(only), 1) = (self.outbox.front(), self.outbox.len()) {
+            return wire.poll_write(cx, only);
+        }
+        if self.outbox_bytes <= limits::GATHERED_BYTES {
+            let mut gathered = [0; limits::GATHERED_BYTES];
+            let mut rest = &mut gathered[..];
+            for bytes in &self.outbox {
+                rest.put_slice(bytes);
+            }
+            return wire.poll_write(cx, &gathered[..self.outbox_bytes]);
+        }
+        let mut slices = [io::IoSlice::new(&[]); 16];
+        let count = self.outbox.len().min(slices.len());
+        for (slice, bytes) in slices.iter_mut().zip(&self.outbox) {
+            *slice = io::IoSlice::new(bytes);
+        }
+        wire.poll_write_vectored(cx, &slices[..count])
+    }
+
     fn sent(&mut self, mut bytes: usize) {
         self.outbox_bytes -= bytes;
         while bytes > 0 {
@@ -104,13 +139,91 @@ impl Leg {
             bytes -= first.len();
             self.outbox.pop_front();
         }
+        // A flood that a slow reader held up is not remembered by its size.
+        if self.outbox.is_empty() && self.outbox.capacity() > PIECES_KEPT {
+            self.outbox = VecDeque::new();
+        }
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        self.inbox.reserve(limits::READ_BYTES);
-        let read = ready!(pin!(self.wire.read_buf(&mut self.inbox)).poll(cx))?;
+        // TLS keeps its own state of what it waits for.
+        if !self.wire.is_tls() && self.bell.is_silent(cx.waker()) {
+            return Poll::Pending;
+        }
+        buffers::make_room(&mut self.inbox, self.read_bytes);
+        let room = self.inbox.capacity() - self.inbox.len();
+        let waker = self.bell.hang(cx.waker());
+        let polled = pin!(self.wire.read_buf(&mut self.inbox)).poll(&mut Context::from_waker(&waker));
+        let Poll::Ready(read) = polled else {
+            buffers::give_back(&mut self.inbox);
+            self.bell.is_hung = true;
+            return Poll::Pending;
+        };
+        let read = read?;
+        if read == room {
+            self.read_bytes = limits::BULK_READ_BYTES;
+        } else if read < limits::READ_BYTES / 2 {
+            self.read_bytes = limits::READ_BYTES;
+        }
         self.ended = read == 0;
         Poll::Ready(Ok(read > 0))
+    }
+}
+
+/// Tells which end has something to read: a session waits for two, and whichever wakes it, the other need not be asked again.
+#[derive(Debug)]
+struct Bell {
+    clapper: Arc<Clapper>,
+    /// Made of the clapper, once.
+    waker: Waker,
+    /// The task that it calls.
+    task: Option<Waker>,
+    /// The end was asked, had nothing, and will ring.
+    is_hung: bool,
+}
+
+#[derive(Debug, Default)]
+struct Clapper {
+    rang: AtomicBool,
+    task: Mutex<Option<Waker>>,
+}
+
+impl Wake for Clapper {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rang.store(true, Ordering::Release);
+        if let Some(task) = &*self.task.lock().unwrap_or_else(PoisonError::into_inner) {
+            task.wake_by_ref();
+        }
+    }
+}
+
+impl Default for Bell {
+    fn default() -> Self {
+        let clapper = Arc::new(Clapper::default());
+        Bell { waker: Waker::from(clapper.clone()), clapper, task: None, is_hung: false }
+    }
+}
+
+impl Bell {
+    /// It was hung for this task, and did not ring since.
+    fn is_silent(&self, task: &Waker) -> bool {
+        let same = self.task.as_ref().is_some_and(|called| called.will_wake(task));
+        self.is_hung && same && !self.clapper.rang.load(Ordering::Acquire)
+    }
+
+    /// The waker to ask the end with.
+    fn hang(&mut self, task: &Waker) -> Waker {
+        self.is_hung = false;
+        if !self.task.as_ref().is_some_and(|called| called.will_wake(task)) {
+            self.task = Some(task.clone());
+            *self.clapper.task.lock().unwrap_or_else(PoisonError::into_inner) = self.task.clone();
+        }
+        self.clapper.rang.store(false, Ordering::Release);
+        self.waker.clone()
     }
 }
 
@@ -182,7 +295,7 @@ impl Link {
         poll_fn(|cx| self.poll_wait(listen, cx)).await
     }
 
-    fn poll_wait(&mut self, listen: Listen, cx: &mut Context<'_>) -> Poll<Woke> {
+    pub(in crate::session) fn poll_wait(&mut self, listen: Listen, cx: &mut Context<'_>) -> Poll<Woke> {
         let (client_was_full, upstream_was_full) = (self.client.is_full(), self.upstream.is_full());
         if let Poll::Ready(Err(error)) = self.client.poll_send(cx) {
             return Poll::Ready(Woke::ClientGone(error));

@@ -23,7 +23,7 @@ use crate::protocol::{Code, Parameters, Refusal};
 use crate::session::ask::{Asker, Broken, Ground};
 use crate::session::format::Format;
 use crate::session::reaching::{self, Block};
-use crate::session::{End, House, Session};
+use crate::session::{End, House, Session, readings};
 use crate::sql::facts::{Facts, Kind, OnConflict, TransactionVerb, Verb};
 use crate::sql::statement::{LexicalMode, Statement};
 use crate::sql::{self, Product, encoding};
@@ -708,14 +708,14 @@ fn read(source: &Source) -> Vec<Piece> {
     let Ok(text) = std::str::from_utf8(&source.text) else {
         return vec![unread(&String::from_utf8_lossy(&source.text), "it is not UTF-8 text")];
     };
-    let reading = sql::read(text, source.mode, Product::PostgreSql);
+    let reading = readings::read(text, source.mode);
     if !source.settled && encoding::is_sensitive(text) {
         return vec![unread(text, "client_encoding, which decides how it is read, may be about to change")];
     }
     if reading.mode_sensitive && !source.settled {
         return vec![unread(text, "standard_conforming_strings, which decides how it is read, may be about to change")];
     }
-    pieces(text, reading.statements)
+    pieces(text, reading.statements.clone())
 }
 
 fn pieces(text: &str, statements: Vec<Statement>) -> Vec<Piece> {

@@ -11,6 +11,7 @@
 mod act;
 mod admit;
 mod ask;
+mod buffers;
 mod console;
 pub mod control;
 pub mod door;
@@ -22,11 +23,13 @@ mod login;
 mod look;
 mod pipeline;
 mod reaching;
+mod readings;
 mod record;
 mod redeem;
 pub mod registry;
 mod rehearse;
 mod relay;
+mod reported;
 mod run;
 pub mod tries;
 pub mod upstream;
@@ -57,6 +60,7 @@ use crate::session::pipeline::{InFlight, Mark, Pipeline, Portal, Prepared, Watch
 use crate::session::reaching::Reaching;
 pub use crate::session::reaching::Schemas;
 use crate::session::registry::{Registry, Seat};
+use crate::session::reported::Reported;
 use crate::session::tries::Tries;
 use crate::session::upstream::Target;
 use crate::session::wire::Wire;
@@ -107,8 +111,7 @@ pub(in crate::session) struct Session {
     cutter: ClientCutter,
     talk: Conversation<Mark>,
     seat: Seat,
-    /// As the server reports them (ParameterStatus).
-    settings: HashMap<String, String>,
+    settings: Reported,
     standing: Standing,
     cache: Cache,
     prepared: HashMap<Bytes, Prepared>,
@@ -182,7 +185,7 @@ async fn log_in(house: Arc<House>, door: &Door, client: Leg, startup: Startup, m
         note_login(&house, id, &principal, Login::Refused { sqlstate: refusal.code.sqlstate(), why: &refusal.message });
         return send_away(client, &refusal).await;
     }
-    let logging_in = async {
+    let logging_in = Box::pin(async {
         match &door.logins {
             Logins::Passthrough => login::relay(client, &startup, &house.target, &mut seat).await,
             Logins::Checked(checked) => {
@@ -191,7 +194,7 @@ async fn log_in(house: Arc<House>, door: &Door, client: Leg, startup: Startup, m
                 admit(arrival, client, &mut seat).await
             }
         }
-    };
+    });
     let logged_in = match tokio::time::timeout(house.login_timeout, logging_in).await {
         Ok(Ok(Arrived::In(logged_in))) => *logged_in,
         Ok(Ok(Arrived::SentAway)) => {
@@ -215,7 +218,7 @@ async fn log_in(house: Arc<House>, door: &Door, client: Leg, startup: Startup, m
         link: Link::new(logged_in.client, logged_in.upstream),
         cutter: logged_in.cutter,
         talk: Conversation::new(logged_in.status),
-        settings: logged_in.settings,
+        settings: Reported::of(&logged_in.settings),
         standing: Standing::default(),
         cache: Cache::default(),
         prepared: HashMap::new(),
@@ -243,7 +246,7 @@ async fn log_in(house: Arc<House>, door: &Door, client: Leg, startup: Startup, m
     metrics::gauge!(SESSIONS, "listener" => listener.clone()).increment(1);
     let end = session.run().await;
     metrics::gauge!(SESSIONS, "listener" => listener).decrement(1);
-    session.finish(end).await;
+    Box::pin(session.finish(end)).await;
 }
 
 /// Replication is another protocol; settings made at the start are judged as SET would be.
@@ -292,18 +295,17 @@ async fn send_away(mut leg: Leg, refusal: &Refusal) {
 impl Session {
     /// How texts fall into tokens now, by the server's own report.
     pub(in crate::session) fn mode(&self) -> LexicalMode {
-        let off = self.settings.get("standard_conforming_strings").is_some_and(|value| value == "off");
-        LexicalMode { standard_conforming_strings: !off }
+        self.settings.mode
     }
 
     /// Whether the client's encoding hides ASCII bytes in its characters.
     pub(in crate::session) fn is_ambiguous(&self) -> bool {
-        self.settings.get("client_encoding").is_none_or(|name| encoding::is_ambiguous(name))
+        self.settings.is_ambiguous
     }
 
     /// Our words as this client can read them.
     pub(in crate::session) fn spoken(&self, text: &str) -> String {
-        match self.settings.get("client_encoding").is_none_or(|name| encoding::is_utf8(name)) {
+        match self.settings.takes_utf8 {
             true => text.to_owned(),
             false => encoding::in_ascii(text),
         }
@@ -342,5 +344,29 @@ impl Session {
         };
         let _ = tokio::time::timeout(Duration::from_secs(5), closing).await;
         let _ = self.house.recorder.logout(self.id, &self.house.listener, &self.principal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
+        std::mem::size_of::<F>()
+    }
+
+    #[test]
+    fn a_session_that_waits_is_small() {
+        // Thousands of sessions wait most of the time: what only some statements need is boxed where it begins.
+        let sizes = [
+            ("visit", size_of(|(house, wire): (Arc<House>, Wire)| visit(house, wire, String::new()))),
+            ("run", size_of(|session: &'static mut Session| session.run())),
+            (
+                "look",
+                size_of(|(session, subject): (&'static mut Session, look::Subjected)| session.look(subject, None)),
+            ),
+            ("session", std::mem::size_of::<Session>()),
+        ];
+        assert!(sizes[0].1 < 5 << 10, "{sizes:?}");
     }
 }

@@ -15,7 +15,6 @@
 
 use crate::audit::Plain;
 use crate::audit::event::Action;
-use crate::database::effects::reach::Reach;
 use crate::ground::ids::ChallengeId;
 use crate::ground::limits;
 use crate::policy;
@@ -26,6 +25,7 @@ use crate::protocol::postgres::frame::Frame;
 use crate::protocol::postgres::message::{self, Script};
 use crate::protocol::{Code, Housekeeping, Parameters, Refusal};
 use crate::session::act::{self, Form};
+use crate::session::buffers;
 use crate::session::console;
 use crate::session::hold::{Held, Hold};
 use crate::session::look::{Bound, Looked, Source, Subjected};
@@ -33,7 +33,7 @@ use crate::session::{End, Session};
 use crate::sql::facts::{Kind, TransactionVerb};
 use crate::sql::{self, Glance, encoding};
 use bytes::Bytes;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// The extended protocol's pipeline since the last Sync.
 #[derive(Debug, Default)]
@@ -73,15 +73,15 @@ pub(in crate::session) enum Exceeded {
 #[derive(Debug, Clone)]
 pub(in crate::session) enum Prepared {
     /// Nothing to ask about, whatever is bound, as long as its names lead where they led then.
-    Harmless(Rc<Glanced>),
+    Harmless(Arc<Glanced>),
     /// An INSERT that only adds: the same, unless changes are frozen or belong to a script by the time it is bound.
-    Adds(Rc<Glanced>),
+    Adds(Arc<Glanced>),
     /// ROLLBACK and its kind: harmless too, but what was seen of tables may not hold behind it.
     Transaction(TransactionVerb),
     /// Judged with its values, at Bind.
-    Guarded(Rc<Guarded>),
+    Guarded(Arc<Guarded>),
     /// A `SLUICE …` command: the upstream never heard of it.
-    Command(Rc<str>),
+    Command(Arc<str>),
 }
 
 /// A text that a glance found harmless.
@@ -89,7 +89,7 @@ pub(in crate::session) enum Prepared {
 pub(in crate::session) struct Glanced {
     pub source: Source,
     /// What was known then of where names lead.
-    pub generation: *const Reach,
+    pub generation: u64,
 }
 
 #[derive(Debug)]
@@ -101,7 +101,7 @@ pub(in crate::session) struct Guarded {
 pub(in crate::session) enum Portal {
     Judged(Watched),
     Transaction(TransactionVerb),
-    Command(Rc<str>),
+    Command(Arc<str>),
 }
 
 /// What is waited for with a message that was sent.
@@ -131,7 +131,7 @@ pub(in crate::session) struct Watched {
     /// Its commit waits until the rows are known.
     pub withheld: bool,
     /// What it is held to by the database's own count.
-    pub hold: Option<Rc<Hold>>,
+    pub hold: Option<Arc<Hold>>,
     /// It updates or deletes rows.
     pub destroys: bool,
     /// It may change the schema.
@@ -181,7 +181,7 @@ impl Session {
                 self.link.housekeep(Housekeeping::Terminate, frame.into_bytes());
                 Err(End::Client)
             }
-            b'F' => self.function_call(frame).await,
+            b'F' => Box::pin(self.function_call(frame)).await,
             _ => Err(End::Refused(Refusal::new(Code::Protocol, "sluice: a password message after the login"))),
         }
     }
@@ -221,12 +221,12 @@ impl Session {
             Glance::Sluice => {
                 let text = String::from_utf8_lossy(&text).into_owned();
                 self.drain().await?;
-                self.command(&text, Form::Simple).await
+                Box::pin(self.command(&text, Form::Simple)).await
             }
             Glance::Harmless { .. } | Glance::NeedsReading => {
                 let source = self.source(&text);
-                match self.look(Subjected::Source(source), None).await? {
-                    Looked::At(judgement) => self.act_on_query(frame, *judgement).await,
+                match Box::pin(self.look(Subjected::Source(source), None)).await? {
+                    Looked::At(judgement) => Box::pin(self.act_on_query(frame, *judgement)).await,
                     Looked::Not(refusal) => self.refuse(&refusal, Form::Simple).await,
                     Looked::Wrong(error) => self.fail_with(error.into_bytes(), Form::Simple).await,
                     Looked::Discarded => Ok(()),
@@ -262,21 +262,24 @@ impl Session {
             Glance::Harmless { transaction: Some(verb), .. } => Prepared::Transaction(verb),
             Glance::Harmless { kind, .. } => {
                 let source = self.kept_source(&parse.text);
-                let glanced = Rc::new(Glanced { source, generation: self.reaching.generation() });
+                let glanced = Arc::new(Glanced { source, generation: self.reaching.generation() });
                 if kind == Kind::Insert { Prepared::Adds(glanced) } else { Prepared::Harmless(glanced) }
             }
             Glance::Sluice => Prepared::Command(String::from_utf8_lossy(&parse.text).into()),
-            Glance::NeedsReading => Prepared::Guarded(Rc::new(Guarded { source: self.source(&parse.text) })),
+            Glance::NeedsReading => {
+                Prepared::Guarded(Arc::new(Guarded { source: self.source(&buffers::kept(&parse.text)) }))
+            }
         };
+        let name = buffers::kept(&parse.name);
         if let Prepared::Command(_) = prepared {
-            self.prepared.insert(parse.name, prepared);
+            self.prepared.insert(name, prepared);
             self.reply(message::parse_complete());
             return Ok(());
         }
-        let before = self.prepared.insert(parse.name.clone(), prepared);
+        let before = self.prepared.insert(name.clone(), prepared);
         self.parses += 1;
-        self.in_flight.insert(parse.name.clone(), InFlight { number: self.parses, syncs: self.syncs });
-        let mark = Mark::Parse { name: parse.name, before, epoch: self.names_epoch, number: self.parses };
+        self.in_flight.insert(name.clone(), InFlight { number: self.parses, syncs: self.syncs });
+        let mark = Mark::Parse { name, before, epoch: self.names_epoch, number: self.parses };
         self.pipeline.open = true;
         // A Parse runs nothing: what it prepares is judged when it is bound.
         self.forward_now(frame, Expected::Parse, Some(mark))
@@ -295,42 +298,43 @@ impl Session {
                 return Ok(());
             }
         }
+        let portal = buffers::kept(&bind.portal);
         match self.prepared.get(&bind.statement).cloned() {
             Some(Prepared::Adds(glanced)) if self.heeds_inserts() => {
                 let subject = Subjected::Source(glanced.source.clone());
-                self.bind_guarded(frame, bind.portal, bind.statement, bind.parameters, subject).await
+                self.bind_guarded(frame, portal, bind.statement, bind.parameters, subject).await
             }
             Some(Prepared::Harmless(glanced) | Prepared::Adds(glanced)) if !self.is_still_harmless(&glanced) => {
                 let subject = Subjected::Source(glanced.source.clone());
-                self.bind_guarded(frame, bind.portal, bind.statement, bind.parameters, subject).await
+                self.bind_guarded(frame, portal, bind.statement, bind.parameters, subject).await
             }
             Some(Prepared::Harmless(glanced) | Prepared::Adds(glanced)) => {
                 if let Some(refusal) = self.refused_uncounted(&glanced.source.text) {
                     return self.refuse(&refusal, Form::Extended).await;
                 }
-                self.portals.remove(&bind.portal);
+                self.portals.remove(&portal);
                 self.pipeline.open = true;
                 self.pipeline.bound = true;
                 self.forward_now(frame, Expected::Bind, None)
             }
             Some(Prepared::Transaction(verb)) => {
-                self.portals.insert(bind.portal, Portal::Transaction(verb));
+                self.portals.insert(portal, Portal::Transaction(verb));
                 self.pipeline.open = true;
                 self.pipeline.bound = true;
                 self.forward_now(frame, Expected::Bind, None)
             }
             Some(Prepared::Command(text)) => {
-                self.portals.insert(bind.portal, Portal::Command(text));
+                self.portals.insert(portal, Portal::Command(text));
                 self.reply(message::bind_complete());
                 Ok(())
             }
             Some(Prepared::Guarded(guarded)) => {
                 let subject = Subjected::Source(guarded.source.clone());
-                self.bind_guarded(frame, bind.portal, bind.statement, bind.parameters, subject).await
+                Box::pin(self.bind_guarded(frame, portal, bind.statement, bind.parameters, subject)).await
             }
             None => {
                 let subject = Subjected::Named(bind.statement.clone());
-                self.bind_guarded(frame, bind.portal, bind.statement, bind.parameters, subject).await
+                Box::pin(self.bind_guarded(frame, portal, bind.statement, bind.parameters, subject)).await
             }
         }
     }
@@ -395,7 +399,7 @@ impl Session {
             return Ok(());
         }
         let mark = match self.portals.get(&portal).cloned() {
-            Some(Portal::Command(text)) => return self.command(&text, Form::Extended).await,
+            Some(Portal::Command(text)) => return Box::pin(self.command(&text, Form::Extended)).await,
             Some(Portal::Judged(watched)) => {
                 if watched.touches_names {
                     self.names_touched = true;
@@ -498,7 +502,7 @@ impl Session {
             None => {}
         }
         match held.filter(|_| !failed) {
-            Some(held) => self.weigh(held).await,
+            Some(held) => Box::pin(self.weigh(held)).await,
             None => Ok(None),
         }
     }
@@ -517,7 +521,7 @@ impl Session {
         if self.pipeline.discarding || self.has_failed() {
             return Ok(());
         }
-        self.pipeline.held = Some(Held { before: self.snapshot().await?, hold });
+        self.pipeline.held = Some(Held { before: Box::pin(self.snapshot()).await?, hold });
         Ok(())
     }
 
@@ -549,7 +553,8 @@ impl Session {
     /// Forwards what there is nothing to say about, and what may be counted: its caller asked `refused_uncounted`.
     fn forward_now(&mut self, frame: Frame, expected: Expected, mark: Option<Mark>) -> Result<(), End> {
         let policy = self.house.policy.load();
-        let verdict = policy::harmless(self.standing.get(&policy, &self.principal, self.house.clock.now()));
+        let now = || self.house.clock.now();
+        let verdict = policy::harmless(self.standing.get_at(&policy, &self.principal, now));
         let permit = self.house.recorder.record(&verdict, Action::Forward, self.recording(), frame.into_bytes());
         match permit {
             Ok(permit) => {

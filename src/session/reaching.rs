@@ -58,6 +58,7 @@ impl Schemas {
 pub(in crate::session) struct Reaching {
     schema: Arc<Schema>,
     known: Arc<Reach>,
+    generation: u64,
     epoch: u64,
     fresh_until: Option<Instant>,
     /// It changed the schema in a transaction that has not ended.
@@ -67,7 +68,7 @@ pub(in crate::session) struct Reaching {
 impl Reaching {
     pub fn new(schema: Arc<Schema>) -> Reaching {
         let known = Arc::new(Reach::unknown("nothing was asked yet"));
-        Reaching { schema, known, epoch: 0, fresh_until: None, changing: false }
+        Reaching { schema, known, generation: 0, epoch: 0, fresh_until: None, changing: false }
     }
 
     pub fn known(&self) -> &Reach {
@@ -79,8 +80,8 @@ impl Reaching {
     }
 
     /// Changes with what is known: a text that was looked at under another is looked at again.
-    pub fn generation(&self) -> *const Reach {
-        Arc::as_ptr(&self.known)
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     fn is_fresh(&self) -> bool {
@@ -112,6 +113,7 @@ impl Reaching {
     fn keep(&mut self, reach: Arc<Reach>, epoch: u64, lasting: Duration) {
         if *reach != *self.known {
             self.known = reach;
+            self.generation += 1;
         }
         self.epoch = epoch;
         self.fresh_until = Some(Instant::now() + lasting.max(limits::REACH_TTL / 10));
@@ -176,7 +178,8 @@ impl Session {
             // Somebody changed the schema: what was seen of tables may not hold either.
             self.cache.clear();
         }
-        let (time, known, version) = (self.house.ask_timeout, self.reaching.known.clone(), self.server_version());
+        let (time, known, version) =
+            (self.house.ask_timeout, self.reaching.known.clone(), self.settings.server_version);
         let asker = Asker::begin(&mut self.link, &self.seat, &self.talk, ground, time, time).await;
         let mut asker = asker.map_err(unknown_state)?;
         let learned = learn(&mut asker, known, version).await;
@@ -192,13 +195,6 @@ impl Session {
         }
         self.reaching.publish();
         Ok(())
-    }
-
-    /// 15 of "15.18 (Debian 15.18-0+deb12u1)".
-    fn server_version(&self) -> u32 {
-        let version = self.settings.get("server_version").map(String::as_str).unwrap_or_default();
-        let digits = version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
-        digits.parse().unwrap_or(0)
     }
 
     /// What goes on may change the schema, and with it what names lead to.

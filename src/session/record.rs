@@ -12,8 +12,7 @@ use crate::session::Session;
 use crate::session::act::note_unrecorded;
 use crate::session::look::Judgement;
 use crate::sql::facts::{Facts, Kind};
-use crate::sql::statement::LexicalMode;
-use crate::sql::{self, Glance};
+use crate::sql::Glance;
 use bytes::Bytes;
 
 impl Session {
@@ -36,10 +35,10 @@ impl Session {
     }
 
     /// A statement's text as the record may show it.
-    pub(in crate::session) fn shown_text(&self, text: &str, mode: LexicalMode) -> String {
+    pub(in crate::session) fn shown_text(&self, text: &str, redacted: String) -> String {
         match self.house.recorder.manner().literals {
             Literals::Kept if !holds_secrets(text) => cut(text, limits::AUDIT_STATEMENT_BYTES_MAX).to_owned(),
-            Literals::Kept | Literals::Redacted => sql::redact(text, mode),
+            Literals::Kept | Literals::Redacted => redacted,
         }
     }
 

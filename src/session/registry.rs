@@ -46,6 +46,8 @@ impl Registry {
 impl Seat {
     /// The body of the BackendKeyData that the client was given.
     pub fn set_key(&mut self, key: Bytes) {
+        // A copy: the message it came in is part of a whole buffer.
+        let key = Bytes::copy_from_slice(&key);
         let mut cancels = self.registry.cancels.lock().unwrap_or_else(PoisonError::into_inner);
         cancels.insert(key.clone(), self.cancelled.clone());
         self.key = Some(key);

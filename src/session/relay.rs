@@ -9,15 +9,103 @@ use crate::protocol::postgres::frame::Next;
 use crate::protocol::postgres::message::Script;
 use crate::protocol::{Code, Housekeeping, Refusal};
 use crate::session::hold::Tally;
-use crate::session::link::{Listen, Woke};
+use crate::session::link::{Link, Listen, Woke};
 use crate::session::pipeline::{Exceeded, Mark, Watched};
-use crate::session::{End, Session};
+use crate::session::{End, House, Session};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::time::Sleep;
 
-/// Ends after that time; never without one.
-async fn idle_for(time: Option<std::time::Duration>) {
-    match time {
-        Some(time) => tokio::time::sleep(time).await,
-        None => std::future::pending().await,
+/// What may end a wait besides bytes. Both are told of once and then left alone: a timer or a waiter of its own for each wait
+/// would cost every statement.
+struct Vigil {
+    draining: watch::Receiver<bool>,
+    drain: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// The task that `drain` wakes.
+    listener: Option<Waker>,
+    is_draining: bool,
+    idle: Option<(Duration, Pin<Box<Sleep>>)>,
+    /// When there last was something to do.
+    since: Instant,
+}
+
+enum Called {
+    Woke(Woke),
+    /// Nothing was said for too long.
+    Idle,
+    Draining,
+    /// Nobody is left who could say so.
+    ShutDown,
+}
+
+impl Vigil {
+    fn new(house: &House) -> Vigil {
+        let mut told = house.draining.clone();
+        let drain = async move {
+            let _ = told.wait_for(|draining| *draining).await;
+        };
+        Vigil {
+            draining: house.draining.clone(),
+            drain: Box::pin(drain),
+            listener: None,
+            is_draining: false,
+            idle: house.idle_timeout.map(|time| (time, Box::pin(tokio::time::sleep(time)))),
+            since: Instant::now(),
+        }
+    }
+
+    async fn wait(&mut self, link: &mut Link, listen: Listen, may_idle: bool) -> Called {
+        if self.idle.is_some() {
+            self.since = Instant::now();
+        }
+        poll_fn(|cx| {
+            if let Poll::Ready(called) = self.poll_drain(cx) {
+                return Poll::Ready(called);
+            }
+            if let Poll::Ready(woke) = link.poll_wait(listen, cx) {
+                return Poll::Ready(Called::Woke(woke));
+            }
+            self.poll_idle(may_idle, cx)
+        })
+        .await
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Called> {
+        if self.is_draining {
+            return Poll::Pending;
+        }
+        let listens = self.listener.as_ref().is_some_and(|listener| listener.will_wake(cx.waker()));
+        let draining = match self.draining.has_changed() {
+            Err(_) => return Poll::Ready(Called::ShutDown),
+            Ok(true) => true,
+            Ok(false) if listens => false,
+            Ok(false) => {
+                self.listener = Some(cx.waker().clone());
+                self.drain.as_mut().poll(cx).is_ready()
+            }
+        };
+        if draining {
+            self.is_draining = true;
+            return Poll::Ready(Called::Draining);
+        }
+        Poll::Pending
+    }
+
+    fn poll_idle(&mut self, may_idle: bool, cx: &mut Context<'_>) -> Poll<Called> {
+        let Some((time, timer)) = &mut self.idle else { return Poll::Pending };
+        while timer.as_mut().poll(cx).is_ready() {
+            let quiet_for = self.since.elapsed();
+            if may_idle && quiet_for >= *time {
+                return Poll::Ready(Called::Idle);
+            }
+            // Something was said since the timer was set: the rest of the time remains.
+            let rest = if may_idle { time.saturating_sub(quiet_for) } else { *time };
+            timer.as_mut().reset(tokio::time::Instant::now() + rest);
+        }
+        Poll::Pending
     }
 }
 
@@ -31,7 +119,7 @@ impl Session {
     }
 
     async fn converse(&mut self) -> Result<std::convert::Infallible, End> {
-        let mut draining = self.house.draining.clone();
+        let mut vigil = Vigil::new(&self.house);
         loop {
             self.pass_answers()?;
             if self.link.upstream_ended() {
@@ -54,22 +142,22 @@ impl Session {
                     }
                 }
             }
-            if *draining.borrow() && self.is_between_statements() {
+            if vigil.is_draining && self.is_between_statements() {
                 let message = "sluice: terminating connection because Sluice is going down";
                 return Err(End::Refused(Refusal::new(Code::Shutdown, message)));
             }
             let listen = if self.must_wait() { Listen::Upstream } else { Listen::Both };
-            let idle = self.house.idle_timeout.filter(|_| self.is_between_statements());
-            tokio::select! {
-                woke = self.link.wait(listen) => self.woke(woke)?,
-                () = idle_for(idle) => {
+            let may_idle = self.is_between_statements();
+            match vigil.wait(&mut self.link, listen, may_idle).await {
+                Called::Woke(woke) => self.woke(woke)?,
+                // Looked at before the next wait.
+                Called::Draining => {}
+                Called::Idle => {
                     let message = "sluice: terminating connection due to idle_timeout";
                     return Err(End::Refused(Refusal::new(Code::Idle, message)));
                 }
-                changed = draining.changed() => {
-                    if changed.is_err() {
-                        return Err(End::Refused(Refusal::new(Code::Shutdown, "sluice: shut down")));
-                    }
+                Called::ShutDown => {
+                    return Err(End::Refused(Refusal::new(Code::Shutdown, "sluice: shut down")));
                 }
             }
         }
@@ -78,13 +166,14 @@ impl Session {
     /// Passes on what the upstream sent, as far as the client keeps up, and learns from it.
     pub(in crate::session) fn pass_answers(&mut self) -> Result<(), End> {
         while !self.link.client.is_full() {
-            let progress = self.talk.step(self.link.answers()).map_err(|fault| {
+            let forward = self.talk.step(self.link.answers()).map_err(|fault| {
                 let message = format!("sluice: the database sent what Sluice does not understand: {}", fault.0);
                 End::Refused(Refusal::new(Code::Upstream, message))
             })?;
-            let nothing = progress.forward.is_empty() && progress.events.is_empty();
-            self.link.client.send(progress.forward);
-            for event in progress.events {
+            let mut nothing = forward.is_empty();
+            self.link.client.send(forward);
+            while let Some(event) = self.talk.event() {
+                nothing = false;
                 self.learn(event);
             }
             if nothing {

@@ -24,7 +24,7 @@ use crate::session::pipeline::{Exceeded, Watched};
 use crate::session::{End, Session, record};
 use crate::store::kept::ProtocolKind;
 use bytes::Bytes;
-use std::rc::Rc;
+use std::sync::Arc;
 
 impl Session {
     /// Carries one statement out with its commit withheld: in a transaction of its own, or in the client's.
@@ -37,7 +37,7 @@ impl Session {
         judgement: Judgement,
         run: Run,
     ) -> Result<(), End> {
-        let judgement = Rc::new(judgement);
+        let judgement = Arc::new(judgement);
         self.drain().await?;
         if self.pipeline.open && self.talk.status() == b'I' {
             self.end_unexecuted_pipeline().await?;

@@ -169,10 +169,19 @@ fn first_word(text: &str, token: &Token) -> First {
 /// Words that change something wherever they stand as keywords, and functions that act outside the statement. A column that
 /// happens to be called so only costs the long way.
 fn dangerous_word(word: &str) -> bool {
-    const WORDS: &[&str] =
-        &["update", "delete", "merge", "truncate", "insert", "into", "copy", "drop", "alter", "create", "execute"];
-    // The list is short and most words fail at their first byte or their length.
-    WORDS.iter().any(|listed| word.eq_ignore_ascii_case(listed)) || dangerous_function(word)
+    // Most words fail at their first letter.
+    let listed: &[&str] = match initial(word) {
+        b'a' => &["alter"],
+        b'c' => &["copy", "create"],
+        b'd' => &["delete", "drop"],
+        b'e' => &["execute"],
+        b'i' => &["insert", "into"],
+        b'm' => &["merge"],
+        b't' => &["truncate"],
+        b'u' => &["update"],
+        _ => &[],
+    };
+    listed.iter().any(|listed| word.eq_ignore_ascii_case(listed)) || dangerous_function(word)
 }
 
 /// Functions with effects of their own, by name or by the family's prefix.
@@ -180,25 +189,38 @@ pub fn dangerous_function(name: &str) -> bool {
     if reach::is_listed_word(name) {
         return true;
     }
-    const NAMES: &[&str] = &["set_config", "setval", "loread", "lowrite", "query_to_xml", "cursor_to_xml"];
-    const FAMILIES: &[&str] = &[
-        "dblink",
-        "lo_",
-        "pg_read_",
-        "pg_file_",
-        "pg_terminate_",
-        "pg_cancel_",
-        "pg_reload_",
-        "pg_rotate_",
-        "pg_drop_",
-        "pg_promote",
-        "pg_replication_",
-        "pg_switch_",
-    ];
-    NAMES.iter().any(|listed| name.eq_ignore_ascii_case(listed))
-        || FAMILIES
-            .iter()
-            .any(|family| name.get(..family.len()).is_some_and(|start| start.eq_ignore_ascii_case(family)))
+    let (names, families): (&[&str], &[&str]) = match initial(name) {
+        b'c' => (&["cursor_to_xml"], &[]),
+        b'd' => (&[], &["dblink"]),
+        b'l' => (&["loread", "lowrite"], &["lo_"]),
+        b'p' => (
+            &[],
+            &[
+                "pg_read_",
+                "pg_file_",
+                "pg_terminate_",
+                "pg_cancel_",
+                "pg_reload_",
+                "pg_rotate_",
+                "pg_drop_",
+                "pg_promote",
+                "pg_replication_",
+                "pg_switch_",
+            ],
+        ),
+        b'q' => (&["query_to_xml"], &[]),
+        b's' => (&["set_config", "setval"], &[]),
+        _ => (&[], &[]),
+    };
+    // All of this family share their beginning, and few other names do.
+    let families = if initial(name) == b'p' && name.as_bytes().get(2) != Some(&b'_') { &[] } else { families };
+    let begins = |family: &&str| name.get(..family.len()).is_some_and(|start| start.eq_ignore_ascii_case(family));
+    names.iter().any(|listed| name.eq_ignore_ascii_case(listed)) || families.iter().any(begins)
+}
+
+/// The first letter, in lower case; 0 of nothing.
+fn initial(name: &str) -> u8 {
+    name.as_bytes().first().map_or(0, u8::to_ascii_lowercase)
 }
 
 /// `"set_config"` calls the same function; `U&"…"` can spell anything.

@@ -111,13 +111,16 @@ impl Token {
 pub struct Lexer<'t> {
     bytes: &'t [u8],
     at: usize,
+    /// The first NUL byte: looked for once, not in every token.
+    nul: usize,
     mode: LexicalMode,
     mode_sensitive: bool,
 }
 
 impl<'t> Lexer<'t> {
     pub fn new(text: &'t str, mode: LexicalMode) -> Self {
-        Lexer { bytes: text.as_bytes(), at: 0, mode, mode_sensitive: false }
+        let nul = memchr(0, text.as_bytes()).unwrap_or(usize::MAX);
+        Lexer { bytes: text.as_bytes(), at: 0, nul, mode, mode_sensitive: false }
     }
 
     /// Whether a token seen so far would be read otherwise under the other setting of `standard_conforming_strings`.
@@ -378,9 +381,7 @@ impl Iterator for Lexer<'_> {
         let end = end.clamp(start + 1, self.bytes.len().max(start + 1));
         let kind = match kind {
             Kind::Broken(_) => kind,
-            _ if self.bytes.get(start..end).is_some_and(|body| memchr(0, body).is_some()) => {
-                Kind::Broken(Flaw::NulByte)
-            }
+            _ if self.nul < end => Kind::Broken(Flaw::NulByte),
             _ => kind,
         };
         self.at = if matches!(kind, Kind::Broken(_)) { self.bytes.len() } else { end };
@@ -409,20 +410,47 @@ fn ends_in_sign(run: &[u8], length: usize) -> bool {
 }
 
 fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
+    class(byte) & SPACE != 0
 }
 
 fn starts_word(byte: u8) -> bool {
-    byte.is_ascii_alphabetic() || byte >= 0x80 || byte == b'_'
+    class(byte) & STARTS_WORD != 0
 }
 
 fn continues_word(byte: u8) -> bool {
-    starts_word(byte) || byte.is_ascii_digit() || byte == b'$'
+    class(byte) & CONTINUES_WORD != 0
 }
 
 fn is_operator(byte: u8) -> bool {
-    b"~!@#^&|`?+-*/%<>=".contains(&byte)
+    class(byte) & OPERATOR != 0
 }
+
+const SPACE: u8 = 1;
+const STARTS_WORD: u8 = 2;
+const CONTINUES_WORD: u8 = 4;
+const OPERATOR: u8 = 8;
+
+fn class(byte: u8) -> u8 {
+    CLASSES[usize::from(byte)]
+}
+
+/// What each byte can be part of, worked out once.
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => SPACE,
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => STARTS_WORD | CONTINUES_WORD,
+            b'0'..=b'9' | b'$' => CONTINUES_WORD,
+            b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'+' | b'-' | b'*' | b'/' | b'%' | b'<'
+            | b'>' | b'=' => OPERATOR,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    classes
+};
 
 #[cfg(test)]
 mod tests {

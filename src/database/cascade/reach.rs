@@ -9,14 +9,14 @@ use crate::ground::limits;
 use crate::sql::facts::Change;
 use crate::sql::rewrite;
 use crate::sql::statement::LexicalMode;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// A set of rows.
 pub(super) enum Reach<'a> {
     /// The rows that the client's change names.
     Target { text: &'a str, mode: LexicalMode, change: &'a Change },
     /// Child rows whose foreign key is among the parent's rows; `closure`: and so on along the same key.
-    Below { parent: Rc<Reach<'a>>, edge: &'a Edge, closure: bool },
+    Below { parent: Arc<Reach<'a>>, edge: &'a Edge, closure: bool },
 }
 
 impl<'a> Reach<'a> {

@@ -66,13 +66,6 @@ pub enum Event<T> {
     Ready,
 }
 
-/// Bytes to pass on to the client, then what happened at their end. Both empty: more is needed.
-#[derive(Debug, PartialEq)]
-pub struct Progress<T> {
-    pub forward: Bytes,
-    pub events: Vec<Event<T>>,
-}
-
 /// The upstream said something that no server says there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault(pub String);
@@ -84,11 +77,16 @@ pub struct Conversation<T> {
     /// Bytes of a long message that are still to be passed on unseen.
     left: usize,
     copy_in: bool,
+    /// What happened at the end of the bytes last passed on, and was not yet taken.
+    events: VecDeque<Event<T>>,
 }
+
+/// Messages due and events kept room for, once there are none: a long pipeline is not remembered by its size.
+const ROOM: usize = 16;
 
 impl<T> Conversation<T> {
     pub fn new(status: u8) -> Conversation<T> {
-        Conversation { due: VecDeque::new(), status, left: 0, copy_in: false }
+        Conversation { due: VecDeque::new(), status, left: 0, copy_in: false, events: VecDeque::new() }
     }
 
     /// `I` idle, `T` in a transaction block, `E` in a failed one: as of the last ReadyForQuery.
@@ -125,8 +123,13 @@ impl<T> Conversation<T> {
         }
     }
 
-    /// Takes what it can off the front of `inbox`.
-    pub fn step(&mut self, inbox: &mut BytesMut) -> Result<Progress<T>, Fault> {
+    /// What happened at the end of the bytes last passed on, oldest first: all of it before the next step.
+    pub fn event(&mut self) -> Option<Event<T>> {
+        self.events.pop_front()
+    }
+
+    /// Takes what it can off the front of `inbox`, to be passed on to the client. Nothing, and no event: more is needed.
+    pub fn step(&mut self, inbox: &mut BytesMut) -> Result<Bytes, Fault> {
         let mut run = 0;
         loop {
             if self.left > 0 {
@@ -134,15 +137,15 @@ impl<T> Conversation<T> {
                 self.left -= part;
                 run += part;
                 if self.left > 0 {
-                    return Ok(progress(inbox, run, Vec::new()));
+                    return Ok(front(inbox, run));
                 }
             }
             if let Some(local) = self.local_next() {
                 let mut forward = BytesMut::from(&inbox.split_to(run)[..]);
                 forward.extend_from_slice(&local);
-                return Ok(Progress { forward: forward.freeze(), events: Vec::new() });
+                return Ok(forward.freeze());
             }
-            let Some(header) = inbox.get(run..run + HEADER) else { return Ok(progress(inbox, run, Vec::new())) };
+            let Some(header) = inbox.get(run..run + HEADER) else { return Ok(front(inbox, run)) };
             let tag = header[0];
             let whole =
                 declared_length(header).ok_or_else(|| Fault(format!("message {tag} with a length below 4")))? + 1;
@@ -154,19 +157,18 @@ impl<T> Conversation<T> {
             if whole > limits::ANSWER_FRAME_BYTES_MAX {
                 return Err(Fault(format!("message \"{}\" of {whole} bytes", char::from(tag).escape_default())));
             }
-            let Some(message) = inbox.get(run..run + whole) else { return Ok(progress(inbox, run, Vec::new())) };
-            let answer = self.answer(tag, &message[HEADER..])?;
-            match answer.instead {
+            let Some(message) = inbox.get(run..run + whole) else { return Ok(front(inbox, run)) };
+            match self.answer(tag, &message[HEADER..])? {
                 None => run += whole,
                 Some(instead) => {
                     let mut forward = BytesMut::from(&inbox.split_to(run)[..]);
                     let _ = inbox.split_to(whole);
                     forward.extend_from_slice(&instead);
-                    return Ok(Progress { forward: forward.freeze(), events: answer.events });
+                    return Ok(forward.freeze());
                 }
             }
-            if !answer.events.is_empty() {
-                return Ok(progress(inbox, run, answer.events));
+            if !self.events.is_empty() {
+                return Ok(front(inbox, run));
             }
         }
     }
@@ -206,91 +208,95 @@ impl<T> Conversation<T> {
         }
     }
 
-    fn answer(&mut self, tag: u8, body: &[u8]) -> Result<Answer<T>, Fault> {
+    /// A message that is looked into. What it is replaced by, if it is.
+    fn answer(&mut self, tag: u8, body: &[u8]) -> Result<Option<Bytes>, Fault> {
         match tag {
-            b'C' | b'I' | b's' => Ok(self.completed(tag, body)),
-            b'1' => self.acknowledged(Expected::Parse, tag),
-            b'2' => self.acknowledged(Expected::Bind, tag),
-            b'E' => Ok(self.failed(body)),
-            b'Z' => self.ready(body),
-            b'S' => Ok(Answer::events(setting(body)?)),
+            b'C' | b'I' | b's' => self.completed(tag, body),
+            b'1' => self.acknowledged(&Expected::Parse, tag)?,
+            b'2' => self.acknowledged(&Expected::Bind, tag)?,
+            b'E' => return Ok(self.failed(body)),
+            b'Z' => self.ready(body)?,
+            b'S' => self.events.push_back(setting(body)?),
             // BackendKeyData only comes with the login; a server that sends it later is passed on unharmed.
-            _ => Ok(Answer::events(Vec::new())),
+            _ => {}
         }
+        Ok(None)
     }
 
-    fn completed(&mut self, tag: u8, body: &[u8]) -> Answer<T> {
+    fn completed(&mut self, tag: u8, body: &[u8]) {
         let rows = match tag {
             b'C' => command::changed_rows(body.strip_suffix(&[0]).unwrap_or(body)).unwrap_or(0),
             _ => 0,
         };
-        let Some(due) = self.due.front_mut() else { return Answer::events(Vec::new()) };
+        let Some(due) = self.due.front_mut() else { return };
         due.changed = due.changed.max(rows);
         self.copy_in = false;
         if !matches!(due.expected, Expected::Execute) {
-            return Answer::events(Vec::new());
+            return;
         }
         if tag == b's' {
             let mark = self.due.pop_front().and_then(|due| due.mark);
-            return Answer::events(mark.map(Event::Suspended).into_iter().collect());
+            return self.events.extend(mark.map(Event::Suspended));
         }
-        Answer::events(self.pop_answered())
+        self.pop_answered();
     }
 
-    fn acknowledged(&mut self, expected: Expected, tag: u8) -> Result<Answer<T>, Fault> {
-        if self.head() != Some(&expected) {
+    fn acknowledged(&mut self, expected: &Expected, tag: u8) -> Result<(), Fault> {
+        if self.head() != Some(expected) {
             return Err(Fault(format!("message \"{}\" that nothing asked for", char::from(tag))));
         }
-        Ok(Answer::events(self.pop_answered()))
+        self.pop_answered();
+        Ok(())
     }
 
-    fn failed(&mut self, body: &[u8]) -> Answer<T> {
+    fn failed(&mut self, body: &[u8]) -> Option<Bytes> {
         let code = command::error_field(body, b'C').unwrap_or_default();
         self.copy_in = false;
-        match self.due.front_mut() {
-            None => Answer::events(Vec::new()),
-            Some(due) => match &due.expected {
-                Expected::Query => {
-                    due.failed = Some(code);
-                    Answer::events(Vec::new())
-                }
-                Expected::PoisonQuery(reply) => {
-                    let instead = reply.clone();
-                    due.expected = Expected::Query;
-                    due.failed = Some(code);
-                    Answer { instead: Some(instead), events: Vec::new() }
-                }
-                Expected::Sync => Answer::events(Vec::new()),
-                expected => {
-                    let instead = match expected {
-                        Expected::Poison(reply) => Some(reply.clone()),
-                        _ => None,
-                    };
-                    Answer { instead, events: self.discard_to_sync(code) }
-                }
-            },
+        let due = self.due.front_mut()?;
+        match &due.expected {
+            Expected::Query => {
+                due.failed = Some(code);
+                None
+            }
+            Expected::PoisonQuery(reply) => {
+                let instead = reply.clone();
+                due.expected = Expected::Query;
+                due.failed = Some(code);
+                Some(instead)
+            }
+            Expected::Sync => None,
+            expected => {
+                let instead = match expected {
+                    Expected::Poison(reply) => Some(reply.clone()),
+                    _ => None,
+                };
+                self.discard_to_sync(code);
+                instead
+            }
         }
     }
 
-    fn ready(&mut self, body: &[u8]) -> Result<Answer<T>, Fault> {
+    fn ready(&mut self, body: &[u8]) -> Result<(), Fault> {
         match body.first() {
             Some(status @ (b'I' | b'T' | b'E')) => self.status = *status,
             _ => return Err(Fault("ReadyForQuery with an unknown transaction status".to_owned())),
         }
         self.copy_in = false;
-        let mut events = match self.head() {
-            None => Vec::new(),
+        match self.head() {
+            None => {}
             Some(Expected::Query | Expected::Sync) => self.pop_answered(),
             Some(_) => return Err(Fault("ReadyForQuery while other answers were due".to_owned())),
-        };
-        events.push(Event::Ready);
-        Ok(Answer::events(events))
+        }
+        if self.due.is_empty() && self.due.capacity() > ROOM {
+            self.due.shrink_to(ROOM);
+        }
+        self.events.push_back(Event::Ready);
+        Ok(())
     }
 
-    fn discard_to_sync(&mut self, code: String) -> Vec<Event<T>> {
-        let mut events = Vec::new();
+    fn discard_to_sync(&mut self, code: String) {
         if let Some(Due { mark: Some(mark), changed, .. }) = self.due.pop_front() {
-            events.push(Event::Answered { mark, changed, failed: Some(code) });
+            self.events.push_back(Event::Answered { mark, changed, failed: Some(code) });
         }
         let mut discarded = Vec::new();
         while let Some(due) = self.due.front() {
@@ -300,12 +306,11 @@ impl<T> Conversation<T> {
             discarded.extend(self.due.pop_front().and_then(|due| due.mark));
         }
         if !discarded.is_empty() {
-            events.push(Event::Discarded(discarded));
+            self.events.push_back(Event::Discarded(discarded));
         }
         if self.due.is_empty() {
-            events.push(Event::SkipsToSync);
+            self.events.push_back(Event::SkipsToSync);
         }
-        events
     }
 
     /// CopyInResponse: Syncs that are already on their way will be ignored, up to where the client ended its data.
@@ -339,39 +344,27 @@ impl<T> Conversation<T> {
         Err(Fault(format!("message \"{}\" that nothing asked for", char::from(tag))))
     }
 
-    fn pop_answered(&mut self) -> Vec<Event<T>> {
-        match self.due.pop_front() {
-            Some(Due { mark: Some(mark), changed, failed, .. }) => vec![Event::Answered { mark, changed, failed }],
-            _ => Vec::new(),
+    fn pop_answered(&mut self) {
+        if let Some(Due { mark: Some(mark), changed, failed, .. }) = self.due.pop_front() {
+            self.events.push_back(Event::Answered { mark, changed, failed });
         }
     }
 }
 
-struct Answer<T> {
-    /// Sent to the client in place of the message.
-    instead: Option<Bytes>,
-    events: Vec<Event<T>>,
-}
-
-impl<T> Answer<T> {
-    fn events(events: Vec<Event<T>>) -> Answer<T> {
-        Answer { instead: None, events }
-    }
-}
-
-fn progress<T>(inbox: &mut BytesMut, run: usize, events: Vec<Event<T>>) -> Progress<T> {
-    Progress { forward: inbox.split_to(run).freeze(), events }
+/// The first `run` bytes, without touching the buffer if there are none.
+fn front(inbox: &mut BytesMut, run: usize) -> Bytes {
+    if run == 0 { Bytes::new() } else { inbox.split_to(run).freeze() }
 }
 
 fn is_looked_into(tag: u8) -> bool {
     matches!(tag, b'C' | b'I' | b's' | b'1' | b'2' | b'E' | b'Z' | b'S' | b'K')
 }
 
-fn setting<T>(body: &[u8]) -> Result<Vec<Event<T>>, Fault> {
+fn setting<T>(body: &[u8]) -> Result<Event<T>, Fault> {
     let mut cursor = Cursor::new(body);
     let mut text = || cursor.cstr().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     match (text(), text()) {
-        (Ok(name), Ok(value)) => Ok(vec![Event::Setting { name, value }]),
+        (Ok(name), Ok(value)) => Ok(Event::Setting { name, value }),
         _ => Err(Fault("malformed ParameterStatus".to_owned())),
     }
 }
@@ -397,12 +390,13 @@ mod tests {
         for part in bytes.chunks(size) {
             inbox.extend_from_slice(part);
             loop {
-                let progress = conversation.step(&mut inbox).expect("no fault");
-                if progress.forward.is_empty() && progress.events.is_empty() {
+                let forward = conversation.step(&mut inbox).expect("no fault");
+                let before = events.len();
+                events.extend(std::iter::from_fn(|| conversation.event()));
+                if forward.is_empty() && events.len() == before {
                     break;
                 }
-                out.extend_from_slice(&progress.forward);
-                events.extend(progress.events);
+                out.extend_from_slice(&forward);
             }
         }
         (out, events)

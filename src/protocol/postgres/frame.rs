@@ -46,7 +46,7 @@ pub const HEADER: usize = 5;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     Frame(Frame),
-    /// A part of a CopyData message: header or data, to be passed on in order.
+    /// A part of CopyData messages, one or more: headers and data, to be passed on in order.
     CopyPart(Bytes),
     /// Not there yet; this many bytes more would complete it or its header.
     Need(usize),
@@ -107,14 +107,33 @@ impl ClientCutter {
         Ok(Next::Frame(Frame { bytes: inbox.split_to(whole).freeze() }))
     }
 
+    /// All the COPY data there is, in one part: a client sends a message for each row, and one by one they would cost as much as
+    /// statements.
     fn copy_part(&mut self, inbox: &mut BytesMut) -> Next {
-        if inbox.is_empty() {
-            return Next::Need(self.copy_left);
+        let mut run = 0;
+        loop {
+            let part = self.copy_left.min(inbox.len() - run);
+            run += part;
+            self.copy_left -= part;
+            if self.copy_left > 0 {
+                break;
+            }
+            match inbox.get(run..run + HEADER).and_then(copy_data_length) {
+                Some(whole) => self.copy_left = whole,
+                None => break,
+            }
         }
-        let part = inbox.split_to(inbox.len().min(self.copy_left)).freeze();
-        self.copy_left -= part.len();
-        Next::CopyPart(part)
+        match run {
+            0 => Next::Need(self.copy_left),
+            run => Next::CopyPart(inbox.split_to(run).freeze()),
+        }
     }
+}
+
+/// The length of a CopyData message with its type byte, if this is the header of one that may come.
+fn copy_data_length(header: &[u8]) -> Option<usize> {
+    let length = declared_length(header)?;
+    (header.first() == Some(&b'd') && length <= limits::LARGE_FRAME_BYTES_MAX).then_some(length + 1)
 }
 
 /// The bound on a client message's length field, by type; unknown types have none.
@@ -179,9 +198,15 @@ mod tests {
 
     #[test]
     fn copy_data_is_passed_on_in_parts() {
-        let (units, _) = cut(b"d\0\0\0\x08abcdd\0\0\0\x07xy");
         let part = |bytes: &'static [u8]| Next::CopyPart(Bytes::from_static(bytes));
-        assert_eq!(units, vec![part(b"d\0\0\0\x08abcd"), part(b"d\0\0\0\x07xy"), Next::Need(1)]);
+        let (units, _) = cut(b"d\0\0\0\x08abcdd\0\0\0\x07xy");
+        assert_eq!(units, vec![part(b"d\0\0\0\x08abcdd\0\0\0\x07xy"), Next::Need(1)]);
+        let (units, _) = cut(b"d\0\0\0\x04d\0\0\0\x05xc\0\0\0\x04d\0\0");
+        let done = Next::Frame(Frame { bytes: Bytes::from_static(b"c\0\0\0\x04") });
+        assert_eq!(units, vec![part(b"d\0\0\0\x04d\0\0\0\x05x"), done, Next::Need(2)]);
+        let (units, malformed) = cut(b"d\0\0\0\x05xd\0\0\0\x03");
+        assert_eq!(units, vec![part(b"d\0\0\0\x05x")], "what can be framed goes on");
+        assert_eq!(malformed, Some(Malformed::Length { tag: b'd', length: 3 }));
     }
 
     #[test]

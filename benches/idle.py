@@ -1,0 +1,113 @@
+"""Thousands of idle sessions: an upstream that speaks no more than the login and an empty answer, and the clients that hold them.
+
+A real server would need a process for each session, which says nothing of the proxy before it.
+"""
+
+import selectors
+import socket
+import struct
+import sys
+
+
+def message(tag, body):
+    return tag + struct.pack(">i", len(body) + 4) + body
+
+
+def parameters():
+    values = {
+        "application_name": "idle", "client_encoding": "UTF8", "DateStyle": "ISO, MDY", "default_transaction_read_only": "off",
+        "in_hot_standby": "off", "integer_datetimes": "on", "IntervalStyle": "postgres", "is_superuser": "on",
+        "server_encoding": "UTF8", "server_version": "15.0", "session_authorization": "postgres",
+        "standard_conforming_strings": "on", "TimeZone": "Etc/UTC",
+    }
+    return b"".join(message(b"S", f"{name}\0{value}\0".encode()) for name, value in values.items())
+
+
+READY = message(b"Z", b"I")
+LOGIN = message(b"R", struct.pack(">i", 0)) + parameters() + message(b"K", struct.pack(">ii", 7, 7)) + READY
+ANSWER = message(b"T", struct.pack(">h", 0)) + message(b"D", struct.pack(">h", 0)) + message(b"C", b"SELECT 1\0") + READY
+
+
+def serve(port):
+    """Answers the first packet of a connection with a login, every other with one row. Runs until it is ended."""
+    listener = socket.create_server(("127.0.0.1", port), backlog=4096)
+    listener.setblocking(False)
+    watched = selectors.DefaultSelector()
+    watched.register(listener, selectors.EVENT_READ, None)
+    while True:
+        for key, _ in watched.select():
+            if key.data is None:
+                connection, _ = listener.accept()
+                connection.setblocking(False)
+                watched.register(connection, selectors.EVENT_READ, [LOGIN])
+                continue
+            try:
+                received = key.fileobj.recv(65536)
+            except OSError:
+                received = b""
+            if not received:
+                watched.unregister(key.fileobj)
+                key.fileobj.close()
+                continue
+            if not received.startswith(b"X"):
+                key.fileobj.send(key.data.pop() if key.data else ANSWER)
+
+
+class Raw:
+    """A client with as little of its own as can be."""
+
+    def __init__(self, port, timeout=60):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.buffer = memoryview(bytearray(1 << 20))
+        body = struct.pack(">i", 196608) + b"user\0postgres\0database\0postgres\0\0"
+        self.socket.sendall(struct.pack(">i", len(body) + 4) + body)
+        self.until_ready()
+
+    def query(self, text):
+        """The number of bytes answered."""
+        self.socket.sendall(message(b"Q", text.encode() + b"\0"))
+        return self.until_ready()
+
+    def until_ready(self):
+        """Reads to a ReadyForQuery at the end of what has come; rows that look like one do not occur here."""
+        total, tail = 0, b""
+        while not (len(tail) >= 6 and tail[-6:-1] == READY[:-1]):
+            count = self.socket.recv_into(self.buffer)
+            if count == 0:
+                raise RuntimeError(f"closed: {bytes(tail)!r}")
+            total += count
+            tail = (tail + bytes(self.buffer[max(0, count - 64):count]))[-64:]
+        return total
+
+    def copy_in(self, text, block, times):
+        self.socket.sendall(message(b"Q", text.encode() + b"\0"))
+        count = self.socket.recv_into(self.buffer)
+        if self.buffer[0] != ord("G"):
+            raise RuntimeError(bytes(self.buffer[:count]))
+        for _ in range(times):
+            self.socket.sendall(block)
+        self.socket.sendall(message(b"c", b""))
+        self.until_ready()
+
+    def release(self):
+        """The buffer is not needed while idle."""
+        self.buffer = memoryview(bytearray(8192))
+
+    def close(self):
+        self.socket.close()
+
+
+def hold(port, count):
+    """That many sessions, each of which has asked something and now waits."""
+    sessions = []
+    for _ in range(count):
+        session = Raw(port)
+        session.query("SELECT 1")
+        session.release()
+        sessions.append(session)
+    return sessions
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))

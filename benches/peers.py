@@ -1,0 +1,183 @@
+"""A throwaway PostgreSQL and what stands before it: Sluice and its peers, each as near to its defaults as a fair comparison allows.
+
+Invariant: everything lives in one temporary folder and ends with this process; nothing that was running before is touched.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DEBIAN_BIN = Path("/usr/lib/postgresql/15/bin")
+TICKS = os.sysconf("SC_CLK_TCK")
+PATH = os.environ["PATH"] + ":/usr/sbin"
+# Above the 5,000 idle sessions that are held.
+SESSIONS_MAX = 6000
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Peer:
+    """A program that takes connections, and what it costs."""
+
+    def __init__(self, name, port, process):
+        self.name, self.port, self.process = name, port, process
+
+    def cpu(self):
+        """Seconds of processor time, user and system, all threads; the system counts them by the nanosecond and shows 10 ms."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def resident(self):
+        """KiB."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1])
+        raise RuntimeError(f"{self.name} has ended")
+
+
+class House:
+    """The folder, the server and the peers; a context manager that ends them all."""
+
+    def __init__(self, sluice):
+        self.sluice = Path(sluice).resolve()
+        self.folder = Path(tempfile.mkdtemp(prefix="sluice-bench-"))
+        self.processes = []
+        self.prefix, self.owner = [], None
+        if os.getuid() == 0:
+            account = pwd.getpwnam("postgres")
+            self.owner = (account.pw_uid, account.pw_gid)
+            ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+            self.prefix = ["setpriv", *ids, "--"]
+            os.chown(self.folder, *self.owner)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in reversed(self.processes):
+            process.send_signal(signal.SIGINT)
+        for process in reversed(self.processes):
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def start(self, name, port, command, as_owner=False, folder=None):
+        log = open(self.folder / f"{name}.log", "ab")
+        command = [*(self.prefix if as_owner else []), *map(str, command)]
+        environment = {**os.environ, "PATH": PATH}
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder or self.folder, env=environment)
+        self.processes.append(process)
+        deadline = time.monotonic() + 20
+        while True:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{name} did not start:\n" + (self.folder / f"{name}.log").read_text())
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                return Peer(name, port, process)
+            except OSError:
+                time.sleep(0.02)
+
+    def stop(self, peer):
+        peer.process.send_signal(signal.SIGINT)
+        peer.process.wait(20)
+        self.processes.remove(peer.process)
+
+    def write(self, name, text):
+        path = self.folder / name
+        path.write_text(text)
+        path.chmod(0o644)
+        return path
+
+    def postgres(self):
+        data, port = self.folder / "data", free_port()
+        initdb = [DEBIAN_BIN / "initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
+        subprocess.run([*self.prefix, *initdb, "--pgdata", data], check=True, stdout=subprocess.DEVNULL, cwd=self.folder)
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": port,
+            "unix_socket_directories": self.folder,
+            "max_connections": 200,
+            "shared_buffers": "256MB",
+            # The disk is not what is measured.
+            "fsync": "off",
+            "synchronous_commit": "off",
+            "full_page_writes": "off",
+            "max_wal_size": "8GB",
+            "autovacuum": "off",
+            "ssl": "off",
+        }
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        return self.start("postgres", port, [DEBIAN_BIN / "postgres", "-D", data, *options], as_owner=True)
+
+    def start_sluice(self, upstream, name="sluice"):
+        port, folder = free_port(), self.folder / f"{name}-files"
+        folder.mkdir()
+        config = folder / "sluice.toml"
+        # Everything at its default (enforce, standard, record on, metrics on) but for the number of sessions.
+        config.write_text(f"""
+[[listener]]
+name = "bench"
+protocol = "postgres"
+listen = "127.0.0.1:{port}"
+upstream = "127.0.0.1:{upstream}"
+upstream_tls = "disable"
+[sessions]
+max_sessions = {SESSIONS_MAX}
+[admin]
+listen = "127.0.0.1:{free_port()}"
+[log]
+level = "warn"
+""")
+        return self.start(name, port, [self.sluice, "run", "--config", config], folder=folder)
+
+    def start_pgbouncer(self, upstream):
+        port = free_port()
+        users = self.write("users.txt", '"postgres" ""\n')
+        config = self.write("pgbouncer.ini", f"""
+[databases]
+* = host=127.0.0.1 port={upstream}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = trust
+auth_file = {users}
+pool_mode = session
+max_client_conn = {SESSIONS_MAX}
+default_pool_size = {SESSIONS_MAX}
+ignore_startup_parameters = extra_float_digits
+log_connections = 0
+log_disconnections = 0
+""")
+        return self.start("pgbouncer", port, ["pgbouncer", config], as_owner=True)
+
+    def start_haproxy(self, upstream):
+        port = free_port()
+        config = self.write("haproxy.cfg", f"""
+global
+    maxconn {SESSIONS_MAX}
+    nbthread {os.cpu_count()}
+defaults
+    mode tcp
+    timeout connect 10s
+    timeout client 1h
+    timeout server 1h
+listen bench
+    bind 127.0.0.1:{port}
+    server postgres 127.0.0.1:{upstream}
+""")
+        return self.start("haproxy", port, ["haproxy", "-db", "-f", config])
