@@ -7,6 +7,7 @@ use crate::harness::sluice::{Setup, Sluice};
 use crate::harness::stories;
 use crate::harness::wire::Wire;
 use std::fs;
+use std::time::{Duration, Instant};
 
 stories! {
     a_full_disk_refuses_changes_until_there_is_room, reads_are_refused_too_if_configured, a_full_disk_in_mid_transaction,
@@ -35,9 +36,11 @@ fn a_full_disk_refuses_changes_until_there_is_room(server: &'static Server) {
     assert!(sluice.get("/readyz").0.contains(" 503 ") && sluice.get("/healthz").0.contains(" 200 "));
     assert!(sluice.get("/metrics").1.lines().any(|line| line == "sluice_record_failing 1"));
 
-    // Nobody sends anything: it is tried again all the same.
+    // Nobody sends anything: it is tried again all the same, and long before the next line of counted statements.
     sluice.limit_files(None);
+    let freed = Instant::now();
     sluice.log_line("the recovery", |line| line.contains("the record works again"));
+    assert!(freed.elapsed() < Duration::from_secs(20), "nobody tends it: {:?}", freed.elapsed());
     assert!(sluice.get("/readyz").0.contains(" 200 "));
     assert!(sluice.get("/metrics").1.lines().any(|line| line == "sluice_record_failing 0"));
     wire.simple("INSERT INTO logs VALUES (9001, 'x')").expect_fine("changes go on");
