@@ -364,7 +364,12 @@ SELECT pg_catalog.json_build_object(
      'at_most', pg_catalog.pg_relation_size(c.oid::pg_catalog.regclass) / 28::pg_catalog.int8,
      'bytes', pg_catalog.pg_total_relation_size(c.oid::pg_catalog.regclass)) ORDER BY g.named DESC, n.nspname, c.relname)
    FROM (SELECT w.id, pg_catalog.bool_or(w.because IS NULL) AS named, pg_catalog.min(w.because) AS because
-         FROM walk w WHERE w.class = 'pg_catalog.pg_class'::pg_catalog.regclass AND w.sub = 0 GROUP BY w.id) AS g
+         FROM walk w WHERE w.class = 'pg_catalog.pg_class'::pg_catalog.regclass AND w.sub = 0 GROUP BY w.id
+         UNION ALL
+         SELECT w.id, false, pg_catalog.concat('its column ', pg_catalog.min(a.attname::pg_catalog.text)) FROM walk w
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = w.id AND a.attnum = w.sub AND a.attgenerated = ''
+         WHERE w.class = 'pg_catalog.pg_class'::pg_catalog.regclass AND w.sub <> 0 AND w.because IS NOT NULL
+           AND NOT EXISTS (SELECT FROM walk o WHERE o.class = w.class AND o.id = w.id AND o.sub = 0) GROUP BY w.id) AS g
    JOIN pg_catalog.pg_class c ON c.oid = g.id JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
    WHERE c.relkind = 'r' OR c.relkind = 'p' OR c.relkind = 'm' OR c.relkind = 'f'),
  'dependents', (SELECT pg_catalog.json_agg(t.description ORDER BY t.description) FROM (

@@ -159,7 +159,7 @@ pub fn is_nothing(evidence: Option<&ChangeEvidence>) -> bool {
 pub fn adds_only(change: &Change) -> bool {
     match change.verb {
         Verb::Insert => change.on_conflict != OnConflict::Updates,
-        Verb::CopyIn => true,
+        Verb::CopyIn | Verb::Merge { updates: false, deletes: false } => true,
         Verb::Update | Verb::Delete | Verb::Merge { .. } => false,
     }
 }

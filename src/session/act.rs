@@ -134,6 +134,7 @@ impl Session {
         let withheld = self.is_withheld(&judgement);
         let leads_on = withheld && judgement.reaches();
         if leads_on {
+            self.expect_deferred(&judgement).await?;
             // Planning runs functions too: what was changed so far is asked before the Bind.
             if let Some(refusal) = self.settle().await? {
                 return self.refuse(&refusal, Form::Extended).await;
@@ -406,7 +407,6 @@ impl Session {
         {
             // Names may mean something else from here on: the server is asked.
             self.prepared.clear();
-            self.names_epoch += 1;
         }
     }
 

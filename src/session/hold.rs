@@ -9,8 +9,8 @@
 
 use crate::audit::Recording;
 use crate::change::{preview, promise};
-use crate::database::Ask;
 use crate::database::effects::measure::{self, Snapshot};
+use crate::database::{Ask, AskError, catalog};
 use crate::policy::finding::Level;
 use crate::policy::question::{Effects, Evidence, Known};
 use crate::policy::rules::Caller;
@@ -58,6 +58,16 @@ impl std::fmt::Debug for Hold {
 pub(in crate::session) struct Held {
     pub before: Option<Snapshot>,
     pub hold: Arc<Hold>,
+    pub ends: Ends,
+}
+
+/// What ends with the statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::session) enum Ends {
+    /// Its transaction: what waits for the COMMIT is let happen before it is measured.
+    Transaction,
+    /// The client's transaction block goes on, and what waits for its COMMIT is measured there.
+    Statement,
 }
 
 impl Hold {
@@ -141,11 +151,14 @@ impl Session {
 
     /// After the statement: `Some`, it must not be kept.
     pub(in crate::session) async fn weigh(&mut self, held: Held) -> Result<Option<Refusal>, End> {
-        if self.reaching.known().deferred && !self.fire_deferred().await? {
-            return Ok(Some(unmeasured("a deferred trigger failed")));
+        let Held { before, hold, ends } = held;
+        if ends == Ends::Transaction
+            && self.reaching.known().deferred
+            && let Some(failed) = self.fire_deferred().await?
+        {
+            return Ok(Some(unmeasured(&failed)));
         }
         let after = self.snapshot().await?;
-        let Held { before, hold } = held;
         let effects = match (&before, &after) {
             (Some(before), Some(after)) => measure::between(before, after),
             (None, None) => Err("the database does not count what it changes (track_counts)".to_owned()),
@@ -215,16 +228,23 @@ impl Session {
         Ok(Some(refusal))
     }
 
-    /// Lets triggers that wait for the COMMIT fire now, so that what they do is measured. `false`: one of them failed, and with it the
+    /// Lets triggers that wait for the COMMIT fire now, so that what they do is measured. `Some`: what failed in it, and with it the
     /// transaction.
-    async fn fire_deferred(&mut self) -> Result<bool, End> {
+    async fn fire_deferred(&mut self) -> Result<Option<String>, End> {
         let time = self.house.ask_timeout;
         let asker = Asker::begin(&mut self.link, &self.seat, &self.talk, Ground::Implicit, time, time).await;
         let mut asker = asker.map_err(unknown_state)?;
         let fired = asker.ask("SET CONSTRAINTS ALL IMMEDIATE", None).await;
         let ended = asker.end().await.map_err(unknown_state)?;
         self.pipeline.discarding |= ended.failed;
-        Ok(fired.is_ok() && !ended.failed)
+        Ok(match fired {
+            Ok(_) if !ended.failed => None,
+            Ok(_) => Some("what waited for the COMMIT failed".to_owned()),
+            Err(AskError::Database { code, message }) => {
+                Some(format!("what waited for the COMMIT failed: {code} {message}"))
+            }
+            Err(error) => Some(format!("what waited for the COMMIT failed: {}", catalog::reason(&error))),
+        })
     }
 
     /// Before a statement in a transaction block that is measured only at its end: COPY into a table, FETCH.
@@ -257,8 +277,10 @@ impl Session {
         }
         let mut effects = None;
         if let Some(before) = self.tally.baseline.take() {
-            if self.reaching.known().deferred && !self.fire_deferred().await? {
-                return Ok(Some(unmeasured("a deferred trigger or constraint failed")));
+            if self.reaching.known().deferred
+                && let Some(failed) = self.fire_deferred().await?
+            {
+                return Ok(Some(unmeasured(&failed)));
             }
             let after = self.snapshot().await?;
             let measured = match (&before, &after) {
@@ -336,7 +358,7 @@ impl Session {
         self.drain().await?;
         self.own("ROLLBACK", b'I').await?;
         self.talk.set_status(b'I');
-        self.tally = Tally::default();
+        self.transaction_ended();
         self.pipeline.executed = false;
         self.cache.clear();
         metrics::counter!(crate::ground::metrics::REFUSALS_TOTAL, "code" => refusal.code.sqlstate()).increment(1);
@@ -348,6 +370,18 @@ impl Session {
             Form::Extended => self.pipeline.discarding = true,
         }
         Ok(())
+    }
+
+    /// Before a statement whose deferred triggers fire only at the COMMIT of the client's block.
+    pub(in crate::session) async fn expect_deferred(&mut self, judgement: &Judgement) -> Result<(), End> {
+        let waits = self.reaching.known().deferred && judgement.reaches() && self.talk.status() == b'T';
+        if waits && judgement.mode == Mode::Enforce { self.measure_at_commit().await } else { Ok(()) }
+    }
+
+    /// No transaction is open any more.
+    pub(in crate::session) fn transaction_ended(&mut self) {
+        self.tally = Tally::default();
+        self.reaching.settle();
     }
 
     /// A transaction of our own around a statement: begun, and the counts before it taken, with one write.

@@ -24,7 +24,7 @@ use crate::session::ask::{Asker, Broken, Ground};
 use crate::session::format::Format;
 use crate::session::reaching::{self, Block};
 use crate::session::{End, House, Session, readings};
-use crate::sql::facts::{Facts, Kind, OnConflict, TransactionVerb, Verb};
+use crate::sql::facts::{Facts, Kind, OnConflict, TransactionVerb};
 use crate::sql::statement::{LexicalMode, Statement};
 use crate::sql::{self, Product, encoding};
 use crate::store::kept::Context;
@@ -160,7 +160,8 @@ impl Judgement {
     pub fn is_about_objects(&self) -> bool {
         let calm = |kind: &Kind| {
             matches!(kind, Kind::Read | Kind::Insert | Kind::Update | Kind::Delete | Kind::Merge | Kind::Copy)
-                || matches!(kind, Kind::Do | Kind::Call | Kind::Unread | Kind::Execute)
+                // What an EXECUTE stands for is still called a PREPARE.
+                || matches!(kind, Kind::Do | Kind::Call | Kind::Unread | Kind::Execute | Kind::Prepare)
         };
         self.pieces.iter().any(|piece| !calm(&piece.facts.kind) || !piece.facts.removals.is_empty())
     }
@@ -179,7 +180,7 @@ impl Judgement {
         let mut most: u64 = 0;
         for (fact, change) in facts.zip(known) {
             // What is only added is not counted among updates and deletes.
-            if matches!(fact.verb, Verb::Insert | Verb::CopyIn) && fact.on_conflict != OnConflict::Updates {
+            if policy::count::adds_only(fact) {
                 continue;
             }
             let branches = change.cascade.known().map_or(&[][..], Vec::as_slice);

@@ -40,6 +40,7 @@ use crate::change::ledger::Runs;
 use crate::database::catalog::Cache;
 use crate::ground::clock::Clock;
 use crate::ground::ids::SessionId;
+use crate::ground::limits;
 use crate::ground::metrics::{LOGINS_TOTAL, SESSIONS, SESSIONS_TOTAL};
 use crate::policy::scope::{Principal, Standing};
 use crate::policy::settings::Policy;
@@ -115,8 +116,6 @@ pub(in crate::session) struct Session {
     standing: Standing,
     cache: Cache,
     prepared: HashMap<Bytes, Prepared>,
-    /// Counts how often all names were forgotten: what is undone afterwards is not put back.
-    names_epoch: u64,
     /// Parses that were not answered yet, by name; how many were sent, and how many Syncs.
     in_flight: HashMap<Bytes, InFlight>,
     parses: u64,
@@ -181,6 +180,13 @@ async fn log_in(house: Arc<House>, door: &Door, client: Leg, startup: Startup, m
     let database = startup.parameter("database").filter(|name| !name.is_empty()).unwrap_or(&user).to_owned();
     let application = startup.parameter("application_name").unwrap_or_default().to_owned();
     let principal = Principal { user, database, address, application };
+    if principal.user.len().max(principal.database.len()) > limits::USER_NAME_BYTES_MAX {
+        // Some servers cut it to another's name, which the policy would not have seen.
+        let message = format!("sluice: a user's or database's name of more than {} bytes", limits::USER_NAME_BYTES_MAX);
+        let refusal = Refusal::new(Code::LoginRefused, message);
+        note_login(&house, id, &principal, Login::Refused { sqlstate: refusal.code.sqlstate(), why: &refusal.message });
+        return send_away(client, &refusal).await;
+    }
     if let Err(refusal) = judge_startup(&house, &startup, &principal) {
         note_login(&house, id, &principal, Login::Refused { sqlstate: refusal.code.sqlstate(), why: &refusal.message });
         return send_away(client, &refusal).await;
@@ -222,7 +228,6 @@ async fn log_in(house: Arc<House>, door: &Door, client: Leg, startup: Startup, m
         standing: Standing::default(),
         cache: Cache::default(),
         prepared: HashMap::new(),
-        names_epoch: 0,
         in_flight: HashMap::new(),
         parses: 0,
         syncs: 0,

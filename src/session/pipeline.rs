@@ -27,7 +27,7 @@ use crate::protocol::{Code, Housekeeping, Parameters, Refusal};
 use crate::session::act::{self, Form};
 use crate::session::buffers;
 use crate::session::console;
-use crate::session::hold::{Held, Hold};
+use crate::session::hold::{Ends, Held, Hold};
 use crate::session::look::{Bound, Looked, Source, Subjected};
 use crate::session::{End, Session};
 use crate::sql::facts::{Kind, TransactionVerb};
@@ -107,11 +107,9 @@ pub(in crate::session) enum Portal {
 /// What is waited for with a message that was sent.
 #[derive(Debug)]
 pub(in crate::session) enum Mark {
-    /// A name was given a meaning; before, it had this one.
+    /// A name was given a meaning.
     Parse {
         name: Bytes,
-        before: Option<Prepared>,
-        epoch: u64,
         number: u64,
     },
     Watched(Watched),
@@ -276,10 +274,10 @@ impl Session {
             self.reply(message::parse_complete());
             return Ok(());
         }
-        let before = self.prepared.insert(name.clone(), prepared);
+        self.prepared.insert(name.clone(), prepared);
         self.parses += 1;
         self.in_flight.insert(name.clone(), InFlight { number: self.parses, syncs: self.syncs });
-        let mark = Mark::Parse { name, before, epoch: self.names_epoch, number: self.parses };
+        let mark = Mark::Parse { name, number: self.parses };
         self.pipeline.open = true;
         // A Parse runs nothing: what it prepares is judged when it is bound.
         self.forward_now(frame, Expected::Parse, Some(mark))
@@ -521,7 +519,8 @@ impl Session {
         if self.pipeline.discarding || self.has_failed() {
             return Ok(());
         }
-        self.pipeline.held = Some(Held { before: Box::pin(self.snapshot()).await?, hold });
+        let ends = if self.talk.status() == b'T' { Ends::Statement } else { Ends::Transaction };
+        self.pipeline.held = Some(Held { before: Box::pin(self.snapshot()).await?, hold, ends });
         Ok(())
     }
 

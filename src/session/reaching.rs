@@ -266,9 +266,10 @@ pub(in crate::session) fn reached(
     let found = match &facts.kind {
         Kind::Do => vec!["DO".to_owned()],
         Kind::Call => vec!["CALL".to_owned()],
-        Kind::Empty | Kind::Set | Kind::Prepare | Kind::Transaction | Kind::Sluice => Vec::new(),
+        Kind::Empty | Kind::Set | Kind::Transaction | Kind::Sluice => Vec::new(),
         Kind::Other(name) if STILL.contains(&name.as_str()) => Vec::new(),
-        Kind::Read if facts.changes.is_empty() => reach.reads.met(&piece.text, mode),
+        // What an EXECUTE stands for is still called a PREPARE.
+        Kind::Read | Kind::Prepare if facts.changes.is_empty() => reach.reads.met(&piece.text, mode),
         Kind::Grant if !reach.writes.is_empty() => {
             reach.writes.watches_schema_changes().map(str::to_owned).into_iter().collect()
         }

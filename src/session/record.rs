@@ -11,8 +11,8 @@ use crate::protocol::{Code, Parameters, Refusal};
 use crate::session::Session;
 use crate::session::act::note_unrecorded;
 use crate::session::look::Judgement;
-use crate::sql::facts::{Facts, Kind};
 use crate::sql::Glance;
+use crate::sql::facts::{Facts, Kind};
 use bytes::Bytes;
 
 impl Session {

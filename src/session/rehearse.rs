@@ -197,7 +197,6 @@ impl Session {
     fn prepared_may_have_changed(&mut self, judgement: &Judgement) {
         if judgement.reaches() {
             self.prepared.clear();
-            self.names_epoch += 1;
             self.reaching.settle();
         }
     }

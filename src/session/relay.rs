@@ -8,7 +8,6 @@ use crate::protocol::postgres::conversation::{Event, Expected};
 use crate::protocol::postgres::frame::Next;
 use crate::protocol::postgres::message::Script;
 use crate::protocol::{Code, Housekeeping, Refusal};
-use crate::session::hold::Tally;
 use crate::session::link::{Link, Listen, Woke};
 use crate::session::pipeline::{Exceeded, Mark, Watched};
 use crate::session::{End, House, Session};
@@ -266,7 +265,7 @@ impl Session {
     fn answered(&mut self, mark: Mark, changed: u64, failed: Option<String>) {
         match mark {
             Mark::Parse { .. } if failed.is_some() => self.undo(mark),
-            Mark::Parse { name, number, .. } => self.landed(&name, number),
+            Mark::Parse { name, number } => self.landed(&name, number),
             Mark::Watched(watched) => self.watched(watched, changed, failed),
         }
     }
@@ -295,14 +294,14 @@ impl Session {
         }
     }
 
-    /// The server never saw it: what the name meant before, it means again.
+    /// The server never saw it, or refused it: what the name means now only the server knows, unless it was given anew since.
     fn undo(&mut self, mark: Mark) {
-        let Mark::Parse { name, before, epoch, number } = mark else { return };
+        let Mark::Parse { name, number } = mark else { return };
+        let anew = self.in_flight.get(&name).is_some_and(|parse| parse.number > number);
         self.landed(&name, number);
-        match before.filter(|_| epoch == self.names_epoch) {
-            Some(before) => self.prepared.insert(name, before),
-            None => self.prepared.remove(&name),
-        };
+        if !anew {
+            self.prepared.remove(&name);
+        }
     }
 
     fn ready(&mut self) {
@@ -323,8 +322,7 @@ impl Session {
             self.names_touched = !self.talk.is_quiet();
         }
         if status == b'I' && self.talk.is_quiet() {
-            self.tally = Tally::default();
-            self.reaching.settle();
+            self.transaction_ended();
             // Portals do not outlive their transaction.
             self.portals.clear();
             self.guarded_portals.clear();

@@ -17,7 +17,7 @@ use crate::protocol::postgres::frame::{Frame, upstream_frame};
 use crate::protocol::postgres::message::{self, Script, Severity};
 use crate::protocol::{Code, Refusal};
 use crate::session::act::{self, Form};
-use crate::session::hold::{Agreed, Held};
+use crate::session::hold::{Agreed, Ends, Held};
 use crate::session::link::Listen;
 use crate::session::look::Judgement;
 use crate::session::pipeline::{Exceeded, Watched};
@@ -68,11 +68,15 @@ impl Session {
             Watched { rows_max: promised, challenge: run.challenge, line: permit.line(), ..Watched::default() };
         let protocol = if run.form == Form::Simple { ProtocolKind::Simple } else { ProtocolKind::Extended };
         let hold = self.hold(judgement.clone(), run.agreed.clone(), protocol);
+        if !own {
+            self.expect_deferred(&judgement).await?;
+        }
         let before = match (own, self.talk.status()) {
             (true, _) => Some(self.begin_own().await?),
             (false, b'T') => Some(self.snapshot().await?),
             _ => None,
         };
+        let ends = if own { Ends::Transaction } else { Ends::Statement };
         self.link.forward(permit);
         let ran = self.hear_run(run.form).await?;
         let mut refusal = ran.exceeded(&agreed).map(act::exceeded);
@@ -81,7 +85,7 @@ impl Session {
             && let Some(before) = before
         {
             self.talk.set_status(ran.status);
-            refusal = self.weigh(Held { before, hold: hold.clone() }).await?;
+            refusal = self.weigh(Held { before, hold: hold.clone(), ends }).await?;
         }
         if own && !hold.was_confirmed() && judgement.reaches() && ran.commits_by_itself() {
             return self.cannot_be_tried(again, ran, &judgement, &watched, run).await;
@@ -92,11 +96,15 @@ impl Session {
         if own && let Some(error) = self.commit().await? {
             self.record_outcome(&watched, Some(ran.changed()), Some(&error.code), Some("at commit"));
             self.talk.set_status(b'I');
+            self.transaction_ended();
             self.link.client.send(error.bytes);
             self.end_of_run(run.form);
             return Ok(());
         }
         self.talk.set_status(if own { b'I' } else { ran.status });
+        if self.talk.status() == b'I' {
+            self.transaction_ended();
+        }
         self.record_outcome(&watched, Some(ran.changed()), None, None);
         self.link.client.send(ran.complete);
         if run.form == Form::Simple {
@@ -120,6 +128,9 @@ impl Session {
         if own {
             self.own("ROLLBACK", b'I').await?;
             self.talk.set_status(b'I');
+        }
+        if self.talk.status() == b'I' {
+            self.transaction_ended();
         }
         self.record_outcome(watched, Some(ran.changed()), code.as_deref().or(Some(refused)), note);
         match ran.error {
@@ -152,6 +163,7 @@ impl Session {
         self.talk.set_status(ran.status);
         self.own("ROLLBACK", b'I').await?;
         self.talk.set_status(b'I');
+        self.transaction_ended();
         let why = "it commits or rolls back by itself, so it cannot be tried";
         let judgement = judgement.with_effects(Known::Unknown(why.to_owned()));
         let level = judgement.verdict.in_force();

@@ -56,7 +56,11 @@ async fn removals_list_all_that_goes() {
             vec!["view v"],
         ),
         (removal(Removed::Other("view".into()), "o.base", true), vec![], vec!["view o.above"]),
-        (removal(Removed::Other("type".into()), "o.mood", true), vec![], vec!["column feels of table o.kept"]),
+        (
+            removal(Removed::Other("type".into()), "o.mood", true),
+            vec!["o.kept Exact(0) its column feels"],
+            vec!["column feels of table o.kept"],
+        ),
         (
             removal(Removed::Other("extension".into()), "plpgsql", true),
             vec![],
