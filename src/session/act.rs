@@ -182,7 +182,7 @@ impl Session {
     /// Refuses as the server would: the rest of the pipeline is discarded, a transaction fails.
     pub(in crate::session) async fn refuse(&mut self, refusal: &Refusal, form: Form) -> Result<(), End> {
         metrics::counter!(REFUSALS_TOTAL, "code" => refusal.code.sqlstate()).increment(1);
-        let refusal = self.formatted(refusal).await?;
+        let refusal = Box::pin(self.formatted(refusal)).await?;
         self.fail_with(message::error(&self.said(&refusal), Severity::Error), form).await
     }
 

@@ -180,7 +180,8 @@ async fn log_in(house: Arc<House>, door: &Door, client: Leg, startup: Startup, m
     let database = startup.parameter("database").filter(|name| !name.is_empty()).unwrap_or(&user).to_owned();
     let application = startup.parameter("application_name").unwrap_or_default().to_owned();
     let principal = Principal { user, database, address, application };
-    if principal.user.len().max(principal.database.len()) > limits::USER_NAME_BYTES_MAX {
+    let passed_on = matches!(door.logins, Logins::Passthrough);
+    if passed_on && principal.user.len().max(principal.database.len()) > limits::USER_NAME_BYTES_MAX {
         // Some servers cut it to another's name, which the policy would not have seen.
         let message = format!("sluice: a user's or database's name of more than {} bytes", limits::USER_NAME_BYTES_MAX);
         let refusal = Refusal::new(Code::LoginRefused, message);

@@ -152,8 +152,8 @@ impl Session {
             let message = format!("sluice: unexpected message type 0x{tag:02X} during COPY from stdin");
             return Err(End::Refused(Refusal::new(Code::Protocol, message)));
         }
-        if matches!(tag, b'Q' | b'B' | b'E') {
-            self.refresh_reach().await?;
+        if matches!(tag, b'Q' | b'B' | b'E') && !self.reaching.is_fresh() {
+            Box::pin(self.refresh_reach()).await?;
             if self.pipeline.discarding {
                 return Ok(());
             }
@@ -200,10 +200,11 @@ impl Session {
                     self.cache.clear();
                 }
                 match transaction {
-                    None => self.hold_guarded_portals().await?,
+                    None if self.guarded_portals.is_empty() => {}
+                    None => Box::pin(self.hold_guarded_portals()).await?,
                     Some(TransactionVerb::Commit) => {
-                        if let Some(refusal) = self.hold_commit().await? {
-                            return self.refuse_commit(&refusal, Form::Simple).await;
+                        if let Some(refusal) = Box::pin(self.hold_commit()).await? {
+                            return Box::pin(self.refuse_commit(&refusal, Form::Simple)).await;
                         }
                     }
                     Some(_) => {}
@@ -300,11 +301,11 @@ impl Session {
         match self.prepared.get(&bind.statement).cloned() {
             Some(Prepared::Adds(glanced)) if self.heeds_inserts() => {
                 let subject = Subjected::Source(glanced.source.clone());
-                self.bind_guarded(frame, portal, bind.statement, bind.parameters, subject).await
+                Box::pin(self.bind_guarded(frame, portal, bind.statement, bind.parameters, subject)).await
             }
             Some(Prepared::Harmless(glanced) | Prepared::Adds(glanced)) if !self.is_still_harmless(&glanced) => {
                 let subject = Subjected::Source(glanced.source.clone());
-                self.bind_guarded(frame, portal, bind.statement, bind.parameters, subject).await
+                Box::pin(self.bind_guarded(frame, portal, bind.statement, bind.parameters, subject)).await
             }
             Some(Prepared::Harmless(glanced) | Prepared::Adds(glanced)) => {
                 if let Some(refusal) = self.refused_uncounted(&glanced.source.text) {
@@ -409,7 +410,7 @@ impl Session {
                 self.tally.changing |= watched.destroys;
                 if watched.withheld {
                     self.pipeline.withheld = true;
-                    self.note_effects(&watched).await?;
+                    Box::pin(self.note_effects(&watched)).await?;
                     if self.pipeline.discarding {
                         return Ok(());
                     }
@@ -418,9 +419,9 @@ impl Session {
             }
             Some(Portal::Transaction(verb)) => {
                 if verb == TransactionVerb::Commit
-                    && let Some(refusal) = self.hold_commit().await?
+                    && let Some(refusal) = Box::pin(self.hold_commit()).await?
                 {
-                    return self.refuse_commit(&refusal, Form::Extended).await;
+                    return Box::pin(self.refuse_commit(&refusal, Form::Extended)).await;
                 }
                 if self.pipeline.discarding {
                     return Ok(());
@@ -433,7 +434,7 @@ impl Session {
             }
             // Harmless, or a cursor that SQL opened, which can only read; or a change whose name was lost here.
             None => {
-                self.hold_guarded_portals().await?;
+                Box::pin(self.hold_guarded_portals()).await?;
                 if self.pipeline.discarding {
                     return Ok(());
                 }
@@ -540,7 +541,7 @@ impl Session {
             return Ok(());
         };
         self.pipeline.withheld = true;
-        self.note_effects(&watched).await
+        Box::pin(self.note_effects(&watched)).await
     }
 
     /// Makes the upstream fail what the client has begun, with our words in place of its own.

@@ -84,7 +84,7 @@ impl Reaching {
         self.generation
     }
 
-    fn is_fresh(&self) -> bool {
+    pub fn is_fresh(&self) -> bool {
         self.fresh_until.is_some_and(|until| Instant::now() < until)
             && self.epoch == self.schema.epoch.load(Ordering::Acquire)
     }

@@ -3,7 +3,7 @@
 //!
 //! Rows: `pg_stat_get_xact_tuples_…` count attempts of the current transaction; counts of transactions before it may linger (they
 //! are reported once a second at most), and a savepoint rolled back stays counted, so two snapshots of one transaction are
-//! compared. Objects: dropping, truncating and altering take an ACCESS EXCLUSIVE lock and keep it to the end of the transaction, and
+//! compared. Partitioned tables have no rows of their own, and a materialized view is made anew from what is there. Objects: dropping, truncating and altering take an ACCESS EXCLUSIVE lock and keep it to the end of the transaction, and
 //! leave their mark on the catalog's own counts. Tried on PostgreSQL 15 and 18: 0.2 ms with 400 relations.
 //!
 //! Invariant: what fell, or is not to be had (`track_counts` off), is unmeasured, never zero.
@@ -174,7 +174,7 @@ UNION ALL SELECT 'rows', r.oid::pg_catalog.text, r.name, r.i::pg_catalog.text, r
   pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid) AS i, pg_catalog.pg_stat_get_xact_tuples_updated(c.oid) AS u, \
   pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid) AS d, CASE WHEN c.relpersistence = 't' THEN 't' ELSE 'f' END AS t \
  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
- WHERE c.relkind = ANY ('{r,p,m}'::\"char\"[]) OFFSET 0) AS r WHERE r.i > 0 OR r.u > 0 OR r.d > 0 \
+ WHERE c.relkind = 'r' OFFSET 0) AS r WHERE r.i > 0 OR r.u > 0 OR r.d > 0 \
 UNION ALL SELECT 'lock', l.relation::pg_catalog.text, \
   CASE WHEN c.oid IS NOT NULL THEN pg_catalog.concat(pg_catalog.quote_ident(n.nspname), '.', pg_catalog.quote_ident(c.relname)) END, \
   '0', '0', '0', CASE WHEN c.relpersistence = 't' THEN 't' ELSE 'f' END \

@@ -64,7 +64,8 @@ fn nothing_destructive_gets_through_unconfirmed(server: &'static Server) {
             scope.spawn(|| {
                 let gate = Setup::before_address(&server.tcp()).start();
                 while let Some((file, case)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let one = try_one(server, &gate, &templates, file, case);
+                    let again = || try_one(server, &gate, &templates, file, case);
+                    let one = (0..2).fold(again(), |one, _| if one.met_another() { again() } else { one });
                     tried.lock().expect("no worker panics while it holds it").push(one);
                 }
             });
@@ -82,6 +83,13 @@ fn cases_for<'a>(files: &'a [File], server: &Server) -> Vec<(&'a File, &'a Case)
     all.filter(|(_, case)| (case.versions.from..=case.versions.until).contains(&server.version))
         .filter(|(_, case)| only.is_empty() || only.split(',').any(|name| case.name.contains(name)))
         .collect()
+}
+
+impl Tried {
+    /// Roles belong to the whole cluster, and two cases that change them at once can fail each other on the bare server.
+    fn met_another(&self) -> bool {
+        matches!(&self.fate, Fate::Broken(why) if why.contains("tuple concurrently"))
+    }
 }
 
 /// Behind Sluice first; if that changed nothing at all, the proof is made in the same database, else in a new copy.
