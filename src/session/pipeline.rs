@@ -152,7 +152,9 @@ impl Session {
             let message = format!("sluice: unexpected message type 0x{tag:02X} during COPY from stdin");
             return Err(End::Refused(Refusal::new(Code::Protocol, message)));
         }
-        if matches!(tag, b'Q' | b'B' | b'E') && !self.reaching.is_fresh() {
+        // A Parse is looked at again when it is bound, if names have come to lead elsewhere; before anything is known it has to wait.
+        let looks = matches!(tag, b'Q' | b'B' | b'E') || tag == b'P' && self.reaching.generation() == 0;
+        if looks && !self.reaching.is_fresh() {
             Box::pin(self.refresh_reach()).await?;
             if self.pipeline.discarding {
                 return Ok(());

@@ -8,7 +8,7 @@
 //! through this Sluice is noticed late, by at most twice the time above.
 
 use crate::database::catalog;
-use crate::database::effects::reach::{self, Reach};
+use crate::database::effects::reach::{self, Reach, runs_a_text};
 use crate::ground::limits;
 use crate::policy::settings::Mode;
 use crate::session::ask::{Asker, Ground};
@@ -269,7 +269,10 @@ pub(in crate::session) fn reached(
         Kind::Empty | Kind::Set | Kind::Transaction | Kind::Sluice => Vec::new(),
         Kind::Other(name) if STILL.contains(&name.as_str()) => Vec::new(),
         // What an EXECUTE stands for is still called a PREPARE.
-        Kind::Read | Kind::Prepare if facts.changes.is_empty() => reach.reads.met(&piece.text, mode),
+        Kind::Read | Kind::Prepare if facts.changes.is_empty() => {
+            let met = reach.reads.met(&piece.text, mode);
+            if met.is_empty() { runs_a_text().met(&piece.text, mode) } else { met }
+        }
         Kind::Grant if !reach.writes.is_empty() => {
             reach.writes.watches_schema_changes().map(str::to_owned).into_iter().collect()
         }
@@ -279,6 +282,9 @@ pub(in crate::session) fn reached(
         }
         _ => {
             let mut met = reach.writes.met(&piece.text, mode);
+            if met.is_empty() {
+                met = runs_a_text().met(&piece.text, mode);
+            }
             if met.is_empty() && reach.own_equality && !facts.changes.is_empty() && piece.text.contains('=') {
                 met.push("=".to_owned());
             }

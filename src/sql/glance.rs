@@ -190,8 +190,11 @@ pub fn dangerous_function(name: &str) -> bool {
         return true;
     }
     let (names, families): (&[&str], &[&str]) = match initial(name) {
-        b'c' => (&["cursor_to_xml"], &[]),
-        b'd' => (&[], &["dblink"]),
+        // These run a text, or a view, that is named in a string.
+        b'b' => (&[], &["brin_summarize_"]),
+        b'c' => (&[], &["cursor_to_xml"]),
+        b'd' => (&[], &["dblink", "database_to_xml"]),
+        b't' => (&["ts_stat", "ts_rewrite"], &["table_to_xml"]),
         b'l' => (&["loread", "lowrite"], &["lo_"]),
         b'p' => (
             &[],
@@ -208,8 +211,8 @@ pub fn dangerous_function(name: &str) -> bool {
                 "pg_switch_",
             ],
         ),
-        b'q' => (&["query_to_xml"], &[]),
-        b's' => (&["set_config", "setval"], &[]),
+        b'q' => (&[], &["query_to_xml"]),
+        b's' => (&["set_config", "setval"], &["schema_to_xml"]),
         _ => (&[], &[]),
     };
     // All of this family share their beginning, and few other names do.

@@ -14,6 +14,8 @@ pub struct Watchlist {
     /// Last parts of names (functions, tables, views, types), as the catalog has them.
     names: HashSet<Box<str>>,
     operators: HashSet<Box<str>>,
+    /// Which first letters and lengths there are among the names: nearly every word of a text fails here, unhashed.
+    likely: [u64; 4],
     /// Why every statement is to be watched, if so.
     everything: Option<String>,
     /// Why every change of the schema is to be watched, if so: an event trigger fires on it.
@@ -22,8 +24,15 @@ pub struct Watchlist {
 
 impl Watchlist {
     pub fn new(names: impl IntoIterator<Item = String>, operators: impl IntoIterator<Item = String>) -> Watchlist {
+        let names: HashSet<Box<str>> = names.into_iter().map(String::into_boxed_str).collect();
+        let mut likely = [0; 4];
+        for name in &names {
+            let at = likelihood(name.as_bytes());
+            likely[usize::from(at >> 6)] |= 1 << (at & 63);
+        }
         Watchlist {
-            names: names.into_iter().map(String::into_boxed_str).collect(),
+            names,
+            likely,
             operators: operators.into_iter().map(String::into_boxed_str).collect(),
             ..Watchlist::default()
         }
@@ -105,6 +114,10 @@ impl Watchlist {
     fn has_word(&self, word: &str) -> bool {
         const SHORT: usize = 63; // a longer one is cut
         if word.len() <= SHORT && word.is_ascii() {
+            let at = likelihood(word.as_bytes());
+            if self.likely[usize::from(at >> 6)] & 1 << (at & 63) == 0 {
+                return false;
+            }
             let mut folded = [0u8; SHORT];
             let folded = &mut folded[..word.len()];
             folded.copy_from_slice(word.as_bytes());
@@ -128,6 +141,12 @@ impl Watchlist {
     fn has_operator(&self, written: &str) -> bool {
         self.operators.iter().any(|operator| written.contains(&**operator))
     }
+}
+
+/// Of an ASCII word, whatever its case; of other names whatever it is, for those are always looked up.
+fn likelihood(name: &[u8]) -> u8 {
+    let first = name.first().map_or(0, u8::to_ascii_lowercase);
+    first.wrapping_mul(31).wrapping_add(name.len() as u8)
 }
 
 /// The server cuts names to 63 bytes (NAMEDATALEN), on a character's border.

@@ -35,7 +35,7 @@ async fn names_that_lead_to_code_of_the_users_are_found_and_no_others() {
     let mut client = server.client(SCHEMA).await;
     let fingerprint = reach::fingerprint(&mut client).await.expect("asked");
     let learned = reach::learn(&mut client, fingerprint.clone(), 15).await.expect("asked");
-    for read in ["purge", "calls_purge", "wipes", "same", "seen", "above", "guarded", "query_to_xml"] {
+    for read in ["purge", "calls_purge", "wipes", "same", "seen", "above", "guarded"] {
         assert!(learned.reads.has_name(read), "{read}");
         assert!(learned.writes.has_name(read), "{read}");
     }
