@@ -128,7 +128,11 @@ impl Service {
             self.doors.push(Arc::new(ArcSwap::from_pointee(door)));
             bound.push((listener.name.clone(), socket, target));
         }
-        let schemas: Vec<Arc<Schemas>> = bound.iter().map(|_| Arc::default()).collect();
+        // Listeners before one server share what is known of it.
+        let mut by_server: std::collections::HashMap<String, Arc<Schemas>> = std::collections::HashMap::new();
+        let shared =
+            |(_, _, target): &(String, Bound, Target)| by_server.entry(target.address.to_string()).or_default().clone();
+        let schemas: Vec<Arc<Schemas>> = bound.iter().map(shared).collect();
         for number in 0..threads() {
             let mut houses = Vec::new();
             for (((name, socket, target), door), schemas) in bound.iter().zip(&self.doors).zip(&schemas) {
@@ -390,5 +394,6 @@ fn target(listener: &Listener, config: &Config) -> Result<Target, String> {
         UpstreamTls::Disable | UpstreamTls::Allow | UpstreamTls::Prefer | UpstreamTls::Require => Trust::Anybody,
     };
     let connector = tls::connector(&trust)?;
-    Ok(Target { address, mode, connector, timeout: config.sessions.connect_timeout })
+    let verified = !matches!(trust, Trust::Anybody);
+    Ok(Target { address, mode, connector, verified, timeout: config.sessions.connect_timeout })
 }

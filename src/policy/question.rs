@@ -99,6 +99,9 @@ pub struct Effects {
     /// The catalog's rows of relations were changed.
     #[serde(skip)]
     pub schema_changed: bool,
+    /// The catalog's rows of functions, triggers and the like were changed.
+    #[serde(skip)]
+    pub code_changed: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,7 +20,7 @@ use crate::change::promise::{self, Promise};
 use crate::ground::metrics::{FINDINGS_TOTAL, RECORD_FAILURES_TOTAL, REFUSALS_TOTAL, STATEMENTS_TOTAL};
 use crate::policy::count::adds_only;
 use crate::policy::finding::Level;
-use crate::policy::question::{Evidence, Known};
+use crate::policy::question::{Evidence, Known, TableKind};
 use crate::policy::settings::Mode;
 use crate::policy::verdict::Verdict;
 use crate::protocol::postgres::conversation::Expected;
@@ -66,7 +66,18 @@ impl Session {
             {
                 return self.refuse_commit(&refusal, Form::Simple).await;
             }
+            self.expect_new_names(&judgement).await?;
             self.remember(&judgement);
+            if !self.guarded_portals.is_empty() && !self.is_withheld(&judgement) {
+                if judgement.pieces.len() > 1 && judgement.pieces.iter().any(|piece| piece.facts.transaction.is_some())
+                {
+                    let message = "sluice: a cursor is open that leads to code of the users' own";
+                    let refusal =
+                        Refusal::new(Code::Denied, message).hint("Send the statements of this message one by one.");
+                    return self.refuse(&refusal, Form::Simple).await;
+                }
+                self.hold_guarded_portals().await?;
+            }
             if self.is_withheld(&judgement) {
                 let run = Run { form: Form::Simple, challenge: None, agreed: self.unasked(&judgement) };
                 self.run_script(frame.into_bytes(), Action::Forward, judgement, run).await?;
@@ -156,6 +167,7 @@ impl Session {
         watched.touches_names = judgement.pieces.iter().any(|piece| piece.facts.changes_session);
         watched.touches_schema = judgement.pieces.iter().any(reaching::changes_schema);
         watched.destroys = destroys(&judgement);
+        watched.commits = judgement.pieces.iter().any(|piece| commits(&piece.facts));
         if watched.withheld {
             watched.rows_max = self.agreed(&judgement).first().copied().flatten();
             watched.hold = Some(self.hold(Arc::new(judgement), agreed, ProtocolKind::Extended));
@@ -298,7 +310,7 @@ impl Session {
             let message = format!("sluice: the statement was not run, and its refusal cannot be recorded: {error}");
             return Ok(Refusal::new(Code::CannotKnow, message));
         }
-        tracing::info!(session = %self.id, user = %self.principal.user, code = code.sqlstate(), message = %preview.message, "refused");
+        tracing::info!(session = %self.id, user = ?self.principal.user, code = code.sqlstate(), message = ?preview.message, "refused");
         let mut refusal = Refusal::new(code, preview.message).detail(preview.detail);
         refusal.hint = Some(preview.hint).filter(|hint| !hint.is_empty());
         refusal.document = Some(Box::new(document));
@@ -442,6 +454,7 @@ impl Session {
 
     /// What is measured only when its transaction commits, or with what fetches from it.
     async fn before_forwarding(&mut self, judgement: &Judgement) -> Result<(), End> {
+        self.expect_new_names(judgement).await?;
         if !judgement.reaches() || judgement.mode != Mode::Enforce {
             return Ok(());
         }
@@ -529,7 +542,14 @@ fn commits(facts: &Facts) -> bool {
 }
 
 fn destroys(judgement: &Judgement) -> bool {
-    judgement.pieces.iter().flat_map(|piece| &piece.facts.changes).any(|change| !adds_only(change))
+    let mut facts = judgement.pieces.iter().flat_map(|piece| &piece.facts.changes);
+    let mut known = judgement.evidence.iter().flat_map(|known| &known.changes);
+    // What is not counted by the database as a change of a table's rows must not count as accounted for.
+    let counted = |change| {
+        let table = known.next().and_then(|known| known.table.known());
+        !adds_only(change) && table.is_none_or(|table| matches!(table.kind, TableKind::Table | TableKind::Partitioned))
+    };
+    facts.any(counted)
 }
 
 fn is_cursor(judgement: &Judgement) -> bool {

@@ -72,7 +72,7 @@ pub(in crate::session) async fn enter(
             Err(error) if is_last || *attempt == Attempt::Plain => return Err(Shut::Unreachable(error)),
             Err(_) => continue,
         };
-        match authenticate(upstream, packet, user, credential).await {
+        match authenticate(upstream, packet, user, credential, target.verified).await {
             Err((Shut::Said(_), Answered::Nothing)) if !is_last => {}
             Err((shut, _)) => return Err(shut),
             Ok(upstream) => return Ok(upstream),
@@ -108,6 +108,7 @@ async fn authenticate(
     packet: &Bytes,
     user: &str,
     credential: Credential<'_>,
+    verified: bool,
 ) -> Result<Leg, (Shut, Answered)> {
     upstream.send(packet.clone());
     let mut step = Step::Begun;
@@ -150,9 +151,11 @@ async fn authenticate(
             }
             (Request::Cleartext, Step::Begun) => {
                 let secret = secret(credential, "a clear-text password").map_err(shut)?;
-                if !upstream.wire().is_tls() && !upstream.wire().is_unix() {
+                // Over TLS that anybody could have answered, anybody may be listening.
+                if !(upstream.wire().is_tls() && verified || upstream.wire().is_unix()) {
                     return Err(shut(Shut::Cannot {
-                        why: "it asks for a clear-text password over a connection without TLS".to_owned(),
+                        why: "it asks for a clear-text password over a connection without TLS that is verified"
+                            .to_owned(),
                         hint: "Say scram-sha-256 in its pg_hba.conf, or upstream_tls = \"verify-full\" on the listener.",
                     }));
                 }
@@ -291,7 +294,7 @@ mod tests {
         });
         let stream = tokio::net::TcpStream::connect(address).await.expect("a server");
         let packet = handshake::startup_packet(&[("user", "anna")]);
-        authenticate(Leg::new(Wire::Tcp(stream)), &packet, "anna", credential).await.map_err(|(shut, _)| shut)
+        authenticate(Leg::new(Wire::Tcp(stream)), &packet, "anna", credential, false).await.map_err(|(shut, _)| shut)
     }
 
     #[tokio::test]

@@ -11,8 +11,9 @@ use crate::audit::Recording;
 use crate::change::{preview, promise};
 use crate::database::effects::measure::{self, Snapshot};
 use crate::database::{Ask, AskError, catalog};
+use crate::ground::limits;
 use crate::policy::finding::Level;
-use crate::policy::question::{Effects, Evidence, Known};
+use crate::policy::question::{Effects, Evidence, Known, TableEffect};
 use crate::policy::rules::Caller;
 use crate::policy::settings::Mode;
 use crate::policy::{self, count};
@@ -20,18 +21,22 @@ use crate::protocol::postgres::message::{self, Script, Severity};
 use crate::protocol::{Code, Refusal};
 use crate::session::act::{Form, note_unrecorded};
 use crate::session::ask::{Asker, Ground};
-use crate::session::look::{Judgement, unknown_state};
+use crate::session::look::{self, Judgement, unknown_state};
+use crate::session::reaching;
 use crate::session::{End, Session};
 use crate::sql::facts::{Facts, Kind};
 use crate::store::kept::ProtocolKind;
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What one statement is held to.
 pub(in crate::session) struct Hold {
     pub judgement: Arc<Judgement>,
     pub protocol: ProtocolKind,
     pub agreed: Agreed,
+    /// Rows changed by what of it was run before: a portal can be run in portions.
+    pub so_far: AtomicU64,
 }
 
 /// Who agreed to it, and to what.
@@ -91,12 +96,12 @@ impl Hold {
             Agreed::Untried => None,
             Agreed::Tried(shown) => promise::beyond(shown, effects, tolerance),
             Agreed::Unasked { most } | Agreed::Counted { most } => {
-                let changed = effects.destroyed();
+                let changed = effects.destroyed().saturating_add(self.so_far.load(Ordering::Relaxed));
                 if changed > *most {
                     let (changed, most) = (count::grouped(changed), count::grouped(*most));
                     return Some(format!("changed {changed} rows where at most {most} were agreed to"));
                 }
-                let object = effects.objects.first().filter(|_| !self.judgement.is_about_objects())?;
+                let object = effects.objects.iter().find(|object| !self.judgement.says(object))?;
                 Some(format!("did more than change rows: {object}"))
             }
         }
@@ -114,6 +119,9 @@ pub(in crate::session) struct Tally {
     baseline: Option<Option<Snapshot>>,
     /// A change was sent whose tag may still be on its way.
     pub changing: bool,
+    /// Texts of the schema changes in it: the objects that they name are meant to change.
+    schema_changes: Vec<String>,
+    removes: bool,
 }
 
 impl Tally {
@@ -146,7 +154,7 @@ impl Session {
         agreed: Agreed,
         protocol: ProtocolKind,
     ) -> Arc<Hold> {
-        Arc::new(Hold { judgement, protocol, agreed })
+        Arc::new(Hold { judgement, protocol, agreed, so_far: AtomicU64::new(0) })
     }
 
     /// After the statement: `Some`, it must not be kept.
@@ -173,15 +181,24 @@ impl Session {
             Err(why) if hold.was_confirmed() => return Ok(Some(unmeasured(&why))),
             Err(why) => return self.weigh_anew(&hold, Known::Unknown(why), None).await,
         };
-        if effects.schema_changed {
+        if effects.code_changed {
             self.reaching.touch();
         }
         match hold.exceeded_by(&effects) {
             None => {
+                hold.so_far.fetch_add(effects.destroyed(), Ordering::Relaxed);
                 self.tally.note(effects.destroyed(), hold.was_confirmed());
                 Ok(None)
             }
-            Some(how) => self.weigh_anew(&hold, Known::Known(effects), Some(how)).await,
+            Some(how) => {
+                let mut effects = effects;
+                let before = hold.so_far.load(Ordering::Relaxed);
+                if before > 0 {
+                    let name = "in portions before".to_owned();
+                    effects.tables.push(TableEffect { name, updated: before, ..TableEffect::default() });
+                }
+                self.weigh_anew(&hold, Known::Known(effects), Some(how)).await
+            }
         }
     }
 
@@ -260,6 +277,27 @@ impl Session {
         Ok(())
     }
 
+    /// Before a change of the schema in a transaction block: what names lead to may change for what was opened, queued or looked at
+    /// before, so all that it does is measured at its end.
+    pub(in crate::session) async fn expect_new_names(&mut self, judgement: &Judgement) -> Result<(), End> {
+        let changes: Vec<&look::Piece> =
+            judgement.pieces.iter().filter(|piece| reaching::changes_schema(piece)).collect();
+        if changes.is_empty()
+            || judgement.mode != Mode::Enforce
+            || self.talk.status() != b'T'
+            || self.pipeline.transacted
+        {
+            return Ok(());
+        }
+        self.measure_at_commit().await?;
+        self.tally.removes |=
+            changes.iter().any(|piece| piece.facts.kind == Kind::Drop || !piece.facts.removals.is_empty());
+        if self.tally.schema_changes.len() < limits::SCHEMA_CHANGES_MAX {
+            self.tally.schema_changes.extend(changes.iter().map(|piece| piece.text.clone()));
+        }
+        Ok(())
+    }
+
     /// Before the COMMIT of a transaction block is sent: `Some`, it must not be.
     pub(in crate::session) async fn hold_commit(&mut self) -> Result<Option<Refusal>, End> {
         if self.tally.changing && !self.talk.is_quiet() {
@@ -291,7 +329,11 @@ impl Session {
                 Ok(measured) => {
                     let beyond = measured.destroyed().saturating_sub(self.tally.accounted);
                     self.tally.unshown = self.tally.unshown.saturating_add(beyond);
-                    if beyond > effective.sizes.free_rows || !measured.objects.is_empty() {
+                    let meant = |object: &String| {
+                        self.tally.removes && object.ends_with("removed")
+                            || self.tally.schema_changes.iter().any(|text| reaching::names_object(text, object))
+                    };
+                    if beyond > effective.sizes.free_rows || !measured.objects.iter().all(meant) {
                         return Ok(Some(beyond_what_was_shown(beyond, &measured)));
                     }
                     effects = Some(measured);
@@ -374,7 +416,8 @@ impl Session {
 
     /// Before a statement whose deferred triggers fire only at the COMMIT of the client's block.
     pub(in crate::session) async fn expect_deferred(&mut self, judgement: &Judgement) -> Result<(), End> {
-        let waits = self.reaching.known().deferred && judgement.reaches() && self.talk.status() == b'T';
+        let block = self.talk.status() == b'T' && !self.pipeline.transacted;
+        let waits = self.reaching.known().deferred && judgement.reaches() && block;
         if waits && judgement.mode == Mode::Enforce { self.measure_at_commit().await } else { Ok(()) }
     }
 

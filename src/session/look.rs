@@ -22,7 +22,7 @@ use crate::protocol::postgres::message::Script;
 use crate::protocol::{Code, Parameters, Refusal};
 use crate::session::ask::{Asker, Broken, Ground};
 use crate::session::format::Format;
-use crate::session::reaching::{self, Block};
+use crate::session::reaching::{self, Block, Declared};
 use crate::session::{End, House, Session, readings};
 use crate::sql::facts::{Facts, Kind, OnConflict, TransactionVerb};
 use crate::sql::statement::{LexicalMode, Statement};
@@ -156,14 +156,24 @@ impl Judgement {
         self.evidence.get(self.worst).and_then(|known| known.effects.known())
     }
 
-    /// Removing or altering objects is what it says, so that it does so is no surprise.
-    pub fn is_about_objects(&self) -> bool {
-        let calm = |kind: &Kind| {
-            matches!(kind, Kind::Read | Kind::Insert | Kind::Update | Kind::Delete | Kind::Merge | Kind::Copy)
-                // What an EXECUTE stands for is still called a PREPARE.
-                || matches!(kind, Kind::Do | Kind::Call | Kind::Unread | Kind::Execute | Kind::Prepare)
+    /// Removing or altering this object is what it says, so that it does so is no surprise.
+    pub fn says(&self, object: &str) -> bool {
+        let speaks = |piece: &&Piece| {
+            use Kind::{Alter, Create, Drop, Grant, Other, Truncate};
+            matches!(piece.facts.kind, Alter | Create | Drop | Grant | Other(_) | Truncate)
+                || !piece.facts.removals.is_empty()
         };
-        self.pieces.iter().any(|piece| !calm(&piece.facts.kind) || !piece.facts.removals.is_empty())
+        let named = |piece: &Piece| reaching::names_object(&piece.text, object);
+        let taken = |known: &Evidence| {
+            let tables = known.removals.iter().filter_map(|removal| removal.tables.known()).flatten();
+            tables.into_iter().any(|table| object.starts_with(&format!("{} ", table.name.written)))
+        };
+        let removes = |piece: &Piece| piece.facts.kind == Kind::Drop || !piece.facts.removals.is_empty();
+        let speaking = || self.pieces.iter().filter(speaks);
+        // What has no name any more went with something: its index, its TOAST table.
+        speaking().any(named)
+            || self.evidence.iter().any(taken)
+            || object.ends_with("removed") && speaking().any(removes)
     }
 
     /// Rows that it may update and delete by what was shown or bounded, cascades included, with the tolerance; `None` where that is not
@@ -351,7 +361,8 @@ impl Session {
 
     fn reached(&self) -> Leading {
         let inside = self.talk.status() == b'T' && !self.pipeline.transacted;
-        Leading { reach: self.reaching.shared(), mode: self.mode(), inside }
+        let unknown = Arc::new(Reach::unknown("a statement before it in the message changes the schema"));
+        Leading { reach: self.reaching.shared(), unknown, mode: self.mode(), inside }
     }
 
     /// Where questions can be asked now; nowhere in a failed transaction, except that a message which ends it goes on after that
@@ -543,6 +554,7 @@ fn judged(source: String, seen: Seen, effective: &Effective, leading: &Leading) 
 /// What names lead to, and where the message stands.
 struct Leading {
     reach: Arc<Reach>,
+    unknown: Arc<Reach>,
     mode: LexicalMode,
     inside: bool,
 }
@@ -550,17 +562,30 @@ struct Leading {
 impl Leading {
     /// Which statements lead to code of the users' own, and which of those cannot be tried.
     fn note(&self, pieces: &[Piece], evidence: &mut [Evidence]) {
-        let mixed = pieces.len() > 1 && pieces.iter().any(|piece| piece.facts.transaction.is_some());
+        // With these in one message nothing of it can be held back.
+        let alone = |piece: &Piece| {
+            let facts = &piece.facts;
+            facts.transaction.is_some()
+                || facts.prepares.is_some()
+                || facts.outside_transaction_only
+                || reaching::copies_in(facts)
+                || reaching::declares(&piece.text) != Declared::Nothing
+        };
+        let mixed = pieces.len() > 1 && pieces.iter().any(alone);
+        let mut changed = false;
         let block = match (mixed, self.inside) {
             (true, _) => Block::Mixed,
             (false, true) => Block::Inside,
             (false, false) => Block::Outside,
         };
         for (piece, known) in pieces.iter().zip(evidence) {
-            match reaching::reached(piece, &self.reach, self.mode, block) {
+            let reach = if changed { &self.unknown } else { &self.reach };
+            match reaching::reached(piece, reach, self.mode, block) {
                 Ok(names) => known.reaches = names,
                 Err(why) => known.effects = Known::Unknown(why),
             }
+            // Behind it names lead where nobody has looked yet.
+            changed |= pieces.len() > 1 && reaching::changes_schema(piece);
         }
     }
 }

@@ -246,7 +246,7 @@ async fn log_in(house: Arc<House>, door: &Door, client: Leg, startup: Startup, m
         principal,
         seat,
     };
-    tracing::debug!(session = %session.id, user = %session.principal.user, "session begins");
+    tracing::debug!(session = %session.id, user = ?session.principal.user, "session begins");
     let listener = session.house.listener.clone();
     metrics::counter!(SESSIONS_TOTAL, "listener" => listener.clone()).increment(1);
     metrics::gauge!(SESSIONS, "listener" => listener.clone()).increment(1);
@@ -260,6 +260,11 @@ fn judge_startup(house: &House, startup: &Startup, principal: &Principal) -> Res
     if startup.wants_replication() {
         let verdict = policy::refuse_door("the replication protocol");
         return Err(act::denial(&verdict));
+    }
+    if let Some(word) = startup.unread_option() {
+        let word: String = word.chars().take(60).collect();
+        let message = format!("sluice: the startup option {word:?} is not read");
+        return Err(Refusal::new(Code::LoginRefused, message).hint("Write it as -c name=value."));
     }
     let settings = startup.settings().into_iter().map(|(name, value)| SettingChange {
         name,
@@ -286,7 +291,7 @@ fn note_login(house: &House, id: SessionId, principal: &Principal, login: Login<
     };
     metrics::counter!(LOGINS_TOTAL, "listener" => house.listener.clone(), "outcome" => outcome).increment(1);
     if let Login::Refused { sqlstate, why } = &login {
-        tracing::warn!(session = %id, user = %principal.user, address = %principal.address, sqlstate, why, "login refused");
+        tracing::warn!(session = %id, user = ?principal.user, address = %principal.address, sqlstate, why = ?why, "login refused");
     }
     if let Err(error) = house.recorder.login(id, &house.listener, principal, login) {
         tracing::error!(session = %id, %error, "a login could not be recorded");

@@ -134,6 +134,8 @@ pub(in crate::session) struct Watched {
     pub destroys: bool,
     /// It may change the schema.
     pub touches_schema: bool,
+    /// It ends a transaction block, and keeps what it did.
+    pub commits: bool,
     /// Running it changes what names mean.
     pub touches_names: bool,
     pub challenge: Option<ChallengeId>,
@@ -188,7 +190,13 @@ impl Session {
 
     async fn query(&mut self, frame: Frame) -> Result<(), End> {
         let Ok(text) = command::query(&frame) else { return Err(malformed("Query")) };
+        let glanced = self.glance(&text);
         if let Some(refusal) = self.settle().await? {
+            // A COMMIT leaves the block, refused or not.
+            let commits = matches!(glanced, Glance::Harmless { transaction: Some(TransactionVerb::Commit), .. });
+            if commits && self.talk.is_quiet() && self.talk.status() == b'T' {
+                return Box::pin(self.refuse_commit(&refusal, Form::Simple)).await;
+            }
             return self.refuse(&refusal, Form::Simple).await;
         }
         if self.pipeline.discarding {
@@ -209,6 +217,8 @@ impl Session {
                             return Box::pin(self.refuse_commit(&refusal, Form::Simple)).await;
                         }
                     }
+                    // What it takes back, names may lead to again.
+                    Some(TransactionVerb::RollbackTo) if self.reaching.is_changing() => self.reaching.touch(),
                     Some(_) => {}
                 }
                 if self.pipeline.discarding {
@@ -410,6 +420,17 @@ impl Session {
                     self.reaching.touch();
                 }
                 self.tally.changing |= watched.destroys;
+                if watched.commits
+                    && let Some(refusal) = Box::pin(self.hold_commit()).await?
+                {
+                    return Box::pin(self.refuse_commit(&refusal, Form::Extended)).await;
+                }
+                if !watched.withheld {
+                    Box::pin(self.hold_guarded_portals()).await?;
+                    if self.pipeline.discarding {
+                        return Ok(());
+                    }
+                }
                 if watched.withheld {
                     self.pipeline.withheld = true;
                     Box::pin(self.note_effects(&watched)).await?;
@@ -420,6 +441,9 @@ impl Session {
                 Some(Mark::Watched(watched))
             }
             Some(Portal::Transaction(verb)) => {
+                if verb == TransactionVerb::RollbackTo && self.reaching.is_changing() {
+                    self.reaching.touch();
+                }
                 if verb == TransactionVerb::Commit
                     && let Some(refusal) = Box::pin(self.hold_commit()).await?
                 {
@@ -522,7 +546,8 @@ impl Session {
         if self.pipeline.discarding || self.has_failed() {
             return Ok(());
         }
-        let ends = if self.talk.status() == b'T' { Ends::Statement } else { Ends::Transaction };
+        let ends =
+            if self.talk.status() == b'T' && !self.pipeline.transacted { Ends::Statement } else { Ends::Transaction };
         self.pipeline.held = Some(Held { before: Box::pin(self.snapshot()).await?, hold, ends });
         Ok(())
     }
@@ -538,7 +563,7 @@ impl Session {
     }
 
     /// While portals of counted changes are open, anything may run them (FETCH does): it is held to their counts too.
-    async fn hold_guarded_portals(&mut self) -> Result<(), End> {
+    pub(in crate::session) async fn hold_guarded_portals(&mut self) -> Result<(), End> {
         let Some(watched) = self.strictest_guard().cloned() else {
             return Ok(());
         };

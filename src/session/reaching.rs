@@ -14,7 +14,7 @@ use crate::policy::settings::Mode;
 use crate::session::ask::{Asker, Ground};
 use crate::session::look::{Judgement, Piece, unknown_state};
 use crate::session::{End, Session};
-use crate::sql::facts::{Facts, Kind};
+use crate::sql::facts::{Facts, Kind, TransactionVerb};
 use crate::sql::lexer::Lexer;
 use crate::sql::statement::LexicalMode;
 use arc_swap::ArcSwapOption;
@@ -128,6 +128,10 @@ impl Reaching {
     }
 
     /// Something was sent that may change the schema.
+    pub fn is_changing(&self) -> bool {
+        self.changing
+    }
+
     pub fn touch(&mut self) {
         self.changing = true;
         self.schema.epoch.fetch_add(1, Ordering::AcqRel);
@@ -223,6 +227,9 @@ pub(in crate::session) fn changes_schema(piece: &Piece) -> bool {
     if facts.prepares.is_some() {
         return false;
     }
+    if matches!(facts.transaction, Some(TransactionVerb::CommitPrepared | TransactionVerb::RollbackTo)) {
+        return true;
+    }
     match &facts.kind {
         Kind::Create => !words(&piece.text).nth(1).is_some_and(|word| word == "temp" || word == "temporary"),
         Kind::Alter | Kind::Drop | Kind::Do | Kind::Call | Kind::Unread => true,
@@ -276,6 +283,9 @@ pub(in crate::session) fn reached(
         Kind::Grant if !reach.writes.is_empty() => {
             reach.writes.watches_schema_changes().map(str::to_owned).into_iter().collect()
         }
+        Kind::Other(name) if reach.in_tables && looks_after_many(name, &piece.text) => {
+            vec!["all tables that it looks after".to_owned()]
+        }
         Kind::Create | Kind::Alter | Kind::Drop | Kind::Other(_) => {
             let met = reach.writes.met(&piece.text, mode).into_iter();
             met.chain(reach.writes.watches_schema_changes().map(str::to_owned)).collect()
@@ -298,6 +308,23 @@ pub(in crate::session) fn reached(
         None => Ok(found),
         Some(name) => untriable(facts, &piece.text, block)
             .map_or(Ok(found.clone()), |why| Err(format!("it leads to {name}, and {why}"))),
+    }
+}
+
+/// VACUUM, ANALYZE and CLUSTER without a table's name, REINDEX of anything but a table.
+fn looks_after_many(kind: &str, text: &str) -> bool {
+    let told: Vec<String> = words(text).filter(|word| word != ";").collect();
+    match kind {
+        "ReindexStmt" => !told.iter().take(6).any(|word| word == "table"),
+        "VacuumStmt" | "ClusterStmt" => {
+            const OPTIONS: &[&str] = &["vacuum", "analyze", "analyse", "cluster", "full", "freeze", "verbose"];
+            let mut depth = 0i32;
+            !told.iter().any(|word| {
+                depth += i32::from(word == "(") - i32::from(word == ")");
+                depth == 0 && word != ")" && !OPTIONS.contains(&word.as_str())
+            })
+        }
+        _ => false,
     }
 }
 
@@ -350,6 +377,13 @@ pub(in crate::session) fn declares(text: &str) -> Declared {
         Some("declare") => Declared::Cursor,
         _ => Declared::Nothing,
     }
+}
+
+/// Whether a text names the object that effects tell of ("public.t truncated, rewritten or altered").
+pub(in crate::session) fn names_object(text: &str, object: &str) -> bool {
+    let name = object.split(' ').next().unwrap_or_default();
+    let bare = name.rsplit('.').next().unwrap_or_default().trim_matches('"');
+    !bare.is_empty() && words(text).any(|word| word.trim_matches('"') == bare.to_lowercase())
 }
 
 fn words(text: &str) -> impl Iterator<Item = String> + '_ {

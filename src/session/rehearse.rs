@@ -21,7 +21,7 @@ use crate::protocol::{Code, Refusal};
 use crate::session::act::{denial, note_unrecorded};
 use crate::session::ask::{Asker, Ground};
 use crate::session::console::{Table, of_the_server};
-use crate::session::look::{Depth, Judgement, Looked, unknown_state};
+use crate::session::look::{self, Depth, Judgement, Looked, unknown_state};
 use crate::session::{End, Session};
 use crate::sql::facts::Kind;
 use std::time::Instant;
@@ -114,7 +114,8 @@ impl Session {
             _ => None,
         };
         row(&mut table, "verdict", "to run it twice", &verdict(&second, effects.as_ref(), again.as_ref()));
-        if judgement.reaches() {
+        let counts_on = |piece: &look::Piece| piece.facts.functions.iter().any(|name| name.ends_with("nextval"));
+        if judgement.reaches() || judgement.pieces.iter().any(counts_on) {
             let text = "what its functions do outside the database, and to sequences, is not rolled back";
             row(&mut table, "note", "rollback", text);
         }
@@ -196,9 +197,9 @@ impl Session {
     /// A function that ran may have prepared names, or changed settings that a rollback does not bring back.
     fn prepared_may_have_changed(&mut self, judgement: &Judgement) {
         if judgement.reaches() {
-            self.prepared.clear();
             self.reaching.settle();
         }
+        self.prepared.clear();
     }
 }
 
@@ -251,6 +252,12 @@ fn cannot_be_rolled_back(judgement: &Judgement) -> Option<String> {
     }
     if facts.transaction.is_some() {
         return Some("it begins or ends a transaction".to_owned());
+    }
+    if facts.prepares.is_some() || facts.forgets_prepared || facts.kind == Kind::Prepare {
+        return Some("names of prepared statements outlive a rollback".to_owned());
+    }
+    if facts.functions.iter().any(|name| name.contains("advisory_lock")) {
+        return Some("advisory locks of a session outlive a rollback".to_owned());
     }
     if facts.kind == Kind::Copy {
         return Some("COPY moves data to or from the client, or a file".to_owned());

@@ -220,7 +220,9 @@ impl Session {
     }
 
     fn must_wait(&self) -> bool {
-        self.talk.outstanding() > limits::PIPELINE_MESSAGES_MAX || self.link.upstream_is_full()
+        self.talk.outstanding() > limits::PIPELINE_MESSAGES_MAX
+            || self.link.upstream_is_full()
+            || self.link.client.is_full()
     }
 
     fn is_between_statements(&self) -> bool {

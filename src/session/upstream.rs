@@ -51,6 +51,8 @@ pub struct Target {
     pub address: Address,
     pub mode: TlsMode,
     pub connector: TlsConnector,
+    /// With TLS the server's certificate is checked.
+    pub verified: bool,
     pub timeout: Duration,
 }
 

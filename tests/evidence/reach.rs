@@ -26,7 +26,13 @@ const SCHEMA: &str = "
     CREATE TABLE ruled (id int); CREATE RULE r AS ON INSERT TO ruled DO INSTEAD DELETE FROM t;
     CREATE TABLE guarded (id int); CREATE POLICY p ON guarded USING (purge() > 0);
     CREATE FUNCTION same(t, t) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN DELETE FROM t; RETURN true; END';
-    CREATE OPERATOR <=> (LEFTARG = t, RIGHTARG = t, FUNCTION = same);
+    CREATE OPERATOR <=> (LEFTARG = t, RIGHTARG = t, FUNCTION = same, NEGATOR = <!>);
+    CREATE FUNCTION differ(t, t) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+    CREATE OPERATOR <!> (LEFTARG = t, RIGHTARG = t, FUNCTION = differ, NEGATOR = <=>);
+    CREATE FUNCTION atomic_calls() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT purge(); END;
+    CREATE FUNCTION atomic_deletes() RETURNS int LANGUAGE sql BEGIN ATOMIC DELETE FROM log; SELECT 1; END;
+    CREATE FUNCTION atomic_calm() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM t; END;
+    CREATE FUNCTION tricky() RETURNS int LANGUAGE plpgsql AS $$BEGIN PERFORM '\\' || '; DELETE FROM t; --'; RETURN 1; END$$;
     INSERT INTO t SELECT g, 'x' FROM generate_series(1, 200) g";
 
 #[tokio::test(flavor = "current_thread")]
@@ -35,15 +41,27 @@ async fn names_that_lead_to_code_of_the_users_are_found_and_no_others() {
     let mut client = server.client(SCHEMA).await;
     let fingerprint = reach::fingerprint(&mut client).await.expect("asked");
     let learned = reach::learn(&mut client, fingerprint.clone(), 15).await.expect("asked");
-    for read in ["purge", "calls_purge", "wipes", "same", "seen", "above", "guarded"] {
+    for read in [
+        "purge",
+        "calls_purge",
+        "wipes",
+        "same",
+        "seen",
+        "above",
+        "guarded",
+        "ind",
+        "atomic_calls",
+        "atomic_deletes",
+        "tricky",
+    ] {
         assert!(learned.reads.has_name(read), "{read}");
         assert!(learned.writes.has_name(read), "{read}");
     }
-    for written in ["wiping", "child", "parent", "def", "ind", "ruled"] {
+    for written in ["wiping", "child", "parent", "def", "ruled"] {
         assert!(!learned.reads.has_name(written), "{written} may be read");
         assert!(learned.writes.has_name(written), "{written}");
     }
-    for calm in ["tenant", "noted", "audited", "off", "innocent", "plain", "t", "log"] {
+    for calm in ["atomic_calm", "tenant", "noted", "audited", "off", "innocent", "plain", "t", "log"] {
         assert!(!learned.writes.has_name(calm), "{calm}");
     }
     let mode = LexicalMode::default();

@@ -159,13 +159,23 @@ fn accounts_whose_secret_sluice_alone_knows(server: &'static Server) {
     let verifier = verifier_of(server, BY_SCRAM);
     // The client's password is PASSWORD as well, but the users exist at Sluice alone; what Sluice sends is in the accounts' file.
     let roles = [("guest_scram", BY_SCRAM), ("guest_md5", BY_MD5), ("guest_plain", BY_PASSWORD)];
-    for upstream in ["disable", "prefer"] {
+    let folder = tempfile::tempdir().expect("a folder");
+    let files = crate::harness::certificates::Certificates::get().write(folder.path());
+    let authority = format!("\nupstream_ca = \"{}\"", files.authority.display());
+    for upstream in ["disable", "prefer", "verify-full"] {
+        let verified = upstream == "verify-full";
+        if verified && !server.has_tls() {
+            continue;
+        }
         let setup = Setup::before(&database);
         let lines: String = roles.map(|(user, _)| format!("\"{user}\" \"{verifier}\"\n")).concat();
         let file = setup.private_file("users.txt", &lines);
         let secret = setup.private_file("secret", &format!("{PASSWORD}\n"));
         let mut setup =
             setup.listener(&format!("auth = \"scram\"\nupstream_tls = \"{upstream}\"\nusers_file = \"{file}\""));
+        if verified {
+            setup = setup.listener(&authority);
+        }
         for (user, upstream_user) in roles {
             setup = setup.listener(&format!(
                 "[[listener.account]]\nuser = \"{user}\"\nupstream_user = \"{upstream_user}\"\npassword_file = \"{secret}\""
@@ -174,9 +184,8 @@ fn accounts_whose_secret_sluice_alone_knows(server: &'static Server) {
         let sluice = setup.start();
         for (user, upstream_user) in roles {
             let said = psql(&database, &sluice, &format!("user={user}"), PASSWORD);
-            let over_tls = upstream == "prefer" && server.has_tls();
-            if upstream_user == BY_PASSWORD && !over_tls {
-                assert!(said.err.contains("clear-text password over a connection without TLS"), "{said:?}");
+            if upstream_user == BY_PASSWORD && !verified {
+                assert!(said.err.contains("without TLS that is verified"), "{said:?}");
             } else {
                 assert_eq!(said.out.trim(), upstream_user, "{user}, upstream_tls = {upstream}: {said:?}");
             }

@@ -13,7 +13,7 @@ stories! {
     what_hides_behind_names, by_the_extended_protocol, planning_alone_runs_it, a_prepared_statement_whose_name_came_to_lead_on,
     triggers_that_do_more_than_was_shown, small_changes_that_add_up, copy_into_a_table_that_fires, a_cursor_runs_it_as_it_is_fetched,
     a_schema_change_is_noticed_at_once, in_a_transaction_block, deferred_triggers, a_hint_confirms_what_was_tried,
-    a_function_that_drops, own_equality, several_in_one_message, observed_only, a_function_that_acts_outside_is_not_tried,
+    a_function_that_drops, own_equality, several_in_one_message, observed_only, a_function_that_acts_outside_is_not_tried, what_attackers_tried, what_attackers_tried_by_the_extended_protocol,
 }
 
 const CODE: &str = "
@@ -388,4 +388,114 @@ fn a_function_that_acts_outside_is_not_tried(server: &'static Server) {
     assert_eq!(database.value("SELECT last_value FROM numbers"), "1", "it was not tried");
     wire.simple(&format!("SLUICE CONFIRM '{}'", refused.token())).expect_fine("confirmed");
     assert_eq!(database.value("SELECT last_value FROM numbers"), "1000");
+}
+
+/// Each is a session of Query messages; none of them may empty `logs`, or take it away. `EVIL` gives `calm` a body that deletes.
+fn what_attackers_tried(server: &'static Server) {
+    const EVIL: &str =
+        "CREATE OR REPLACE FUNCTION calm() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM logs; RETURN 1; END'";
+    const CALM: &str = "CREATE OR REPLACE FUNCTION calm() RETURNS int LANGUAGE sql AS 'SELECT 7'";
+    const SESSIONS: &[&str] = &[
+        "SELECT purge(); PREPARE x AS SELECT 1",
+        "DO $$BEGIN DELETE FROM logs; END$$; PREPARE x AS SELECT 1",
+        "CALL purging(); PREPARE x AS SELECT 1",
+        "BEGIN ‖ DECLARE c CURSOR FOR SELECT 1; SELECT purge() ‖ COMMIT",
+        "BEGIN ‖ LOCK TABLE logs ‖ SELECT empties() ‖ COMMIT",
+        "BEGIN ‖ ALTER TABLE logs ADD COLUMN z int ‖ SELECT empties() ‖ COMMIT",
+        "BEGIN ‖ LOCK TABLE logs ‖ SELECT removes() ‖ COMMIT",
+        "SELECT empties(); SET work_mem = '4MB'",
+        "CREATE TABLE y AS SELECT empties()",
+        "ALTER TABLE totals ADD COLUMN y int DEFAULT empties()",
+        "BEGIN ‖ DECLARE c CURSOR FOR SELECT purge() ‖ FETCH c; SET work_mem = '4MB' ‖ COMMIT",
+        "BEGIN ‖ DECLARE c CURSOR FOR SELECT purge() ‖ FETCH c; SELECT 1 ‖ COMMIT",
+        "BEGIN ‖ DECLARE c CURSOR FOR SELECT purge() ‖ FETCH c; COMMIT",
+        "EVIL; SELECT calm()",
+        "CREATE RULE evil AS ON INSERT TO audit DO ALSO DELETE FROM logs; INSERT INTO audit VALUES ('x')",
+        "BEGIN ‖ DECLARE c CURSOR FOR SELECT calm() ‖ EVIL ‖ FETCH c ‖ COMMIT",
+        "BEGIN ‖ DECLARE c CURSOR WITH HOLD FOR SELECT calm() ‖ EVIL ‖ COMMIT",
+        "BEGIN ‖ CALM ‖ SELECT calm() ‖ EVIL ‖ SELECT calm() ‖ COMMIT",
+        "EVIL ‖ BEGIN ‖ SAVEPOINT s ‖ CALM ‖ SELECT calm() ‖ ROLLBACK TO s ‖ SELECT calm() ‖ COMMIT",
+        "SELECT makes() ‖ SELECT calm()",
+        "SET standard_conforming_strings = off ‖ SELECT tricky()",
+        "ANALYZE",
+        "REINDEX INDEX indexed_it",
+        "VACUUM FULL",
+        "SELECT * FROM indexed",
+        "SELECT '(1,2)'::point != 'x'::text",
+        "SELECT '(1,2)'::point LIKE 'x'::text",
+    ];
+    let (database, sluice) = with_code(server);
+    database.run(
+        "CREATE FUNCTION empties() RETURNS int LANGUAGE plpgsql AS 'BEGIN TRUNCATE logs; RETURN 1; END';
+         CREATE FUNCTION removes() RETURNS int LANGUAGE plpgsql AS 'BEGIN DROP TABLE logs; RETURN 1; END';
+         CREATE FUNCTION makes() RETURNS int LANGUAGE plpgsql AS $$BEGIN EXECUTE
+           'CREATE OR REPLACE FUNCTION calm() RETURNS int LANGUAGE plpgsql AS ''BEGIN DELETE FROM logs; RETURN 1; END''';
+           RETURN 1; END$$;
+         CREATE FUNCTION tricky() RETURNS int LANGUAGE plpgsql AS $$BEGIN PERFORM '\\' || '; DELETE FROM logs; --'; RETURN 1; END$$;
+         CREATE TABLE armed (yes boolean); INSERT INTO armed VALUES (false);
+         CREATE FUNCTION folded(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+           'BEGIN IF (SELECT yes FROM public.armed) THEN DELETE FROM public.logs; END IF; RETURN $1; END';
+         CREATE TABLE indexed (a int); INSERT INTO indexed VALUES (1); CREATE INDEX indexed_it ON indexed ((folded(1) + a));
+         UPDATE armed SET yes = true;
+         CREATE FUNCTION evil(point, text) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN DELETE FROM logs; RETURN true; END'",
+    );
+    for (number, session) in SESSIONS.iter().enumerate() {
+        database.run(CALM);
+        if number == SESSIONS.len() - 2 {
+            database.run(
+                "CREATE OPERATOR <> (LEFTARG = point, RIGHTARG = text, FUNCTION = evil);
+                 CREATE OPERATOR ~~ (LEFTARG = point, RIGHTARG = text, FUNCTION = evil)",
+            );
+            std::thread::sleep(std::time::Duration::from_millis(4_100)); // made past Sluice: noticed when it looks again
+        }
+        let mut wire = sluice.connect(&database);
+        for message in session.split(" ‖ ") {
+            let message = message.replace("EVIL", EVIL).replace("CALM", CALM);
+            wire.simple(&message);
+        }
+        drop(wire);
+        assert_eq!(database.value("SELECT to_regclass('logs') IS NOT NULL"), "t", "{session}");
+        assert_eq!(database.count("logs"), 500, "{session}");
+        database.run("DROP RULE IF EXISTS evil ON audit; DROP TABLE IF EXISTS y");
+    }
+}
+
+fn what_attackers_tried_by_the_extended_protocol(server: &'static Server) {
+    const EVIL: &str =
+        "CREATE OR REPLACE FUNCTION calm() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM logs; RETURN 1; END'";
+    let (database, sluice) = with_code(server);
+    let mut wire = sluice.connect(&database);
+    let pipeline = [
+        parse("d", EVIL, &[]),
+        parse("s", "SELECT calm()", &[]),
+        bind("pd", "d", 0, &[]),
+        bind("ps", "s", 0, &[]),
+        execute("pd", 0),
+        execute("ps", 0),
+        sync(),
+    ];
+    sent(&mut wire, &pipeline.concat());
+    assert_eq!(database.count("logs"), 500, "a portal that was bound before the schema changed");
+    database.run("CREATE OR REPLACE FUNCTION calm() RETURNS int LANGUAGE sql AS 'SELECT 7'");
+    let mut wire = sluice.connect(&database);
+    wire.simple("BEGIN").expect_fine("begun");
+    sent(&mut wire, &[parse("s", "SELECT calm()", &[]), bind("ps", "s", 0, &[]), sync()].concat());
+    wire.simple(EVIL);
+    sent(&mut wire, &[execute("ps", 0), sync()].concat());
+    wire.simple("COMMIT");
+    assert_eq!(database.count("logs"), 500, "in a block");
+    // One statement in portions, each small.
+    let mut wire = sluice.connect(&database);
+    let mut portions = vec![parse("", "SELECT purge_some(100) FROM generate_series(1, 5)", &[]), bind("", "", 0, &[])];
+    portions.extend((0..6).map(|_| execute("", 1)));
+    portions.push(sync());
+    sent(&mut wire, &portions.concat());
+    assert_eq!(database.count("logs"), 500, "in portions");
+    // A name that a rehearsal gave another meaning.
+    let mut wire = sluice.connect(&database);
+    sent(&mut wire, &[parse("p", "SELECT 1", &[]), sync()].concat());
+    wire.simple("SLUICE REHEARSE DEALLOCATE p");
+    wire.simple("SLUICE REHEARSE PREPARE p AS DELETE FROM logs");
+    sent(&mut wire, &[bind("", "p", 0, &[]), execute("", 0), sync()].concat());
+    assert_eq!(database.count("logs"), 500, "a rehearsal leaves no name behind");
 }

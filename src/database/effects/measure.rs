@@ -83,7 +83,7 @@ pub fn read(answer: &Answer) -> Option<Snapshot> {
 pub fn between(before: &Snapshot, after: &Snapshot) -> Result<Effects, String> {
     let nothing = Counted::default();
     let mut effects = Effects::default();
-    let truncated = |id: &u64| after.locked.contains_key(id) && !before.locked.contains_key(id);
+    let truncated = |id: &u64| after.locked.contains_key(id);
     for (id, was) in &before.tables {
         let fell = |now: &Counted| now.updated < was.updated || now.deleted < was.deleted;
         if after.tables.get(id).is_none_or(fell) && !was.temporary && !truncated(id) && (was.updated + was.deleted) > 0
@@ -138,22 +138,40 @@ fn note_catalog(effect: &TableEffect, effects: &mut Effects) {
     };
     note(REMOVED, effect.deleted);
     note(CHANGED, effect.updated + if bare == "pg_largeobject" { effect.deleted } else { 0 });
+    const CODE: &[&str] = &[
+        "pg_proc",
+        "pg_trigger",
+        "pg_rewrite",
+        "pg_operator",
+        "pg_cast",
+        "pg_policy",
+        "pg_constraint",
+        "pg_attrdef",
+        "pg_inherits",
+        "pg_event_trigger",
+        "pg_type",
+        "pg_statistic_ext",
+        "pg_index",
+        "pg_amproc",
+    ];
+    effects.code_changed |= CODE.contains(&bare) && !effect.is_nothing();
     if matches!(bare, "pg_class" | "pg_attribute") {
         effects.schema_changed |= effect.updated + effect.deleted > 0;
     }
 }
 
-/// Relations that were there before, are not temporary, and were locked alone since.
+/// Relations that were there before, are not temporary, and are locked alone. A lock held before tells nothing: what was done under it
+/// since does, and if any relation's definition changed, each of them may be it.
 fn objects(before: &Snapshot, after: &Snapshot, effects: &mut Effects) {
     let new = after.locked.iter().filter(|(id, _)| {
         **id >= FIRST_USER_ID
             && **id <= before.newest
-            && !before.locked.contains_key(*id)
             && !before.temporary.contains(*id)
             && !after.temporary.contains(*id)
     });
     for (id, counted) in new {
         match counted {
+            None if matches!(before.locked.get(id), Some(None)) => {}
             None => effects.objects.push(match before.tables.get(id) {
                 Some(known) => format!("{} removed", known.name),
                 None => format!("relation {id} removed"),

@@ -28,6 +28,8 @@ pub struct Reach {
     pub outside: Watchlist,
     /// Some of it runs at COMMIT: a deferrable trigger.
     pub deferred: bool,
+    /// Tables and views are among them: what looks after all tables runs it.
+    pub in_tables: bool,
     /// Somebody defined an `=` of their own: a condition with it bounds nothing.
     pub own_equality: bool,
     /// Changes when anything of the above may have changed.
@@ -42,6 +44,7 @@ impl Reach {
             writes: list,
             outside: Watchlist::default(),
             deferred: true,
+            in_tables: true,
             own_equality: true,
             fingerprint: String::new(),
         }
@@ -91,6 +94,10 @@ async fn closed(
     }
     Ok(None)
 }
+
+/// Whoever calls it decides how its body is read.
+const BOTH: [LexicalMode; 2] =
+    [LexicalMode { standard_conforming_strings: true }, LexicalMode { standard_conforming_strings: false }];
 
 /// Rounds of looking through bodies again: each follows every chain of calls one step further.
 const ROUNDS_MAX: usize = 64;
@@ -174,6 +181,14 @@ const COMPUTING: &[&str] = &[
     "pg_buffercache_pages",
 ];
 
+/// Operators that a text can use without writing them: IN, CASE, NULLIF, LIKE, BETWEEN, DISTINCT, USING.
+const SPELLED_BY_WORDS: &[&str] =
+    &["=", "<>", "<", "<=", ">", ">=", "~~", "!~~", "~~*", "!~~*", "~", "!~", "~*", "!~*"];
+
+/// Functions of extensions that run a text given to them, however they are labelled (tablefunc, xml2).
+const RUNS_TEXT: &[&str] =
+    &["crosstab", "crosstab2", "crosstab3", "crosstab4", "crosstab_hash", "crosstabn", "connectby", "xpath_table"];
+
 struct Function {
     id: u64,
     suspect: bool,
@@ -184,12 +199,12 @@ struct Function {
 
 impl Function {
     fn meets(&self, list: &Watchlist) -> bool {
-        self.body.as_deref().is_none_or(|body| !list.met(body, LexicalMode::default()).is_empty())
+        self.body.as_deref().is_none_or(|body| BOTH.iter().any(|mode| !list.met(body, *mode).is_empty()))
     }
 }
 
 async fn functions(asker: &mut impl Ask, server_version: u32) -> Result<HashMap<u64, Function>, AskError> {
-    let body = if server_version >= 14 { "pg_catalog.pg_get_function_sqlbody(p.oid)" } else { "NULL::pg_catalog.text" };
+    let body = if server_version >= 14 { ATOMIC } else { "NULL::pg_catalog.text" };
     let question = quote::catalog(&FUNCTIONS.replace("{body}", body));
     let answer = match asker.ask(&question, None).await {
         Err(AskError::TooLarge) => {
@@ -211,7 +226,10 @@ fn function(answer: &Answer, row: usize) -> Option<Function> {
     let of_extension = at(5) == Some("t");
     let readable = matches!(language, "sql" | "plpgsql");
     let computes = language == "internal" && at(7) == Some("a")
-        || of_extension && language == "c" && (at(4) != Some("v") || COMPUTING.contains(&name));
+        || of_extension
+            && language == "c"
+            && !RUNS_TEXT.contains(&name)
+            && (at(4) != Some("v") || COMPUTING.contains(&name));
     let body = if computes { Some(String::new()) } else { at(3).filter(|_| readable).map(str::to_owned) };
     let suspect = body.as_deref().is_none_or(changes_something) || at(6).is_some_and(|settings| !calm(settings));
     // A language that may do anything, and a library of the users' own.
@@ -230,7 +248,11 @@ fn calm(settings: &str) -> bool {
 
 /// A body that copies to or from files and programs, sets sequences, or speaks to other servers.
 fn acts_outside(body: &str) -> bool {
-    Lexer::new(body, LexicalMode::default()).any(|token| {
+    BOTH.iter().any(|mode| acts_outside_in(body, *mode))
+}
+
+fn acts_outside_in(body: &str, mode: LexicalMode) -> bool {
+    Lexer::new(body, mode).any(|token| {
         let name = token.text(body).trim_matches('"').to_ascii_lowercase();
         let transactional = ["lo_unlink", "lo_put", "lo_create", "lo_creat", "lo_open", "lo_from_bytea", "lo_truncate"];
         match token.kind {
@@ -251,7 +273,11 @@ fn acts_outside(body: &str) -> bool {
 /// A body with a word that changes something, a function of the server's that does, or what cannot be lexed. Literals are not looked
 /// into: they are run by EXECUTE only, or by functions that count.
 fn changes_something(body: &str) -> bool {
-    let mut tokens = Lexer::new(body, LexicalMode::default()).filter(|token| !token.is_comment()).peekable();
+    BOTH.iter().any(|mode| changes_something_in(body, *mode))
+}
+
+fn changes_something_in(body: &str, mode: LexicalMode) -> bool {
+    let mut tokens = Lexer::new(body, mode).filter(|token| !token.is_comment()).peekable();
     while let Some(token) = tokens.next() {
         let changes = match token.kind {
             Kind::Word => {
@@ -280,6 +306,7 @@ struct Found {
     everywhere: Option<String>,
     schema_changes: Option<String>,
     deferred: bool,
+    in_tables: bool,
     own_equality: bool,
 }
 
@@ -293,8 +320,8 @@ impl Found {
         let dress = |list: Watchlist| {
             list.and_everything(self.everywhere.clone()).and_schema_changes(self.schema_changes.clone())
         };
-        let (deferred, own_equality) = (self.deferred, self.own_equality);
-        Reach { reads: dress(reads), writes: dress(writes), outside, deferred, own_equality, fingerprint }
+        let (deferred, in_tables, own_equality) = (self.deferred, self.in_tables, self.own_equality);
+        Reach { reads: dress(reads), writes: dress(writes), outside, deferred, in_tables, own_equality, fingerprint }
     }
 }
 
@@ -310,9 +337,18 @@ async fn dependents(asker: &mut impl Ask, functions: &HashSet<u64>) -> Result<Fo
                 found.functions.extend(at(1).parse::<u64>().ok());
                 found.names.push(at(2));
             }
+            "o" if SPELLED_BY_WORDS.contains(&at(2).as_str()) => {
+                found.everywhere = Some(format!("an operator {} of the users' own", at(2)));
+            }
             "o" => found.operators.push(at(2)),
-            "r" => found.names.push(at(2)),
-            "w" => found.written.push(at(2)),
+            "r" => {
+                found.in_tables = true;
+                found.names.push(at(2));
+            }
+            "w" => {
+                found.in_tables = true;
+                found.written.push(at(2));
+            }
             "d" => found.deferred = true,
             "=" => found.own_equality = true,
             "e" => found.schema_changes = Some(format!("the event trigger {}", at(2))),
@@ -329,21 +365,29 @@ fn cell(answer: &Answer, row: usize, column: usize) -> Option<&str> {
 /// `xmin` changes with every change of a row; only temporary relations are left out, for they come and go.
 const FINGERPRINT: &str = "\
 SELECT pg_catalog.concat_ws('/', \
- (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin)))) FROM pg_catalog.pg_proc WHERE oid >= 16384), \
- (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin)))) FROM pg_catalog.pg_trigger WHERE NOT tgisinternal), \
- (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin)))) FROM pg_catalog.pg_rewrite WHERE oid >= 16384), \
- (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin)))) FROM pg_catalog.pg_policy), \
- (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin)))) FROM pg_catalog.pg_constraint WHERE oid >= 16384), \
- (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin)))) FROM pg_catalog.pg_attrdef), \
- (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin)))) FROM pg_catalog.pg_operator WHERE oid >= 16384), \
- (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin)))) FROM pg_catalog.pg_cast WHERE oid >= 16384), \
- (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin)))) FROM pg_catalog.pg_type WHERE oid >= 16384 AND typtype = 'd'), \
- (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin)))) FROM pg_catalog.pg_amproc WHERE oid >= 16384), \
- (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin)))) FROM pg_catalog.pg_event_trigger), \
- (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin)))) FROM pg_catalog.pg_statistic_ext), \
+ (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin, ctid)))) FROM pg_catalog.pg_proc WHERE oid >= 16384), \
+ (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin, ctid)))) FROM pg_catalog.pg_trigger WHERE NOT tgisinternal), \
+ (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin, ctid)))) FROM pg_catalog.pg_rewrite WHERE oid >= 16384), \
+ (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin, ctid)))) FROM pg_catalog.pg_policy), \
+ (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin, ctid)))) FROM pg_catalog.pg_constraint WHERE oid >= 16384), \
+ (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin, ctid)))) FROM pg_catalog.pg_attrdef), \
+ (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin, ctid)))) FROM pg_catalog.pg_operator WHERE oid >= 16384), \
+ (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin, ctid)))) FROM pg_catalog.pg_cast WHERE oid >= 16384), \
+ (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin, ctid)))) FROM pg_catalog.pg_type WHERE oid >= 16384 AND typtype = 'd'), \
+ (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin, ctid)))) FROM pg_catalog.pg_amproc WHERE oid >= 16384), \
+ (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin, ctid)))) FROM pg_catalog.pg_event_trigger), \
+ (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin, ctid)))) FROM pg_catalog.pg_statistic_ext), \
  (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(inhrelid, ':', inhparent)))) FROM pg_catalog.pg_inherits), \
- (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin)))) FROM pg_catalog.pg_class \
+ (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat(oid, ':', xmin, ctid)))) FROM pg_catalog.pg_class \
   WHERE oid >= 16384 AND relpersistence <> 't' AND relkind = ANY ('{r,p,v,m,i}'::\"char\"[])))";
+
+/// What a body that the server keeps as a tree does and calls, as words. The server would print it, but locks every table of it first.
+const ATOMIC: &str = "\
+CASE WHEN p.prosqlbody IS NOT NULL THEN pg_catalog.concat_ws(' ', \
+ CASE WHEN p.prosqlbody::pg_catalog.text OPERATOR(pg_catalog.~) ':commandType [24-9]|:action 2' THEN 'update' END, \
+ (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(f.proname), ' ') \
+  FROM pg_catalog.regexp_matches(p.prosqlbody::pg_catalog.text, 'funcid ([0-9]+)', 'g') AS m(found) \
+  JOIN pg_catalog.pg_proc f ON f.oid = (m.found[1])::pg_catalog.oid), '.') END";
 
 const FUNCTIONS: &str = "\
 SELECT p.oid::pg_catalog.text, p.proname::pg_catalog.text, l.lanname::pg_catalog.text, \
@@ -367,8 +411,10 @@ WITH RECURSIVE node(kind, id) AS ( \
      WHEN d.classid = 'pg_catalog.pg_operator'::pg_catalog.regclass THEN 'o' \
      WHEN d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass THEN CASE WHEN w.ev_type = '1' THEN 'r' ELSE 'w' END \
      WHEN d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass THEN 'r' \
-     WHEN d.classid = ANY ('{pg_catalog.pg_trigger,pg_catalog.pg_attrdef,pg_catalog.pg_class,pg_catalog.pg_statistic_ext}'::pg_catalog.regclass[]) THEN 'w' \
-     WHEN d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass THEN CASE WHEN c.conrelid <> 0 THEN 'w' ELSE 'x' END \
+     WHEN d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass THEN 'w' \
+     WHEN d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass THEN CASE WHEN g.attgenerated <> '' THEN 'r' ELSE 'w' END \
+     WHEN d.classid = ANY ('{pg_catalog.pg_class,pg_catalog.pg_statistic_ext}'::pg_catalog.regclass[]) THEN 'r' \
+     WHEN d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass THEN CASE WHEN c.conrelid <> 0 THEN 'r' ELSE 'x' END \
      WHEN d.classid = 'pg_catalog.pg_event_trigger'::pg_catalog.regclass THEN 'e' \
      ELSE 'x' END AS kind, \
      COALESCE(w.ev_class, p.polrelid, t.tgrelid, a.adrelid, NULLIF(c.conrelid, 0), i.indrelid, e.stxrelid, d.objid) AS id \
@@ -377,6 +423,7 @@ WITH RECURSIVE node(kind, id) AS ( \
      LEFT JOIN pg_catalog.pg_policy p ON d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND p.oid = d.objid \
      LEFT JOIN pg_catalog.pg_trigger t ON d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass AND t.oid = d.objid \
      LEFT JOIN pg_catalog.pg_attrdef a ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND a.oid = d.objid \
+     LEFT JOIN pg_catalog.pg_attribute g ON g.attrelid = a.adrelid AND g.attnum = a.adnum \
      LEFT JOIN pg_catalog.pg_constraint c ON d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND c.oid = d.objid \
      LEFT JOIN pg_catalog.pg_index i ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND i.indexrelid = d.objid \
      LEFT JOIN pg_catalog.pg_statistic_ext e ON d.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass AND e.oid = d.objid \
@@ -397,10 +444,13 @@ WITH RECURSIVE node(kind, id) AS ( \
      AND (d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass OR w.ev_type = '1' \
        OR (d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND node.kind = 'r')) \
    UNION ALL \
+   SELECT 'o', o.oid FROM pg_catalog.pg_operator o WHERE node.kind = 'o' AND o.oid >= 16384 \
+     AND (o.oprnegate = node.id OR o.oprcom = node.id) \
+   UNION ALL \
    SELECT node.kind, h.inhparent FROM pg_catalog.pg_inherits h \
    WHERE node.kind = ANY ('{r,w}'::pg_catalog.text[]) AND h.inhrelid = node.id \
    UNION ALL \
-   SELECT 'w', k.confrelid FROM pg_catalog.pg_constraint k WHERE node.kind = 'w' AND k.conrelid = node.id AND k.contype = 'f' \
+   SELECT 'w', k.confrelid FROM pg_catalog.pg_constraint k WHERE node.kind = ANY ('{r,w}'::pg_catalog.text[]) AND k.conrelid = node.id AND k.contype = 'f' \
      AND (k.confdeltype = ANY ('{c,n,d}'::\"char\"[]) OR k.confupdtype = ANY ('{c,n,d}'::\"char\"[])) \
  ) AS n(kind, id) \
 ) \

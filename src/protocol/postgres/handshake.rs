@@ -133,6 +133,13 @@ impl Startup {
         }
         settings
     }
+
+    /// A word of `options` that is no `-c name=value` or `--name=value`: the server's single letters set things too, and can stand
+    /// together (`-ec`, `-O`), so one is not passed on unread.
+    pub fn unread_option(&self) -> Option<String> {
+        let given = self.parameters.iter().filter(|(name, _)| name == "options");
+        given.flat_map(|(_, value)| unread(words(value))).next()
+    }
 }
 
 /// A startup packet of our own.
@@ -195,7 +202,7 @@ fn startup(packet: Bytes) -> Result<Startup, BadOpening> {
     Ok(Startup { packet: packet.clone(), parameters })
 }
 
-fn options(text: &str) -> Vec<(String, String)> {
+fn words(text: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut word: Option<String> = None;
     let mut characters = text.chars();
@@ -207,8 +214,24 @@ fn options(text: &str) -> Vec<(String, String)> {
         }
     }
     words.extend(word);
-    let mut settings = Vec::new();
+    words
+}
+
+fn unread(words: Vec<String>) -> Option<String> {
     let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        if word == "-c" {
+            words.next();
+        } else if !(word.starts_with("-c") || word.starts_with("--") && word.len() > 2) {
+            return Some(word);
+        }
+    }
+    None
+}
+
+fn options(text: &str) -> Vec<(String, String)> {
+    let mut settings = Vec::new();
+    let mut words = words(text).into_iter();
     while let Some(word) = words.next() {
         let given = match word.strip_prefix("--") {
             Some(long) => Some(long.to_owned()),
@@ -232,6 +255,21 @@ fn lossy(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_option_that_is_not_read_is_found() {
+        for (options, found) in [
+            ("-c a=b --c-d=e -ca=b", None),
+            ("-ec session_replication_role=replica", Some("-ec")),
+            ("-c a=b -O", Some("-O")),
+            ("-c -O", None),
+            ("--", Some("--")),
+            ("a=b", Some("a=b")),
+        ] {
+            let startup = startup_of(&[("user", "u"), ("options", options)]);
+            assert_eq!(startup.unread_option().as_deref(), found, "{options}");
+        }
+    }
 
     fn packet(parameters: &[(&str, &str)]) -> BytesMut {
         let mut body = vec![0, 3, 0, 0];
