@@ -170,8 +170,10 @@ impl Judgement {
         };
         let removes = |piece: &Piece| piece.facts.kind == Kind::Drop || !piece.facts.removals.is_empty();
         let speaking = || self.pieces.iter().filter(speaks);
-        // What has no name any more went with something: its index, its TOAST table.
-        speaking().any(named)
+        // What has no name any more went with something: its index, its TOAST table. Where no code of the users' own runs, only the
+        // statement itself can have done it.
+        !self.reaches() && speaking().next().is_some()
+            || speaking().any(named)
             || self.evidence.iter().any(taken)
             || object.ends_with("removed") && speaking().any(removes)
     }
