@@ -220,7 +220,10 @@ fn words(text: &str) -> Vec<String> {
 fn unread(words: Vec<String>) -> Option<String> {
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
-        if word == "-c" {
+        if word == "--" {
+            // It ends the options; behind it nothing may stand.
+            return words.next();
+        } else if word == "-c" {
             words.next();
         } else if !(word.starts_with("-c") || word.starts_with("--") && word.len() > 2) {
             return Some(word);
@@ -263,7 +266,8 @@ mod tests {
             ("-ec session_replication_role=replica", Some("-ec")),
             ("-c a=b -O", Some("-O")),
             ("-c -O", None),
-            ("--", Some("--")),
+            ("--", None),
+            ("-c a=b -- -O", Some("-O")),
             ("a=b", Some("a=b")),
         ] {
             let startup = startup_of(&[("user", "u"), ("options", options)]);
