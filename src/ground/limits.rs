@@ -125,8 +125,8 @@ pub const METRICS_UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// A table is looked up again after this long, even if no schema change was seen: another session may have made one.
 pub const CATALOG_TTL: Duration = Duration::from_secs(2);
-/// Schema changes of one transaction whose texts are kept until its COMMIT; what more there are change is then held against it.
-pub const SCHEMA_CHANGES_MAX: usize = 10_000;
+/// Texts of one transaction's schema changes that are kept until its COMMIT: past it, what more there are change is held against it.
+pub const SCHEMA_CHANGES_BYTES_MAX: usize = 1 << 20;
 /// What names lead to is asked for again after this long. What changes the schema through this Sluice is noticed at once; only
 /// what goes past it is noticed so late.
 pub const REACH_TTL: Duration = Duration::from_secs(2);

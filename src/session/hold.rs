@@ -292,7 +292,8 @@ impl Session {
         self.measure_at_commit().await?;
         self.tally.removes |=
             changes.iter().any(|piece| piece.facts.kind == Kind::Drop || !piece.facts.removals.is_empty());
-        if self.tally.schema_changes.len() < limits::SCHEMA_CHANGES_MAX {
+        let kept: usize = self.tally.schema_changes.iter().map(String::len).sum();
+        if kept < limits::SCHEMA_CHANGES_BYTES_MAX {
             self.tally.schema_changes.extend(changes.iter().map(|piece| piece.text.clone()));
         }
         Ok(())

@@ -190,10 +190,10 @@ impl Session {
 
     async fn query(&mut self, frame: Frame) -> Result<(), End> {
         let Ok(text) = command::query(&frame) else { return Err(malformed("Query")) };
-        let glanced = self.glance(&text);
         if let Some(refusal) = self.settle().await? {
             // A COMMIT leaves the block, refused or not.
-            let commits = matches!(glanced, Glance::Harmless { transaction: Some(TransactionVerb::Commit), .. });
+            let commits =
+                matches!(self.glance(&text), Glance::Harmless { transaction: Some(TransactionVerb::Commit), .. });
             if commits && self.talk.is_quiet() && self.talk.status() == b'T' {
                 return Box::pin(self.refuse_commit(&refusal, Form::Simple)).await;
             }

@@ -127,11 +127,11 @@ impl Reaching {
         self.schema.asking.store(false, Ordering::Release);
     }
 
-    /// Something was sent that may change the schema.
     pub fn is_changing(&self) -> bool {
         self.changing
     }
 
+    /// Something was sent that may change the schema.
     pub fn touch(&mut self) {
         self.changing = true;
         self.schema.epoch.fetch_add(1, Ordering::AcqRel);
@@ -190,14 +190,18 @@ impl Session {
         let ended = asker.end().await.map_err(unknown_state)?;
         self.pipeline.discarding |= ended.failed;
         match learned {
-            Ok(reach) => self.reaching.keep(reach, epoch, limits::REACH_TTL),
+            Ok(reach) => {
+                self.reaching.keep(reach, epoch, limits::REACH_TTL);
+                self.reaching.publish();
+            }
             Err(error) => {
                 let why = catalog::reason(&error);
                 tracing::warn!(session = %self.id, why, "what runs behind the names of the schema could not be learned");
+                // One session's cancel or deadline is no news for the others.
                 self.reaching.keep(Arc::new(Reach::unknown(&why)), epoch, Duration::ZERO);
+                self.reaching.schema.asking.store(false, Ordering::Release);
             }
         }
-        self.reaching.publish();
         Ok(())
     }
 

@@ -442,11 +442,11 @@ fn what_attackers_tried(server: &'static Server) {
     for (number, session) in SESSIONS.iter().enumerate() {
         database.run(CALM);
         if number == SESSIONS.len() - 2 {
-            database.run(
-                "CREATE OPERATOR <> (LEFTARG = point, RIGHTARG = text, FUNCTION = evil);
-                 CREATE OPERATOR ~~ (LEFTARG = point, RIGHTARG = text, FUNCTION = evil)",
-            );
-            std::thread::sleep(std::time::Duration::from_millis(4_100)); // made past Sluice: noticed when it looks again
+            let mut maker = sluice.connect(&database);
+            for operator in ["<>", "~~"] {
+                let made = format!("CREATE OPERATOR {operator} (LEFTARG = point, RIGHTARG = text, FUNCTION = evil)");
+                maker.simple(&made).expect_fine(operator);
+            }
         }
         let mut wire = sluice.connect(&database);
         for message in session.split(" ‖ ") {
