@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// A text as it came, and how the server reads it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::session) struct Source {
     pub text: Bytes,
     pub mode: LexicalMode,

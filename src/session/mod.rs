@@ -21,6 +21,7 @@ mod hold;
 pub mod link;
 mod login;
 mod look;
+mod named;
 mod pipeline;
 mod reaching;
 mod readings;
@@ -57,6 +58,7 @@ use crate::session::format::Format;
 use crate::session::hold::Tally;
 use crate::session::link::{Leg, Link};
 use crate::session::login::{Arrived, Turned, Visit};
+use crate::session::named::Named;
 use crate::session::pipeline::{InFlight, Mark, Pipeline, Portal, Prepared, Watched};
 use crate::session::reaching::Reaching;
 pub use crate::session::reaching::Schemas;
@@ -115,12 +117,12 @@ pub(in crate::session) struct Session {
     settings: Reported,
     standing: Standing,
     cache: Cache,
-    prepared: HashMap<Bytes, Prepared>,
+    prepared: Named<Prepared>,
     /// Parses that were not answered yet, by name; how many were sent, and how many Syncs.
-    in_flight: HashMap<Bytes, InFlight>,
+    in_flight: Named<InFlight>,
     parses: u64,
     syncs: u64,
-    portals: HashMap<Bytes, Portal>,
+    portals: Named<Portal>,
     /// Named portals of counted changes, bound since the transaction began: whatever becomes of their names here, the server may
     /// still have them, and FETCH runs them too.
     guarded_portals: HashMap<Bytes, Watched>,
@@ -228,11 +230,11 @@ async fn log_in(house: Arc<House>, door: &Door, client: Leg, startup: Startup, m
         settings: Reported::of(&logged_in.settings),
         standing: Standing::default(),
         cache: Cache::default(),
-        prepared: HashMap::new(),
-        in_flight: HashMap::new(),
+        prepared: Named::default(),
+        in_flight: Named::default(),
         parses: 0,
         syncs: 0,
-        portals: HashMap::new(),
+        portals: Named::default(),
         guarded_portals: HashMap::new(),
         pipeline: Pipeline::default(),
         reaching: Reaching::new(house.schemas.of(&principal.database)),

@@ -23,7 +23,7 @@ use crate::protocol::postgres::command::{self, Subject};
 use crate::protocol::postgres::conversation::Expected;
 use crate::protocol::postgres::frame::Frame;
 use crate::protocol::postgres::message::{self, Script};
-use crate::protocol::{Code, Housekeeping, Parameters, Refusal};
+use crate::protocol::{Code, Housekeeping, Refusal};
 use crate::session::act::{self, Form};
 use crate::session::buffers;
 use crate::session::console;
@@ -266,34 +266,49 @@ impl Session {
 
     fn parse(&mut self, frame: Frame) -> Result<(), End> {
         let Ok(parse) = command::parse(&frame) else { return Err(malformed("Parse")) };
-        if self.prepared.len() >= limits::PREPARED_MAX && !self.prepared.contains_key(&parse.name) {
+        if self.prepared.len() >= limits::PREPARED_MAX && !self.prepared.contains(&parse.name) {
             return Err(End::Refused(Refusal::new(Code::Limit, "sluice: too many prepared statements in one session")));
         }
-        let prepared = match self.glance(&parse.text) {
-            Glance::Harmless { transaction: Some(verb), .. } => Prepared::Transaction(verb),
-            Glance::Harmless { kind, .. } => {
-                let source = self.kept_source(&parse.text);
-                let glanced = Arc::new(Glanced { source, generation: self.reaching.generation() });
-                if kind == Kind::Insert { Prepared::Adds(glanced) } else { Prepared::Harmless(glanced) }
-            }
-            Glance::Sluice => Prepared::Command(String::from_utf8_lossy(&parse.text).into()),
-            Glance::NeedsReading => {
-                Prepared::Guarded(Arc::new(Guarded { source: self.source(&buffers::kept(&parse.text)) }))
-            }
-        };
         let name = buffers::kept(&parse.name);
-        if let Prepared::Command(_) = prepared {
-            self.prepared.insert(name, prepared);
-            self.reply(message::parse_complete());
-            return Ok(());
+        if !self.is_prepared_alike(&parse) {
+            let prepared = self.glance_at_parse(&parse.text);
+            let ours = matches!(prepared, Prepared::Command(_));
+            self.prepared.insert(name.clone(), prepared);
+            if ours {
+                self.reply(message::parse_complete());
+                return Ok(());
+            }
         }
-        self.prepared.insert(name.clone(), prepared);
         self.parses += 1;
         self.in_flight.insert(name.clone(), InFlight { number: self.parses, syncs: self.syncs });
         let mark = Mark::Parse { name, number: self.parses };
         self.pipeline.open = true;
         // A Parse runs nothing: what it prepares is judged when it is bound.
         self.forward_now(frame, Expected::Parse, Some(mark))
+    }
+
+    fn glance_at_parse(&self, text: &Bytes) -> Prepared {
+        match self.glance(text) {
+            Glance::Harmless { transaction: Some(verb), .. } => Prepared::Transaction(verb),
+            Glance::Harmless { kind, .. } => {
+                let glanced =
+                    Arc::new(Glanced { source: self.kept_source(text), generation: self.reaching.generation() });
+                if kind == Kind::Insert { Prepared::Adds(glanced) } else { Prepared::Harmless(glanced) }
+            }
+            Glance::Sluice => Prepared::Command(String::from_utf8_lossy(text).into()),
+            Glance::NeedsReading => Prepared::Guarded(Arc::new(Guarded { source: self.source(&buffers::kept(text)) })),
+        }
+    }
+
+    /// The name already stands for this very text, and all that a glance at it depends on is as it was: most drivers send the text
+    /// anew with each query.
+    fn is_prepared_alike(&self, parse: &command::Parse) -> bool {
+        match self.prepared.get(&parse.name) {
+            Some(Prepared::Harmless(glanced) | Prepared::Adds(glanced)) => {
+                glanced.generation == self.reaching.generation() && glanced.source == self.source(&parse.text)
+            }
+            _ => false,
+        }
     }
 
     async fn bind(&mut self, frame: Frame) -> Result<(), End> {
@@ -313,11 +328,11 @@ impl Session {
         match self.prepared.get(&bind.statement).cloned() {
             Some(Prepared::Adds(glanced)) if self.heeds_inserts() => {
                 let subject = Subjected::Source(glanced.source.clone());
-                Box::pin(self.bind_guarded(frame, portal, bind.statement, bind.parameters, subject)).await
+                Box::pin(self.bind_guarded(frame, portal, bind, subject)).await
             }
             Some(Prepared::Harmless(glanced) | Prepared::Adds(glanced)) if !self.is_still_harmless(&glanced) => {
                 let subject = Subjected::Source(glanced.source.clone());
-                Box::pin(self.bind_guarded(frame, portal, bind.statement, bind.parameters, subject)).await
+                Box::pin(self.bind_guarded(frame, portal, bind, subject)).await
             }
             Some(Prepared::Harmless(glanced) | Prepared::Adds(glanced)) => {
                 if let Some(refusal) = self.refused_uncounted(&glanced.source.text) {
@@ -341,11 +356,11 @@ impl Session {
             }
             Some(Prepared::Guarded(guarded)) => {
                 let subject = Subjected::Source(guarded.source.clone());
-                Box::pin(self.bind_guarded(frame, portal, bind.statement, bind.parameters, subject)).await
+                Box::pin(self.bind_guarded(frame, portal, bind, subject)).await
             }
             None => {
                 let subject = Subjected::Named(bind.statement.clone());
-                Box::pin(self.bind_guarded(frame, portal, bind.statement, bind.parameters, subject)).await
+                Box::pin(self.bind_guarded(frame, portal, bind, subject)).await
             }
         }
     }
@@ -354,11 +369,11 @@ impl Session {
         &mut self,
         frame: Frame,
         portal: Bytes,
-        statement: Bytes,
-        parameters: Parameters,
+        bind: command::Bind,
         subject: Subjected,
     ) -> Result<(), End> {
-        let bound = Bound { statement: Some(String::from_utf8_lossy(&statement).into_owned()), parameters };
+        let Ok(parameters) = bind.parameters() else { return Err(malformed("Bind")) };
+        let bound = Bound { statement: Some(String::from_utf8_lossy(&bind.statement).into_owned()), parameters };
         let judgement = match self.look(subject, Some(bound)).await? {
             Looked::At(judgement) => *judgement,
             Looked::Not(refusal) => return self.refuse(&refusal, Form::Extended).await,

@@ -164,7 +164,7 @@ impl Session {
 
     /// Passes on what the upstream sent, as far as the client keeps up, and learns from it.
     pub(in crate::session) fn pass_answers(&mut self) -> Result<(), End> {
-        while !self.link.client.is_full() {
+        while self.has_answers() && !self.link.client.is_full() {
             let forward = self.talk.step(self.link.answers()).map_err(|fault| {
                 let message = format!("sluice: the database sent what Sluice does not understand: {}", fault.0);
                 End::Refused(Refusal::new(Code::Upstream, message))
@@ -180,6 +180,10 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    fn has_answers(&mut self) -> bool {
+        !self.link.answers().is_empty() || self.talk.answers_itself()
     }
 
     /// Waits until every answer that is due has been passed on. In an open pipeline the upstream is asked to send them.

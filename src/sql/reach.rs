@@ -30,13 +30,14 @@ pub fn of(function: &str) -> Option<ActKind> {
 
 /// Whether a text that holds this word, outside quotes or in double ones, may call such a function.
 pub fn is_listed_word(word: &str) -> bool {
-    // Nearly every word fails at its first byte.
-    match word.as_bytes().first().map(u8::to_ascii_lowercase) {
-        Some(b'a' | b'c' | b'd' | b'l' | b'n' | b'p') => {
-            of(word).is_some() || SCHEMAS.iter().any(|listed| word.eq_ignore_ascii_case(listed))
-        }
-        _ => false,
+    // Nearly every word fails at its beginning.
+    let [first, second, third, ..] = word.as_bytes() else { return false };
+    match [first, second, third].map(u8::to_ascii_lowercase) {
+        [b'a', b'w', b's'] | [b'c', b'r', b'o'] | [b'd', b'b', b'l'] | [b'n', b'e', b't'] => {}
+        [b'l', b'o', b'_'] | [b'p', b'g', b'_'] => {}
+        _ => return false,
     }
+    of(word).is_some() || SCHEMAS.iter().any(|listed| word.eq_ignore_ascii_case(listed))
 }
 
 fn begins_with(name: &str, family: &str) -> bool {

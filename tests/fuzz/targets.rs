@@ -93,7 +93,8 @@ fn take_apart(frame: &Frame) {
         assert!(body.len() > parse.text.len(), "the text is a part of the body");
     }
     if let Ok(bind) = command::bind(frame) {
-        let values: usize = bind.parameters.values.iter().flatten().map(Bytes::len).sum();
+        let parameters = bind.parameters().expect("what was gone through can be taken apart");
+        let values: usize = parameters.values.iter().flatten().map(Bytes::len).sum();
         assert!(body.len() >= values, "the values are parts of the body");
     }
     let _any_answer = (command::subject(frame), command::execute(frame), command::function(frame));

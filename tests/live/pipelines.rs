@@ -13,7 +13,7 @@ stories! {
     answers_of_several_statements_in_their_order, the_catalog_itself, portals_run_in_other_ways, a_cte_of_the_targets_name, copy_that_is_abandoned,
     a_refusal_fails_the_transaction, a_savepoint_takes_it_back, confirming_within_a_transaction, a_failed_transaction_confirms_nothing,
     a_text_of_several_statements, a_pipeline_around_a_refusal, a_refusal_answers_like_an_error, a_refusal_before_a_flush,
-    two_refusals_in_one_pipeline, a_refusal_between_two_syncs, preparing_is_not_running, a_portal_run_twice,
+    two_refusals_in_one_pipeline, a_refusal_between_two_syncs, preparing_is_not_running, the_same_text_under_another_mode, a_portal_run_twice,
     transactions_begun_within_a_pipeline, confirming_by_the_extended_protocol, commands_in_a_pipeline, sql_level_prepare,
     a_refused_copy, statements_that_cannot_run_in_a_transaction,
 }
@@ -223,6 +223,25 @@ fn preparing_is_not_running(server: &'static Server) {
     wire.send(&[bind("", "d", 0, &[]), execute("", 0), sync()].concat());
     assert_eq!(wire.until_ready().tags(), ["DELETE 1"]);
     assert_eq!(database.count("logs"), 499);
+}
+
+/// A text that was prepared before by the same name is not glanced at again, unless it would be read otherwise.
+fn the_same_text_under_another_mode(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    // One string, or a string that ends early and a DELETE behind it.
+    let text = r"WITH a AS (SELECT '\'), d AS (DELETE FROM logs RETURNING 1) SELECT 1 --') SELECT 1";
+    wire.simple("SET standard_conforming_strings = off").expect_fine("SET");
+    for _ in 0..2 {
+        wire.send(&whole(text, &[]));
+        wire.send(&sync());
+        wire.until_ready().expect_fine("a string");
+    }
+    wire.simple("SET standard_conforming_strings = on").expect_fine("SET");
+    wire.send(&whole(text, &[]));
+    wire.send(&sync());
+    Refused::to_confirm(&wire.until_ready());
+    assert_eq!(database.count("logs"), 500);
 }
 
 fn a_portal_run_twice(server: &'static Server) {

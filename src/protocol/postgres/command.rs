@@ -44,9 +44,21 @@ pub fn parse(frame: &Frame) -> Result<Parse, Short> {
 pub struct Bind {
     pub portal: Bytes,
     pub statement: Bytes,
-    pub parameters: Parameters,
-    /// Format codes of the result columns, as sent.
-    pub result_formats: Vec<i16>,
+    /// Format codes, values and the result columns' format codes: gone through, and not taken apart yet.
+    values: Bytes,
+}
+
+impl Bind {
+    /// The values that it is bound with. Most statements are harmless whatever they are, so only who asks pays for them.
+    pub fn parameters(&self) -> Result<Parameters, Short> {
+        let mut cursor = Cursor::new(&self.values);
+        let formats = shorts(&mut cursor)?.chunks_exact(2).map(|pair| i16::from_be_bytes([pair[0], pair[1]])).collect();
+        let mut values = Vec::new();
+        for _ in 0..count(&mut cursor)? {
+            values.push(value(&mut cursor)?.map(|value| self.values.slice_ref(value)));
+        }
+        Ok(Parameters { types: Vec::new(), formats, values })
+    }
 }
 
 pub fn bind(frame: &Frame) -> Result<Bind, Short> {
@@ -54,24 +66,17 @@ pub fn bind(frame: &Frame) -> Result<Bind, Short> {
     let mut cursor = Cursor::new(&body);
     let portal = cursor.cstr()?.len();
     let statement = cursor.cstr()?.len();
-    let formats = shorts(&mut cursor)?;
-    let count = count(&mut cursor)?;
-    let mut values = Vec::new();
-    for _ in 0..count {
-        let length = cursor.i32()?;
-        values.push(match usize::try_from(length) {
-            Ok(length) => Some(body.slice_ref(cursor.bytes(length)?)),
-            Err(_) if length == -1 => None,
-            Err(_) => return Err(Short),
-        });
+    shorts(&mut cursor)?;
+    for _ in 0..count(&mut cursor)? {
+        value(&mut cursor)?;
     }
-    let result_formats = shorts(&mut cursor)?;
+    shorts(&mut cursor)?;
     cursor.finish()?;
+    let values = portal + 1 + statement + 1;
     Ok(Bind {
         portal: body.slice(..portal),
         statement: body.slice(portal + 1..portal + 1 + statement),
-        parameters: Parameters { types: Vec::new(), formats, values },
-        result_formats,
+        values: body.slice(values..),
     })
 }
 
@@ -189,13 +194,20 @@ fn count(cursor: &mut Cursor<'_>) -> Result<usize, Short> {
     Ok(usize::from(cursor.i16()? as u16))
 }
 
-fn shorts(cursor: &mut Cursor<'_>) -> Result<Vec<i16>, Short> {
+/// So many Int16, as they came.
+fn shorts<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Short> {
     let count = count(cursor)?;
-    let mut codes = Vec::new();
-    for _ in 0..count {
-        codes.push(cursor.i16()?);
+    cursor.bytes(2 * count)
+}
+
+/// A parameter of a Bind; `None`: NULL.
+fn value<'a>(cursor: &mut Cursor<'a>) -> Result<Option<&'a [u8]>, Short> {
+    let length = cursor.i32()?;
+    match usize::try_from(length) {
+        Ok(length) => cursor.bytes(length).map(Some),
+        Err(_) if length == -1 => Ok(None),
+        Err(_) => Err(Short),
     }
-    Ok(codes)
 }
 
 #[cfg(test)]
@@ -222,8 +234,9 @@ mod tests {
         let bound = bind(&frame(b'B', body)).expect("well formed");
         assert_eq!(bound.portal, "p");
         assert_eq!(bound.statement, "s");
-        assert_eq!(bound.parameters.formats, vec![1]);
-        assert_eq!(bound.parameters.values, vec![Some(Bytes::from_static(b"ab")), None]);
+        let parameters = bound.parameters().expect("gone through");
+        assert_eq!(parameters.formats, vec![1]);
+        assert_eq!(parameters.values, vec![Some(Bytes::from_static(b"ab")), None]);
         for cut in 0..body.len() {
             assert!(bind(&frame(b'B', &body[..cut])).is_err(), "cut at {cut}");
         }

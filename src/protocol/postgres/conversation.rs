@@ -108,6 +108,11 @@ impl<T> Conversation<T> {
         self.due.len()
     }
 
+    /// What is due next needs no word of the upstream.
+    pub fn answers_itself(&self) -> bool {
+        matches!(self.head(), Some(Expected::Local(_) | Expected::CopyEnd))
+    }
+
     /// The server reads COPY data now.
     pub fn in_copy(&self) -> bool {
         self.copy_in
