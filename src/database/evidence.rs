@@ -91,7 +91,9 @@ async fn calls<A: Ask>(
     let from_text = |subject: &Subject<'_>| {
         let asked = subject.asked;
         let counts = asked.rows && told_by_text(subject.change, &subject.table, inquiry.facts).is_none();
-        (counts || asked.cascade || asked.preview) && unbuildable(subject, inquiry).is_none()
+        let carries = |table: &Table| cascade::carries(subject.change, table);
+        let follows = asked.cascade && subject.table.known().is_some_and(carries);
+        (counts || follows || asked.preview) && unbuildable(subject, inquiry).is_none()
     };
     if !subjects.iter().any(from_text) {
         return Err("its functions were not looked up".to_owned());
@@ -109,13 +111,16 @@ async fn change<A: Ask>(
 ) -> ChangeEvidence {
     let unaskable = unaskable(&subject, inquiry, calls);
     let Subject { change, asked, mut table } = subject;
-    let count = rewrite::count_text(inquiry.text, inquiry.mode, change, Some(inquiry.count_bound.saturating_add(1)));
-    let count = match (&unaskable, count) {
-        (Some(why), _) => Err(why.clone()),
-        (None, None) => Err("no question can be made from this statement".to_owned()),
-        (None, Some(count)) => Ok(count),
+    let told = told_by_text(change, &table, inquiry.facts);
+    // Making a question of the text costs as much as reading it: most changes are by key, and need none.
+    let counts = asked.preview || told.as_ref().is_none_or(is_counted);
+    let count = match unaskable.clone() {
+        Some(why) => Err(why),
+        None if !counts => Err("its rows were told by its text".to_owned()),
+        None => rewrite::count_text(inquiry.text, inquiry.mode, change, Some(inquiry.count_bound.saturating_add(1)))
+            .ok_or_else(|| "no question can be made from this statement".to_owned()),
     };
-    let rows = match (asked.rows, told_by_text(change, &table, inquiry.facts), &count) {
+    let rows = match (asked.rows, told, &count) {
         (false, ..) => Known::NotAsked,
         (true, Some(rows), _) => rows,
         (true, None, Ok(count)) => seen(interview.rows(count).await, change, &table),
