@@ -113,6 +113,14 @@ impl Subject<'_> {
             return format!("sluice: {denied}this would {}", parts.join("; and "));
         }
         let Some(strongest) = self.judged.iter().find(|judged| judged.level == level) else {
+            if let Some(first) = self.evidence.reaches.first() {
+                return format!(
+                    "sluice: this leads to {}, and what that does shows only when it is run: it is tried, and kept up to {} rows; \
+                     beyond, it is rolled back and shown",
+                    plain(first),
+                    crate::policy::count::grouped(self.sizes.free_rows)
+                );
+            }
             return "sluice: this changes nothing that a rule is about".to_owned();
         };
         let strongest = rule_line(strongest.finding.rule, vec![plain(&strongest.finding.message)]);

@@ -90,7 +90,7 @@ async fn calls<A: Ask>(
 ) -> Result<Calls, String> {
     let from_text = |subject: &Subject<'_>| {
         let asked = subject.asked;
-        let counts = asked.rows && told_by_text(subject.change, &subject.table, inquiry.facts).is_none();
+        let counts = asked.rows && told_by_text(subject.change, &subject.table, inquiry).is_none();
         let carries = |table: &Table| cascade::carries(subject.change, table);
         let follows = asked.cascade && subject.table.known().is_some_and(carries);
         (counts || follows || asked.preview) && unbuildable(subject, inquiry).is_none()
@@ -111,7 +111,7 @@ async fn change<A: Ask>(
 ) -> ChangeEvidence {
     let unaskable = unaskable(&subject, inquiry, calls);
     let Subject { change, asked, mut table } = subject;
-    let told = told_by_text(change, &table, inquiry.facts);
+    let told = told_by_text(change, &table, inquiry);
     // Making a question of the text costs as much as reading it: most changes are by key, and need none.
     let counts = asked.preview || told.as_ref().is_none_or(is_counted);
     let count = match unaskable.clone() {
@@ -179,7 +179,8 @@ fn is_large(table: &Known<Table>, sizes: &Sizes) -> bool {
 }
 
 /// What needs no question: rows bounded by the text or by a unique key, and rows that no question can tell.
-fn told_by_text(change: &Change, table: &Known<Table>, facts: &Facts) -> Option<Known<Rows>> {
+fn told_by_text(change: &Change, table: &Known<Table>, inquiry: &Inquiry<'_>) -> Option<Known<Rows>> {
+    let facts = inquiry.facts;
     // Not knowing the table, we do not know of rules that make the statement something else.
     if let Known::Unknown(why) = table {
         return Some(Known::Unknown(why.clone()));
@@ -200,11 +201,26 @@ fn told_by_text(change: &Change, table: &Known<Table>, facts: &Facts) -> Option<
         // What was not read may lift what was.
         _ if facts.unread.is_some() => None,
         (_, Restriction::CurrentOf { .. }, _) => Some(Known::Known(Rows::AtMost(1))),
-        (_, Restriction::Restricts { pinned }, _) if one_row(change, table.known()?, pinned) => {
+        (_, Restriction::Restricts { pinned }, _)
+            if compares_exactly(inquiry) && one_row(change, table.known()?, pinned) =>
+        {
             Some(Known::Known(Rows::AtMost(1)))
         }
         _ => None,
     }
+}
+
+/// A parameter's type decides how a key is compared with it: as float8, many a numeric is the same. A type that was not stated is that of
+/// the column, unless the parameter stands in two places.
+fn compares_exactly(inquiry: &Inquiry<'_>) -> bool {
+    // bool, bytea, name, int8, int2, int4, text, oid, unknown, bpchar, varchar, dates and times, numeric, uuid (pg_type.dat, 13 to 18).
+    const EXACT: &[u32] = &[16, 17, 19, 20, 21, 23, 25, 26, 705, 1042, 1043, 1082, 1083, 1114, 1184, 1266, 1700, 2950];
+    let Some(parameters) = inquiry.parameters else { return true };
+    let count = parameters.values.len();
+    let stated = |at: usize| parameters.types.get(at).copied().unwrap_or(0);
+    let twice = || rewrite::uses_a_parameter_twice(inquiry.text, inquiry.mode);
+    (0..count).all(|at| stated(at) == 0 || EXACT.contains(&stated(at)))
+        && ((0..count).all(|at| stated(at) != 0) || !twice())
 }
 
 /// A rule or an INSTEAD OF trigger does something else than the statement says.

@@ -138,6 +138,8 @@ pub const CASCADE_LEVELS: usize = 16;
 pub const CASCADE_BRANCHES: usize = 100;
 /// A question made from the client's text and nested levels of foreign keys grows no longer than this, else it is not asked.
 pub const QUESTION_BYTES: usize = 512 * 1024;
+/// How long a lock is waited for where the statement itself would wait for it: the client's own timeouts end it before.
+pub const LOCK_WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Tables that one removal is listed with; beyond it the answer is "unknown", not a shortened list.
 pub const REMOVED_TABLES: usize = 2_000;
 /// Tables of one removal that are counted, all in one question each: beyond it the server's estimates must do.

@@ -29,9 +29,10 @@ use crate::protocol::postgres::message::{self, Script, Severity};
 use crate::protocol::{Code, Refusal};
 use crate::session::hold::Agreed;
 use crate::session::look::{Judgement, Piece};
-use crate::session::pipeline::{Exceeded, Mark, Portal, Watched};
+use crate::session::pipeline::{self, Exceeded, Mark, Portal, Watched};
 use crate::session::reaching::{self, Declared};
 use crate::session::record;
+use crate::session::removing;
 use crate::session::run::Run;
 use crate::session::{End, Session, readings};
 use crate::sql::facts::{Facts, Kind, Nesting, TransactionVerb, Verb};
@@ -164,7 +165,10 @@ impl Session {
             Err(refusal) => return self.refuse(&refusal, Form::Extended).await,
         };
         watched.withheld = action == Action::Confirmed || withheld;
-        watched.touches_names = judgement.pieces.iter().any(|piece| piece.facts.changes_session);
+        let makes = |facts: &Facts| facts.changes_session || facts.kind == Kind::Create;
+        watched.touches_names = judgement.pieces.iter().any(|piece| makes(&piece.facts));
+        watched.touches_prepared = touches_prepared(&judgement);
+        watched.runs_nothing = pipeline::runs_nothing(judgement.source.as_bytes());
         watched.touches_schema = judgement.pieces.iter().any(reaching::changes_schema);
         watched.destroys = destroys(&judgement);
         watched.commits = judgement.pieces.iter().any(|piece| commits(&piece.facts));
@@ -183,7 +187,7 @@ impl Session {
         if watched.withheld && !portal.is_empty() {
             self.guarded_portals.insert(portal.clone(), watched.clone());
         }
-        self.portals.insert(portal, Portal::Judged(watched));
+        self.portals.insert(portal, Portal::Judged(watched, self.meanings()));
         self.pipeline.open = true;
         self.pipeline.bound = true;
         self.link.forward(permit);
@@ -402,21 +406,21 @@ impl Session {
     pub(in crate::session) fn remember(&mut self, judgement: &Judgement) {
         let settings = judgement.pieces.iter().flat_map(|piece| &piece.facts.settings);
         self.scripted |= settings.into_iter().any(|setting| matches!(setting.name.as_str(), "sluice.script" | "*"));
-        let mut facts = judgement.pieces.iter().map(|piece| &piece.facts);
+        let facts = judgement.pieces.iter().map(|piece| &piece.facts);
         if facts.clone().any(|facts| facts.changes_session) {
             self.format = None;
-            self.names_touched = true;
-            self.cache.clear();
         }
         self.note_schema_change(judgement);
-        // A function can change settings and prepare names, unseen.
-        if judgement.reaches() && !facts.clone().any(|facts| facts.changes_session) {
+        if judgement.reaches() || judgement.pieces.iter().any(|piece| reaching::locks(&piece.facts)) {
+            self.reaching.unsettle();
+        }
+        // A function can change settings and prepare names, unseen; a temporary table stands before all others of its name.
+        if judgement.reaches() || facts.clone().any(|facts| facts.changes_session || facts.kind == Kind::Create) {
             self.names_touched = true;
+            self.name_changes += 1;
             self.cache.clear();
         }
-        if judgement.reaches()
-            || facts.any(|facts| facts.forgets_prepared || facts.prepares.is_some() || facts.unread.is_some())
-        {
+        if touches_prepared(judgement) {
             // Names may mean something else from here on: the server is asked.
             self.prepared.clear();
         }
@@ -432,7 +436,10 @@ impl Session {
                 && facts.changes.iter().all(|change| change.verb != Verb::CopyIn)
         };
         judgement.mode == Mode::Enforce
-            && (judgement.was_counted() || judgement.reaches() && !is_cursor(judgement))
+            && (judgement.was_counted()
+                || judgement.may_miss()
+                || removing::takes_tables(judgement)
+                || judgement.reaches() && !is_cursor(judgement))
             && judgement.pieces.iter().all(|piece| can_wait(&piece.facts))
     }
 
@@ -466,9 +473,7 @@ impl Session {
             let agreed = self.unasked(judgement);
             let judgement = Arc::new(judgement.with_effects(Known::NotAsked));
             let hold = self.hold(judgement, agreed, ProtocolKind::Simple);
-            let watched = Watched { withheld: true, hold: Some(hold), ..Watched::default() };
-            let name = format!("sluice cursor {}", self.guarded_portals.len());
-            self.guarded_portals.insert(Bytes::from(name), watched);
+            self.guard_cursor(hold);
         }
         Ok(())
     }
@@ -550,6 +555,12 @@ fn destroys(judgement: &Judgement) -> bool {
         !adds_only(change) && table.is_none_or(|table| matches!(table.kind, TableKind::Table | TableKind::Partitioned))
     };
     facts.any(counted)
+}
+
+fn touches_prepared(judgement: &Judgement) -> bool {
+    let mut facts = judgement.pieces.iter().map(|piece| &piece.facts);
+    judgement.reaches()
+        || facts.any(|facts| facts.forgets_prepared || facts.prepares.is_some() || facts.unread.is_some())
 }
 
 fn is_cursor(judgement: &Judgement) -> bool {

@@ -95,7 +95,8 @@ impl<'a> Asker<'a> {
         let mut asker =
             Asker { link, seat, ground, status_before, deadline, broken: None, failed: false, cancelled: false };
         let timeout = format!(
-            "SELECT pg_catalog.set_config('statement_timeout', '{}', true)",
+            // Compiling a question takes longer than answering it.
+            "SELECT pg_catalog.set_config('statement_timeout', '{}', true), pg_catalog.set_config('jit', 'off', true)",
             u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
         );
         match ground {

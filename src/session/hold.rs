@@ -9,7 +9,7 @@
 
 use crate::audit::Recording;
 use crate::change::{preview, promise};
-use crate::database::effects::measure::{self, Snapshot};
+use crate::database::effects::measure::{self, Snapshot, Telling};
 use crate::database::{Ask, AskError, catalog};
 use crate::ground::limits;
 use crate::policy::finding::Level;
@@ -22,10 +22,12 @@ use crate::protocol::{Code, Refusal};
 use crate::session::act::{Form, note_unrecorded};
 use crate::session::ask::{Asker, Ground};
 use crate::session::look::{self, Judgement, unknown_state};
+use crate::session::pipeline::Watched;
 use crate::session::reaching;
 use crate::session::{End, Session};
 use crate::sql::facts::{Facts, Kind};
 use crate::store::kept::ProtocolKind;
+use bytes::Bytes;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -119,12 +121,18 @@ pub(in crate::session) struct Tally {
     baseline: Option<Option<Snapshot>>,
     /// A change was sent whose tag may still be on its way.
     pub changing: bool,
-    /// Texts of the schema changes in it: the objects that they name are meant to change.
+    /// Texts of the schema changes in it, and what they were found to remove: the objects named are meant to change.
     schema_changes: Vec<String>,
     removes: bool,
 }
 
 impl Tally {
+    /// Some schema change of the transaction says so.
+    fn meant(&self, object: &str) -> bool {
+        self.removes && look::is_counted_object(object)
+            || self.schema_changes.iter().any(|text| reaching::names_object(text, object))
+    }
+
     pub fn note(&mut self, rows: u64, shown: bool) {
         self.accounted = self.accounted.saturating_add(rows);
         if !shown {
@@ -135,11 +143,11 @@ impl Tally {
 
 impl Session {
     /// Counts of the current transaction. Nothing may be outstanding. `None`: the database does not count (`track_counts`).
-    pub(in crate::session) async fn snapshot(&mut self) -> Result<Option<Snapshot>, End> {
+    pub(in crate::session) async fn snapshot(&mut self, telling: Telling) -> Result<Option<Snapshot>, End> {
         let time = self.house.ask_timeout;
         let asker = Asker::begin(&mut self.link, &self.seat, &self.talk, Ground::Implicit, time, time).await;
         let mut asker = asker.map_err(unknown_state)?;
-        let answer = asker.ask(&measure::question(), None).await;
+        let answer = asker.ask(&measure::question(telling), None).await;
         let ended = asker.end().await.map_err(unknown_state)?;
         if ended.failed {
             let message = "sluice: what the statement changed could not be asked; it is rolled back";
@@ -166,9 +174,16 @@ impl Session {
         {
             return Ok(Some(unmeasured(&failed)));
         }
-        let after = self.snapshot().await?;
+        let after = self.snapshot(Telling::Changes).await?;
         let effects = match (&before, &after) {
-            (Some(before), Some(after)) => measure::between(before, after),
+            (Some(before), Some(after)) => {
+                let opened = after.opened_since(before);
+                if ends == Ends::Statement && opened == Ok(true) {
+                    // FETCH will run it, by SQL.
+                    self.guard_cursor(hold.clone());
+                }
+                opened.and_then(|_| measure::between(before, after))
+            }
             (None, None) => Err("the database does not count what it changes (track_counts)".to_owned()),
             _ => Err("the database began or ceased to count what it changes".to_owned()),
         };
@@ -253,7 +268,12 @@ impl Session {
         let mut asker = asker.map_err(unknown_state)?;
         let fired = asker.ask("SET CONSTRAINTS ALL IMMEDIATE", None).await;
         let ended = asker.end().await.map_err(unknown_state)?;
-        self.pipeline.discarding |= ended.failed;
+        if ended.failed {
+            // The server skips everything up to a Sync, and none is on its way.
+            self.link.say(Script::default().sync());
+            let status = self.hear_ready().await?;
+            self.talk.set_status(status);
+        }
         Ok(match fired {
             Ok(_) if !ended.failed => None,
             Ok(_) => Some("what waited for the COMMIT failed".to_owned()),
@@ -271,7 +291,8 @@ impl Session {
             if self.pipeline.discarding || self.talk.status() != b'T' {
                 return Ok(());
             }
-            self.tally.baseline = Some(self.snapshot().await?);
+            let telling = if self.tally.removes { Telling::Names } else { Telling::Changes };
+            self.tally.baseline = Some(self.snapshot(telling).await?);
             self.tally.accounted = 0;
         }
         Ok(())
@@ -289,12 +310,17 @@ impl Session {
         {
             return Ok(());
         }
+        let removes = changes.iter().any(|piece| look::removes(piece));
+        if removes && !self.tally.removes {
+            // What it removes from here on is to be told by its name.
+            self.tally.removes = true;
+            self.name_the_baseline().await?;
+        }
         self.measure_at_commit().await?;
-        self.tally.removes |=
-            changes.iter().any(|piece| piece.facts.kind == Kind::Drop || !piece.facts.removals.is_empty());
         let kept: usize = self.tally.schema_changes.iter().map(String::len).sum();
         if kept < limits::SCHEMA_CHANGES_BYTES_MAX {
             self.tally.schema_changes.extend(changes.iter().map(|piece| piece.text.clone()));
+            self.tally.schema_changes.extend(judgement.removed_tables().map(|table| table.name.written.clone()));
         }
         Ok(())
     }
@@ -306,7 +332,9 @@ impl Session {
         }
         let policy = self.house.policy.load_full();
         let effective = self.standing.get(&policy, &self.principal, self.house.clock.now()).clone();
-        let nothing = self.tally.baseline.is_none() && self.tally.unshown <= effective.sizes.batch_rows;
+        // What waits for the COMMIT was queued, or opened, when names led elsewhere.
+        let waiting = self.names_moved && !self.reaching.known().writes.is_empty();
+        let nothing = self.tally.baseline.is_none() && self.tally.unshown <= effective.sizes.batch_rows && !waiting;
         if nothing || effective.mode != Mode::Enforce || self.pipeline.discarding {
             return Ok(None);
         }
@@ -315,34 +343,76 @@ impl Session {
             return Ok(None);
         }
         let mut effects = None;
+        if waiting && self.tally.baseline.is_none() {
+            self.measure_at_commit().await?;
+        }
+        if waiting
+            && let Some(Some(baseline)) = &self.tally.baseline
+            && let Some(name) = baseline.held_cursor()
+        {
+            let why = format!("what runs behind names has changed, and the cursor {name} WITH HOLD runs at COMMIT");
+            return Ok(Some(unmeasured(&why)));
+        }
         if let Some(before) = self.tally.baseline.take() {
-            if self.reaching.known().deferred
-                && let Some(failed) = self.fire_deferred().await?
-            {
-                return Ok(Some(unmeasured(&failed)));
-            }
-            let after = self.snapshot().await?;
-            let measured = match (&before, &after) {
-                (Some(before), Some(after)) => measure::between(before, after),
-                _ => Err("the database does not count what it changes (track_counts)".to_owned()),
-            };
-            match measured {
-                Ok(measured) => {
-                    let beyond = measured.destroyed().saturating_sub(self.tally.accounted);
-                    self.tally.unshown = self.tally.unshown.saturating_add(beyond);
-                    let meant = |object: &String| {
-                        self.tally.removes && object.ends_with("removed")
-                            || self.tally.schema_changes.iter().any(|text| reaching::names_object(text, object))
-                    };
-                    if beyond > effective.sizes.free_rows || !measured.objects.iter().all(meant) {
-                        return Ok(Some(beyond_what_was_shown(beyond, &measured)));
-                    }
-                    effects = Some(measured);
-                }
+            let mut after = self.snapshot(Telling::Changes).await?;
+            let measured = match compared(before.as_ref(), after.as_ref()) {
+                Ok(measured) => measured,
                 Err(why) => return Ok(Some(unmeasured(&why))),
+            };
+            let mut beyond = measured.destroyed().saturating_sub(self.tally.accounted);
+            if beyond > effective.sizes.free_rows || !measured.objects.iter().all(|object| self.tally.meant(object)) {
+                return Ok(Some(beyond_what_was_shown(beyond, &measured)));
             }
+            // What waited for the COMMIT is nobody's word: none of the objects that it takes was meant.
+            if self.reaching.known().deferred {
+                if let Some(failed) = self.fire_deferred().await? {
+                    return Ok(Some(unmeasured(&failed)));
+                }
+                if let (Some(after), Some(before)) = (&mut after, before) {
+                    after.name(before);
+                }
+                let fired = self.snapshot(Telling::Changes).await?;
+                let opened = match (&after, &fired) {
+                    (Some(after), Some(fired)) => fired.opened_since(after),
+                    _ => Ok(false),
+                };
+                let deferred = match opened.and_then(|_| compared(after.as_ref(), fired.as_ref())) {
+                    Ok(deferred) => deferred,
+                    Err(why) => return Ok(Some(unmeasured(&why))),
+                };
+                beyond = beyond.saturating_add(deferred.destroyed());
+                if beyond > effective.sizes.free_rows || !deferred.objects.is_empty() {
+                    return Ok(Some(beyond_what_was_shown(beyond, &deferred)));
+                }
+            }
+            self.tally.unshown = self.tally.unshown.saturating_add(beyond);
+            effects = Some(measured);
         }
         self.judge_commit(&effective, effects).await
+    }
+
+    /// A baseline that was taken before anything was to be removed gets the names of what is there now: nothing can have been removed
+    /// since that was not measured by itself.
+    async fn name_the_baseline(&mut self) -> Result<(), End> {
+        if self.tally.baseline.is_none() {
+            return Ok(());
+        }
+        self.drain().await?;
+        if self.pipeline.discarding || self.talk.status() != b'T' {
+            return Ok(());
+        }
+        let named = self.snapshot(Telling::Names).await?;
+        if let (Some(Some(baseline)), Some(named)) = (&mut self.tally.baseline, named) {
+            baseline.name(named);
+        }
+        Ok(())
+    }
+
+    /// A cursor that code of the users' own opened, or that reads what leads there: while it is open, whatever is sent is held to this.
+    pub(in crate::session) fn guard_cursor(&mut self, hold: Arc<Hold>) {
+        let watched = Watched { withheld: true, hold: Some(hold), ..Watched::default() };
+        let name = format!("sluice cursor {}", self.guarded_portals.len());
+        self.guarded_portals.insert(Bytes::from(name), watched);
     }
 
     async fn judge_commit(
@@ -425,11 +495,12 @@ impl Session {
     /// No transaction is open any more.
     pub(in crate::session) fn transaction_ended(&mut self) {
         self.tally = Tally::default();
+        self.names_moved = false;
         self.reaching.settle();
     }
 
     /// A transaction of our own around a statement: begun, and the counts before it taken, with one write.
-    pub(in crate::session) async fn begin_own(&mut self) -> Result<Option<Snapshot>, End> {
+    pub(in crate::session) async fn begin_own(&mut self, telling: Telling) -> Result<Option<Snapshot>, End> {
         self.link.say(Script::default().query("BEGIN"));
         let reached = self.hear_ready().await?;
         if reached != b'T' {
@@ -437,7 +508,14 @@ impl Session {
             return Err(End::Refused(Refusal::new(Code::CannotKnow, message)));
         }
         self.talk.set_status(b'T');
-        self.snapshot().await
+        self.snapshot(telling).await
+    }
+}
+
+fn compared(before: Option<&Snapshot>, after: Option<&Snapshot>) -> Result<Effects, String> {
+    match (before, after) {
+        (Some(before), Some(after)) => measure::between(before, after),
+        _ => Err("the database does not count what it changes (track_counts)".to_owned()),
     }
 }
 

@@ -84,6 +84,8 @@ pub(in crate::session) struct Judgement {
     pub claim: Option<Claim>,
     pub sizes: Sizes,
     pub mode: Mode,
+    /// What it changes may be something else than what was looked at: it was prepared before, or the schema is being changed.
+    pub doubtful: bool,
     /// The policy it was judged by.
     effective: Effective,
 }
@@ -107,6 +109,15 @@ fn many_from_one(facts: &Facts) -> bool {
         &["now", "clock_timestamp", "statement_timestamp", "transaction_timestamp", "nextval", "lower", "upper", "md5"];
     let updates = facts.changes.iter().any(|change| change.on_conflict == OnConflict::Updates);
     updates && facts.functions.iter().any(|name| !ONE.contains(&name.as_str()))
+}
+
+pub(in crate::session) fn removes(piece: &Piece) -> bool {
+    piece.facts.kind == Kind::Drop || !piece.facts.removals.is_empty()
+}
+
+/// Objects that effects only count ("2 functions removed"), and that hold no data.
+pub(in crate::session) fn is_counted_object(object: &str) -> bool {
+    object.starts_with(|c: char| c.is_ascii_digit()) && object.ends_with("removed") && !object.contains("large objects")
 }
 
 pub(in crate::session) enum Looked {
@@ -134,6 +145,17 @@ impl Judgement {
         let changes = self.evidence.iter().flat_map(|known| &known.changes);
         let counted = changes.filter_map(|change| change.rows.known()).any(|rows| !matches!(rows, Rows::AtMost(_)));
         counted || self.pieces.iter().any(|piece| many_from_one(&piece.facts))
+    }
+
+    /// It changes something, and perhaps not what was looked at.
+    pub fn may_miss(&self) -> bool {
+        self.doubtful && self.evidence.iter().any(|known| !known.changes.is_empty())
+    }
+
+    /// The tables that it changes, where all are known.
+    pub fn targets(&self) -> Option<Vec<u64>> {
+        let changes = self.evidence.iter().flat_map(|known| &known.changes);
+        changes.map(|change| change.table.known().map(|table| table.id)).collect()
     }
 
     /// Some statement of it leads to code of the users' own, and is to be tried before it is kept.
@@ -164,18 +186,27 @@ impl Judgement {
                 || !piece.facts.removals.is_empty()
         };
         let named = |piece: &Piece| reaching::names_object(&piece.text, object);
-        let taken = |known: &Evidence| {
-            let tables = known.removals.iter().filter_map(|removal| removal.tables.known()).flatten();
-            tables.into_iter().any(|table| object.starts_with(&format!("{} ", table.name.written)))
-        };
-        let removes = |piece: &Piece| piece.facts.kind == Kind::Drop || !piece.facts.removals.is_empty();
+        let taken = || self.removed_tables().any(|table| object.starts_with(&format!("{} ", table.name.written)));
         let speaking = || self.pieces.iter().filter(speaks);
-        // What has no name any more went with something: its index, its TOAST table. Where no code of the users' own runs, only the
-        // statement itself can have done it.
-        !self.reaches() && speaking().next().is_some()
-            || speaking().any(named)
-            || self.evidence.iter().any(taken)
-            || object.ends_with("removed") && speaking().any(removes)
+        // Where no code of the users' own runs, only the statement itself can have done it.
+        if !self.reaches() {
+            return speaking().next().is_some();
+        }
+        // Beside a statement that runs such code and says nothing of objects, nobody knows which of the two it was.
+        let beside = |(piece, known): (&Piece, &Evidence)| !known.reaches.is_empty() && !speaks(&piece);
+        !self.pieces.iter().zip(&self.evidence).any(beside)
+            && (speaking().any(named) || taken() || is_counted_object(object) && speaking().any(removes))
+    }
+
+    /// Tables that its removals were found to take.
+    pub fn removed_tables(&self) -> impl Iterator<Item = &RemovedTable> {
+        let removals = self.evidence.iter().flat_map(|known| &known.removals);
+        removals.filter_map(|removal| removal.tables.known()).flatten()
+    }
+
+    /// Something goes by it.
+    pub fn removes(&self) -> bool {
+        self.pieces.iter().any(removes)
     }
 
     /// Rows that it may update and delete by what was shown or bounded, cascades included, with the tolerance; `None` where that is not
@@ -223,6 +254,7 @@ impl Judgement {
             claim: self.claim.clone(),
             sizes: self.sizes,
             mode: self.mode,
+            doubtful: self.doubtful,
             effective: self.effective.clone(),
         }
     }
@@ -292,6 +324,7 @@ impl Session {
         let time = effective.sizes.preview_timeout;
         let started = Instant::now();
         let leading = self.reached();
+        let (unsettled, epoch) = (leading.unsettled, self.reaching.epoch());
         let mut asker = Asker::begin(&mut self.link, &self.seat, &self.talk, ground, time, self.house.ask_timeout)
             .await
             .map_err(unknown_state)?;
@@ -317,6 +350,8 @@ impl Session {
         self.pipeline.discarding |= ended.failed;
         match interviewed {
             Ok(Interviewed::Judged(effective)) => {
+                // Whoever changed the schema may have ended while a question waited for it.
+                seen.doubtful |= unsettled || self.reaching.epoch() != epoch;
                 Ok(Looked::At(Box::new(judged(source, seen, &effective, &self.reached()))))
             }
             Ok(Interviewed::Wrong(error)) => Ok(Looked::Wrong(error)),
@@ -364,7 +399,8 @@ impl Session {
     fn reached(&self) -> Leading {
         let inside = self.talk.status() == b'T' && !self.pipeline.transacted;
         let unknown = Arc::new(Reach::unknown("a statement before it in the message changes the schema"));
-        Leading { reach: self.reaching.shared(), unknown, mode: self.mode(), inside }
+        let unsettled = self.reaching.others_are_unsettled();
+        Leading { reach: self.reaching.shared(), unknown, mode: self.mode(), inside, unsettled }
     }
 
     /// Where questions can be asked now; nowhere in a failed transaction, except that a message which ends it goes on after that
@@ -406,6 +442,7 @@ struct Seen {
     told: Told,
     bound: Option<Bound>,
     claim: Option<Claim>,
+    doubtful: bool,
 }
 
 struct Scene<'a> {
@@ -453,6 +490,7 @@ async fn interview(
     seen.context = context(asker).await?;
     let executes = seen.pieces.iter().any(|piece| piece.facts.executes.is_some());
     resolve(asker, scene.subject, &mut seen.pieces).await?;
+    seen.doubtful = executes || matches!(scene.subject, Subjected::Named(_));
     if executes {
         // The name of a prepared statement can come to mean another one: a confirmation is bound to what it means now.
         let meant = seen.pieces.iter().map(|piece| piece.text.as_str()).collect::<Vec<_>>().join(";");
@@ -549,6 +587,7 @@ fn judged(source: String, seen: Seen, effective: &Effective, leading: &Leading) 
         claim: seen.claim,
         sizes: effective.sizes,
         mode: effective.mode,
+        doubtful: seen.doubtful || leading.unsettled,
         effective: effective.clone(),
     }
 }
@@ -559,6 +598,8 @@ struct Leading {
     unknown: Arc<Reach>,
     mode: LexicalMode,
     inside: bool,
+    /// Another session is in the midst of changing the schema: a statement that waits for it meets other tables than were looked at.
+    unsettled: bool,
 }
 
 impl Leading {
@@ -730,7 +771,7 @@ fn show(known: &mut Evidence, shown: Evidence) {
 
 fn read(source: &Source) -> Vec<Piece> {
     if source.ambiguous && !source.text.is_ascii() {
-        let why = "its client_encoding lets bytes of a character look like others; set client_encoding to UTF8";
+        let why = "in its client_encoding it could be read in more than one way; set client_encoding to UTF8";
         return vec![unread(&String::from_utf8_lossy(&source.text), why)];
     }
     let Ok(text) = std::str::from_utf8(&source.text) else {

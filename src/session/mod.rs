@@ -30,6 +30,7 @@ mod redeem;
 pub mod registry;
 mod rehearse;
 mod relay;
+mod removing;
 mod reported;
 mod run;
 pub mod tries;
@@ -134,6 +135,10 @@ pub(in crate::session) struct Session {
     /// Something was sent, since the session was last idle, that changes what names mean (SET, DDL): the end of its transaction may
     /// change it back.
     names_touched: bool,
+    /// How many statements of its own may have given a name another meaning.
+    name_changes: u64,
+    /// In the transaction block that is open, names have come to lead elsewhere: so do cursors that were opened before.
+    names_moved: bool,
     /// `sluice.script` was set on this session, at some time: what it changes may be part of a script.
     scripted: bool,
     /// Statements of scripts that are under way.
@@ -241,6 +246,8 @@ async fn log_in(house: Arc<House>, door: &Door, client: Leg, startup: Startup, m
         tally: Tally::default(),
         format: None,
         names_touched: false,
+        name_changes: 0,
+        names_moved: false,
         scripted,
         runs: Runs::default(),
         house,

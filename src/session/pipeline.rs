@@ -15,6 +15,7 @@
 
 use crate::audit::Plain;
 use crate::audit::event::Action;
+use crate::database::effects::measure::Telling;
 use crate::ground::ids::ChallengeId;
 use crate::ground::limits;
 use crate::policy;
@@ -28,12 +29,14 @@ use crate::session::act::{self, Form};
 use crate::session::buffers;
 use crate::session::console;
 use crate::session::hold::{Ends, Held, Hold};
-use crate::session::look::{Bound, Looked, Source, Subjected};
+use crate::session::look::{Bound, Judgement, Looked, Source, Subjected};
+use crate::session::removing;
 use crate::session::{End, Session};
 use crate::sql::facts::{Kind, TransactionVerb};
+use crate::sql::lexer::{self, Lexer};
 use crate::sql::{self, Glance, encoding};
 use bytes::Bytes;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The extended protocol's pipeline since the last Sync.
 #[derive(Debug, Default)]
@@ -84,6 +87,15 @@ pub(in crate::session) enum Prepared {
     Command(Arc<str>),
 }
 
+/// Changes with everything that may give a name another meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::session) struct Meanings {
+    /// What was known of where names lead.
+    generation: u64,
+    /// Statements of this session's own that may have changed it.
+    changes: u64,
+}
+
 /// A text that a glance found harmless.
 #[derive(Debug)]
 pub(in crate::session) struct Glanced {
@@ -95,11 +107,19 @@ pub(in crate::session) struct Glanced {
 #[derive(Debug)]
 pub(in crate::session) struct Guarded {
     pub source: Source,
+    /// Types of its parameters, as far as the client stated them.
+    pub types: Vec<u32>,
+    /// What names meant when it was prepared.
+    pub meanings: Meanings,
+    /// The tables that it was found to change; the server goes on with them, whatever comes to stand before them in the search path.
+    pub targets: OnceLock<Vec<u64>>,
 }
 
 #[derive(Debug, Clone)]
 pub(in crate::session) enum Portal {
-    Judged(Watched),
+    /// Nothing was found in it, when the session had changed names so many times.
+    Harmless(u64),
+    Judged(Watched, Meanings),
     Transaction(TransactionVerb),
     Command(Arc<str>),
 }
@@ -138,6 +158,10 @@ pub(in crate::session) struct Watched {
     pub commits: bool,
     /// Running it changes what names mean.
     pub touches_names: bool,
+    /// Names of prepared statements may mean something else behind it: it runs code, or deallocates.
+    pub touches_prepared: bool,
+    /// SET, LOCK: it runs no code.
+    pub runs_nothing: bool,
     pub challenge: Option<ChallengeId>,
     /// The record's line.
     pub line: Option<u64>,
@@ -156,8 +180,10 @@ impl Session {
         }
         // A Parse is looked at again when it is bound, if names have come to lead elsewhere; before anything is known it has to wait.
         let looks = matches!(tag, b'Q' | b'B' | b'E') || tag == b'P' && self.reaching.generation() == 0;
-        if looks && !self.reaching.is_fresh() {
+        if looks && !self.reaching.is_fresh() && !self.comes_before_all(&frame) {
+            let generation = self.reaching.generation();
             Box::pin(self.refresh_reach()).await?;
+            self.names_moved |= self.talk.status() == b'T' && self.reaching.generation() != generation;
             if self.pipeline.discarding {
                 return Ok(());
             }
@@ -188,6 +214,24 @@ impl Session {
         }
     }
 
+    /// What names lead to is not asked before it: see [`runs_nothing`].
+    fn comes_before_all(&self, frame: &Frame) -> bool {
+        match frame.tag() {
+            b'Q' => command::query(frame).is_ok_and(|text| runs_nothing(&text)),
+            b'B' => command::bind(frame).is_ok_and(|bind| match self.prepared.get(&bind.statement) {
+                Some(Prepared::Transaction(verb)) => *verb != TransactionVerb::Commit,
+                Some(Prepared::Guarded(guarded)) => runs_nothing(&guarded.source.text),
+                _ => false,
+            }),
+            b'E' => command::execute(frame).is_ok_and(|portal| match self.portals.get(&portal) {
+                Some(Portal::Transaction(verb)) => *verb != TransactionVerb::Commit,
+                Some(Portal::Judged(watched, _)) => watched.runs_nothing,
+                _ => false,
+            }),
+            _ => false,
+        }
+    }
+
     async fn query(&mut self, frame: Frame) -> Result<(), End> {
         let Ok(text) = command::query(&frame) else { return Err(malformed("Query")) };
         if let Some(refusal) = self.settle().await? {
@@ -210,8 +254,8 @@ impl Session {
                     self.cache.clear();
                 }
                 match transaction {
-                    None if self.guarded_portals.is_empty() => {}
-                    None => Box::pin(self.hold_guarded_portals()).await?,
+                    None if self.guarded_portals.is_empty() && !self.names_moved => {}
+                    None => Box::pin(self.hold_what_is_open()).await?,
                     Some(TransactionVerb::Commit) => {
                         if let Some(refusal) = Box::pin(self.hold_commit()).await? {
                             return Box::pin(self.refuse_commit(&refusal, Form::Simple)).await;
@@ -271,7 +315,7 @@ impl Session {
         }
         let name = buffers::kept(&parse.name);
         if !self.is_prepared_alike(&parse) {
-            let prepared = self.glance_at_parse(&parse.text);
+            let prepared = self.glance_at_parse(&parse);
             let ours = matches!(prepared, Prepared::Command(_));
             self.prepared.insert(name.clone(), prepared);
             if ours {
@@ -287,7 +331,8 @@ impl Session {
         self.forward_now(frame, Expected::Parse, Some(mark))
     }
 
-    fn glance_at_parse(&self, text: &Bytes) -> Prepared {
+    fn glance_at_parse(&self, parse: &command::Parse) -> Prepared {
+        let text = &parse.text;
         match self.glance(text) {
             Glance::Harmless { transaction: Some(verb), .. } => Prepared::Transaction(verb),
             Glance::Harmless { kind, .. } => {
@@ -296,8 +341,31 @@ impl Session {
                 if kind == Kind::Insert { Prepared::Adds(glanced) } else { Prepared::Harmless(glanced) }
             }
             Glance::Sluice => Prepared::Command(String::from_utf8_lossy(text).into()),
-            Glance::NeedsReading => Prepared::Guarded(Arc::new(Guarded { source: self.source(&buffers::kept(text)) })),
+            Glance::NeedsReading => Prepared::Guarded(Arc::new(Guarded {
+                source: self.source(&buffers::kept(text)),
+                types: parse.types.clone(),
+                meanings: self.meanings(),
+                targets: OnceLock::new(),
+            })),
         }
+    }
+
+    /// Whether it may change other tables than those that its names lead to now: the server keeps to what they meant when it was
+    /// prepared, as long as nothing tells it that these changed.
+    fn is_doubtful(&self, guarded: &Guarded, judgement: &Judgement) -> bool {
+        let Some(targets) = judgement.targets() else { return true };
+        if let Some(first) = guarded.targets.get() {
+            return *first != targets;
+        }
+        let unchanged = guarded.meanings == self.meanings();
+        if unchanged {
+            let _ = guarded.targets.set(targets);
+        }
+        !unchanged
+    }
+
+    pub(in crate::session) fn meanings(&self) -> Meanings {
+        Meanings { generation: self.reaching.generation(), changes: self.name_changes }
     }
 
     /// The name already stands for this very text, and all that a glance at it depends on is as it was: most drivers send the text
@@ -328,17 +396,17 @@ impl Session {
         match self.prepared.get(&bind.statement).cloned() {
             Some(Prepared::Adds(glanced)) if self.heeds_inserts() => {
                 let subject = Subjected::Source(glanced.source.clone());
-                Box::pin(self.bind_guarded(frame, portal, bind, subject)).await
+                Box::pin(self.bind_guarded(frame, portal, bind, (subject, None))).await
             }
             Some(Prepared::Harmless(glanced) | Prepared::Adds(glanced)) if !self.is_still_harmless(&glanced) => {
                 let subject = Subjected::Source(glanced.source.clone());
-                Box::pin(self.bind_guarded(frame, portal, bind, subject)).await
+                Box::pin(self.bind_guarded(frame, portal, bind, (subject, None))).await
             }
             Some(Prepared::Harmless(glanced) | Prepared::Adds(glanced)) => {
                 if let Some(refusal) = self.refused_uncounted(&glanced.source.text) {
                     return self.refuse(&refusal, Form::Extended).await;
                 }
-                self.portals.remove(&portal);
+                self.portals.insert(portal, Portal::Harmless(self.name_changes));
                 self.pipeline.open = true;
                 self.pipeline.bound = true;
                 self.forward_now(frame, Expected::Bind, None)
@@ -356,11 +424,11 @@ impl Session {
             }
             Some(Prepared::Guarded(guarded)) => {
                 let subject = Subjected::Source(guarded.source.clone());
-                Box::pin(self.bind_guarded(frame, portal, bind, subject)).await
+                Box::pin(self.bind_guarded(frame, portal, bind, (subject, Some(guarded)))).await
             }
             None => {
                 let subject = Subjected::Named(bind.statement.clone());
-                Box::pin(self.bind_guarded(frame, portal, bind, subject)).await
+                Box::pin(self.bind_guarded(frame, portal, bind, (subject, None))).await
             }
         }
     }
@@ -370,11 +438,14 @@ impl Session {
         frame: Frame,
         portal: Bytes,
         bind: command::Bind,
-        subject: Subjected,
+        (subject, guarded): (Subjected, Option<Arc<Guarded>>),
     ) -> Result<(), End> {
-        let Ok(parameters) = bind.parameters() else { return Err(malformed("Bind")) };
+        let Ok(mut parameters) = bind.parameters() else { return Err(malformed("Bind")) };
+        if let Some(guarded) = &guarded {
+            parameters.types.clone_from(&guarded.types);
+        }
         let bound = Bound { statement: Some(String::from_utf8_lossy(&bind.statement).into_owned()), parameters };
-        let judgement = match self.look(subject, Some(bound)).await? {
+        let mut judgement = match self.look(subject, Some(bound)).await? {
             Looked::At(judgement) => *judgement,
             Looked::Not(refusal) => return self.refuse(&refusal, Form::Extended).await,
             Looked::Wrong(error) => return self.fail_with(error.into_bytes(), Form::Extended).await,
@@ -385,6 +456,7 @@ impl Session {
                 return self.forward_now(frame, Expected::Bind, None);
             }
         };
+        judgement.doubtful |= guarded.is_some_and(|guarded| self.is_doubtful(&guarded, &judgement));
         self.act_on_bind(frame, portal, judgement).await
     }
 
@@ -426,14 +498,17 @@ impl Session {
         }
         let mark = match self.portals.get(&portal).cloned() {
             Some(Portal::Command(text)) => return Box::pin(self.command(&text, Form::Extended)).await,
-            Some(Portal::Judged(watched)) => {
-                if watched.touches_names {
-                    self.names_touched = true;
-                    self.cache.clear();
-                }
-                if watched.touches_schema {
-                    self.reaching.touch();
-                }
+            // Its names were looked at when it was bound; some statements look theirs up anew when they are run.
+            Some(Portal::Judged(_, meanings)) if meanings != self.meanings() => {
+                return self.refuse(&bound_before(), Form::Extended).await;
+            }
+            Some(Portal::Harmless(changes)) if changes != self.name_changes && self.talk.status() != b'T' => {
+                return self.refuse(&bound_before(), Form::Extended).await;
+            }
+            Some(Portal::Judged(watched, _)) => {
+                self.note_new_names(&watched);
+                // It may be run on, in portions.
+                self.portals.insert(portal, Portal::Judged(watched.clone(), self.meanings()));
                 self.tally.changing |= watched.destroys;
                 if watched.commits
                     && let Some(refusal) = Box::pin(self.hold_commit()).await?
@@ -447,6 +522,9 @@ impl Session {
                     }
                 }
                 if watched.withheld {
+                    if let Some(refusal) = Box::pin(self.count_what_goes(&watched)).await? {
+                        return self.refuse(&refusal, Form::Extended).await;
+                    }
                     self.pipeline.withheld = true;
                     Box::pin(self.note_effects(&watched)).await?;
                     if self.pipeline.discarding {
@@ -474,8 +552,8 @@ impl Session {
                 None
             }
             // Harmless, or a cursor that SQL opened, which can only read; or a change whose name was lost here.
-            None => {
-                Box::pin(self.hold_guarded_portals()).await?;
+            Some(Portal::Harmless(_)) | None => {
+                Box::pin(self.hold_what_is_open()).await?;
                 if self.pipeline.discarding {
                     return Ok(());
                 }
@@ -487,6 +565,23 @@ impl Session {
         self.link.housekeep(Housekeeping::Execute, frame.into_bytes());
         self.talk.expect(Expected::Execute, mark);
         Ok(())
+    }
+
+    /// It is run now: what it does to names, it does behind everything that was prepared or bound so far.
+    fn note_new_names(&mut self, watched: &Watched) {
+        if watched.touches_names {
+            self.names_touched = true;
+            self.cache.clear();
+        }
+        if watched.touches_schema {
+            self.reaching.touch();
+        }
+        if watched.touches_prepared {
+            self.prepared.clear();
+        }
+        if watched.touches_names || watched.touches_schema || watched.touches_prepared {
+            self.name_changes += 1;
+        }
     }
 
     fn close(&mut self, frame: Frame) -> Result<(), End> {
@@ -547,6 +642,19 @@ impl Session {
         }
     }
 
+    /// Before something is removed: its rows are counted behind the lock.
+    async fn count_what_goes(&mut self, watched: &Watched) -> Result<Option<Refusal>, End> {
+        let Some(hold) = watched.hold.clone() else { return Ok(None) };
+        if !removing::takes_tables(&hold.judgement) {
+            return Ok(None);
+        }
+        self.drain().await?;
+        if self.pipeline.discarding || self.has_failed() {
+            return Ok(None);
+        }
+        self.count_behind_the_lock(&hold).await
+    }
+
     /// Before a change that is held to its count: what its transaction has changed so far. What was noted before its Bind stays.
     pub(in crate::session) async fn note_effects(&mut self, watched: &Watched) -> Result<(), End> {
         let Some(hold) = watched.hold.clone() else { return Ok(()) };
@@ -563,7 +671,9 @@ impl Session {
         }
         let ends =
             if self.talk.status() == b'T' && !self.pipeline.transacted { Ends::Statement } else { Ends::Transaction };
-        self.pipeline.held = Some(Held { before: Box::pin(self.snapshot()).await?, hold, ends });
+        let telling = if hold.judgement.removes() { Telling::Names } else { Telling::Changes };
+        let before = Box::pin(self.snapshot(telling)).await?;
+        self.pipeline.held = Some(Held { before, hold, ends });
         Ok(())
     }
 
@@ -584,6 +694,15 @@ impl Session {
         };
         self.pipeline.withheld = true;
         Box::pin(self.note_effects(&watched)).await
+    }
+
+    /// Before what may run a cursor or a portal that was opened before: it is held, or measured at COMMIT where it was harmless when it
+    /// was opened, and the schema has changed since.
+    async fn hold_what_is_open(&mut self) -> Result<(), End> {
+        if self.names_moved && self.talk.status() == b'T' && !self.pipeline.transacted {
+            self.measure_at_commit().await?;
+        }
+        self.hold_guarded_portals().await
     }
 
     /// Makes the upstream fail what the client has begun, with our words in place of its own.
@@ -622,7 +741,10 @@ impl Session {
     pub(in crate::session) fn glance(&self, text: &Bytes) -> Glance {
         let Ok(text) = std::str::from_utf8(text) else { return self.glance_at_bytes(text) };
         let settled = self.is_settled();
-        let may_differ = || !text.is_ascii() && (self.is_ambiguous() || !settled && encoding::is_sensitive(text));
+        let may_differ = || {
+            !text.is_ascii()
+                && (self.is_ambiguous() || self.has_foreign_names(text) || !settled && encoding::is_sensitive(text))
+        };
         match sql::glance(text, self.mode()) {
             Glance::Harmless { mode_sensitive, .. } if mode_sensitive && !settled || may_differ() => {
                 Glance::NeedsReading
@@ -659,6 +781,9 @@ impl Session {
             return Glance::NeedsReading;
         }
         let characters: String = text.iter().map(|byte| char::from(*byte)).collect();
+        if self.has_foreign_names(&characters) {
+            return Glance::NeedsReading;
+        }
         match sql::glance(&characters, self.mode()) {
             Glance::Harmless { ref kind, .. } if self.leads_on(&characters, kind) => Glance::NeedsReading,
             glanced => glanced,
@@ -667,7 +792,16 @@ impl Session {
 
     /// A text with what it takes to read it as the server reads it now.
     pub(in crate::session) fn source(&self, text: &Bytes) -> Source {
-        Source { text: text.clone(), mode: self.mode(), settled: self.is_settled(), ambiguous: self.is_ambiguous() }
+        let foreign = || std::str::from_utf8(text).is_ok_and(|text| self.has_foreign_names(text));
+        let ambiguous = self.is_ambiguous() || !text.is_ascii() && foreign();
+        Source { text: text.clone(), mode: self.mode(), settled: self.is_settled(), ambiguous }
+    }
+
+    /// Names in it are written in an encoding that is not ours: which they are, and where they lead, is not known.
+    fn has_foreign_names(&self, text: &str) -> bool {
+        let is_name = |kind| matches!(kind, lexer::Kind::Word | lexer::Kind::QuotedName);
+        let foreign = |token: lexer::Token| is_name(token.kind) && !token.text(text).is_ascii();
+        !self.settings.takes_utf8 && Lexer::new(text, self.mode()).any(foreign)
     }
 
     /// What the server last reported of its settings still holds when it reads what comes next.
@@ -679,6 +813,21 @@ impl Session {
     pub(in crate::session) fn passes(level: Level) -> bool {
         level <= Level::Warn
     }
+}
+
+/// It must stand before anything takes a snapshot in its transaction (SET TRANSACTION), before a lock is waited for (LOCK), or begins a
+/// block; and it runs no code, so that what names lead to need not be known.
+pub(in crate::session) fn runs_nothing(text: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(text) else { return false };
+    let text = text.trim_end_matches(|c: char| c == ';' || c.is_ascii_whitespace());
+    const FIRST: &[&str] = &["begin", "start", "set", "lock", "savepoint", "rollback", "abort"];
+    let word = text.trim_start().split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
+    !text.contains(';') && FIRST.iter().any(|first| word.eq_ignore_ascii_case(first))
+}
+
+fn bound_before() -> Refusal {
+    let message = "sluice: denied: what the statement's names mean may have changed since it was bound";
+    Refusal::new(Code::Denied, message).hint("Bind it again, behind what changed them.")
 }
 
 fn malformed(what: &str) -> End {

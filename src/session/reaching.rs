@@ -19,7 +19,7 @@ use crate::sql::lexer::Lexer;
 use crate::sql::statement::LexicalMode;
 use arc_swap::ArcSwapOption;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,8 @@ pub struct Schema {
     learned: ArcSwapOption<Learned>,
     /// Somebody is asking again; the others go on with what they have.
     asking: AtomicBool,
+    /// Sessions whose open transaction may have changed the schema, or holds tables that it may change yet.
+    unsettled: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -63,12 +65,20 @@ pub(in crate::session) struct Reaching {
     fresh_until: Option<Instant>,
     /// It changed the schema in a transaction that has not ended.
     changing: bool,
+    /// It is one of those that the others count as unsettled.
+    unsettled: bool,
+}
+
+impl Drop for Reaching {
+    fn drop(&mut self) {
+        self.settle();
+    }
 }
 
 impl Reaching {
     pub fn new(schema: Arc<Schema>) -> Reaching {
         let known = Arc::new(Reach::unknown("nothing was asked yet"));
-        Reaching { schema, known, generation: 0, epoch: 0, fresh_until: None, changing: false }
+        Reaching { schema, known, generation: 0, epoch: 0, fresh_until: None, changing: false, unsettled: false }
     }
 
     pub fn known(&self) -> &Reach {
@@ -82,6 +92,11 @@ impl Reaching {
     /// Changes with what is known: a text that was looked at under another is looked at again.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Goes up with every change of the schema that any session sends.
+    pub fn epoch(&self) -> u64 {
+        self.schema.epoch.load(Ordering::Acquire)
     }
 
     pub fn is_fresh(&self) -> bool {
@@ -133,12 +148,30 @@ impl Reaching {
 
     /// Something was sent that may change the schema.
     pub fn touch(&mut self) {
+        self.unsettle();
         self.changing = true;
         self.schema.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Something was sent that may hold tables until its transaction ends, and change them while others wait for them.
+    pub fn unsettle(&mut self) {
+        if !self.unsettled {
+            self.unsettled = true;
+            self.schema.unsettled.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Somebody else's transaction may change the schema under a statement that waits for it.
+    pub fn others_are_unsettled(&self) -> bool {
+        self.schema.unsettled.load(Ordering::Acquire) > usize::from(self.unsettled)
+    }
+
     /// No transaction is open any more.
     pub fn settle(&mut self) {
+        if self.unsettled {
+            self.unsettled = false;
+            self.schema.unsettled.fetch_sub(1, Ordering::AcqRel);
+        }
         if self.changing {
             self.changing = false;
             self.schema.epoch.fetch_add(1, Ordering::AcqRel);
@@ -192,7 +225,11 @@ impl Session {
         match learned {
             Ok(reach) => {
                 self.reaching.keep(reach, epoch, limits::REACH_TTL);
-                self.reaching.publish();
+                // In another encoding names beyond ASCII are not what they are to the others.
+                match self.settings.takes_utf8 {
+                    true => self.reaching.publish(),
+                    false => self.reaching.schema.asking.store(false, Ordering::Release),
+                }
             }
             Err(error) => {
                 let why = catalog::reason(&error);
@@ -225,7 +262,14 @@ async fn learn(
     Ok(Arc::new(reach::learn(asker, fingerprint, version).await?))
 }
 
-/// Anything that could give a name code to run. A temporary table is its session's own, and what it is made with stands in the text.
+/// What takes tables for itself, and keeps them until its transaction ends.
+pub(in crate::session) fn locks(facts: &Facts) -> bool {
+    const LOCKING: &[&str] = &["LockStmt", "ReindexStmt", "ClusterStmt", "VacuumStmt", "RefreshMatViewStmt"];
+    matches!(&facts.kind, Kind::Truncate)
+        || matches!(&facts.kind, Kind::Other(name) if LOCKING.contains(&name.as_str()))
+}
+
+/// Anything that could give a name code to run. A temporary table without code of its own is its session's alone.
 pub(in crate::session) fn changes_schema(piece: &Piece) -> bool {
     let facts = &piece.facts;
     if facts.prepares.is_some() {
@@ -235,11 +279,22 @@ pub(in crate::session) fn changes_schema(piece: &Piece) -> bool {
         return true;
     }
     match &facts.kind {
-        Kind::Create => !words(&piece.text).nth(1).is_some_and(|word| word == "temp" || word == "temporary"),
+        Kind::Create => !is_plain_temporary_table(&piece.text),
         Kind::Alter | Kind::Drop | Kind::Do | Kind::Call | Kind::Unread => true,
         Kind::Other(name) => !QUIET.contains(&name.as_str()),
         _ => facts.unread.is_some(),
     }
+}
+
+/// CREATE TEMP TABLE with nothing that runs when it is written to. (Where a type of the users' own runs code, every statement is
+/// watched.)
+fn is_plain_temporary_table(text: &str) -> bool {
+    const RUNS: &[&str] = &["default", "check", "generated", "like", "inherits", "of", "constraint", "exclude"];
+    let words: Vec<String> = words(text).collect();
+    let opens =
+        matches!(&words[..], [_, temp, table, ..] if matches!(temp.as_str(), "temp" | "temporary") && table == "table");
+    let from_query = words.iter().take_while(|word| *word != "(").any(|word| word == "as");
+    opens && (from_query || !words.iter().any(|word| RUNS.contains(&word.as_str())))
 }
 
 /// Statements under other names that leave the schema as it is.

@@ -10,6 +10,7 @@
 use crate::audit::Recording;
 use crate::audit::event::Action;
 use crate::change::preview;
+use crate::database::effects::measure::Telling;
 use crate::database::effects::measure::{self, Snapshot};
 use crate::database::{Ask, quote};
 use crate::ground::limits;
@@ -80,7 +81,7 @@ impl Session {
             limits::REHEARSAL_LOCK_TIMEOUT.as_millis()
         );
         self.own(&timeouts, b'T').await?;
-        let Some(before) = self.snapshot().await? else {
+        let Some(before) = self.snapshot(Telling::Changes).await? else {
             let message = "sluice: not rehearsed: the database does not count what it changes (track_counts)";
             return Ok(Err(Refusal::new(Code::CannotKnow, message)));
         };
@@ -94,7 +95,7 @@ impl Session {
         if first.error.is_some() {
             return Ok(Ok(table));
         }
-        let Some(middle) = self.snapshot().await? else { return Ok(Ok(table)) };
+        let Some(middle) = self.snapshot(Telling::Changes).await? else { return Ok(Ok(table)) };
         let effects = show(&mut table, "first run", &before, &middle);
         for lock in self.locks().await? {
             row(&mut table, "locks", &lock.1, &lock.0);
@@ -107,7 +108,7 @@ impl Session {
         row(&mut table, "second run", "answer", second.error.as_deref().unwrap_or(&second.tag));
         row(&mut table, "second run", "took", &format!("{} ms", second.millis));
         let again = match (&second.error, second.error.is_none()) {
-            (None, _) => match self.snapshot().await? {
+            (None, _) => match self.snapshot(Telling::Changes).await? {
                 Some(after) => show(&mut table, "second run", &middle, &after),
                 None => None,
             },

@@ -9,6 +9,7 @@
 
 use crate::audit::Recording;
 use crate::audit::event::Action;
+use crate::database::effects::measure::Telling;
 use crate::ground::limits;
 use crate::policy::finding::Level;
 use crate::policy::question::Known;
@@ -71,12 +72,19 @@ impl Session {
         if !own {
             self.expect_deferred(&judgement).await?;
         }
+        let telling = if judgement.removes() { Telling::Names } else { Telling::Changes };
         let before = match (own, self.talk.status()) {
-            (true, _) => Some(self.begin_own().await?),
-            (false, b'T') => Some(self.snapshot().await?),
+            (true, _) => Some(self.begin_own(telling).await?),
+            (false, b'T') => Some(self.snapshot(telling).await?),
             _ => None,
         };
         let ends = if own { Ends::Transaction } else { Ends::Statement };
+        if before.is_some()
+            && let Some(refusal) = Box::pin(self.count_behind_the_lock(&hold)).await?
+        {
+            let nothing = Ran { status: self.talk.status(), ..Ran::default() };
+            return self.run_failed(nothing, Some(refusal), own, &watched, run).await;
+        }
         self.link.forward(permit);
         let ran = self.hear_run(run.form).await?;
         let mut refusal = ran.exceeded(&agreed).map(act::exceeded);

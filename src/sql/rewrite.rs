@@ -7,6 +7,7 @@ use crate::sql::dialect::{is_one_read, quoted};
 use crate::sql::facts::{Change, Clauses, Verb};
 use crate::sql::lexer::{self, Kind, Lexer};
 use crate::sql::statement::LexicalMode;
+use std::collections::HashSet;
 
 /// How many rows of the target the change would touch; counting stops after `limit`. A row that a join meets twice counts once.
 pub fn count_text(text: &str, mode: LexicalMode, change: &Change, limit: Option<u64>) -> Option<String> {
@@ -47,6 +48,12 @@ pub fn keys_text(text: &str, mode: LexicalMode, change: &Change, columns: &[Stri
     let columns: Vec<String> =
         columns.iter().map(|column| format!("{}.{}", change.called, always_quoted(column))).collect();
     checked(format!("{}SELECT {} {}", parts.with, columns.join(", "), parts.body), mode)
+}
+
+/// Some `$n` stands in it more than once.
+pub fn uses_a_parameter_twice(text: &str, mode: LexicalMode) -> bool {
+    let mut seen = HashSet::new();
+    Lexer::new(text, mode).any(|token| token.kind == Kind::Parameter && !seen.insert(token.text(text).to_owned()))
 }
 
 /// A prepared text with what EXECUTE gives it: each `$n` becomes its argument, cast to the type that the server found for it.

@@ -1,6 +1,6 @@
 //! The third truth: what a statement or a transaction did, as the database itself counts it, before it commits.
 
-use crate::harness::message::{bind, copy_data, copy_done, execute, parse, query, sync};
+use crate::harness::message::{bind, copy_data, copy_done, execute, message, parse, query, sync, whole};
 use crate::harness::server::{Database, Server};
 use crate::harness::shop::{Refused, shop, shop_with};
 use crate::harness::sluice::Sluice;
@@ -14,6 +14,8 @@ stories! {
     triggers_that_do_more_than_was_shown, small_changes_that_add_up, copy_into_a_table_that_fires, a_cursor_runs_it_as_it_is_fetched,
     a_schema_change_is_noticed_at_once, in_a_transaction_block, deferred_triggers, a_hint_confirms_what_was_tried,
     a_function_that_drops, own_equality, several_in_one_message, observed_only, a_function_that_acts_outside_is_not_tried, what_attackers_tried, what_attackers_tried_by_the_extended_protocol,
+    what_attackers_tried_next, what_two_sessions_tried, names_that_changed_before_a_portal_ran, what_must_stand_first_in_a_transaction,
+    tables_that_fill_while_a_removal_waits, names_in_other_encodings, a_deferred_trigger_that_fails,
 }
 
 const CODE: &str = "
@@ -498,4 +500,255 @@ fn what_attackers_tried_by_the_extended_protocol(server: &'static Server) {
     wire.simple("SLUICE REHEARSE PREPARE p AS DELETE FROM logs");
     sent(&mut wire, &[bind("", "p", 0, &[]), execute("", 0), sync()].concat());
     assert_eq!(database.count("logs"), 500, "a rehearsal leaves no name behind");
+}
+
+/// Expressions over functions of the server's own that run a text; cursors that functions open; tables that stand before others;
+/// triggers that wait for the COMMIT.
+fn what_attackers_tried_next(server: &'static Server) {
+    const SESSIONS: &[&str] = &[
+        "CREATE VIEW v AS SELECT query_to_xml('SELECT purge()', true, true, '') ‖ SELECT * FROM v",
+        "CREATE TABLE z (a int, b xml DEFAULT query_to_xml('SELECT purge()', true, true, '')) ‖ INSERT INTO z (a) VALUES (1)",
+        "CREATE AGGREGATE runs(text) (SFUNC = ts_rewrite, STYPE = tsquery, INITCOND = 'a') ‖ SELECT runs('SELECT ''a''::tsquery, ''b''::tsquery FROM purge()')",
+        "CREATE OPERATOR !!! (LEFTARG = tsquery, RIGHTARG = text, FUNCTION = ts_rewrite) ‖ SELECT 'a'::tsquery !!! 'SELECT ''a''::tsquery, ''b''::tsquery FROM purge()'",
+        "BEGIN ‖ SELECT opens() ‖ FETCH ALL FROM c ‖ COMMIT",
+        "SELECT holds()",
+        "BEGIN ‖ SELECT holds() ‖ COMMIT",
+        "CREATE TEMP VIEW tv AS SELECT purge() ‖ SELECT * FROM tv",
+        "CREATE TEMP TABLE td (a int DEFAULT purge()) ‖ INSERT INTO td DEFAULT VALUES",
+        "CREATE TEMP TABLE early () ‖ PREPARE p AS DELETE FROM logs WHERE id = 5 OR line > '' ‖ CREATE TEMP TABLE logs (id int PRIMARY KEY, line text) ‖ EXECUTE p",
+        "CREATE TEMP TABLE early () ‖ PREPARE p AS DELETE FROM keyless WHERE id = 5 ‖ CREATE TEMP TABLE keyless (id int PRIMARY KEY) ‖ EXECUTE p",
+        "DELETE FROM near WHERE n = 1::float8",
+        "BEGIN ‖ DROP VIEW peek ‖ INSERT INTO later VALUES ('drop') ‖ COMMIT",
+        "BEGIN ‖ ALTER TABLE logs SET (fillfactor = 90) ‖ INSERT INTO later VALUES ('truncate') ‖ COMMIT",
+        "DROP VIEW peek; INSERT INTO now VALUES ('drop')",
+        "ALTER TABLE logs SET (fillfactor = 90); INSERT INTO now VALUES ('truncate')",
+        "DO $$BEGIN PERFORM set_config('session_replication_role', 'replica', false); END$$",
+    ];
+    let (database, sluice) = with_code(server);
+    database.run(
+        "CREATE FUNCTION opens() RETURNS refcursor LANGUAGE plpgsql AS
+           $$DECLARE c refcursor := 'c'; BEGIN OPEN c FOR SELECT purge(); RETURN c; END$$;
+         CREATE FUNCTION holds() RETURNS int LANGUAGE plpgsql AS
+           $$BEGIN EXECUTE 'DECLARE h CURSOR WITH HOLD FOR SELECT purge()'; RETURN 1; END$$;
+         CREATE TABLE keyless (id int); INSERT INTO keyless SELECT 5 FROM generate_series(1, 2000);
+         CREATE TABLE near (n numeric PRIMARY KEY); INSERT INTO near SELECT 1 + i * 1e-25 FROM generate_series(1, 2000) i;
+         CREATE FUNCTION does() RETURNS trigger LANGUAGE plpgsql AS
+           $$BEGIN EXECUTE NEW.what || ' TABLE logs'; RETURN NULL; END$$;
+         CREATE TABLE later (what text); CREATE TABLE now (what text);
+         CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON later DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION does();
+         CREATE TRIGGER does AFTER INSERT ON now FOR EACH ROW EXECUTE FUNCTION does()",
+    );
+    for session in SESSIONS {
+        let mut wire = sluice.connect(&database);
+        for message in session.split(" ‖ ") {
+            wire.simple(message);
+        }
+        assert_eq!(wire.simple("SHOW session_replication_role").rows()[0][0].as_deref(), Some("origin"), "{session}");
+        drop(wire);
+        assert_eq!(database.value("SELECT to_regclass('logs') IS NOT NULL"), "t", "{session}");
+        for (table, rows) in [("logs", 500), ("keyless", 2000), ("near", 2000)] {
+            assert_eq!(database.count(table), rows, "{session}");
+        }
+        let clean = "DROP VIEW IF EXISTS v; DROP TABLE IF EXISTS z; DROP AGGREGATE IF EXISTS runs(text);
+            DROP OPERATOR IF EXISTS !!! (tsquery, text); CREATE OR REPLACE VIEW peek AS SELECT hidden() AS n";
+        database.run(clean);
+    }
+}
+
+/// Two sessions: one changes what a name leads to while the other has a cursor open on it, has queued a trigger, or waits for its lock.
+fn what_two_sessions_tried(server: &'static Server) {
+    const EVIL: &str =
+        "CREATE OR REPLACE FUNCTION calm() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM logs; RETURN 1; END'";
+    const EVIL_TRIGGER: &str = "CREATE OR REPLACE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM logs; RETURN NULL; END'";
+    for (before, change, after) in [
+        ("DECLARE c CURSOR FOR SELECT calm()", EVIL, "FETCH c"),
+        ("DECLARE c CURSOR WITH HOLD FOR SELECT calm()", EVIL, "SELECT 1"),
+        ("INSERT INTO queue VALUES (1)", EVIL_TRIGGER, "SELECT 1"),
+    ] {
+        let (database, sluice) = with_code(server);
+        database.run(
+            "CREATE TABLE queue (id int); CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON queue DEFERRABLE INITIALLY DEFERRED
+               FOR EACH ROW EXECUTE FUNCTION noted()",
+        );
+        let (mut one, mut two) = (sluice.connect(&database), sluice.connect(&database));
+        one.simple("BEGIN").expect_fine("begun");
+        one.simple(before).expect_fine(before);
+        two.simple(change).expect_fine(change);
+        one.simple(after);
+        one.simple("COMMIT");
+        assert_eq!(database.count("logs"), 500, "{before}");
+    }
+    let (database, sluice) = with_code(server);
+    database.run(
+        "CREATE TABLE renamed (id int PRIMARY KEY); INSERT INTO renamed VALUES (5);
+         CREATE TABLE keyless (id int); INSERT INTO keyless SELECT 5 FROM generate_series(1, 2000)",
+    );
+    // A change by key that waits, and meets another table under the name.
+    let (mut one, mut two) = (sluice.connect(&database), sluice.connect(&database));
+    two.simple("UPDATE renamed SET id = 6 WHERE id = 6").expect_fine("its table is known from here on");
+    one.simple("BEGIN").expect_fine("begun");
+    one.simple("ALTER TABLE renamed RENAME TO gone").expect_fine("renamed");
+    one.simple("ALTER TABLE keyless RENAME TO renamed").expect_fine("renamed");
+    two.send(&query("DELETE FROM renamed WHERE id = 5"));
+    database.wait_until("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted");
+    one.simple("COMMIT").expect_fine("renamed");
+    let outcome = two.until_ready();
+    assert!(!outcome.code().is_empty(), "{outcome:#?}");
+    assert_eq!(database.count("renamed"), 2000);
+}
+
+/// Portals are bound, then something before them in the pipeline changes what their names mean.
+fn names_that_changed_before_a_portal_ran(server: &'static Server) {
+    let (database, sluice) = with_code(server);
+    let mut wire = sluice.connect(&database);
+    wire.simple("CREATE TEMP TABLE logs (id int)").expect_fine("a temporary table");
+    let two = |first: &str, second: &str| {
+        let prepared =
+            [parse("a", first, &[]), parse("b", second, &[]), bind("pa", "a", 0, &[]), bind("pb", "b", 0, &[])];
+        [prepared.concat(), execute("pa", 0), execute("pb", 0), sync()].concat()
+    };
+    sent(&mut wire, &two("DROP TABLE logs", "DROP TABLE logs"));
+    assert_eq!(database.value("SELECT to_regclass('public.logs') IS NOT NULL"), "t");
+    let mut wire = sluice.connect(&database);
+    wire.simple("CREATE TEMP TABLE logs (id int)").expect_fine("a temporary table");
+    sent(&mut wire, &two("DROP TABLE logs", "TRUNCATE logs"));
+    let mut wire = sluice.connect(&database);
+    sent(
+        &mut wire,
+        &two(
+            "CREATE OR REPLACE FUNCTION calm() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM logs; RETURN 1; END'",
+            "SELECT calm()",
+        ),
+    );
+    assert_eq!(database.count("logs"), 500);
+    // A function that gives a prepared name another meaning, run behind the Parse.
+    database.run(
+        "CREATE FUNCTION swaps() RETURNS int LANGUAGE plpgsql AS
+           $$BEGIN EXECUTE 'DEALLOCATE p'; EXECUTE 'PREPARE p AS DELETE FROM logs'; RETURN 1; END$$",
+    );
+    let mut wire = sluice.connect(&database);
+    let pipeline =
+        [parse("", "SELECT swaps()", &[]), bind("x", "", 0, &[]), parse("p", "SELECT 1", &[]), execute("x", 0)];
+    sent(&mut wire, &[pipeline.concat(), bind("", "p", 0, &[]), execute("", 0), sync()].concat());
+    assert_eq!(database.count("logs"), 500);
+}
+
+/// What Sluice asks takes a snapshot: not before what must come first, or what waits for a lock.
+fn what_must_stand_first_in_a_transaction(server: &'static Server) {
+    let (database, sluice) = with_code(server);
+    for first in ["SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "LOCK TABLE totals IN SHARE MODE", "SAVEPOINT s"] {
+        for extended in [false, true] {
+            let mut wire = sluice.connect(&database);
+            wire.simple("SELECT 1").expect_fine("begun");
+            wire.simple("BEGIN ISOLATION LEVEL REPEATABLE READ").expect_fine("begun");
+            // Somebody changes the schema: what names lead to is not known any more.
+            sluice.connect(&database).simple("CREATE OR REPLACE VIEW other AS SELECT 1 AS one").expect_fine("made");
+            match extended {
+                false => wire.simple(first),
+                true => {
+                    sent(&mut wire, &[parse("", first, &[]), bind("", "", 0, &[]), execute("", 0), sync()].concat())
+                }
+            }
+            .expect_fine(first);
+            sluice.connect(&database).simple("INSERT INTO audit VALUES ('after')").expect_fine("added");
+            let seen = wire.simple("SELECT count(*) FROM audit").rows()[0][0].clone();
+            assert_eq!(seen, Some(database.count("audit").to_string()), "{first}: its snapshot was taken too early");
+            wire.simple("COMMIT").expect_fine("COMMIT");
+        }
+    }
+}
+
+/// Nothing is asked about an empty table, and a token is for what was shown: what comes while the statement waits was not.
+fn tables_that_fill_while_a_removal_waits(server: &'static Server) {
+    let (database, sluice) = with_code(server);
+    for (statement, confirmed) in [
+        ("TRUNCATE filling", false),
+        ("DROP TABLE filling", false),
+        ("TRUNCATE filling", true),
+        ("DROP TABLE filling", true),
+    ] {
+        for extended in [false, true] {
+            database.run("DROP TABLE IF EXISTS filling; CREATE TABLE filling (id int)");
+            let (mut one, mut two) = (sluice.connect(&database), sluice.connect(&database));
+            let mut text = statement.to_owned();
+            if confirmed {
+                one.simple("INSERT INTO filling VALUES (1)").expect_fine("a row");
+                let asked = match extended {
+                    false => two.simple(statement),
+                    true => sent(&mut two, &[whole(statement, &[]), sync()].concat()),
+                };
+                let token = Refused::to_confirm(&asked).token();
+                text = format!("{statement} /* sluice: confirm={token} */");
+            }
+            one.simple("BEGIN").expect_fine("begun");
+            one.simple("LOCK TABLE filling IN ACCESS SHARE MODE").expect_fine("locked");
+            match extended {
+                false => two.send(&query(&text)),
+                true => two.send(&[parse("", &text, &[]), bind("", "", 0, &[]), execute("", 0), sync()].concat()),
+            }
+            database.wait_until("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted");
+            one.simple("INSERT INTO filling SELECT generate_series(1, 5000)").expect_fine("rows");
+            one.simple("COMMIT").expect_fine("rows");
+            let outcome = two.until_ready();
+            let code = if confirmed { "SL004" } else { "SL001" };
+            assert_eq!((outcome.code().as_str(), outcome.status()), (code, 'I'), "{text} {extended}: {outcome:#?}");
+            assert_eq!(database.count("filling"), 5000 + u64::from(confirmed), "{text} {extended}");
+        }
+    }
+    // Nobody came between: it goes.
+    database.run("DROP TABLE filling; CREATE TABLE filling (id int)");
+    let mut wire = sluice.connect(&database);
+    wire.simple("TRUNCATE filling").expect_fine("empty");
+    wire.simple("BEGIN; DROP TABLE filling; COMMIT");
+    sent(
+        &mut wire,
+        &[parse("", "DROP TABLE IF EXISTS filling", &[]), bind("", "", 0, &[]), execute("", 0), sync()].concat(),
+    )
+    .expect_fine("empty");
+    assert_eq!(database.value("SELECT to_regclass('filling') IS NULL"), "t");
+    // The client's own timeout ends the wait.
+    database.run("CREATE TABLE filling (id int)");
+    let (mut one, mut two) = (sluice.connect(&database), sluice.connect(&database));
+    one.simple("BEGIN; LOCK TABLE filling IN ACCESS SHARE MODE").expect_fine("locked");
+    two.simple("SET lock_timeout = '200ms'").expect_fine("SET");
+    assert!(!two.simple("DROP TABLE filling").code().is_empty());
+    assert_eq!(two.simple("SELECT 1").status(), 'I', "the session goes on");
+}
+
+/// In LATIN1 a name beyond ASCII is another sequence of bytes than in UTF-8, on either side.
+fn names_in_other_encodings(server: &'static Server) {
+    let (database, sluice) = with_code(server);
+    database.run("CREATE FUNCTION \"é\"() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM logs; RETURN 1; END'");
+    let mut latin = sluice.connect(&database);
+    latin.simple("SET client_encoding = 'LATIN1'").expect_fine("SET");
+    latin.simple("SELECT 1").expect_fine("what names lead to is learned in LATIN1");
+    latin.send(&message(b'Q', b"SELECT \xe9()\0"));
+    assert!(!latin.until_ready().code().is_empty());
+    latin.send(&message(b'Q', b"SELECT '\xe9'\0"));
+    latin.until_ready().expect_fine("a literal");
+    let mut wire = sluice.connect(&database);
+    assert!(!wire.simple("SELECT é()").code().is_empty());
+    assert_eq!(database.count("logs"), 500);
+}
+
+/// Its error ends the statement, and nothing hangs: neither when Sluice lets it fire, nor at the COMMIT.
+fn a_deferred_trigger_that_fails(server: &'static Server) {
+    let (database, sluice) = with_code(server);
+    database.run(
+        "CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS
+           $$BEGIN UPDATE totals SET n = 1 WHERE false; RAISE 'it fails'; END$$;
+         CREATE TABLE failing (id int);
+         CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON failing DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fails()",
+    );
+    let add = "INSERT INTO failing VALUES (1)";
+    let mut wire = sluice.connect(&database);
+    let outcome = wire.simple(add);
+    assert_eq!((outcome.code().is_empty(), outcome.status()), (false, 'I'), "{outcome:#?}");
+    let outcome = sent(&mut wire, &[parse("", add, &[]), bind("", "", 0, &[]), execute("", 0), sync()].concat());
+    assert_eq!((outcome.code().is_empty(), outcome.status()), (false, 'I'), "{outcome:#?}");
+    wire.simple("BEGIN").expect_fine("begun");
+    wire.simple(add).expect_fine("it waits for the COMMIT");
+    let outcome = wire.simple("COMMIT");
+    assert_eq!((outcome.code().is_empty(), outcome.status()), (false, 'I'), "{outcome:#?}");
+    assert_eq!((wire.simple("SELECT 1").status(), database.count("failing")), ('I', 0));
 }

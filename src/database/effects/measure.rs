@@ -20,7 +20,23 @@ pub struct Snapshot {
     locked: BTreeMap<u64, Option<Counted>>,
     /// Relations of this session's temporary schema.
     temporary: HashSet<u64>,
+    /// Every relation that holds rows, if they were asked for.
+    holding: Option<BTreeMap<u64, String>>,
+    /// Cursors that are open; `true`: WITH HOLD.
+    cursors: BTreeMap<String, bool>,
+    /// `session_replication_role`: as what triggers and foreign keys see the session.
+    role: String,
     newest: u64,
+}
+
+/// How much a snapshot tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Telling {
+    /// What was changed.
+    Changes,
+    /// And the names of all relations that hold rows: what is going to be removed is told by its name, and apart from what goes with it
+    /// (its indexes, its sequences).
+    Names,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,12 +51,39 @@ struct Counted {
 }
 
 /// The question, to be sent as it is; [`read`] takes its answer.
-pub fn question() -> String {
-    quote::catalog(QUESTION)
+pub fn question(telling: Telling) -> String {
+    match telling {
+        Telling::Changes => quote::catalog(QUESTION),
+        Telling::Names => quote::catalog(&format!("{QUESTION} {NAMES}")),
+    }
 }
 
 pub async fn snapshot(asker: &mut impl Ask) -> Result<Option<Snapshot>, AskError> {
-    Ok(read(&asker.ask(&question(), None).await?))
+    Ok(read(&asker.ask(&question(Telling::Changes), None).await?))
+}
+
+impl Snapshot {
+    /// Takes over the names of relations that hold rows.
+    pub fn name(&mut self, named: Snapshot) {
+        self.holding = named.holding;
+    }
+
+    /// A cursor that outlives its transaction, by its name.
+    pub fn held_cursor(&self) -> Option<&str> {
+        self.cursors.iter().find_map(|(name, held)| held.then_some(name.as_str()))
+    }
+
+    /// Cursors that were opened since; what is fetched from one is not done yet. `Err`: one of them runs when the transaction commits.
+    pub fn opened_since(&self, before: &Snapshot) -> Result<bool, String> {
+        let mut new = self.cursors.iter().filter(|(name, _)| !before.cursors.contains_key(*name)).peekable();
+        let opened = new.peek().is_some();
+        match new.find(|(_, held)| **held) {
+            Some((name, _)) => {
+                Err(format!("it opened the cursor {name} WITH HOLD, which runs when the transaction commits"))
+            }
+            None => Ok(opened),
+        }
+    }
 }
 
 /// `None`: the database does not count, or its answer is not of the form asked for.
@@ -55,9 +98,16 @@ pub fn read(answer: &Answer) -> Option<Snapshot> {
             "on" => {
                 counts = at(2)? == "on";
                 snapshot.newest = id;
+                snapshot.role = at(3).unwrap_or_default().to_owned();
             }
             "temporary" => {
                 snapshot.temporary.insert(id);
+            }
+            "cursor" => {
+                snapshot.cursors.insert(at(2)?.to_owned(), at(6)? == "t");
+            }
+            "holding" => {
+                snapshot.holding.get_or_insert_default().insert(id, at(2)?.to_owned());
             }
             kind => {
                 let counted = Counted {
@@ -107,6 +157,9 @@ pub fn between(before: &Snapshot, after: &Snapshot) -> Result<Effects, String> {
     }
     effects.tables.sort_by(|one, two| one.name.cmp(&two.name));
     objects(before, after, &mut effects);
+    if before.role != after.role {
+        effects.objects.push(format!("session_replication_role set to {}", after.role));
+    }
     Ok(effects)
 }
 
@@ -172,10 +225,14 @@ fn objects(before: &Snapshot, after: &Snapshot, effects: &mut Effects) {
     for (id, counted) in new {
         match counted {
             None if matches!(before.locked.get(id), Some(None)) => {}
-            None => effects.objects.push(match before.tables.get(id) {
-                Some(known) => format!("{} removed", known.name),
-                None => format!("relation {id} removed"),
-            }),
+            None => match (before.tables.get(id), &before.holding) {
+                (Some(known), _) => effects.objects.push(format!("{} removed", known.name)),
+                (None, None) => effects.objects.push(format!("relation {id} removed")),
+                // An index, a sequence, a view: what held rows is known by its name.
+                (None, Some(holding)) => {
+                    effects.objects.extend(holding.get(id).map(|name| format!("{name} removed")));
+                }
+            },
             Some(counted) if counted.temporary || !effects.schema_changed => {}
             Some(counted) => effects.objects.push(format!("{} truncated, rewritten or altered", counted.name)),
         }
@@ -186,7 +243,7 @@ fn objects(before: &Snapshot, after: &Snapshot, effects: &mut Effects) {
 const FIRST_USER_ID: u64 = 16384;
 
 const QUESTION: &str = "\
-SELECT 'on', (SELECT pg_catalog.max(oid) FROM pg_catalog.pg_class)::pg_catalog.text, pg_catalog.current_setting('track_counts'), NULL, NULL, NULL, NULL \
+SELECT 'on', (SELECT pg_catalog.max(oid) FROM pg_catalog.pg_class)::pg_catalog.text, pg_catalog.current_setting('track_counts'), pg_catalog.current_setting('session_replication_role'), NULL, NULL, NULL \
 UNION ALL SELECT 'rows', r.oid::pg_catalog.text, r.name, r.i::pg_catalog.text, r.u::pg_catalog.text, r.d::pg_catalog.text, r.t FROM ( \
  SELECT c.oid, pg_catalog.concat(pg_catalog.quote_ident(n.nspname), '.', pg_catalog.quote_ident(c.relname)) AS name, \
   pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid) AS i, pg_catalog.pg_stat_get_xact_tuples_updated(c.oid) AS u, \
@@ -202,7 +259,14 @@ UNION ALL SELECT 'lock', l.relation::pg_catalog.text, \
   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) \
   AND COALESCE(c.relkind = ANY ('{r,p,m,S,v,f}'::\"char\"[]), true) \
 UNION ALL SELECT 'temporary', oid::pg_catalog.text, NULL, NULL, NULL, NULL, NULL FROM pg_catalog.pg_class \
- WHERE pg_catalog.pg_my_temp_schema() <> 0 AND relnamespace = pg_catalog.pg_my_temp_schema()";
+ WHERE pg_catalog.pg_my_temp_schema() <> 0 AND relnamespace = pg_catalog.pg_my_temp_schema() \
+UNION ALL SELECT 'cursor', '0', name, NULL, NULL, NULL, CASE WHEN is_holdable THEN 't' ELSE 'f' END FROM pg_catalog.pg_cursors";
+
+/// What holds rows, temporary relations included: a part of the question that is asked before a removal.
+const NAMES: &str = "\
+UNION ALL SELECT 'holding', c.oid::pg_catalog.text, pg_catalog.concat(pg_catalog.quote_ident(n.nspname), '.', pg_catalog.quote_ident(c.relname)), \
+  NULL, NULL, NULL, NULL FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+ WHERE c.oid >= 16384 AND c.relkind = ANY ('{r,p,m,f}'::\"char\"[])";
 
 #[cfg(test)]
 mod tests {

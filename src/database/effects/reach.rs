@@ -60,8 +60,11 @@ pub async fn fingerprint(asker: &mut impl Ask) -> Result<String, AskError> {
 /// Asks for all of it. `server_version` is the number the server reports (15, 18).
 pub async fn learn(asker: &mut impl Ask, fingerprint: String, server_version: u32) -> Result<Reach, AskError> {
     let functions = functions(asker, server_version).await?;
-    let seeds =
-        |wanted: fn(&Function) -> bool| functions.values().filter(|one| wanted(one)).map(|one| one.id).collect();
+    let pinned = pinned(asker).await?;
+    let seeds = |wanted: fn(&Function) -> bool| {
+        let ours = functions.values().filter(|one| wanted(one)).map(|one| one.id);
+        ours.chain(pinned.iter().filter(|one| wanted(one)).map(|one| one.id)).collect()
+    };
     let Some(found) = closed(asker, &functions, seeds(|one| one.suspect)).await? else {
         return Ok(Reach { fingerprint, ..Reach::unknown("its functions lead too far from one to another") });
     };
@@ -203,6 +206,18 @@ impl Function {
     }
 }
 
+/// The server's own functions that a glance lets none of pass. The catalog keeps no record of what depends on them, so expressions
+/// are looked through for their ids.
+async fn pinned(asker: &mut impl Ask) -> Result<Vec<Function>, AskError> {
+    let answer = asker.ask(&quote::catalog(PINNED), None).await?;
+    let named = (0..answer.rows.len()).filter_map(|row| Some((cell(&answer, row, 0)?, cell(&answer, row, 1)?)));
+    let dangerous = named.filter(|(_, name)| glance::dangerous_function(name));
+    let function = |(id, name): (&str, &str)| {
+        Some(Function { id: id.parse().ok()?, suspect: true, outside: acts_outside(name), body: None })
+    };
+    Ok(dangerous.filter_map(function).collect())
+}
+
 async fn functions(asker: &mut impl Ask, server_version: u32) -> Result<HashMap<u64, Function>, AskError> {
     let body = if server_version >= 14 { ATOMIC } else { "NULL::pg_catalog.text" };
     let question = quote::catalog(&FUNCTIONS.replace("{body}", body));
@@ -327,15 +342,23 @@ impl Found {
 
 /// Everything that runs one of these functions without naming it, and what to call it by.
 async fn dependents(asker: &mut impl Ask, functions: &HashSet<u64>) -> Result<Found, AskError> {
-    let ids = functions.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
-    let answer = asker.ask(&quote::catalog(&DEPENDENTS.replace("{functions}", &ids)), None).await?;
+    let (pinned, ids): (Vec<u64>, Vec<u64>) = functions.iter().partition(|id| **id < FIRST_USER_ID);
+    let written = |ids: &[u64]| ids.iter().map(u64::to_string).collect::<Vec<_>>();
+    let (pinned, ids) = (written(&pinned), written(&ids).join(","));
+    // No id is 0, so nothing is found where none is looked for.
+    let pattern = if pinned.is_empty() { "0".to_owned() } else { pinned.join("|") };
+    let question =
+        DEPENDENTS.replace("{functions}", &ids).replace("{pinned}", &pinned.join(",")).replace("{pattern}", &pattern);
+    let answer = asker.ask(&quote::catalog(&question), None).await?;
     let mut found = Found::default();
     for row in 0..answer.rows.len() {
         let at = |column| cell(&answer, row, column).unwrap_or_default().to_owned();
         match at(0).as_str() {
             "f" => {
-                found.functions.extend(at(1).parse::<u64>().ok());
-                found.names.push(at(2));
+                let id = at(1).parse::<u64>().ok();
+                found.functions.extend(id);
+                // The server's own are known by their names already.
+                found.names.extend(id.filter(|id| *id >= FIRST_USER_ID).map(|_| at(2)));
             }
             "o" if SPELLED_BY_WORDS.contains(&at(2).as_str()) => {
                 found.everywhere = Some(format!("an operator {} of the users' own", at(2)));
@@ -389,6 +412,12 @@ CASE WHEN p.prosqlbody IS NOT NULL THEN pg_catalog.concat_ws(' ', \
   FROM pg_catalog.regexp_matches(p.prosqlbody::pg_catalog.text, 'funcid ([0-9]+)', 'g') AS m(found) \
   JOIN pg_catalog.pg_proc f ON f.oid = (m.found[1])::pg_catalog.oid), '.') END";
 
+/// Ids below it are given at initdb (`FirstNormalObjectId`, `access/transam.h`).
+const FIRST_USER_ID: u64 = 16384;
+
+const PINNED: &str =
+    "SELECT p.oid::pg_catalog.text, p.proname::pg_catalog.text FROM pg_catalog.pg_proc p WHERE p.oid < 16384";
+
 const FUNCTIONS: &str = "\
 SELECT p.oid::pg_catalog.text, p.proname::pg_catalog.text, l.lanname::pg_catalog.text, \
  COALESCE({body}, p.prosrc), p.provolatile::pg_catalog.text, \
@@ -403,6 +432,24 @@ WITH RECURSIVE node(kind, id) AS ( \
  SELECT s.kind, s.id FROM ( \
    SELECT 'f'::pg_catalog.text, f.id FROM pg_catalog.unnest('{{functions}}'::pg_catalog.oid[]) AS f(id) \
    UNION ALL SELECT 'w', ev_class FROM pg_catalog.pg_rewrite WHERE ev_type <> '1' AND oid >= 16384 \
+   UNION ALL SELECT x.kind, x.id FROM ( \
+     SELECT CASE WHEN ev_type = '1' THEN 'r' ELSE 'w' END AS kind, ev_class AS id, pg_catalog.concat(ev_action::pg_catalog.text, ev_qual::pg_catalog.text) AS tree \
+      FROM pg_catalog.pg_rewrite WHERE oid >= 16384 \
+     UNION ALL SELECT CASE WHEN g.attgenerated <> '' THEN 'r' ELSE 'w' END, a.adrelid, a.adbin::pg_catalog.text \
+      FROM pg_catalog.pg_attrdef a JOIN pg_catalog.pg_attribute g ON g.attrelid = a.adrelid AND g.attnum = a.adnum \
+     UNION ALL SELECT 'r', polrelid, pg_catalog.concat(polqual::pg_catalog.text, polwithcheck::pg_catalog.text) FROM pg_catalog.pg_policy \
+     UNION ALL SELECT CASE WHEN conrelid <> 0 THEN 'r' ELSE 'x' END, CASE WHEN conrelid <> 0 THEN conrelid ELSE oid END, conbin::pg_catalog.text \
+      FROM pg_catalog.pg_constraint WHERE oid >= 16384 AND conbin IS NOT NULL \
+     UNION ALL SELECT 'r', indrelid, pg_catalog.concat(indexprs::pg_catalog.text, indpred::pg_catalog.text) FROM pg_catalog.pg_index WHERE indexrelid >= 16384 \
+     UNION ALL SELECT 'w', tgrelid, tgqual::pg_catalog.text FROM pg_catalog.pg_trigger WHERE tgqual IS NOT NULL \
+     UNION ALL SELECT 'x', oid, typdefaultbin::pg_catalog.text FROM pg_catalog.pg_type WHERE oid >= 16384 AND typdefaultbin IS NOT NULL \
+     UNION ALL SELECT 'f', oid, proargdefaults::pg_catalog.text FROM pg_catalog.pg_proc WHERE oid >= 16384 AND proargdefaults IS NOT NULL \
+   ) AS x WHERE x.tree OPERATOR(pg_catalog.~) 'funcid ({pattern}) ' \
+   UNION ALL SELECT 'o', oid FROM pg_catalog.pg_operator WHERE oid >= 16384 AND oprcode::pg_catalog.oid = ANY ('{{pinned}}'::pg_catalog.oid[]) \
+   UNION ALL SELECT 'x', oid FROM pg_catalog.pg_cast WHERE oid >= 16384 AND castfunc = ANY ('{{pinned}}'::pg_catalog.oid[]) \
+   UNION ALL SELECT 'f', aggfnoid::pg_catalog.oid FROM pg_catalog.pg_aggregate WHERE aggfnoid::pg_catalog.oid >= 16384 \
+    AND ARRAY[aggtransfn, aggfinalfn, aggcombinefn, aggmtransfn, aggminvtransfn, aggmfinalfn]::pg_catalog.oid[] \
+     OPERATOR(pg_catalog.&&) '{{pinned}}'::pg_catalog.oid[] \
  ) AS s(kind, id) \
  UNION \
  SELECT n.kind, n.id FROM node CROSS JOIN LATERAL ( \

@@ -193,6 +193,10 @@ fn function_made(create: &CreateFunctionStmt, facts: &mut Facts) {
             format!("a function in the language {language}, which runs as the server itself"),
         );
     }
+    let schema = (create.funcname.len() > 1).then(|| create.funcname.first().and_then(names::string)).flatten();
+    if schema == Some("pg_catalog") {
+        push(facts, ActKind::GuardDisabled, "a function among the server's own, in pg_catalog".to_owned());
+    }
     if has_true(&create.options, "security") {
         push(facts, ActKind::Rights, "a function with its owner's rights (SECURITY DEFINER)".to_owned());
     }
