@@ -251,15 +251,13 @@ impl Session {
         let found = self.house.store.pending(&holder, self.house.clock.now()).await;
         let challenges = found
             .map_err(|error| Refusal::new(Code::CannotKnow, format!("sluice: the store did not answer: {error}")))?;
-        let row = |challenge: crate::store::kept::Challenge| {
-            let needs = format!("{:?}", challenge.needs).to_lowercase();
-            let statement: String = challenge.statement.chars().take(200).collect();
+        let row = |waiting: crate::store::kept::Waiting| {
             vec![
-                Some(challenge.id.to_string()),
-                Some(needs),
-                Some(statement),
-                Some(challenge.preview.message),
-                Some(format!("{:.0}", challenge.expires)),
+                Some(waiting.id.to_string()),
+                some(waiting.needs.as_str()),
+                Some(waiting.statement),
+                Some(waiting.message),
+                Some(format!("{:.0}", waiting.expires)),
             ]
         };
         Ok(challenges.into_iter().map(row).collect())
