@@ -98,7 +98,8 @@ fn holds_secrets(text: &str) -> bool {
     ["password", "sluice", "secret"].iter().any(|word| text.contains(word))
 }
 
-fn values(bound: &Parameters) -> Vec<Option<String>> {
+/// As many as a line of the record takes, each cut; binary ones in hexadecimal.
+pub(in crate::session) fn values(bound: &Parameters) -> Vec<Option<String>> {
     let is_binary = |at: usize| {
         let format = if bound.formats.len() == 1 { bound.formats.first() } else { bound.formats.get(at) };
         format.is_some_and(|format| *format != 0)
