@@ -425,7 +425,7 @@ async fn who_fills_the_ledger_is_refused_and_nobody_else() {
     let shares = "SELECT coalesce(sum(entries), 0) FROM ledger_share";
     assert_eq!(number(&db, shares), 1);
     gate.store.ledger_end(begin("alice", 1).key, 1, Ending::Undone);
-    assert_eq!(gate.store.ledger_entry(begin("alice", 1).key).await, Ok(None));
+    assert_eq!(gate.store.ledger_find(vec![begin("alice", 1).key]).await, Ok(None));
     assert_eq!(number(&db, shares), 0, "what was rolled back counts for nothing");
     let fill = |user: &str, entries: u64| {
         let sql = "INSERT INTO ledger_share VALUES ('prod', ?1, ?2) ON CONFLICT DO UPDATE SET entries = ?2";
@@ -456,9 +456,9 @@ async fn a_full_or_old_ledger_never_forgets_what_is_young() {
     assert_eq!(gate.store.ledger_begin(beginning).await, Ok(Begun::Now(1)));
     let day = Duration::from_secs(24 * 60 * 60);
     gate.store.sweep(after(gate.now(), limits::LEDGER_KEEP - day)).await.expect("swept");
-    assert!(gate.store.ledger_entry(key.clone()).await.expect("answers").is_some());
+    assert!(gate.store.ledger_find(vec![key.clone()]).await.expect("answers").is_some());
     gate.store.sweep(after(gate.now(), limits::LEDGER_KEEP + day)).await.expect("swept");
-    assert_eq!(gate.store.ledger_entry(key).await, Ok(None));
+    assert_eq!(gate.store.ledger_find(vec![key]).await, Ok(None));
 }
 
 #[tokio::test]

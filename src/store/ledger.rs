@@ -132,8 +132,13 @@ pub(in crate::store) const SHARES: &str = "
 
 const OF_KEY: &str = "listener = ?1 AND database = ?2 AND script = ?3 AND digest = ?4";
 
-pub(in crate::store) fn entry(db: &mut Connection, key: &Key) -> Result<Option<Entry>, StoreError> {
-    found(db, key)
+pub(in crate::store) fn find(db: &mut Connection, keys: Vec<Key>) -> Result<Option<(Key, Entry)>, StoreError> {
+    for key in keys {
+        if let Some(entry) = found(db, &key)? {
+            return Ok(Some((key, entry)));
+        }
+    }
+    Ok(None)
 }
 
 pub(in crate::store) fn begin(db: &mut Connection, beginning: &Beginning) -> Result<Begun, StoreError> {

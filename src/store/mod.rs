@@ -107,9 +107,9 @@ impl Store {
         self.embedded.run(move |db| challenges::end(db, id, Status::Rejected, now)).await
     }
 
-    /// What is known of a script's statement.
-    pub async fn ledger_entry(&self, key: Key) -> Result<Option<Entry>, StoreError> {
-        self.embedded.run(move |db| ledger::entry(db, &key)).await
+    /// What is known of a script's statement: the first of its keys that is in the ledger. What it is known by has changed over time.
+    pub async fn ledger_find(&self, keys: Vec<Key>) -> Result<Option<(Key, Entry)>, StoreError> {
+        self.embedded.run(move |db| ledger::find(db, keys)).await
     }
 
     /// Enters that it is about to be sent; on disk when this is answered.

@@ -786,6 +786,8 @@ fn a_script_runs_once(server: &'static Server) {
     assert_eq!(wire.simple(statement).tags(), ["DELETE 1"]);
     assert!(ran(&wire.simple(statement)).message.contains("by trusty"));
     ran(&wire.extended(statement, &[]));
+    let laid_out = "-- the same again\ndelete from logs\n  where id=1 /* sluice: script=status */;";
+    assert_eq!(Refused::of(&wire.simple(laid_out)).code, "SL003", "another layout is no other statement");
     assert_eq!(wire.simple("DELETE FROM logs WHERE id = 1 /* sluice: script=other */").tags(), ["DELETE 0"]);
     assert_eq!(wire.simple("DELETE FROM logs WHERE id = 1 /* sluice: script=status step=2 */").tags(), ["DELETE 0"]);
     // What failed did not run; values tell statements apart.
