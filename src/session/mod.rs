@@ -21,6 +21,7 @@ mod hold;
 pub mod link;
 mod login;
 mod look;
+mod objects;
 mod pipeline;
 mod reaching;
 mod readings;

@@ -254,7 +254,10 @@ impl Session {
         if let Some(refusal) = self.settle().await? {
             return self.refuse(&refusal, Form::Simple).await;
         }
-        if command::is_large_object_access(function) {
+        if let Some(call) = command::large_object_call(function) {
+            if call.writes {
+                return self.write_object(frame, call).await;
+            }
             if let Some(refusal) = self.refused_as(Plain::Changes) {
                 return self.refuse(&refusal, Form::Simple).await;
             }

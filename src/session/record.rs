@@ -61,7 +61,7 @@ pub(in crate::session) fn plain(judgement: &Judgement) -> Plain {
         _ => false,
     };
     let mut facts = judgement.pieces.iter().map(|piece| &piece.facts);
-    if judgement.reaches() || !facts.clone().all(reads) {
+    if judgement.reaches() || facts.clone().any(|facts| !facts.acts.is_empty()) || !facts.clone().all(reads) {
         return Plain::Changes;
     }
     match facts.all(|facts| facts.transaction.is_some()) {
