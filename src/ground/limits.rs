@@ -159,6 +159,9 @@ pub const CASCADE_BRANCHES: usize = 100;
 pub const QUESTION_BYTES: usize = 512 * 1024;
 /// Tables that one removal is listed with; beyond it the answer is "unknown", not a shortened list.
 pub const REMOVED_TABLES: usize = 2_000;
+/// Objects that the statements of one message may name for removal (DROP, TRUNCATE, dropped columns): each takes questions of its own,
+/// and nobody reads a longer list before confirming it. A test suite that empties every table of a large schema stays below.
+pub const REMOVALS_SHOWN_MAX: usize = 1_000;
 /// Tables of one removal that are counted, all in one question each: beyond it the server's estimates must do.
 pub const REMOVED_COUNTED: usize = 64;
 /// Dependents of a removal that are described one by one.

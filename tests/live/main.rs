@@ -13,6 +13,7 @@ mod faults;
 mod gate;
 mod handshake;
 mod harness;
+mod huge;
 mod login;
 mod logins;
 mod logins_attacked;
