@@ -28,6 +28,11 @@ pub const GATHERED_BYTES: usize = 1 << 10;
 pub const OUTBOX_BYTES_MAX: usize = 256 << 10;
 /// Messages of one pipeline whose answers are still due. Beyond it the client waits until some arrived.
 pub const PIPELINE_MESSAGES_MAX: usize = 10_000;
+/// What a session may hold of messages, and of prepared texts, without its counting among all sessions' (`[sessions] memory_bytes`): a
+/// thousand sessions at that are 2 GiB.
+pub const ROOM_OWN_BYTES: usize = 1 << 20;
+/// Texts of a session's named prepared statements: an ORM with ten thousand of them, at 6 kB each.
+pub const PREPARED_BYTES_MAX: usize = 64 << 20;
 /// Prepared statements and portals remembered for a session; more are refused by name.
 pub const PREPARED_MAX: usize = 100_000;
 /// Rows of one answer to a question of ours.

@@ -31,6 +31,7 @@ pub mod registry;
 mod rehearse;
 mod relay;
 mod reported;
+pub mod room;
 mod run;
 pub mod tries;
 pub mod upstream;
@@ -58,11 +59,12 @@ use crate::session::format::Format;
 use crate::session::hold::Tally;
 use crate::session::link::{Leg, Link};
 use crate::session::login::{Arrived, Turned, Visit};
-use crate::session::pipeline::{InFlight, Mark, Pipeline, Portal, Prepared, Watched};
+use crate::session::pipeline::{InFlight, Mark, Pipeline, Portal, Watched};
 use crate::session::reaching::Reaching;
 pub use crate::session::reaching::Schemas;
 use crate::session::registry::{Registry, Seat};
 use crate::session::reported::Reported;
+use crate::session::room::{Room, Rooms, Texts};
 use crate::session::tries::Tries;
 use crate::session::upstream::Target;
 use crate::session::wire::Wire;
@@ -91,6 +93,8 @@ pub struct House {
     pub store: Store,
     pub recorder: Recorder,
     pub registry: Arc<Registry>,
+    /// What large messages and prepared texts of all sessions may take.
+    pub rooms: Arc<Rooms>,
     pub clock: Clock,
     pub login_timeout: Duration,
     /// For all questions about one statement together.
@@ -116,7 +120,9 @@ pub(in crate::session) struct Session {
     settings: Reported,
     standing: Standing,
     cache: Cache,
-    prepared: HashMap<Bytes, Prepared>,
+    prepared: Texts,
+    /// Its part of what large things of all sessions may take.
+    room: Room,
     /// Parses that were not answered yet, by name; how many were sent, and how many Syncs.
     in_flight: HashMap<Bytes, InFlight>,
     parses: u64,
@@ -229,7 +235,8 @@ async fn log_in(house: Arc<House>, door: &Door, client: Leg, startup: Startup, m
         settings: Reported::of(&logged_in.settings),
         standing: Standing::default(),
         cache: Cache::default(),
-        prepared: HashMap::new(),
+        prepared: Texts::default(),
+        room: Room::of(&house.rooms),
         in_flight: HashMap::new(),
         parses: 0,
         syncs: 0,

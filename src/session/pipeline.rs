@@ -164,7 +164,10 @@ impl Session {
         }
         match tag {
             b'Q' => self.query(frame).await,
-            b'P' => self.parse(frame),
+            b'P' => match self.refuses_text(&frame) {
+                Some(refusal) => self.refuse(&refusal, Form::Extended).await,
+                None => self.parse(frame),
+            },
             b'B' => self.bind(frame).await,
             b'D' => self.describe(frame),
             b'E' => self.execute(frame).await,

@@ -23,5 +23,6 @@ mod pipelines;
 mod record;
 mod rehearsal;
 mod relay;
+mod room;
 mod tokens;
 mod tripwire;
