@@ -188,6 +188,7 @@ fn what_is_wrong_is_said() {
         (listener("[log]\nlevel = \"loud\""), "`loud` is not known here"),
         (listener("[metrics]\nenabled = \"yes\""), "expected true or false"),
         (listener("[sessions]\nmax_sessions = 0"), "expected a number from 1"),
+        (listener("[sessions]\nmemory_bytes = 1000"), "expected a number from 1048576"),
         (listener("listen = \"127.0.0.1:1\""), "duplicate key"),
         (listener("[nothing]"), "unknown key `nothing`"),
         ("[[listener".to_owned(), ""),
@@ -206,7 +207,7 @@ fn what_is_written_is_what_holds() {
          [policy]\npreset = \"observe\"\n[limits]\ntolerance = 2.5\ntoken_ttl = \"1h\"\n[admin]\nlisten = \"off\"\n\
          [audit]\non_failure = \"refuse-everything\"\nliterals = \"kept\"\nparameters = true\n\
          rotate = \"daily\"\nrotate_bytes = 1000000\nkeep = 30\n\
-         [log]\nformat = \"json\"\n[sessions]\nidle_timeout = \"30min\"\n"
+         [log]\nformat = \"json\"\n[sessions]\nidle_timeout = \"30min\"\nmemory_bytes = 8388608\n"
     );
     let config = parsed(&text);
     assert_eq!(config.listeners[0].upstream_ca, Roots::File("ca.pem".into()));
@@ -224,6 +225,7 @@ fn what_is_written_is_what_holds() {
     assert_eq!(config.admin, None);
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.sessions.idle_timeout, Some(Duration::from_secs(1_800)));
+    assert_eq!(config.sessions.memory_bytes, 8 << 20);
 }
 
 #[test]

@@ -8,8 +8,8 @@ use sluice::ground::limits;
 use sluice::ground::secret::Token;
 use sluice::policy::scope::Principal;
 use sluice::protocol::Parameters;
-use sluice::store::kept::{Challenge, Context, Needs, Preview, ProtocolKind, Status};
-use sluice::store::ledger::{Beginning, Begun, Key};
+use sluice::store::kept::{Challenge, Context, Needs, Preview, ProtocolKind, Status, Waiting};
+use sluice::store::ledger::{Beginning, Begun, Ending, Key};
 use sluice::store::{Ended, Store, StoreError, Whose};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -156,7 +156,14 @@ async fn everything_comes_back_after_a_restart() {
     let gate = Gate { hand, ..Gate::on(dir.path()) };
     assert_eq!(gate.type_token(&alice(), &token.to_string()).await, Ok(made.clone()));
     let holder = challenge::holder(LISTENER, &alice());
-    assert_eq!(gate.store.pending(&holder, gate.now()).await, Ok(vec![made]));
+    let waiting = Waiting {
+        id: made.id,
+        needs: made.needs,
+        statement: made.statement.clone(),
+        message: made.preview.message.clone(),
+        expires: made.expires,
+    };
+    assert_eq!(gate.store.pending(&holder, gate.now()).await, Ok(vec![waiting]));
     for _ in 1..limits::WRONG_TRIES_MAX {
         assert_eq!(gate.type_token(&mallory(), "0000-0000").await, Err(Misuse::Unknown));
     }
@@ -245,22 +252,193 @@ fn what_cannot_be_opened_is_refused_by_name() {
     drop(Store::open(&path("newer.db")).expect("opens"));
     let newer = rusqlite::Connection::open(dir.path().join("newer.db")).expect("opens");
     newer.execute_batch("PRAGMA user_version = 99").expect("sets");
-    assert_eq!(Store::open(&path("newer.db")).expect_err("newer"), StoreError::Newer { found: 99, known: 2 });
+    assert_eq!(Store::open(&path("newer.db")).expect_err("newer"), StoreError::Newer { found: 99, known: 3 });
     assert!(matches!(Store::open(&path("none/x.db")), Err(StoreError::File(_))));
 }
 
+/// As version 2 made them; version 1 had no ledger.
+const BEFORE: &str = "
+    CREATE TABLE challenge (
+        id TEXT PRIMARY KEY, token_hash BLOB NOT NULL UNIQUE, listener TEXT NOT NULL, user TEXT NOT NULL,
+        database TEXT NOT NULL,
+        status TEXT NOT NULL CHECK (status IN ('pending', 'approved', 'used', 'rejected', 'expired')),
+        created_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL, ended_ms INTEGER, approver TEXT, body TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX challenge_of_holder ON challenge (listener, user, status, created_ms);
+    CREATE INDEX challenge_expiry ON challenge (status, expires_ms);
+    CREATE INDEX challenge_end ON challenge (ended_ms);
+    CREATE TABLE wrong_tries (
+        listener TEXT NOT NULL, user TEXT NOT NULL, tries INTEGER NOT NULL, ends_ms INTEGER NOT NULL,
+        PRIMARY KEY (listener, user)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX wrong_tries_end ON wrong_tries (ends_ms);
+";
+const LEDGER_BEFORE: &str = "
+    CREATE TABLE ledger (
+        listener TEXT NOT NULL, database TEXT NOT NULL, script TEXT NOT NULL, digest BLOB NOT NULL,
+        statement TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN ('begun', 'ran')), runs INTEGER NOT NULL,
+        begun_ms INTEGER NOT NULL, begun_by TEXT NOT NULL, in_transaction TEXT, ran_ms INTEGER, ran_by TEXT, rows INTEGER,
+        PRIMARY KEY (listener, database, script, digest)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX ledger_age ON ledger (begun_ms);
+    INSERT INTO ledger VALUES ('prod', 'shop', 's', zeroblob(32), 'DELETE', 'ran', 1, 0, 'alice', NULL, 0, 'alice', 3);
+";
+
 #[tokio::test]
-async fn a_store_from_before_the_ledger_is_given_one() {
+async fn a_store_of_an_older_sluice_is_taken_over() {
+    for (version, scripts) in [(1, 0), (2, 1)] {
+        let dir = tempfile::tempdir().expect("dir");
+        drop(Gate::on(dir.path()));
+        fs::remove_file(dir.path().join("sluice.db")).expect("its key stays");
+        let old = database(dir.path());
+        old.execute_batch(BEFORE).expect("as it was");
+        if version == 2 {
+            old.execute_batch(LEDGER_BEFORE).expect("as it was");
+        }
+        let marks = format!("PRAGMA user_version = {version}; PRAGMA application_id = {};", 0x534C_5543);
+        old.execute_batch(&marks).expect("as it was");
+        let key = Gate { store: open_beside(dir.path()), hand: HandClock::at(Timestamp::UNIX_EPOCH) };
+        let (waits, waiting) = key.draft(&alice(), "DELETE FROM carts", None);
+        let (over, used) = key.draft(&alice(), "DELETE FROM secret", None);
+        for (challenge, status, ended) in [(&waiting, "pending", None), (&used, "used", Some(1i64))] {
+            let row = rusqlite::params![
+                challenge.id.to_string(),
+                challenge.token_hash.as_bytes(),
+                LISTENER,
+                "alice",
+                "shop",
+                status,
+                0,
+                challenge.expires.as_millisecond(),
+                ended,
+                serde_json::to_string(challenge).expect("writes"),
+            ];
+            let insert = "INSERT INTO challenge VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, NULL, ?10)";
+            old.execute(insert, row).expect("as it was");
+        }
+        drop(old);
+        let gate = Gate::on(dir.path());
+        assert_eq!(gate.type_token(&alice(), &waits.to_string()).await, Ok(waiting.clone()), "whole");
+        let listed = gate.store.pending(&challenge::holder(LISTENER, &alice()), gate.now()).await.expect("answers");
+        assert_eq!(
+            listed.iter().map(|one| (one.id, &*one.statement)).collect::<Vec<_>>(),
+            [(waiting.id, "DELETE FROM carts")]
+        );
+        let found = gate.type_token(&alice(), &over.to_string()).await.expect("known");
+        assert_eq!((found.status, &*found.statement), (Status::Used, ""));
+        assert_eq!(gate.store.ledger_scripts(LISTENER, "shop").await.expect("answers").len(), scripts);
+        let db = database(dir.path());
+        assert_eq!(
+            number(&db, "SELECT coalesce(sum(entries), 0) FROM ledger_share WHERE user = 'alice'"),
+            scripts as i64
+        );
+        assert_eq!(number(&db, "PRAGMA auto_vacuum"), 2, "it can shrink");
+        assert_eq!(number(&db, "SELECT count(*) FROM challenge WHERE coalesce(body, stub) LIKE '%secret%'"), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_is_over_gives_its_room_back() {
     let dir = tempfile::tempdir().expect("dir");
     let gate = Gate::on(dir.path());
-    let (token, _) = gate.refuse(&alice(), "DELETE FROM carts").await;
-    drop(gate);
-    let old = rusqlite::Connection::open(dir.path().join("sluice.db")).expect("opens");
-    old.execute_batch("DROP TABLE ledger; PRAGMA user_version = 1").expect("as it was");
-    drop(old);
+    let text = format!("DELETE FROM carts WHERE note = '{}'", "x".repeat(4 << 20));
+    let (used, made) = gate.refuse(&alice(), &text).await;
+    let (rejected, other) = gate.refuse(&alice(), &text).await;
+    let (expired, _) = gate.refuse(&alice(), &text).await;
+    let full = shrunk(dir.path());
+    assert!(full > 12 << 20, "{full}");
+    let holder = challenge::holder(LISTENER, &alice());
+    let listed = gate.store.pending(&holder, gate.now()).await.expect("answers");
+    assert!(listed.iter().all(|one| one.statement.len() == limits::PENDING_SHOWN_CHARS), "a list reads no texts");
+    assert_eq!(gate.store.redeem(made.id, gate.now()).await, Ok(Ended::Now));
+    assert_eq!(gate.store.reject(other.id, gate.now()).await, Ok(Ended::Now));
+    gate.hand.wind(TTL);
+    assert_eq!(gate.store.sweep(gate.now()).await.expect("sweeps").expired, 1);
+    for (token, status) in [(used, Status::Used), (rejected, Status::Rejected), (expired, Status::Expired)] {
+        let found = gate.type_token(&alice(), &token.to_string()).await.expect("known");
+        assert_eq!((found.status, &*found.statement, found.preview), (status, "", Preview::default()));
+    }
+    for _ in 0..2 {
+        gate.store.sweep(gate.now()).await.expect("sweeps");
+    }
+    let left = shrunk(dir.path());
+    assert!(left < 1 << 20, "{left} bytes of {full} are left");
+}
+
+#[tokio::test]
+async fn who_fills_the_store_is_refused_and_nobody_else() {
+    let dir = tempfile::tempdir().expect("dir");
     let gate = Gate::on(dir.path());
-    gate.type_token(&alice(), &token.to_string()).await.expect("what it held is there");
-    assert_eq!(gate.store.ledger_scripts(LISTENER, "shop").await, Ok(vec![]));
+    let text = "x".repeat(limits::CHALLENGE_BYTES_MAX / 2);
+    let mut refused = None;
+    for _ in 0..8 {
+        refused = gate.store.create(gate.draft(&alice(), &text, None).1).await.err();
+        if refused.is_some() {
+            break;
+        }
+    }
+    let refused = refused.expect("a share has an end");
+    assert!(matches!(refused, StoreError::ShareFull { .. }), "{refused}");
+    assert!(refused.to_string().contains("one user may have 40 MiB"), "{refused}");
+    gate.refuse(&alice(), "DELETE FROM carts").await;
+    gate.refuse(&mallory(), &text).await;
+    // Somebody, or many together, have taken what there is for all.
+    let db = database(dir.path());
+    let taken = limits::CHALLENGES_BYTES_MAX;
+    db.execute("UPDATE challenge SET bytes = ?1 WHERE user = 'mallory'", [taken as i64]).expect("sets");
+    let eve = Principal { user: "eve".into(), ..alice() };
+    gate.refuse(&eve, "DELETE FROM carts").await;
+    let large = gate.draft(&eve, &text, None).1;
+    assert!(matches!(gate.store.create(large.clone()).await, Err(StoreError::ShareFull { .. })));
+    gate.hand.wind(TTL);
+    gate.make(&alice(), &text, None).await;
+    assert_eq!(number(&db, "SELECT count(*) FROM challenge WHERE body IS NOT NULL"), 1, "nobody had to sweep for it");
+}
+
+#[tokio::test]
+async fn confirming_in_a_loop_does_not_grow_the_store() {
+    let gate = Gate::open();
+    let (first, made) = gate.refuse(&alice(), "DELETE FROM carts").await;
+    gate.store.redeem(made.id, gate.now()).await.expect("answers");
+    let (others, made) = gate.refuse(&mallory(), "DELETE FROM carts").await;
+    gate.store.redeem(made.id, gate.now()).await.expect("answers");
+    for _ in 0..=limits::CHALLENGES_OVER_MAX {
+        gate.hand.wind(Duration::from_millis(1));
+        let made = gate.refuse(&alice(), "DELETE FROM carts").await.1;
+        gate.store.redeem(made.id, gate.now()).await.expect("answers");
+    }
+    assert_eq!(gate.type_token(&alice(), &first.to_string()).await, Err(Misuse::Unknown), "forgotten");
+    assert_eq!(gate.type_token(&mallory(), &others.to_string()).await.expect("known").status, Status::Used);
+}
+
+#[tokio::test]
+async fn who_fills_the_ledger_is_refused_and_nobody_else() {
+    let dir = tempfile::tempdir().expect("dir");
+    let gate = Gate::on(dir.path());
+    let begin = |by: &str, digest: u8| {
+        let key = Key { listener: LISTENER.into(), database: "shop".into(), script: "s".into(), digest: [digest; 32] };
+        let (by, statement) = (by.to_owned(), "DELETE".to_owned());
+        Beginning { key, runs_seen: 0, by, transaction: None, statement, now: Timestamp::UNIX_EPOCH }
+    };
+    assert_eq!(gate.store.ledger_begin(begin("alice", 1)).await, Ok(Begun::Now(1)));
+    let db = database(dir.path());
+    let shares = "SELECT coalesce(sum(entries), 0) FROM ledger_share";
+    assert_eq!(number(&db, shares), 1);
+    gate.store.ledger_end(begin("alice", 1).key, 1, Ending::Undone);
+    assert_eq!(gate.store.ledger_find(vec![begin("alice", 1).key]).await, Ok(None));
+    assert_eq!(number(&db, shares), 0, "what was rolled back counts for nothing");
+    let fill = |user: &str, entries: u64| {
+        let sql = "INSERT INTO ledger_share VALUES ('prod', ?1, ?2) ON CONFLICT DO UPDATE SET entries = ?2";
+        db.execute(sql, rusqlite::params![user, entries as i64]).expect("sets");
+    };
+    fill("alice", limits::LEDGER_ENTRIES_OF_ONE_MAX);
+    let refused = gate.store.ledger_begin(begin("alice", 2)).await.expect_err("full");
+    assert!(refused.to_string().contains("statements that alice entered"), "{refused}");
+    assert_eq!(gate.store.ledger_begin(begin("mallory", 2)).await, Ok(Begun::Now(1)));
+    fill("eve", limits::LEDGER_ENTRIES_MAX);
+    fill("bob", limits::LEDGER_ENTRIES_OF_ONE_ALWAYS);
+    assert_eq!(gate.store.ledger_begin(begin("mallory", 3)).await, Ok(Begun::Now(1)));
+    assert!(gate.store.ledger_begin(begin("bob", 4)).await.is_err());
 }
 
 #[tokio::test]
@@ -278,9 +456,9 @@ async fn a_full_or_old_ledger_never_forgets_what_is_young() {
     assert_eq!(gate.store.ledger_begin(beginning).await, Ok(Begun::Now(1)));
     let day = Duration::from_secs(24 * 60 * 60);
     gate.store.sweep(after(gate.now(), limits::LEDGER_KEEP - day)).await.expect("swept");
-    assert!(gate.store.ledger_entry(key.clone()).await.expect("answers").is_some());
+    assert!(gate.store.ledger_find(vec![key.clone()]).await.expect("answers").is_some());
     gate.store.sweep(after(gate.now(), limits::LEDGER_KEEP + day)).await.expect("swept");
-    assert_eq!(gate.store.ledger_entry(key).await, Ok(None));
+    assert_eq!(gate.store.ledger_find(vec![key]).await, Ok(None));
 }
 
 #[tokio::test]
@@ -542,6 +720,28 @@ fn context() -> Context {
 
 fn open(dir: &Path) -> Store {
     Store::open(&format!("sqlite:{}", dir.join("sluice.db").display())).expect("opens")
+}
+
+/// A store of another file with the same key.
+fn open_beside(dir: &Path) -> Store {
+    fs::copy(dir.join("sluice.db.key"), dir.join("beside.db.key")).expect("copies");
+    Store::open(&format!("sqlite:{}", dir.join("beside.db").display())).expect("opens")
+}
+
+fn database(dir: &Path) -> rusqlite::Connection {
+    let db = rusqlite::Connection::open(dir.join("sluice.db")).expect("opens");
+    db.busy_timeout(Duration::from_secs(5)).expect("sets");
+    db
+}
+
+fn number(db: &rusqlite::Connection, sql: &str) -> i64 {
+    db.query_row(sql, [], |row| row.get(0)).expect(sql)
+}
+
+/// The file's size, with all that was written in it.
+fn shrunk(dir: &Path) -> u64 {
+    number(&database(dir), "PRAGMA wal_checkpoint(TRUNCATE)");
+    fs::metadata(dir.join("sluice.db")).expect("is there").len()
 }
 
 fn block_on<F: Future>(future: F) -> F::Output {

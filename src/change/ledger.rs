@@ -12,10 +12,11 @@
 //! Invariant: an entry is "not run" only if there is none, or if its transaction is known to have been rolled back.
 
 use crate::database::{Ask, AskError};
+use crate::ground::limits;
 use crate::policy::rules::Ledger;
 use crate::protocol::Parameters;
-use crate::sql::hints;
 use crate::sql::statement::LexicalMode;
+use crate::sql::{essence, hints};
 use crate::store::ledger::{Beginning, Begun, Ending, Entry, Key, State};
 use crate::store::{Store, StoreError};
 use jiff::Timestamp;
@@ -40,7 +41,7 @@ pub struct Run {
     done: Option<Option<u64>>,
 }
 
-/// What a statement of a script is known by: its texts without hints, its values, and its step.
+/// What a statement of a script is known by: what its texts say, its values, and its step.
 pub struct Part<'a> {
     pub listener: &'a str,
     pub database: &'a str,
@@ -52,15 +53,31 @@ pub struct Part<'a> {
 }
 
 impl Part<'_> {
+    /// By what the texts say, however they are laid out.
     fn key(&self) -> Key {
+        self.keyed(b"tokens", |text, take| essence::each(text, self.mode, take))
+    }
+
+    /// As entries were known up to the store's version 2: by the text as it was written. What ran then has run.
+    fn key_before(&self) -> Key {
+        self.keyed(b"", |text, take| {
+            take(hints::without(text, self.mode).trim_end_matches(';').trim_end().as_bytes());
+        })
+    }
+
+    fn keyed(&self, manner: &[u8], words: impl Fn(&str, &mut dyn FnMut(&[u8]))) -> Key {
         let mut digest = Sha256::new();
+        digest.update(manner);
         let mut take = |bytes: &[u8]| {
             digest.update((bytes.len() as u64).to_be_bytes());
             digest.update(bytes);
         };
         take(self.step.as_bytes());
-        for text in &self.texts {
-            take(hints::without(text, self.mode).trim_end_matches(';').trim_end().as_bytes());
+        for (at, text) in self.texts.iter().enumerate() {
+            if at > 0 && !manner.is_empty() {
+                take(b";");
+            }
+            words(text, &mut take);
         }
         for value in self.parameters.iter().flat_map(|parameters| &parameters.values) {
             take(&[u8::from(value.is_some())]);
@@ -74,9 +91,13 @@ impl Part<'_> {
 /// What the ledger says of it, and what it takes to begin it. `own`: it will run in a transaction of its own, so that its
 /// outcome is seen here.
 pub async fn consult(store: &Store, asker: &mut impl Ask, part: &Part<'_>, own: bool) -> (Ledger, Option<Claim>) {
-    let key = part.key();
-    let entry = match store.ledger_entry(key.clone()).await {
-        Ok(entry) => entry,
+    if part.script.len() > limits::SQL_HINT_VALUE_BYTES_MAX {
+        let why = format!("a script's name has at most {} bytes", limits::SQL_HINT_VALUE_BYTES_MAX);
+        return (Ledger::Unknown(why), None);
+    }
+    let (key, entry) = match store.ledger_find(vec![part.key(), part.key_before()]).await {
+        Ok(Some((key, entry))) => (key, Some(entry)),
+        Ok(None) => (part.key(), None),
         Err(error) => return (Ledger::Unknown(error.to_string()), None),
     };
     let transaction = match own {
@@ -233,6 +254,7 @@ async fn first(asker: &mut impl Ask, question: &str) -> Result<Option<String>, A
 mod tests {
     use super::*;
     use crate::database::Answer;
+    use crate::ground::secret::hex;
 
     /// Answers what it was given, in turn.
     struct Told(Vec<&'static str>);
@@ -282,6 +304,47 @@ mod tests {
         assert_eq!(said(&store, &part("/* sluice: script=s rerun=x */ DELETE FROM t;", ""), &[]).await, ran);
         assert_eq!(said(&store, &other, &[]).await, Ledger::New, "another step");
         assert_eq!(said(&store, &part("DELETE FROM u", ""), &[]).await, Ledger::New, "another statement");
+    }
+
+    #[tokio::test]
+    async fn another_layout_is_the_same_statement_and_another_value_is_not() {
+        let store = Store::open("sqlite::memory:").expect("a store");
+        let one = part("DELETE FROM t WHERE a = 'x'", "");
+        let mut runs = Runs::default();
+        runs.push(begun(&store, &one, None).await);
+        runs.done(Some(3));
+        runs.answered(&store, true);
+        for text in ["delete from t\n  where a='x' -- again", "/* v2 */ DELETE FROM t WHERE a = 'x';"] {
+            assert!(matches!(said(&store, &part(text, ""), &[]).await, Ledger::Ran(_)), "{text}");
+        }
+        for text in ["DELETE FROM t WHERE a = 'X'", "DELETE FROM t WHERE a = 'x '", "DELETE FROM \"T\" WHERE a = 'x'"] {
+            assert_eq!(said(&store, &part(text, ""), &[]).await, Ledger::New, "{text}");
+        }
+        let (mut two, mut moved) = (part("", ""), part("", ""));
+        (two.texts, moved.texts) = (vec!["DELETE FROM a", "b"], vec!["DELETE FROM", "a b"]);
+        assert_ne!(two.key(), moved.key(), "where one statement ends is part of it");
+        let long = "s".repeat(limits::SQL_HINT_VALUE_BYTES_MAX + 1);
+        let long = Part { script: &long, ..part("DELETE FROM t", "") };
+        assert!(matches!(said(&store, &long, &[]).await, Ledger::Unknown(_)));
+    }
+
+    #[tokio::test]
+    async fn what_ran_under_an_older_sluice_has_run() {
+        let store = Store::open("sqlite::memory:").expect("a store");
+        let one = part("DELETE FROM t  -- all", "7");
+        // Made by the version before this one.
+        let digest = "674e82a8ddbc3117137d50633fce893a9e9c6e038191f627bd29c6ba0b41b781";
+        assert_eq!(hex(&one.key_before().digest), digest);
+        let claim = Claim { key: one.key_before(), runs: 0, transaction: None };
+        let run = begin(&store, &claim, "anna", "DELETE", Timestamp::UNIX_EPOCH).await.expect("answered");
+        let mut runs = Runs::default();
+        runs.push(run.expect("first"));
+        runs.done(None);
+        runs.answered(&store, true);
+        let (ledger, again) = consult(&store, &mut Told(vec![]), &one, true).await;
+        assert!(matches!(ledger, Ledger::Ran(_)));
+        let rerun = begin(&store, &again.expect("a claim"), "eve", "", Timestamp::MAX).await;
+        assert!(rerun.expect("answered").is_some(), "it goes on in the same entry");
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ pub mod machine;
 mod removal;
 mod sample;
 mod tree;
-mod words;
+pub mod words;
 
 use crate::change::promise::AtMost;
 use crate::ground::limits;

@@ -17,6 +17,7 @@ use crate::serve::tls::{self, Trust};
 use crate::session::control::Control;
 use crate::session::door::Door;
 use crate::session::registry::Registry;
+use crate::session::room::Rooms;
 use crate::session::tries::Tries;
 use crate::session::upstream::{self, Target, TlsMode};
 use crate::session::{House, Schemas};
@@ -70,6 +71,7 @@ pub struct Service {
     sink: Arc<Sink>,
     recorder: Recorder,
     registry: Arc<Registry>,
+    rooms: Arc<Rooms>,
     draining: watch::Sender<bool>,
     stopped: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
@@ -95,6 +97,7 @@ impl Service {
             sink: sink.clone(),
             recorder: Recorder::new(sink.clone(), config.audit.manner),
             registry: Arc::default(),
+            rooms: Rooms::new(config.sessions.memory_bytes),
             threads: Vec::new(),
             houses: Vec::new(),
             addresses: Vec::new(),
@@ -146,6 +149,7 @@ impl Service {
                     store: self.store.clone(),
                     recorder: Recorder::new(sink.clone(), self.config.audit.manner),
                     registry: self.registry.clone(),
+                    rooms: self.rooms.clone(),
                     clock: clock.clone(),
                     login_timeout: self.config.sessions.login_timeout,
                     ask_timeout: self.config.sessions.ask_timeout,

@@ -235,6 +235,8 @@ pub struct Sessions {
     pub ask_timeout: Duration,
     /// How long SIGTERM waits for sessions to end by themselves.
     pub drain_timeout: Duration,
+    /// What large messages and prepared texts may take, over all sessions; each has a little that does not count.
+    pub memory_bytes: usize,
 }
 
 impl Default for Sessions {
@@ -246,6 +248,7 @@ impl Default for Sessions {
             idle_timeout: None,
             ask_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(30),
+            memory_bytes: 2 << 30,
         }
     }
 }

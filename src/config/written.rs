@@ -381,8 +381,10 @@ fn sessions(mut section: Section<'_, '_>) -> Sessions {
     let idle_timeout = idle(&mut section).unwrap_or(default.idle_timeout);
     let max_sessions = section.number("max_sessions", 1..100_001).and_then(|most| usize::try_from(most).ok());
     let max_sessions = max_sessions.unwrap_or(default.max_sessions);
+    let memory_bytes = section.number("memory_bytes", 1 << 20..ROWS_END).and_then(|most| usize::try_from(most).ok());
+    let memory_bytes = memory_bytes.unwrap_or(default.memory_bytes);
     section.finish();
-    Sessions { max_sessions, login_timeout, connect_timeout, idle_timeout, ask_timeout, drain_timeout }
+    Sessions { max_sessions, login_timeout, connect_timeout, idle_timeout, ask_timeout, drain_timeout, memory_bytes }
 }
 
 fn idle(section: &mut Section<'_, '_>) -> Option<Option<Duration>> {

@@ -52,9 +52,11 @@ pub async fn gather<A: Ask>(asker: &mut A, inquiry: &Inquiry<'_>, cache: &mut Ca
     for subject in subjects {
         evidence.changes.push(change(&mut interview, inquiry, subject, &calls).await);
     }
+    let too_many = inquiry.facts.removals.len() > limits::REMOVALS_SHOWN_MAX;
     for (at, removal) in inquiry.facts.removals.iter().enumerate() {
         let asked = inquiry.removals.get(at).copied().unwrap_or_default();
         evidence.removals.push(match asked.none() {
+            false if too_many => removal::unknown("it names too many objects to look each of them up"),
             true => RemovalEvidence { tables: Known::NotAsked, dependents: Known::NotAsked, refused_for: Vec::new() },
             false => removal::evidence(&mut interview, removal, &inquiry.facts.removals, cache.names()).await,
         });
@@ -352,4 +354,47 @@ async fn total<A: Ask>(interview: &mut Interview<'_, A>, change: &Change, table:
         format!("SELECT pg_catalog.count(*) FROM (SELECT 1 FROM {only}{name} LIMIT {limit}) AS sluice_counted");
     let answer = interview.ask(&question, None).await.unwrap_or_default();
     table.exact_rows = crate::database::interview::first_number(&answer).filter(|rows| *rows < limit);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::{Answer, AskError};
+    use crate::sql::{self, Product};
+
+    #[derive(Default)]
+    struct Counting(usize);
+
+    impl Ask for Counting {
+        async fn ask(&mut self, _: &str, _: Option<&Parameters>) -> Result<Answer, AskError> {
+            self.0 += 1;
+            Err(AskError::Deadline)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_too_long_to_be_shown_costs_no_question() {
+        for (count, asks) in [(limits::REMOVALS_SHOWN_MAX, true), (limits::REMOVALS_SHOWN_MAX + 1, false)] {
+            let text = format!("TRUNCATE {}", vec!["t"; count].join(", "));
+            let reading = sql::read(&text, LexicalMode::default(), Product::PostgreSql);
+            let facts = &reading.statements[0].facts;
+            let asked = Questions { table: true, rows: true, ..Questions::default() };
+            let inquiry = Inquiry {
+                text: &text,
+                mode: LexicalMode::default(),
+                facts,
+                changes: &[],
+                removals: &vec![asked; count],
+                parameters: None,
+                sizes: &Sizes::default(),
+                count_bound: 10,
+                now: &Instant::now,
+            };
+            let mut asker = Counting::default();
+            let evidence = gather(&mut asker, &inquiry, &mut Cache::default()).await;
+            assert_eq!(asker.0 > 0, asks, "{count}: {} questions", asker.0);
+            assert_eq!(evidence.removals.len(), count);
+            assert!(evidence.removals.iter().all(|one| matches!(one.tables, Known::Unknown(_))), "never nothing");
+        }
+    }
 }

@@ -46,11 +46,16 @@ pub(in crate::database) async fn evidence<A: Ask>(
             let refused_for = refused_for(interview, removal, together).await;
             RemovalEvidence { tables: Known::Known(tables), dependents: Known::Known(dependents), refused_for }
         }
-        Err(why) => RemovalEvidence {
-            tables: Known::Unknown(why.clone()),
-            dependents: Known::Unknown(why),
-            refused_for: Vec::new(),
-        },
+        Err(why) => unknown(&why),
+    }
+}
+
+/// Nothing was learned, or asked.
+pub(in crate::database) fn unknown(why: &str) -> RemovalEvidence {
+    RemovalEvidence {
+        tables: Known::Unknown(why.to_owned()),
+        dependents: Known::Unknown(why.to_owned()),
+        refused_for: Vec::new(),
     }
 }
 

@@ -28,6 +28,11 @@ pub const GATHERED_BYTES: usize = 1 << 10;
 pub const OUTBOX_BYTES_MAX: usize = 256 << 10;
 /// Messages of one pipeline whose answers are still due. Beyond it the client waits until some arrived.
 pub const PIPELINE_MESSAGES_MAX: usize = 10_000;
+/// What a session may hold of messages, and of prepared texts, without its counting among all sessions' (`[sessions] memory_bytes`): a
+/// thousand sessions at that are 2 GiB.
+pub const ROOM_OWN_BYTES: usize = 1 << 20;
+/// Texts of a session's named prepared statements: an ORM with ten thousand of them, at 6 kB each.
+pub const PREPARED_BYTES_MAX: usize = 64 << 20;
 /// Prepared statements and portals remembered for a session; more are refused by name.
 pub const PREPARED_MAX: usize = 100_000;
 /// Rows of one answer to a question of ours.
@@ -71,6 +76,21 @@ pub const CHALLENGE_BYTES_MAX: usize = 16 << 20;
 /// Challenges that one principal may have pending; making one more drops the oldest. A script that loops over a refused
 /// statement must not fill the store, and a person cannot confirm more than this within a token's life.
 pub const CHALLENGES_PENDING_MAX: usize = 64;
+/// What one principal's pending challenges may take, as written (values are written in hexadecimal): one of the longest texts with its
+/// preview, or any number of everyday ones. Past it that principal is refused, and nobody else.
+pub const CHALLENGES_BYTES_OF_ONE_MAX: usize = 40 << 20;
+/// What everybody's may take together: half of the store. Past it only those go on who have less than the next bound says.
+pub const CHALLENGES_BYTES_MAX: usize = 512 << 20;
+/// So much is everyone's though others have filled the store: everyday statements with their previews.
+pub const CHALLENGES_BYTES_OF_ONE_ALWAYS: usize = 1 << 20;
+/// Challenges that are over, of one principal: more than a person uses in a day, and a script that confirms in a loop is bounded.
+pub const CHALLENGES_OVER_MAX: usize = 1_000;
+/// The part of a text that `SLUICE PENDING` shows.
+pub const PENDING_SHOWN_CHARS: usize = 200;
+/// The store's write-ahead log is cut back to this when it is not needed any more.
+pub const STORE_WAL_BYTES_KEPT: usize = 16 << 20;
+/// Free pages that one round gives back to the disk, 16 MiB: moving them takes some tens of milliseconds.
+pub const STORE_PAGES_SHRUNK: u32 = 4_096;
 /// The store's file, in pages of 4 KiB: 1 GiB. Past it the store says it is full and statements are refused.
 pub const STORE_PAGES_MAX: u32 = 262_144;
 /// Requests that may wait for the store's thread.
@@ -89,8 +109,12 @@ pub const WRONG_TRIES_WINDOW: Duration = Duration::from_secs(600);
 pub const WRONG_TRIES_PRINCIPALS_MAX: u32 = 10_000;
 
 /// Statements of scripts that the ledger holds. At some 300 bytes each they take a third of the store; with the ledger full, new
-/// statements of scripts are refused rather than old ones forgotten, which would let them run again.
+/// statements of scripts are refused to whoever has many rather than old ones forgotten, which would let them run again.
 pub const LEDGER_ENTRIES_MAX: u64 = 1_000_000;
+/// Of them, those that one principal may have entered: one who fills the ledger is refused, and nobody else.
+pub const LEDGER_ENTRIES_OF_ONE_MAX: u64 = 200_000;
+/// So many are everyone's though others have filled the ledger.
+pub const LEDGER_ENTRIES_OF_ONE_ALWAYS: u64 = 5_000;
 /// How long the ledger keeps an entry: more than a year, as some scripts come back with the year.
 pub const LEDGER_KEEP: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 /// Open entries that one `SLUICE SCRIPTS` asks the database about, each with a question.
@@ -142,6 +166,9 @@ pub const QUESTION_BYTES: usize = 512 * 1024;
 pub const LOCK_WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Tables that one removal is listed with; beyond it the answer is "unknown", not a shortened list.
 pub const REMOVED_TABLES: usize = 2_000;
+/// Objects that the statements of one message may name for removal (DROP, TRUNCATE, dropped columns): each takes questions of its own,
+/// and nobody reads a longer list before confirming it. A test suite that empties every table of a large schema stays below.
+pub const REMOVALS_SHOWN_MAX: usize = 1_000;
 /// Tables of one removal that are counted, all in one question each: beyond it the server's estimates must do.
 pub const REMOVED_COUNTED: usize = 64;
 /// Dependents of a removal that are described one by one.

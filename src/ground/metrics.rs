@@ -10,6 +10,7 @@ pub enum MetricKind {
 }
 
 pub const SESSIONS: &str = "sluice_sessions";
+pub const LARGE_BYTES: &str = "sluice_large_bytes";
 pub const SESSIONS_TOTAL: &str = "sluice_sessions_total";
 pub const LOGINS_TOTAL: &str = "sluice_logins_total";
 pub const STATEMENTS_TOTAL: &str = "sluice_statements_total";
@@ -25,6 +26,11 @@ pub const POLICY_RELOADS_TOTAL: &str = "sluice_policy_reloads_total";
 /// Name, kind, labels and meaning of every metric.
 pub const ALL: &[(&str, MetricKind, &str)] = &[
     (SESSIONS, MetricKind::Gauge, "Client sessions open now, by listener."),
+    (
+        LARGE_BYTES,
+        MetricKind::Gauge,
+        "Bytes held of large messages and prepared texts ([sessions] memory_bytes bounds them).",
+    ),
     (SESSIONS_TOTAL, MetricKind::Counter, "Client sessions accepted, by listener."),
     (LOGINS_TOTAL, MetricKind::Counter, "Logins, by listener and outcome (accepted, wrong, refused, left)."),
     (

@@ -502,7 +502,7 @@ impl Session {
         let changes = |piece: &Piece| {
             let facts = &piece.facts;
             let by_kind = matches!(facts.kind, Alter | Call | Create | Do | Drop | Grant | Truncate);
-            by_kind || !facts.changes.is_empty() || !facts.removals.is_empty()
+            by_kind || !facts.changes.is_empty() || !facts.removals.is_empty() || !facts.acts.is_empty()
         };
         let tells = !judgement.verdict.judged().is_empty() || judgement.pieces.iter().any(changes);
         if !tells || judgement.source.is_empty() {

@@ -1,11 +1,13 @@
 //! `SLUICE …`: the commands that Sluice answers itself, in any client, by either protocol.
 //!
 //! Invariant: what is typed here never reaches the database as such; a statement inside (PREVIEW, EXPLAIN) is looked at, not run;
-//! REHEARSE runs it, and rolls it back.
+//! REHEARSE runs it, and rolls it back. Whatever somebody else wrote (a text, a value, a name) is shown on lines that are marked as
+//! such, with everything that could steer a terminal written out: nobody can write what looks like a line of Sluice's own.
 
 use crate::audit::Recording;
 use crate::change::challenge::{self, Misuse};
 use crate::change::ledger;
+use crate::change::preview::words::plain;
 use crate::policy;
 use crate::policy::rules::Caller;
 use crate::policy::settings::Mode;
@@ -16,6 +18,7 @@ use crate::protocol::{Code, Refusal};
 use crate::session::act::Form;
 use crate::session::ask::{Asker, Ground};
 use crate::session::look::{Depth, Looked, Subjected, unknown_state};
+use crate::session::record;
 use crate::session::redeem::misused;
 use crate::session::{End, Session};
 use crate::sql::lexer::{self, Lexer};
@@ -155,7 +158,7 @@ impl Session {
         if form == Form::Simple && !columns.is_empty() {
             self.reply(message::row_description(columns));
         }
-        let said = |value: &Option<String>| value.as_deref().map(|value| self.spoken(value));
+        let said = |value: &Option<String>| value.as_deref().map(|value| self.spoken(&plain(value)));
         let rows: Table = rows.iter().map(|row| row.iter().map(said).collect()).collect();
         self.reply(message::data_rows(&rows));
         self.reply(message::command_complete(&format!("SLUICE {}", command.name())));
@@ -241,9 +244,9 @@ impl Session {
             }
             Err(misuse) => misused(&misuse).message,
         };
-        let head = ["statement: ", &challenge.statement].concat();
-        let lines = head.lines().chain(challenge.preview.message.lines()).chain(challenge.preview.detail.lines());
-        Ok(lines.chain(std::iter::once(state.as_str())).map(|line| vec![some(line)]).collect())
+        let mut lines = about(&challenge);
+        lines.push(state);
+        Ok(lines.into_iter().map(|line| vec![Some(line)]).collect())
     }
 
     async fn pending(&mut self) -> Result<Table, Refusal> {
@@ -251,15 +254,13 @@ impl Session {
         let found = self.house.store.pending(&holder, self.house.clock.now()).await;
         let challenges = found
             .map_err(|error| Refusal::new(Code::CannotKnow, format!("sluice: the store did not answer: {error}")))?;
-        let row = |challenge: crate::store::kept::Challenge| {
-            let needs = format!("{:?}", challenge.needs).to_lowercase();
-            let statement: String = challenge.statement.chars().take(200).collect();
+        let row = |waiting: crate::store::kept::Waiting| {
             vec![
-                Some(challenge.id.to_string()),
-                Some(needs),
-                Some(statement),
-                Some(challenge.preview.message),
-                Some(format!("{:.0}", challenge.expires)),
+                Some(waiting.id.to_string()),
+                some(waiting.needs.as_str()),
+                Some(waiting.statement),
+                Some(waiting.message),
+                Some(format!("{:.0}", waiting.expires)),
             ]
         };
         Ok(challenges.into_iter().map(row).collect())
@@ -343,6 +344,30 @@ impl Session {
     }
 }
 
+/// What was shown to the sender, and what would be run: the sender's own words behind a bar, line by line.
+fn about(challenge: &Challenge) -> Vec<String> {
+    // Of what is over nothing is kept but that it is.
+    if challenge.is_over() {
+        return Vec::new();
+    }
+    let preview = &challenge.preview;
+    let mut lines: Vec<String> = preview.message.lines().chain(preview.detail.lines()).map(plain).collect();
+    lines.push("statement:".to_owned());
+    lines.extend(challenge.statement.lines().map(quoted));
+    let values = challenge.parameters.as_ref().map(challenge::restored);
+    for (at, value) in values.iter().flat_map(record::values).enumerate() {
+        lines.push(match value {
+            Some(value) => format!("  ${} = '{}'", at + 1, plain(&value)),
+            None => format!("  ${} = NULL", at + 1),
+        });
+    }
+    lines
+}
+
+fn quoted(line: &str) -> String {
+    format!("  | {}", plain(&line.replace('\t', "    ")))
+}
+
 /// Words of our own little language, cut by the lexer that cuts everything else.
 fn parse(text: &str) -> Result<Command, Refusal> {
     let tokens: Vec<_> = tokens(text);
@@ -409,6 +434,53 @@ fn some(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ground::secret::{HashKey, Token};
+    use crate::protocol::Parameters;
+    use crate::store::kept::{Preview, ProtocolKind};
+    use jiff::Timestamp;
+
+    #[test]
+    fn nobody_writes_what_looks_like_a_line_of_ours() {
+        let statement = "DELETE FROM t; --\r\n\tthis would delete 1 row of t\n\u{1b}[2J\rpending until 2027\u{202e}";
+        let bound = Parameters {
+            values: vec![Some(Bytes::from_static(b"1\nthis would delete 1 row")), None],
+            ..Parameters::default()
+        };
+        let challenge = shown_challenge(statement, &bound);
+        let lines = about(&challenge);
+        assert_eq!(
+            lines,
+            [
+                "this would delete 500 rows",
+                "rules: missing-where",
+                "statement:",
+                "  | DELETE FROM t; --",
+                "  |     this would delete 1 row of t",
+                "  | \\u{1b}[2J\\rpending until 2027\\u{202e}",
+                "  $1 = '1\\nthis would delete 1 row'",
+                "  $2 = NULL",
+            ]
+        );
+    }
+
+    fn shown_challenge(statement: &str, bound: &Parameters) -> Challenge {
+        let draft = challenge::Draft {
+            needs: Needs::Approve,
+            listener: "prod",
+            principal: &Default::default(),
+            statement,
+            parameters: Some(bound),
+            protocol: ProtocolKind::Extended,
+            context: &Default::default(),
+            promise: serde_json::Value::Null,
+            preview: Preview {
+                message: "this would delete 500 rows".to_owned(),
+                detail: "rules: missing-where".to_owned(),
+            },
+        };
+        let hash = |token: &Token| token.hash(&HashKey::generate().expect("random"));
+        challenge::issue(draft, Default::default(), Timestamp::UNIX_EPOCH, hash).expect("random").1
+    }
 
     #[test]
     fn commands_are_read_to_their_end_or_not_at_all() {

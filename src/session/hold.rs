@@ -121,6 +121,8 @@ pub(in crate::session) struct Tally {
     baseline: Option<Option<Snapshot>>,
     /// A change was sent whose tag may still be on its way.
     pub changing: bool,
+    /// Bytes of large objects were written by the function-call message, and the record has a line of it.
+    pub writes_objects: bool,
     /// Texts of the schema changes in it, and what they were found to remove: the objects named are meant to change.
     schema_changes: Vec<String>,
     removes: bool,

@@ -285,6 +285,11 @@ impl Link {
         self.upstream.is_full()
     }
 
+    /// Bytes on their way to the upstream.
+    pub fn upstream_waiting(&self) -> usize {
+        self.upstream.outbox_bytes
+    }
+
     /// The client will send no more: the upstream is told so, after everything that is on its way.
     pub async fn close_upstream(&mut self) {
         self.upstream.close().await;

@@ -298,13 +298,14 @@ pub async fn password_message(client: &mut Leg, cutter: &mut ClientCutter) -> Re
         match cutter.next(&mut client.inbox) {
             Ok(Next::Frame(frame)) if frame.tag() == b'p' => return Ok(Some(frame)),
             Ok(Next::Frame(frame)) if frame.tag() == b'X' => return Ok(None),
-            Ok(Next::Frame(_) | Next::CopyPart(_)) | Err(_) => {
-                return Err(Trouble::Refuse(Refusal::new(Code::Protocol, "sluice: expected password response")));
-            }
-            Ok(Next::Need(_)) => {
+            // What is not one is not waited for either: a statement may be a gigabyte long.
+            Ok(Next::Need(_)) if matches!(client.inbox.first(), None | Some(b'p' | b'X')) => {
                 if !client.fill().await.map_err(|_| Trouble::Gone)? {
                     return Ok(None);
                 }
+            }
+            Ok(_) | Err(_) => {
+                return Err(Trouble::Refuse(Refusal::new(Code::Protocol, "sluice: expected password response")));
             }
         }
     }

@@ -309,6 +309,9 @@ impl Session {
                 }
             }
         }
+        if let Some(refusal) = too_many_removals(&seen.pieces).filter(|_| effective.mode == Mode::Enforce) {
+            return Ok(Looked::Not(refusal));
+        }
         self.drain().await?;
         if self.pipeline.discarding {
             return Ok(Looked::Discarded);
@@ -431,6 +434,14 @@ impl Session {
             )))),
         }
     }
+}
+
+/// A list that nobody could be shown is not asked about for seconds on end.
+fn too_many_removals(pieces: &[Piece]) -> Option<Refusal> {
+    let named: usize = pieces.iter().map(|piece| piece.facts.removals.len()).sum();
+    let most = limits::REMOVALS_SHOWN_MAX;
+    let message = format!("sluice: the message removes {named} objects by name, and no more than {most} can be shown");
+    (named > most).then(|| Refusal::new(Code::CannotKnow, message).hint("Send several statements that name fewer."))
 }
 
 /// What is known so far.

@@ -22,6 +22,7 @@ pub mod link;
 mod login;
 mod look;
 mod named;
+mod objects;
 mod pipeline;
 mod reaching;
 mod readings;
@@ -32,6 +33,7 @@ mod rehearse;
 mod relay;
 mod removing;
 mod reported;
+pub mod room;
 mod run;
 pub mod tries;
 pub mod upstream;
@@ -60,11 +62,12 @@ use crate::session::hold::Tally;
 use crate::session::link::{Leg, Link};
 use crate::session::login::{Arrived, Turned, Visit};
 use crate::session::named::Named;
-use crate::session::pipeline::{InFlight, Mark, Pipeline, Portal, Prepared, Watched};
+use crate::session::pipeline::{InFlight, Mark, Pipeline, Portal, Watched};
 use crate::session::reaching::Reaching;
 pub use crate::session::reaching::Schemas;
 use crate::session::registry::{Registry, Seat};
 use crate::session::reported::Reported;
+use crate::session::room::{Room, Rooms, Texts};
 use crate::session::tries::Tries;
 use crate::session::upstream::Target;
 use crate::session::wire::Wire;
@@ -93,6 +96,8 @@ pub struct House {
     pub store: Store,
     pub recorder: Recorder,
     pub registry: Arc<Registry>,
+    /// What large messages and prepared texts of all sessions may take.
+    pub rooms: Arc<Rooms>,
     pub clock: Clock,
     pub login_timeout: Duration,
     /// For all questions about one statement together.
@@ -118,7 +123,9 @@ pub(in crate::session) struct Session {
     settings: Reported,
     standing: Standing,
     cache: Cache,
-    prepared: Named<Prepared>,
+    prepared: Texts,
+    /// Its part of what large things of all sessions may take.
+    room: Room,
     /// Parses that were not answered yet, by name; how many were sent, and how many Syncs.
     in_flight: Named<InFlight>,
     parses: u64,
@@ -235,7 +242,8 @@ async fn log_in(house: Arc<House>, door: &Door, client: Leg, startup: Startup, m
         settings: Reported::of(&logged_in.settings),
         standing: Standing::default(),
         cache: Cache::default(),
-        prepared: Named::default(),
+        prepared: Texts::default(),
+        room: Room::of(&house.rooms),
         in_flight: Named::default(),
         parses: 0,
         syncs: 0,

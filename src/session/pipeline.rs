@@ -190,7 +190,10 @@ impl Session {
         }
         match tag {
             b'Q' => self.query(frame).await,
-            b'P' => self.parse(frame),
+            b'P' => match self.refuses_text(&frame) {
+                Some(refusal) => self.refuse(&refusal, Form::Extended).await,
+                None => self.parse(frame),
+            },
             b'B' => self.bind(frame).await,
             b'D' => self.describe(frame),
             b'E' => self.execute(frame).await,
@@ -298,7 +301,10 @@ impl Session {
         if let Some(refusal) = self.settle().await? {
             return self.refuse(&refusal, Form::Simple).await;
         }
-        if command::is_large_object_access(function) {
+        if let Some(call) = command::large_object_call(function) {
+            if call.writes {
+                return self.write_object(frame, call).await;
+            }
             if let Some(refusal) = self.refused_as(Plain::Changes) {
                 return self.refuse(&refusal, Form::Simple).await;
             }

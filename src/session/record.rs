@@ -61,7 +61,7 @@ pub(in crate::session) fn plain(judgement: &Judgement) -> Plain {
         _ => false,
     };
     let mut facts = judgement.pieces.iter().map(|piece| &piece.facts);
-    if judgement.reaches() || !facts.clone().all(reads) {
+    if judgement.reaches() || facts.clone().any(|facts| !facts.acts.is_empty()) || !facts.clone().all(reads) {
         return Plain::Changes;
     }
     match facts.all(|facts| facts.transaction.is_some()) {
@@ -98,7 +98,8 @@ fn holds_secrets(text: &str) -> bool {
     ["password", "sluice", "secret"].iter().any(|word| text.contains(word))
 }
 
-fn values(bound: &Parameters) -> Vec<Option<String>> {
+/// As many as a line of the record takes, each cut; binary ones in hexadecimal.
+pub(in crate::session) fn values(bound: &Parameters) -> Vec<Option<String>> {
     let is_binary = |at: usize| {
         let format = if bound.formats.len() == 1 { bound.formats.first() } else { bound.formats.get(at) };
         format.is_some_and(|format| *format != 0)

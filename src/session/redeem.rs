@@ -17,7 +17,7 @@ use crate::session::run::Run;
 use crate::session::{End, Session};
 use crate::sql::hints;
 use crate::store::Whose;
-use crate::store::kept::{Context, Needs, ProtocolKind, Status};
+use crate::store::kept::{Context, Needs, ProtocolKind};
 use bytes::Bytes;
 
 impl Session {
@@ -74,7 +74,10 @@ impl Session {
             (None, None) => return self.redeem_approved(judgement, level).await,
         };
         let redeeming = match self.find_challenge(typed).await {
-            Ok(challenge) if self.says_the_same(&challenge, judgement) => self.redeem(&challenge, judgement).await,
+            // Of what is over the text is gone: what became of it is the answer.
+            Ok(challenge) if challenge.is_over() || self.says_the_same(&challenge, judgement) => {
+                self.redeem(&challenge, judgement).await
+            }
             Ok(_) => Redeeming::Refused(misused(&Misuse::OtherStatement)),
             Err(refusal) => Redeeming::Refused(refusal),
         };
@@ -110,10 +113,8 @@ impl Session {
             return Ok(None);
         }
         let holder = challenge::holder(&self.house.listener, &self.principal);
-        let Ok(waiting) = self.house.store.pending(&holder, self.house.clock.now()).await else { return Ok(None) };
-        let approved = waiting
-            .into_iter()
-            .find(|challenge| challenge.status == Status::Approved && self.says_the_same(challenge, judgement));
+        let Ok(waiting) = self.house.store.approved(&holder, self.house.clock.now()).await else { return Ok(None) };
+        let approved = waiting.into_iter().find(|challenge| self.says_the_same(challenge, judgement));
         let Some(approved) = approved else { return Ok(None) };
         match self.redeem(&approved, judgement).await {
             Redeeming::Done(redeemed) => Ok(Some(Ok(*redeemed))),

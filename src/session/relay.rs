@@ -135,7 +135,15 @@ impl Session {
                         continue;
                     }
                     Ok(Next::Need(_)) if self.link.client.ended => return self.client_ended().await,
+                    Ok(Next::Need(_)) if !self.has_room() => {
+                        self.cutter.skip(&mut self.link.client.inbox);
+                        continue;
+                    }
                     Ok(Next::Need(_)) => {}
+                    Ok(Next::Skipped(tag)) => {
+                        Box::pin(self.skipped(tag)).await?;
+                        continue;
+                    }
                     Err(malformed) => {
                         return Err(End::Refused(Refusal::new(Code::Protocol, format!("sluice: {malformed}"))));
                     }

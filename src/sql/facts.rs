@@ -262,6 +262,8 @@ pub enum ActKind {
     Outside,
     /// Data that is no row of a table goes: large objects.
     Unlinks,
+    /// What is no row of a table is written: a large object's bytes, a sequence's value. A change like any, and nobody is asked.
+    Writes,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

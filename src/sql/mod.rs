@@ -3,6 +3,7 @@
 //! The short way is [`glance()`]; the long way is [`read()`]. Both are pure: no sockets, no clock, no state between calls.
 pub mod dialect;
 pub mod encoding;
+pub mod essence;
 pub mod facts;
 pub mod fingerprint;
 pub mod glance;

@@ -8,7 +8,7 @@
 //!
 //! Sources: PostgreSQL manual, "System Administration Functions", "Replication Functions", "Server-side (Large Object) Functions",
 //! and the manuals of adminpack, dblink, file_fdw, pg_cron, pg_net and aws_s3. Not listed, because they lose nothing that was
-//! committed: pg_cancel_backend, pg_terminate_backend, advisory locks, pg_notify, nextval, setval, pg_ls_waldir and its kind.
+//! committed: pg_cancel_backend, pg_terminate_backend, advisory locks, pg_notify, nextval, pg_ls_waldir and its kind.
 
 use crate::sql::facts::ActKind;
 
@@ -24,6 +24,9 @@ pub fn of(function: &str) -> Option<ActKind> {
     if OBJECTS.iter().any(is) {
         return Some(ActKind::Unlinks);
     }
+    if WRITES.iter().any(is) {
+        return Some(ActKind::Writes);
+    }
     let begins = |family: &&str| begins_with(name, family);
     (OUTSIDE.iter().any(is) || FAMILIES.iter().any(begins)).then_some(ActKind::Outside)
 }
@@ -34,7 +37,7 @@ pub fn is_listed_word(word: &str) -> bool {
     let [first, second, third, ..] = word.as_bytes() else { return false };
     match [first, second, third].map(u8::to_ascii_lowercase) {
         [b'a', b'w', b's'] | [b'c', b'r', b'o'] | [b'd', b'b', b'l'] | [b'n', b'e', b't'] => {}
-        [b'l', b'o', b'_'] | [b'p', b'g', b'_'] => {}
+        [b'l', b'o', b'_'] | [b'p', b'g', b'_'] | [b's', b'e', b't'] => {}
         _ => return false,
     }
     of(word).is_some() || SCHEMAS.iter().any(|listed| word.eq_ignore_ascii_case(listed))
@@ -47,9 +50,12 @@ fn begins_with(name: &str, family: &str) -> bool {
 /// Schemas of extensions all of whose functions act elsewhere: jobs, requests over the network, files in a store.
 const SCHEMAS: &[&str] = &["cron", "net", "aws_s3", "aws_commons", "aws_lambda"];
 
-/// Large objects: data that is no row of a table of the user's. Writing into one (lo_put, lowrite) is how it gets its bytes, in
-/// applications as in restores.
+/// Large objects: data that is no row of a table of the user's.
 const OBJECTS: &[&str] = &["lo_unlink", "lo_truncate", "lo_truncate64"];
+
+/// Writing into a large object is how it gets its bytes, and setting a sequence how it gets its value, in applications as in restores:
+/// whether something is lost by it is not to be seen from the call.
+const WRITES: &[&str] = &["lo_put", "lowrite", "lo_from_bytea", "lo_create", "lo_creat", "setval"];
 
 #[rustfmt::skip] // one line a family
 const OUTSIDE: &[&str] = &[
@@ -93,14 +99,17 @@ mod tests {
             assert_eq!(of(name), Some(ActKind::Outside), "{name}");
         }
         assert_eq!(of("lo_unlink"), Some(ActKind::Unlinks));
-        for name in ["lower", "schedule", "my.schedule", "setval", "pg_terminate_backend", "pg_ls_waldir", "é", ""] {
+        for name in ["lowrite", "pg_catalog.lo_put", "SETVAL"] {
+            assert_eq!(of(name), Some(ActKind::Writes), "{name}");
+        }
+        for name in ["lower", "schedule", "my.schedule", "nextval", "pg_terminate_backend", "pg_ls_waldir", "é", ""] {
             assert_eq!(of(name), None, "{name}");
         }
     }
 
     #[test]
     fn whatever_is_listed_is_no_glance_away() {
-        for word in SCHEMAS.iter().chain(OBJECTS).chain(OUTSIDE).chain(FAMILIES) {
+        for word in SCHEMAS.iter().chain(OBJECTS).chain(WRITES).chain(OUTSIDE).chain(FAMILIES) {
             assert!(is_listed_word(word) && is_listed_word(&word.to_ascii_uppercase()), "{word}");
         }
     }

@@ -8,15 +8,10 @@
 //! The key for token hashes lies beside the file (`PATH.key`), not in it: a copied or backed-up store does not let anyone try
 //! out 2^40 tokens at leisure. Losing the key makes pending tokens unknown, nothing worse.
 
-use crate::ground::clock::after;
-use crate::ground::ids::ChallengeId;
 use crate::ground::limits;
-use crate::ground::secret::{HashKey, TokenHash};
-use crate::store::kept::{Challenge, Holder, Status};
-use crate::store::ledger;
-use crate::store::{Ended, Found, StoreError, Swept, Whose};
-use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use crate::ground::secret::HashKey;
+use crate::store::{StoreError, challenges, ledger};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -73,254 +68,21 @@ pub(in crate::store) fn open_file(path: &Path) -> Result<(Embedded, HashKey), St
     let mut db = Connection::open(path)?;
     db.busy_timeout(limits::STORE_BUSY_TIMEOUT)?;
     check_ours(&mut db)?;
+    // Of a file with a table in it, this changes nothing yet.
+    db.execute_batch("PRAGMA auto_vacuum = INCREMENTAL;")?;
     use_wal(&db)?;
     prepare(&mut db)?;
+    let_shrink(&db);
     let key = load_key(&key_path(path))?;
     Ok((start(db)?, key))
 }
 
-pub(in crate::store) fn create(db: &mut Connection, challenge: &Challenge) -> Result<(), StoreError> {
-    let body = serde_json::to_string(challenge).map_err(|error| StoreError::Database(error.to_string()))?;
-    let transaction = immediate(db)?;
-    transaction.execute(
-        "INSERT INTO challenge (id, token_hash, listener, user, database, status, created_ms, expires_ms, ended_ms, body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL, ?9)",
-        params![
-            challenge.id.to_string(),
-            challenge.token_hash.as_bytes(),
-            challenge.holder.listener,
-            challenge.holder.user,
-            challenge.holder.database,
-            challenge.status.as_str(),
-            challenge.created.as_millisecond(),
-            challenge.expires.as_millisecond(),
-            body,
-        ],
-    )?;
-    drop_oldest_pending(&transaction, &challenge.holder)?;
-    Ok(transaction.commit()?)
-}
-
-pub(in crate::store) fn look_up(
-    db: &mut Connection,
-    hash: TokenHash,
-    by: &Holder,
-    whose: Whose,
-    now: Timestamp,
-) -> Result<Found, StoreError> {
-    let transaction = immediate(db)?;
-    if let Some(until) = blocked(&transaction, by, now)? {
-        return Ok(Found::Blocked { until });
-    }
-    let shown = |holder: &Holder| match whose {
-        Whose::Own => holder.listener == by.listener && holder.user == by.user,
-        Whose::AnyInDatabase => holder.listener == by.listener && holder.database == by.database,
-    };
-    let found = match by_hash(&transaction, hash)?.filter(|challenge| shown(&challenge.holder)) {
-        Some(challenge) => Found::Challenge(Box::new(challenge)),
-        None => count_wrong_try(&transaction, by, now)?,
-    };
-    transaction.commit()?;
-    Ok(found)
-}
-
-pub(in crate::store) fn pending(
-    db: &mut Connection,
-    holder: &Holder,
-    now: Timestamp,
-) -> Result<Vec<Challenge>, StoreError> {
-    let mut query = db.prepare_cached(
-        "SELECT body, status FROM challenge
-         WHERE listener = ?1 AND user = ?2 AND database = ?3 AND status IN ('pending', 'approved') AND expires_ms > ?4
-         ORDER BY created_ms DESC, id DESC LIMIT ?5",
-    )?;
-    let most = limits::CHALLENGES_PENDING_MAX as i64;
-    let rows =
-        query.query_map(params![holder.listener, holder.user, holder.database, now.as_millisecond(), most], written)?;
-    rows.map(|row| read(row?)).collect()
-}
-
-pub(in crate::store) fn pending_total(db: &mut Connection, now: Timestamp) -> Result<u64, StoreError> {
-    let sql = "SELECT count(*) FROM challenge WHERE status = 'pending' AND expires_ms > ?1";
-    let count: i64 = db.query_row(sql, [now.as_millisecond()], |row| row.get(0))?;
-    Ok(count.unsigned_abs())
-}
-
-/// Another principal agrees. Whether it is another is for the caller; that it is still pending, for the UPDATE.
-pub(in crate::store) fn approve(
-    db: &mut Connection,
-    id: ChallengeId,
-    approver: &str,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    let changed = db.execute(
-        "UPDATE challenge SET status = 'approved', approver = ?2 WHERE id = ?1 AND status = 'pending' AND expires_ms > ?3",
-        params![id.to_string(), approver, now.as_millisecond()],
-    )?;
-    Ok(changed == 1)
-}
-
-/// Ends a pending challenge. The condition stands in the UPDATE itself: of two who race, SQLite lets one change the row.
-pub(in crate::store) fn end(
-    db: &mut Connection,
-    id: ChallengeId,
-    how: Status,
-    now: Timestamp,
-) -> Result<Ended, StoreError> {
-    let transaction = immediate(db)?;
-    let changed = transaction.execute(
-        "UPDATE challenge SET status = ?2, ended_ms = ?3 WHERE id = ?1 AND status IN ('pending', 'approved') AND expires_ms > ?3",
-        params![id.to_string(), how.as_str(), now.as_millisecond()],
-    )?;
-    let status = transaction
-        .query_row("SELECT status FROM challenge WHERE id = ?1", [id.to_string()], |row| row.get::<_, String>(0))
-        .optional()?;
-    transaction.commit()?;
-    match (changed, status) {
-        (_, None) => Ok(Ended::Unknown),
-        (0, Some(status)) => match parse_status(&status)? {
-            // Not changed although pending: its time is over and no janitor came by yet.
-            Status::Pending | Status::Approved => Ok(Ended::Before(Status::Expired)),
-            ended => Ok(Ended::Before(ended)),
-        },
-        (_, Some(_)) => Ok(Ended::Now),
-    }
-}
-
-pub(in crate::store) fn sweep(db: &mut Connection, now: Timestamp) -> Result<Swept, StoreError> {
-    let (at, now) = (now, now.as_millisecond());
-    let transaction = immediate(db)?;
-    let expired = transaction.execute(
-        "UPDATE challenge SET status = 'expired', ended_ms = expires_ms WHERE status IN ('pending', 'approved') AND expires_ms <= ?1",
-        [now],
-    )?;
-    let keep_from = now.saturating_sub(milliseconds(limits::CHALLENGE_KEEP));
-    let forgotten = transaction.execute("DELETE FROM challenge WHERE ended_ms < ?1", [keep_from])?;
-    forget_old_tries(&transaction, now)?;
-    ledger::sweep(&transaction, at)?;
-    transaction.commit()?;
-    Ok(Swept { expired, forgotten })
-}
-
-// Looking up and counting wrong tries.
-
-/// The index finds the row; how long that takes tells nothing about a keyed hash. The comparison that decides is constant-time.
-fn by_hash(db: &Connection, hash: TokenHash) -> Result<Option<Challenge>, StoreError> {
-    let sql = "SELECT body, status FROM challenge WHERE token_hash = ?1";
-    let row = db.query_row(sql, [hash.as_bytes()], written).optional()?;
-    let challenge = row.map(read).transpose()?;
-    Ok(challenge.filter(|challenge| challenge.token_hash == hash))
-}
-
-/// Tries count per user of a listener, not per database: changing the database must not give more of them.
-fn blocked(db: &Connection, by: &Holder, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-    let window = db
-        .query_row(
-            "SELECT tries, ends_ms FROM wrong_tries WHERE listener = ?1 AND user = ?2 AND ends_ms > ?3",
-            params![by.listener, by.user, now.as_millisecond()],
-            |row| Ok((row.get::<_, u32>(0)?, row.get::<_, i64>(1)?)),
-        )
-        .optional()?;
-    Ok(window.filter(|(tries, _)| *tries >= limits::WRONG_TRIES_MAX).map(|(_, ends_ms)| timestamp(ends_ms)))
-}
-
-fn count_wrong_try(db: &Connection, by: &Holder, now: Timestamp) -> Result<Found, StoreError> {
-    let ends = after(now, limits::WRONG_TRIES_WINDOW);
-    forget_old_tries(db, now.as_millisecond())?;
-    let counted: Option<u32> = db
-        .query_row(
-            "INSERT INTO wrong_tries (listener, user, tries, ends_ms)
-             SELECT ?1, ?2, 1, ?3
-             WHERE (SELECT count(*) FROM wrong_tries) < ?4
-                OR EXISTS (SELECT 1 FROM wrong_tries WHERE listener = ?1 AND user = ?2)
-             ON CONFLICT (listener, user) DO UPDATE SET tries = tries + 1
-             RETURNING tries",
-            params![by.listener, by.user, ends.as_millisecond(), limits::WRONG_TRIES_PRINCIPALS_MAX],
-            |row| row.get(0),
-        )
-        .optional()?;
-    Ok(match counted {
-        Some(tries) => Found::Unknown { tries_left: limits::WRONG_TRIES_MAX.saturating_sub(tries) },
-        // The table is full: without a count there is no limit, so there are no tries.
-        None => Found::Blocked { until: ends },
-    })
-}
-
-fn forget_old_tries(db: &Connection, now_ms: i64) -> Result<(), StoreError> {
-    db.execute("DELETE FROM wrong_tries WHERE ends_ms <= ?1", [now_ms])?;
-    Ok(())
-}
-
-fn drop_oldest_pending(db: &Connection, holder: &Holder) -> Result<(), StoreError> {
-    db.execute(
-        "DELETE FROM challenge WHERE id IN (
-             SELECT id FROM challenge WHERE listener = ?1 AND user = ?2 AND status = 'pending'
-             ORDER BY created_ms DESC, id DESC LIMIT -1 OFFSET ?3)",
-        params![holder.listener, holder.user, limits::CHALLENGES_PENDING_MAX as i64],
-    )?;
-    Ok(())
-}
-
-// Rows.
-
-fn written(row: &Row<'_>) -> rusqlite::Result<(String, String)> {
-    Ok((row.get(0)?, row.get(1)?))
-}
-
-/// The column says where a challenge stands; the body was written once, when it was made.
-fn read((body, status): (String, String)) -> Result<Challenge, StoreError> {
-    let mut challenge: Challenge = serde_json::from_str(&body)
-        .map_err(|error| StoreError::Database(format!("a challenge cannot be read: {error}")))?;
-    challenge.status = parse_status(&status)?;
-    Ok(challenge)
-}
-
-fn parse_status(status: &str) -> Result<Status, StoreError> {
-    Status::parse(status)
-        .ok_or_else(|| StoreError::Database(format!("a challenge has the unknown status \"{status}\"")))
-}
-
-fn timestamp(milliseconds: i64) -> Timestamp {
-    Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::MAX)
-}
-
-fn milliseconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
 // Opening.
 
-/// 2 added the ledger.
-const SCHEMA_VERSION: i64 = 2;
+/// 2 added the ledger; 3 keeps of a challenge that is over only that it is, and counts whose the ledger's entries are.
+const SCHEMA_VERSION: i64 = 3;
 /// "SLUC": says to others, and to us, whose file this is.
 const APPLICATION_ID: i64 = 0x534C_5543;
-
-const SCHEMA: &str = "
-    CREATE TABLE challenge (
-        id TEXT PRIMARY KEY,
-        token_hash BLOB NOT NULL UNIQUE,
-        listener TEXT NOT NULL,
-        user TEXT NOT NULL,
-        database TEXT NOT NULL,
-        status TEXT NOT NULL CHECK (status IN ('pending', 'approved', 'used', 'rejected', 'expired')),
-        created_ms INTEGER NOT NULL,
-        expires_ms INTEGER NOT NULL,
-        ended_ms INTEGER,
-        approver TEXT,
-        body TEXT NOT NULL
-    ) STRICT;
-    CREATE INDEX challenge_of_holder ON challenge (listener, user, status, created_ms);
-    CREATE INDEX challenge_expiry ON challenge (status, expires_ms);
-    CREATE INDEX challenge_end ON challenge (ended_ms);
-    CREATE TABLE wrong_tries (
-        listener TEXT NOT NULL,
-        user TEXT NOT NULL,
-        tries INTEGER NOT NULL,
-        ends_ms INTEGER NOT NULL,
-        PRIMARY KEY (listener, user)
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX wrong_tries_end ON wrong_tries (ends_ms);
-";
 
 fn start(mut db: Connection) -> Result<Embedded, StoreError> {
     let (jobs, mut queue) = mpsc::channel::<Job>(limits::STORE_QUEUE_MAX);
@@ -385,14 +147,24 @@ fn use_wal(db: &Connection) -> Result<(), StoreError> {
 }
 
 fn prepare(db: &mut Connection) -> Result<(), StoreError> {
-    db.execute_batch(&format!("PRAGMA synchronous = FULL; PRAGMA max_page_count = {};", limits::STORE_PAGES_MAX))?;
+    let settings = format!(
+        "PRAGMA synchronous = FULL; PRAGMA max_page_count = {}; PRAGMA journal_size_limit = {};",
+        limits::STORE_PAGES_MAX,
+        limits::STORE_WAL_BYTES_KEPT
+    );
+    db.execute_batch(&settings)?;
     let transaction = immediate(db)?;
     let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if version == 0 {
-        transaction.execute_batch(SCHEMA)?;
+    let steps: &[&str] = match version {
+        0 => &[challenges::SCHEMA, challenges::TRIES_SCHEMA, ledger::SCHEMA, ledger::SHARES],
+        1 => &[challenges::SET_ASIDE, challenges::SCHEMA, challenges::TAKE_OVER, ledger::SCHEMA, ledger::SHARES],
+        2 => &[challenges::SET_ASIDE, challenges::SCHEMA, challenges::TAKE_OVER, ledger::UPGRADE, ledger::SHARES],
+        _ => &[],
+    };
+    for step in steps {
+        transaction.execute_batch(step)?;
     }
     if version < SCHEMA_VERSION {
-        transaction.execute_batch(ledger::SCHEMA)?;
         transaction.execute_batch(&format!(
             "PRAGMA user_version = {SCHEMA_VERSION}; PRAGMA application_id = {APPLICATION_ID};"
         ))?;
@@ -400,7 +172,31 @@ fn prepare(db: &mut Connection) -> Result<(), StoreError> {
     Ok(transaction.commit()?)
 }
 
-fn immediate(db: &mut Connection) -> Result<Transaction<'_>, StoreError> {
+/// A file that can give back what it does not need: a new one from its beginning, an older one once it was written anew. Where that
+/// cannot be done now (another process is at it), free pages are used again all the same.
+fn let_shrink(db: &Connection) {
+    const INCREMENTAL: i64 = 2;
+    let written_anew = || {
+        let found: i64 = db.query_row("PRAGMA auto_vacuum", [], |row| row.get(0))?;
+        if found != INCREMENTAL {
+            db.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; VACUUM;")?;
+        }
+        Ok::<_, rusqlite::Error>(())
+    };
+    if let Err(error) = written_anew() {
+        tracing::warn!(%error, "the store's file could not be made to shrink");
+    }
+}
+
+/// Gives free pages back to the disk, so many at a time that nobody waits for it.
+pub(in crate::store) fn shrink(db: &mut Connection) -> Result<(), StoreError> {
+    let mut query = db.prepare(&format!("PRAGMA incremental_vacuum({})", limits::STORE_PAGES_SHRUNK))?;
+    let mut steps = query.query([])?;
+    while steps.next()?.is_some() {}
+    Ok(())
+}
+
+pub(in crate::store) fn immediate(db: &mut Connection) -> Result<Transaction<'_>, StoreError> {
     Ok(db.transaction_with_behavior(TransactionBehavior::Immediate)?)
 }
 

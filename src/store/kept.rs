@@ -37,6 +37,26 @@ pub struct Challenge {
 }
 
 impl Challenge {
+    /// What is kept of it when it is over: whose it was, and what its token is told.
+    pub(in crate::store) fn over(&self) -> Challenge {
+        Challenge {
+            statement: String::new(),
+            parameters: None,
+            context: Context::new(),
+            promise: serde_json::Value::Null,
+            preview: Preview::default(),
+            holder: self.holder.clone(),
+            address: self.address.clone(),
+            application: self.application.clone(),
+            ..*self
+        }
+    }
+
+    /// Its text is gone: it was used, rejected, or is expired.
+    pub fn is_over(&self) -> bool {
+        !matches!(self.status, Status::Pending | Status::Approved)
+    }
+
     /// An estimate of the memory and disk it takes.
     pub fn bytes(&self) -> usize {
         let values = self.parameters.iter().flat_map(|all| &all.values).flatten();
@@ -49,6 +69,17 @@ impl Challenge {
     }
 }
 
+/// One that waits, as a list shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    pub id: ChallengeId,
+    pub needs: Needs,
+    /// The beginning of its text.
+    pub statement: String,
+    pub message: String,
+    pub expires: Timestamp,
+}
+
 pub type Context = BTreeMap<String, String>;
 
 /// Whose confirmation it takes.
@@ -59,6 +90,19 @@ pub enum Needs {
     Confirm,
     /// Another principal's.
     Approve,
+}
+
+impl Needs {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Needs::Confirm => "confirm",
+            Needs::Approve => "approve",
+        }
+    }
+
+    pub(in crate::store) fn parse(text: &str) -> Option<Needs> {
+        [Needs::Confirm, Needs::Approve].into_iter().find(|needs| needs.as_str() == text)
+    }
 }
 
 /// Who may confirm. The listener stands for the guarded server: a user of the same name on another server is somebody else.

@@ -99,15 +99,46 @@ pub(in crate::store) const SCHEMA: &str = "
         ran_ms INTEGER,
         ran_by TEXT,
         rows INTEGER,
+        entered_by TEXT NOT NULL DEFAULT '',
         PRIMARY KEY (listener, database, script, digest)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS ledger_age ON ledger (begun_ms);
 ";
 
+/// From version 2.
+pub(in crate::store) const UPGRADE: &str = "
+    ALTER TABLE ledger ADD COLUMN entered_by TEXT NOT NULL DEFAULT '';
+    UPDATE ledger SET entered_by = begun_by;
+";
+
+/// How many entries each principal has made: counting a million of them for each statement would take too long.
+pub(in crate::store) const SHARES: &str = "
+    CREATE TABLE ledger_share (
+        listener TEXT NOT NULL,
+        user TEXT NOT NULL,
+        entries INTEGER NOT NULL,
+        PRIMARY KEY (listener, user)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO ledger_share SELECT listener, entered_by, count(*) FROM ledger GROUP BY listener, entered_by;
+    CREATE TRIGGER ledger_entered AFTER INSERT ON ledger BEGIN
+        INSERT INTO ledger_share VALUES (new.listener, new.entered_by, 1)
+            ON CONFLICT (listener, user) DO UPDATE SET entries = entries + 1;
+    END;
+    CREATE TRIGGER ledger_forgotten AFTER DELETE ON ledger BEGIN
+        UPDATE ledger_share SET entries = entries - 1 WHERE listener = old.listener AND user = old.entered_by;
+        DELETE FROM ledger_share WHERE listener = old.listener AND user = old.entered_by AND entries <= 0;
+    END;
+";
+
 const OF_KEY: &str = "listener = ?1 AND database = ?2 AND script = ?3 AND digest = ?4";
 
-pub(in crate::store) fn entry(db: &mut Connection, key: &Key) -> Result<Option<Entry>, StoreError> {
-    found(db, key)
+pub(in crate::store) fn find(db: &mut Connection, keys: Vec<Key>) -> Result<Option<(Key, Entry)>, StoreError> {
+    for key in keys {
+        if let Some(entry) = found(db, &key)? {
+            return Ok(Some((key, entry)));
+        }
+    }
+    Ok(None)
 }
 
 pub(in crate::store) fn begin(db: &mut Connection, beginning: &Beginning) -> Result<Begun, StoreError> {
@@ -117,17 +148,14 @@ pub(in crate::store) fn begin(db: &mut Connection, beginning: &Beginning) -> Res
     if before != beginning.runs_seen {
         return Ok(Begun::Taken);
     }
-    let entries: i64 = transaction.query_row("SELECT count(*) FROM ledger", [], |row| row.get(0))?;
-    if before == 0 && entries.unsigned_abs() >= limits::LEDGER_ENTRIES_MAX {
-        return Err(StoreError::Database(format!(
-            "the ledger of scripts is full ({} entries)",
-            limits::LEDGER_ENTRIES_MAX
-        )));
+    if before == 0 {
+        hold_to_its_share(&transaction, &key.listener, &beginning.by)?;
     }
     let runs = before.saturating_add(1);
     transaction.execute(
-        "INSERT INTO ledger (listener, database, script, digest, statement, state, runs, begun_ms, begun_by, in_transaction)
-         VALUES (?1, ?2, ?3, ?4, ?5, 'begun', ?6, ?7, ?8, ?9)
+        "INSERT INTO ledger (listener, database, script, digest, statement, state, runs, begun_ms, begun_by, in_transaction,
+             entered_by)
+         VALUES (?1, ?2, ?3, ?4, ?5, 'begun', ?6, ?7, ?8, ?9, ?8)
          ON CONFLICT (listener, database, script, digest) DO UPDATE SET state = 'begun', runs = excluded.runs,
              begun_ms = excluded.begun_ms, begun_by = excluded.begun_by, in_transaction = excluded.in_transaction",
         params![
@@ -219,6 +247,22 @@ pub(in crate::store) fn sweep(db: &Connection, now: Timestamp) -> Result<(), Sto
     let keep = i64::try_from(limits::LEDGER_KEEP.as_millis()).unwrap_or(i64::MAX);
     db.execute("DELETE FROM ledger WHERE begun_ms < ?1", [now.as_millisecond().saturating_sub(keep)])?;
     Ok(())
+}
+
+/// Somebody with few entries goes on though the ledger is full.
+fn hold_to_its_share(db: &Connection, listener: &str, user: &str) -> Result<(), StoreError> {
+    let number = |row: &Row<'_>| row.get::<_, i64>(0).map(i64::unsigned_abs);
+    let of_one = "SELECT coalesce(sum(entries), 0) FROM ledger_share WHERE listener = ?1 AND user = ?2";
+    let own = db.query_row(of_one, params![listener, user], number)?;
+    let all = db.query_row("SELECT coalesce(sum(entries), 0) FROM ledger_share", [], number)?;
+    let crowded = all >= limits::LEDGER_ENTRIES_MAX;
+    let most = if crowded { limits::LEDGER_ENTRIES_OF_ONE_ALWAYS } else { limits::LEDGER_ENTRIES_OF_ONE_MAX };
+    match own >= most {
+        true => Err(StoreError::Database(format!(
+            "the ledger of scripts holds {own} statements that {user} entered, and takes no more of them ({most} at most)"
+        ))),
+        false => Ok(()),
+    }
 }
 
 const COLUMNS: &str = "runs, state, begun_ms, begun_by, in_transaction, ran_ms, ran_by";

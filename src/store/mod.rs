@@ -6,6 +6,7 @@
 //!
 //! Whatever the store cannot answer is an error, and its caller refuses (`SL007`).
 
+mod challenges;
 mod embedded;
 pub mod kept;
 pub mod ledger;
@@ -14,7 +15,7 @@ use crate::ground::ids::ChallengeId;
 use crate::ground::limits;
 use crate::ground::secret::{HashKey, Token, TokenHash};
 use crate::store::embedded::Embedded;
-use crate::store::kept::{Challenge, Holder, Status};
+use crate::store::kept::{Challenge, Holder, Status, Waiting};
 use crate::store::ledger::{Beginning, Begun, Ending, Entry, Key, Script};
 use jiff::Timestamp;
 use std::fmt;
@@ -50,13 +51,14 @@ impl Store {
         self.key.derive(purpose)
     }
 
-    /// Keeps a new challenge. When its holder has too many pending, the oldest of them goes.
+    /// Keeps a new challenge. When its holder has too many pending, the oldest of them goes; when they take more than its share of
+    /// the store, it is refused.
     pub async fn create(&self, challenge: Challenge) -> Result<(), StoreError> {
         let bytes = challenge.bytes();
         if bytes > limits::CHALLENGE_BYTES_MAX {
             return Err(StoreError::TooLarge { bytes, bytes_max: limits::CHALLENGE_BYTES_MAX });
         }
-        self.embedded.run(move |db| embedded::create(db, &challenge)).await
+        self.embedded.run(move |db| challenges::create(db, &challenge)).await
     }
 
     /// Looks a typed token up for somebody, as one step: limit of tries, search, and counting the try if it was wrong. A token of
@@ -69,39 +71,45 @@ impl Store {
         now: Timestamp,
     ) -> Result<Found, StoreError> {
         let by = by.clone();
-        self.embedded.run(move |db| embedded::look_up(db, hash, &by, whose, now)).await
+        self.embedded.run(move |db| challenges::look_up(db, hash, &by, whose, now)).await
     }
 
     /// Another principal agrees to a pending challenge; `false` if it is not pending any more.
     pub async fn approve(&self, id: ChallengeId, approver: &str, now: Timestamp) -> Result<bool, StoreError> {
         let approver = approver.to_owned();
-        self.embedded.run(move |db| embedded::approve(db, id, &approver, now)).await
+        self.embedded.run(move |db| challenges::approve(db, id, &approver, now)).await
     }
 
-    /// A holder's pending and approved challenges on this database, newest first.
-    pub async fn pending(&self, holder: &Holder, now: Timestamp) -> Result<Vec<Challenge>, StoreError> {
+    /// A holder's pending and approved challenges on this database, newest first, as a list shows them.
+    pub async fn pending(&self, holder: &Holder, now: Timestamp) -> Result<Vec<Waiting>, StoreError> {
         let holder = holder.clone();
-        self.embedded.run(move |db| embedded::pending(db, &holder, now)).await
+        self.embedded.run(move |db| challenges::pending(db, &holder, now)).await
+    }
+
+    /// Those of them that another principal agreed to, whole.
+    pub async fn approved(&self, holder: &Holder, now: Timestamp) -> Result<Vec<Challenge>, StoreError> {
+        let holder = holder.clone();
+        self.embedded.run(move |db| challenges::approved(db, &holder, now)).await
     }
 
     /// How many challenges are pending altogether.
     pub async fn pending_total(&self, now: Timestamp) -> Result<u64, StoreError> {
-        self.embedded.run(move |db| embedded::pending_total(db, now)).await
+        self.embedded.run(move |db| challenges::pending_total(db, now)).await
     }
 
     /// Uses a challenge up. Of all who try, exactly one is answered [`Ended::Now`].
     pub async fn redeem(&self, id: ChallengeId, now: Timestamp) -> Result<Ended, StoreError> {
-        self.embedded.run(move |db| embedded::end(db, id, Status::Used, now)).await
+        self.embedded.run(move |db| challenges::end(db, id, Status::Used, now)).await
     }
 
     /// Takes a challenge back, so that nobody can confirm it.
     pub async fn reject(&self, id: ChallengeId, now: Timestamp) -> Result<Ended, StoreError> {
-        self.embedded.run(move |db| embedded::end(db, id, Status::Rejected, now)).await
+        self.embedded.run(move |db| challenges::end(db, id, Status::Rejected, now)).await
     }
 
-    /// What is known of a script's statement.
-    pub async fn ledger_entry(&self, key: Key) -> Result<Option<Entry>, StoreError> {
-        self.embedded.run(move |db| ledger::entry(db, &key)).await
+    /// What is known of a script's statement: the first of its keys that is in the ledger. What it is known by has changed over time.
+    pub async fn ledger_find(&self, keys: Vec<Key>) -> Result<Option<(Key, Entry)>, StoreError> {
+        self.embedded.run(move |db| ledger::find(db, keys)).await
     }
 
     /// Enters that it is about to be sent; on disk when this is answered.
@@ -132,9 +140,11 @@ impl Store {
     }
 
     /// The janitor's round: marks what expired, forgets what ended longer than [`limits::CHALLENGE_KEEP`] ago and what was
-    /// counted in windows that are over.
+    /// counted in windows that are over, and gives some of the room that is free back to the disk.
     pub async fn sweep(&self, now: Timestamp) -> Result<Swept, StoreError> {
-        self.embedded.run(move |db| embedded::sweep(db, now)).await
+        let swept = self.embedded.run(move |db| challenges::sweep(db, now)).await?;
+        self.embedded.run(embedded::shrink).await?;
+        Ok(swept)
     }
 }
 
@@ -198,6 +208,12 @@ pub enum StoreError {
         bytes: usize,
         bytes_max: usize,
     },
+    /// One principal's part of the store is full; others' are not.
+    ShareFull {
+        what: &'static str,
+        taken: u64,
+        most: u64,
+    },
     /// No answer within the deadline.
     Deadline,
     /// The store's thread is gone.
@@ -221,6 +237,12 @@ impl fmt::Display for StoreError {
             StoreError::TooLarge { bytes, bytes_max } => write!(
                 f,
                 "the statement with its parameters and preview takes {bytes} bytes, and a challenge holds at most {bytes_max}: nobody could read it before confirming"
+            ),
+            StoreError::ShareFull { what, taken, most } => write!(
+                f,
+                "your share of the store is full: {what} would take {} MiB, and one user may have {} MiB there; confirm or reject some of them, or wait until they are over",
+                taken.div_ceil(1 << 20),
+                most >> 20
             ),
             StoreError::Deadline => write!(f, "the store did not answer within {} s", limits::STORE_DEADLINE.as_secs()),
             StoreError::Gone => f.write_str("the store has stopped"),

@@ -66,6 +66,7 @@ fn cut(stream: &[u8], chunk: usize) -> Cut {
                     cut.concat.extend_from_slice(&bytes);
                     cut.frames.push(bytes.to_vec());
                 }
+                Ok(Next::Skipped(tag)) => panic!("nothing was given up, and a message {tag} was"),
                 Ok(Next::CopyPart(part)) => {
                     assert!(!part.is_empty(), "a part of nothing would be asked for for ever");
                     cut.concat.extend_from_slice(&part);

@@ -15,7 +15,7 @@ stories! {
     a_change_that_was_said_to_be_one_row, observe_mode_refuses_nothing, off_is_off, scopes_decide_for_whom,
     names_are_resolved_as_the_server_does, estimates_are_called_estimates, characters_that_hide_a_quote, other_encodings_are_read_and_spoken_to,
     keys_seen_in_a_transaction_that_was_rolled_back, names_swapped_in_a_pipeline, another_pipelined_commit,
-    conditions_that_keep_every_row, rights_and_guards_in_all_their_forms, what_is_worth_a_warning, a_freeze_stops_every_change, a_script_runs_once, a_script_in_transactions,
+    conditions_that_keep_every_row, rights_and_guards_in_all_their_forms, what_is_worth_a_warning, a_freeze_stops_every_change, what_is_no_row_is_changed_on_record, a_script_runs_once, a_script_in_transactions,
 }
 
 struct Case {
@@ -732,8 +732,13 @@ fn what_is_worth_a_warning(server: &'static Server) {
 fn a_freeze_stops_every_change(server: &'static Server) {
     let freeze = "[[freeze]]\nname = \"year's end\"\nreason = \"books\"\nexcept = { user = \"other\" }";
     let (database, sluice) = shop_with(server, |setup| setup.with(freeze));
-    database.run("GRANT ALL ON ALL TABLES IN SCHEMA public TO other");
+    database.run("GRANT ALL ON ALL TABLES IN SCHEMA public TO other; CREATE SEQUENCE numbers");
+    database.run("SELECT lo_from_bytea(770001, '\\x00010203')");
     let mut wire = sluice.connect(&database);
+    for (function, argument) in [(955, 0), (957, 0x60000), (715, 770002)] {
+        wire.send(&function_call(function, &[&i32::to_be_bytes(argument), b"x"]));
+        assert!(Refused::denied(&wire.until_ready()).names_rule("change-freeze"), "{function}");
+    }
     for statement in [
         "INSERT INTO logs VALUES (900, 'new', NULL)",
         "INSERT INTO logs SELECT 901, 'new', NULL",
@@ -741,6 +746,10 @@ fn a_freeze_stops_every_change(server: &'static Server) {
         "CREATE TABLE more (id int)",
         "DO 'BEGIN END'",
         "COPY logs FROM STDIN",
+        "SELECT lo_put(770001, 0, '\\xff')",
+        "SELECT lowrite(0, '\\xff')",
+        "SELECT lo_create(770002)",
+        "SELECT setval('numbers', 7)",
     ] {
         for extended in [false, true] {
             let outcome = if extended { wire.extended(statement, &[]) } else { wire.simple(statement) };
@@ -774,6 +783,51 @@ fn a_freeze_stops_every_change(server: &'static Server) {
     assert_eq!(database.count("logs"), 501);
 }
 
+/// FunctionCall with arguments and result in binary form.
+fn function_call(function: i32, arguments: &[&[u8]]) -> Vec<u8> {
+    let mut body = [&function.to_be_bytes()[..], &[0, 1, 0, 1], &(arguments.len() as i16).to_be_bytes()].concat();
+    for argument in arguments {
+        body.extend([&(argument.len() as i32).to_be_bytes()[..], argument].concat());
+    }
+    body.extend([0, 1]);
+    crate::harness::message::message(b'F', &body)
+}
+
+fn what_is_no_row_is_changed_on_record(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    database.run("CREATE SEQUENCE numbers");
+    let mut wire = sluice.connect(&database);
+    for statement in ["SELECT lo_from_bytea(770001, '\\x00010203')", "SELECT setval('numbers', 7)"] {
+        wire.simple(statement).expect_fine(statement);
+    }
+    wire.extended("SELECT lo_put(770001, 1, $1)", &["\\xff"]).expect_fine("lo_put");
+    // As psql's \lo_import does it.
+    let make = |wire: &mut Wire, oid: i32| wire.send(&function_call(715, &[&oid.to_be_bytes()]));
+    for oid in [770_002i32, 770_003] {
+        wire.simple("BEGIN").expect_fine("BEGIN");
+        make(&mut wire, oid);
+        wire.until_ready().expect_fine("lo_create");
+        wire.send(&function_call(952, &[&oid.to_be_bytes(), &0x60000i32.to_be_bytes()]));
+        wire.until_ready().expect_fine("lo_open");
+        for part in [b"abc", b"def", b"ghi"] {
+            wire.send(&function_call(955, &[&0i32.to_be_bytes(), part]));
+            wire.until_ready().expect_fine("lowrite");
+        }
+        wire.simple("COMMIT").expect_fine("COMMIT");
+    }
+    assert_eq!(wire.simple("SELECT convert_from(lo_get(770003), 'UTF8')").value(), "abcdefghi");
+    let record = sluice.record();
+    let lines = |part: &str| {
+        let texts =
+            record.iter().filter(|line| line["kind"] == "statement").filter_map(|line| line["statement"].as_str());
+        texts.filter(|text| text.contains(part)).count()
+    };
+    let told =
+        ["lo_from_bytea(", "setval(", "lo_put(", "lo_create() by the function-call", "lowrite() by the function-call"];
+    assert_eq!(told.map(lines), [1, 1, 1, 2, 2], "one line for each object's bytes: {record:#?}");
+    assert_eq!(lines("lo_open"), 0);
+}
+
 fn a_script_runs_once(server: &'static Server) {
     let (database, sluice) = shop(server);
     let mut wire = sluice.connect(&database);
@@ -786,6 +840,8 @@ fn a_script_runs_once(server: &'static Server) {
     assert_eq!(wire.simple(statement).tags(), ["DELETE 1"]);
     assert!(ran(&wire.simple(statement)).message.contains("by trusty"));
     ran(&wire.extended(statement, &[]));
+    let laid_out = "-- the same again\ndelete from logs\n  where id=1 /* sluice: script=status */;";
+    assert_eq!(Refused::of(&wire.simple(laid_out)).code, "SL003", "another layout is no other statement");
     assert_eq!(wire.simple("DELETE FROM logs WHERE id = 1 /* sluice: script=other */").tags(), ["DELETE 0"]);
     assert_eq!(wire.simple("DELETE FROM logs WHERE id = 1 /* sluice: script=status step=2 */").tags(), ["DELETE 0"]);
     // What failed did not run; values tell statements apart.

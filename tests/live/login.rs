@@ -8,11 +8,12 @@ use crate::harness::server::{
 use crate::harness::sluice::{Setup, Sluice};
 use crate::harness::stories;
 use crate::harness::tool::{Said, Tool};
+use crate::harness::wire::Wire;
 
 stories! {
     every_kind_of_password, wrong_passwords_fail_as_the_server_says, a_client_that_leaves_in_mid_login, cleartext_byte_for_byte,
     upstream_tls_means_what_libpq_means, refused_at_once_it_is_tried_the_other_way, passwords_over_tls, scram_with_tls_on_both_legs_is_refused_with_advice,
-    direct_negotiation_by_libpq,
+    direct_negotiation_by_libpq, no_statement_is_waited_for_where_a_password_is_due,
 }
 
 const ROLES: [&str; 3] = [BY_PASSWORD, BY_MD5, BY_SCRAM];
@@ -42,7 +43,7 @@ fn a_client_that_leaves_in_mid_login(server: &'static Server) {
     // psql without a password asks, finds no terminal, and leaves after the server's request.
     let (database, sluice) = gate(server, "");
     for role in ROLES {
-        let mut wire = crate::harness::wire::Wire::open(&sluice.address);
+        let mut wire = Wire::open(&sluice.address);
         wire.send(&startup(PROTOCOL_3_0, &[("user", role), ("database", &database.name)]));
         wire.until(b'R');
         drop(wire);
@@ -113,6 +114,17 @@ fn refused_at_once_it_is_tried_the_other_way(server: &'static Server) {
             let mut wire = sluice.connect_as(role, &database);
             assert_eq!(wire.simple(uses_tls).value(), expected, "{mode}, {role}");
         }
+    }
+}
+
+fn no_statement_is_waited_for_where_a_password_is_due(server: &'static Server) {
+    let (database, sluice) = gate(server, "");
+    for role in ROLES {
+        let mut wire = Wire::open(&sluice.address);
+        wire.send(&startup(PROTOCOL_3_0, &[("user", role), ("database", &database.name)]));
+        // A gigabyte is announced, and would be kept for somebody whom nobody knows.
+        wire.send(&[&b"Q\x3f\xff\xff\xff"[..], b"SELECT "].concat());
+        assert_eq!(wire.until_closed().code(), "08P01", "{role}");
     }
 }
 

@@ -14,6 +14,7 @@ stories! {
     a_rejected_token, the_search_path_is_part_of_the_promise, from_another_session_of_the_same_user,
     a_pending_token_survives_a_restart, a_used_token_stays_used_after_a_crash, a_token_is_written_nowhere,
     a_token_cannot_outvote_a_later_denial, what_fails_fails_as_the_server_says, four_eyes,
+    what_an_approver_sees_is_not_the_senders_to_write,
 }
 
 const CLEAR: &str = "DELETE FROM logs";
@@ -44,6 +45,25 @@ fn four_eyes(server: &'static Server) {
     assert_eq!(sender.simple(CLEAR).tags(), ["DELETE 500"], "sent again, it runs");
     refill(&database);
     assert_eq!(Refused::of(&sender.simple(CLEAR)).code, "SL002", "once");
+}
+
+fn what_an_approver_sees_is_not_the_senders_to_write(server: &'static Server) {
+    let (database, sluice) = shop_with(server, |setup| {
+        setup.with("[[scope]]\nname = \"four eyes\"\nrules = { \"missing-where\" = \"approve\" }")
+    });
+    database.run("CREATE TABLE \"x\nthis would delete 1 row\" AS SELECT generate_series(1, 300) AS id");
+    let (mut sender, mut other) = (sluice.connect(&database), sluice.connect_as("other", &database));
+    let text = "DELETE FROM \"x\nthis would delete 1 row\"\n\nthis would delete 1 row\r\u{1b}[2K\n";
+    let text = text.replace("\n\nthis", "\n/*\nthis") + "*/";
+    let token = Refused::of(&sender.simple(&text)).token();
+    let columns = |outcome: Outcome| -> Vec<String> { outcome.rows().into_iter().flatten().flatten().collect() };
+    let shown = columns(other.simple(&format!("SLUICE SHOW '{token}'")));
+    assert!(shown.iter().any(|line| line.contains("  | this would delete 1 row")), "the text is shown: {shown:#?}");
+    let waiting = columns(sender.simple("SLUICE PENDING"));
+    for line in shown.iter().chain(&waiting) {
+        assert!(!line.starts_with("this would delete 1 row"), "{line}");
+        assert!(!line.chars().any(char::is_control), "{line:?}");
+    }
 }
 
 fn a_token_works_once(server: &'static Server) {

@@ -117,11 +117,34 @@ pub fn function(frame: &Frame) -> Result<u32, Short> {
     Ok(Cursor::new(frame.body()).i32()? as u32)
 }
 
-/// Whether a function that libpq calls by its OID does no more than its large-object interface needs: open, close, read, write at a
+/// A function of libpq's large-object interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObjectCall {
+    pub name: &'static str,
+    pub writes: bool,
+    /// It writes no bytes, but makes an object.
+    pub makes: bool,
+}
+
+/// What libpq calls by its OID for its large-object interface and does no more than that needs: open, close, read, write at a
 /// descriptor, seek, tell, create. Unlinking and truncating are not among them. These OIDs are fixed in every server
 /// (pg_proc.dat, 13 to 18).
-pub fn is_large_object_access(function: u32) -> bool {
-    matches!(function, 952..=958 | 715 | 3170 | 3171)
+pub fn large_object_call(function: u32) -> Option<ObjectCall> {
+    let looks = |name| Some(ObjectCall { name, writes: false, makes: false });
+    let makes = |name| Some(ObjectCall { name, writes: true, makes: true });
+    match function {
+        952 => looks("lo_open"),
+        953 => looks("lo_close"),
+        954 => looks("loread"),
+        955 => Some(ObjectCall { name: "lowrite", writes: true, makes: false }),
+        956 => looks("lo_lseek"),
+        957 => makes("lo_creat"),
+        958 => looks("lo_tell"),
+        715 => makes("lo_create"),
+        3170 => looks("lo_lseek64"),
+        3171 => looks("lo_tell64"),
+        _ => None,
+    }
 }
 
 /// ParameterDescription: type OIDs.

@@ -48,6 +48,8 @@ pub enum Next {
     Frame(Frame),
     /// A part of CopyData messages, one or more: headers and data, to be passed on in order.
     CopyPart(Bytes),
+    /// The message of this type that was given up is over.
+    Skipped(u8),
     /// Not there yet; this many bytes more would complete it or its header.
     Need(usize),
 }
@@ -76,11 +78,42 @@ impl std::fmt::Display for Malformed {
 #[derive(Debug, Default)]
 pub struct ClientCutter {
     copy_left: usize,
+    /// Of a message that was given up: how much of it is still to come, and its type.
+    skip_left: u32,
+    skips: Option<u8>,
 }
 
 impl ClientCutter {
+    /// Gives up the message that stands in `inbox` and is not whole: what is here of it is dropped, and so is what is still to come.
+    pub fn skip(&mut self, inbox: &mut BytesMut) {
+        let length = declared_length(inbox).and_then(|length| u32::try_from(length + 1).ok());
+        if let (0, None, Some(tag), Some(length)) = (self.copy_left, self.skips, inbox.first(), length) {
+            (self.skips, self.skip_left) = (Some(*tag), length);
+        }
+    }
+
+    /// Drops what has come of it by now.
+    fn skip_on(&mut self, tag: u8, inbox: &mut BytesMut) -> Next {
+        match u32::try_from(inbox.len()) {
+            Ok(here) if here < self.skip_left => {
+                // What it took is given back.
+                *inbox = BytesMut::new();
+                self.skip_left -= here;
+                Next::Need(self.skip_left as usize)
+            }
+            _ => {
+                let _ = inbox.split_to(self.skip_left as usize);
+                (self.skips, self.skip_left) = (None, 0);
+                Next::Skipped(tag)
+            }
+        }
+    }
+
     /// Takes the next unit off the front of `inbox`. After an error the stream is lost.
     pub fn next(&mut self, inbox: &mut BytesMut) -> Result<Next, Malformed> {
+        if let Some(tag) = self.skips {
+            return Ok(self.skip_on(tag, inbox));
+        }
         if self.copy_left > 0 {
             return Ok(self.copy_part(inbox));
         }
@@ -207,6 +240,23 @@ mod tests {
         let (units, malformed) = cut(b"d\0\0\0\x05xd\0\0\0\x03");
         assert_eq!(units, vec![part(b"d\0\0\0\x05x")], "what can be framed goes on");
         assert_eq!(malformed, Some(Malformed::Length { tag: b'd', length: 3 }));
+    }
+
+    #[test]
+    fn what_is_given_up_ends_where_it_said() {
+        let mut cutter = ClientCutter::default();
+        let mut inbox = BytesMut::from(&b"Q\0\0\0\x0aab"[..]);
+        assert_eq!(cutter.next(&mut inbox), Ok(Next::Need(4)));
+        cutter.skip(&mut inbox);
+        assert_eq!(cutter.next(&mut inbox), Ok(Next::Need(4)));
+        assert_eq!((inbox.len(), inbox.capacity()), (0, 0), "nothing of it is kept");
+        cutter.skip(&mut inbox);
+        inbox.extend_from_slice(b"cde");
+        assert_eq!(cutter.next(&mut inbox), Ok(Next::Need(1)));
+        inbox.extend_from_slice(b"\0S\0\0\0\x04");
+        assert_eq!(cutter.next(&mut inbox), Ok(Next::Skipped(b'Q')));
+        let sync = Frame { bytes: Bytes::from_static(b"S\0\0\0\x04") };
+        assert_eq!(cutter.next(&mut inbox), Ok(Next::Frame(sync)));
     }
 
     #[test]

@@ -1,0 +1,74 @@
+//! What a statement says, however it is laid out: its tokens, without white space, comments (hints among them), the case of bare words
+//! and the semicolons behind it.
+//!
+//! Invariant: two texts with the same tokens are the same statement to the server's grammar, which sees nothing else (scan.l; string
+//! literals and quoted names count as written, continued ones with the white space between their parts). Literals are kept: another
+//! value is another statement.
+
+use crate::sql::lexer::{Kind, Lexer, Token};
+use crate::sql::statement::LexicalMode;
+
+/// Hands over one token after the other.
+pub fn each(text: &str, mode: LexicalMode, mut take: impl FnMut(&[u8])) {
+    let mut ends = 0usize;
+    for token in Lexer::new(text, mode).filter(|token| !token.is_comment()) {
+        if token.is(b';') {
+            ends += 1;
+            continue;
+        }
+        // Those within it (the statements of a function's body) separate something.
+        (0..std::mem::take(&mut ends)).for_each(|_| take(b";"));
+        take(&said(&token, text));
+    }
+}
+
+fn said(token: &Token, text: &str) -> Vec<u8> {
+    let mut bytes = token.text(text).as_bytes().to_vec();
+    if token.kind == Kind::Word {
+        bytes.make_ascii_lowercase();
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Vec<String> {
+        let mut tokens = Vec::new();
+        each(text, LexicalMode::default(), |token| tokens.push(String::from_utf8_lossy(token).into_owned()));
+        tokens
+    }
+
+    #[test]
+    fn layout_comments_and_case_are_not_part_of_it() {
+        let plain = of("DELETE FROM carts WHERE note = 'old'");
+        for text in [
+            "delete\n\tfrom   carts\r\nwhere note='old'",
+            "/* nightly */ DELETE FROM carts -- all of them\nWHERE note = 'old' ; ;",
+            "/* sluice: script=s step=1 */ DELETE FROM Carts WHERE Note = 'old';",
+        ] {
+            assert_eq!(of(text), plain, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_means_something_else_is_something_else() {
+        let pairs = [
+            ("DELETE FROM t WHERE a = 'b'", "DELETE FROM t WHERE a = 'B'"),
+            ("DELETE FROM t WHERE a = 'b  c'", "DELETE FROM t WHERE a = 'b c'"),
+            ("DELETE FROM \"T\"", "DELETE FROM t"),
+            ("DELETE FROM t WHERE a = 1", "DELETE FROM t WHERE a = 2"),
+            ("DELETE FROM t WHERE a @- 1", "DELETE FROM t WHERE a @ -1"),
+            ("DELETE FROM t WHERE a = $$--x$$", "DELETE FROM t WHERE a = $$$$"),
+            ("DELETE FROM ab", "DELETE FROM a b"),
+            (
+                "CREATE RULE r AS ON INSERT TO t DO (DELETE FROM a; DELETE FROM b)",
+                "CREATE RULE r AS ON INSERT TO t DO (DELETE FROM a DELETE FROM b)",
+            ),
+        ];
+        for (one, other) in pairs {
+            assert_ne!(of(one), of(other), "{one}");
+        }
+    }
+}
