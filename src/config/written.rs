@@ -379,10 +379,22 @@ fn sessions(mut section: Section<'_, '_>) -> Sessions {
     let ask_timeout = wait("ask_timeout", default.ask_timeout);
     let drain_timeout = wait("drain_timeout", default.drain_timeout);
     let idle_timeout = idle(&mut section).unwrap_or(default.idle_timeout);
-    let max_sessions = section.number("max_sessions", 1..100_001).and_then(|most| usize::try_from(most).ok());
-    let max_sessions = max_sessions.unwrap_or(default.max_sessions);
+    let mut number =
+        |key, default| section.number(key, 1..100_001).and_then(|most| usize::try_from(most).ok()).unwrap_or(default);
+    let max_sessions = number("max_sessions", default.max_sessions);
+    let max_logins = number("max_logins", default.max_logins);
+    let max_logins_per_address = number("max_logins_per_address", default.max_logins_per_address);
     section.finish();
-    Sessions { max_sessions, login_timeout, connect_timeout, idle_timeout, ask_timeout, drain_timeout }
+    Sessions {
+        max_sessions,
+        max_logins,
+        max_logins_per_address,
+        login_timeout,
+        connect_timeout,
+        idle_timeout,
+        ask_timeout,
+        drain_timeout,
+    }
 }
 
 fn idle(section: &mut Section<'_, '_>) -> Option<Option<Duration>> {

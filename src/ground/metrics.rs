@@ -12,6 +12,7 @@ pub enum MetricKind {
 pub const SESSIONS: &str = "sluice_sessions";
 pub const SESSIONS_TOTAL: &str = "sluice_sessions_total";
 pub const LOGINS_TOTAL: &str = "sluice_logins_total";
+pub const LOGINS_WAITING: &str = "sluice_logins_waiting";
 pub const STATEMENTS_TOTAL: &str = "sluice_statements_total";
 pub const REFUSALS_TOTAL: &str = "sluice_refusals_total";
 pub const FINDINGS_TOTAL: &str = "sluice_findings_total";
@@ -26,7 +27,8 @@ pub const POLICY_RELOADS_TOTAL: &str = "sluice_policy_reloads_total";
 pub const ALL: &[(&str, MetricKind, &str)] = &[
     (SESSIONS, MetricKind::Gauge, "Client sessions open now, by listener."),
     (SESSIONS_TOTAL, MetricKind::Counter, "Client sessions accepted, by listener."),
-    (LOGINS_TOTAL, MetricKind::Counter, "Logins, by listener and outcome (accepted, wrong, refused, left)."),
+    (LOGINS_TOTAL, MetricKind::Counter, "Logins, by listener and outcome (accepted, wrong, refused, left, crowded)."),
+    (LOGINS_WAITING, MetricKind::Gauge, "Connections that have not logged in yet."),
     (
         STATEMENTS_TOTAL,
         MetricKind::Counter,

@@ -27,6 +27,8 @@ pub enum Code {
     Syntax,
     /// A bound of ours was reached.
     Limit,
+    /// There is no room for another connection.
+    TooMany,
     /// Who logs in did not prove who it is. One code and one message, whatever was wrong.
     WrongPassword,
     /// Who logs in may not, in this way.
@@ -54,6 +56,7 @@ impl Code {
             Code::Protocol => "08P01",
             Code::Syntax => "42601",
             Code::Limit => "54000",
+            Code::TooMany => "53300",
             Code::WrongPassword => "28P01",
             Code::LoginRefused => "28000",
             Code::Cancelled => "57014",

@@ -26,7 +26,7 @@ use crate::session::door::{Checked, Proof, Shown, Stored, Verifiers, may_be};
 use crate::session::enter::{Credential, Shut, enter, nonce};
 use crate::session::link::Leg;
 use crate::session::login::{self, Arrived, Trouble, Turned};
-use crate::session::registry::Seat;
+use crate::session::registry::Registry;
 use crate::session::tries::Met;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub(in crate::session) struct Arrival<'a> {
 pub(in crate::session) async fn admit(
     arrival: Arrival<'_>,
     mut client: Leg,
-    seat: &mut Seat,
+    registry: &Arc<Registry>,
 ) -> Result<Arrived, Turned> {
     let mut cutter = ClientCutter::default();
     let admitted = match arrival.prove(&mut client, &mut cutter).await {
@@ -52,7 +52,7 @@ pub(in crate::session) async fn admit(
         Err(stop) => Err(stop),
     };
     match admitted {
-        Ok(upstream) => login::welcome(client, upstream, cutter, seat).await,
+        Ok(upstream) => login::welcome(client, upstream, cutter, registry).await,
         Err(Stop::Gone) => Ok(Arrived::Left),
         Err(Stop::Said(error)) => {
             client.send(error);
