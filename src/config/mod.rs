@@ -142,6 +142,16 @@ pub struct ServerTls {
     pub key: PathBuf,
     /// Whom clients' certificates must come from.
     pub client_ca: Option<PathBuf>,
+    pub mode: ServerTlsMode,
+}
+
+/// What becomes of clients that log in without TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ServerTlsMode {
+    #[default]
+    Prefer,
+    /// Refused, before anybody asks them for a password.
+    Require,
 }
 
 /// As libpq's sslmode means it.

@@ -16,7 +16,7 @@ use crate::protocol::{Code, Refusal};
 use crate::session::House;
 use crate::session::act;
 use crate::session::admit::{Arrival, admit};
-use crate::session::door::{Door, Logins};
+use crate::session::door::{Demands, Door, Logins};
 use crate::session::link::Leg;
 use crate::session::lobby::Full;
 use crate::session::login::{self, Arrived, LoggedIn, Turned, Visit};
@@ -93,7 +93,7 @@ impl Arriving<'_> {
             return None;
         };
         let principal = principal(&startup, &self.peer.address);
-        if let Err((refusal, why)) = self.may_try(door, &startup, &principal) {
+        if let Err((refusal, why)) = self.may_try(door, &client, &startup, &principal) {
             self.note(id, &principal, Login::Refused { sqlstate: refusal.code.sqlstate(), why: &why });
             send_away(client, &refusal).await;
             return None;
@@ -103,7 +103,8 @@ impl Arriving<'_> {
                 Logins::Passthrough => login::relay(client, &startup, &house.target, &house.registry).await,
                 Logins::Checked(checked) => {
                     let (shown, startup, principal) = (door.tls.as_ref(), &startup, &principal);
-                    admit(Arrival { house, shown, checked, startup, principal }, client, &house.registry).await
+                    let place = &self.peer.place;
+                    admit(Arrival { house, shown, checked, startup, principal, place }, client, &house.registry).await
                 }
             }
         });
@@ -117,7 +118,12 @@ impl Arriving<'_> {
             Ok(Ok(Arrived::SentAway)) => ("28000", "by the database".to_owned(), None),
             Ok(Ok(Arrived::Left)) => (LEFT, "the client left before it was in".to_owned(), None),
             Ok(Err(Turned { client, refusal, why })) => (refusal.code.sqlstate(), why, Some((client, refusal))),
-            Err(_) => ("57014", "login timeout".to_owned(), None),
+            Err(_) => {
+                if let Logins::Checked(checked) = &door.logins {
+                    house.tries.gave_up(&checked.bounds, &self.peer.place, house.clock.instant());
+                }
+                ("57014", "login timeout".to_owned(), None)
+            }
         };
         self.note(id, &principal, Login::Refused { sqlstate, why: &why });
         if let Some((client, refusal)) = turned {
@@ -127,7 +133,17 @@ impl Arriving<'_> {
     }
 
     /// What is refused before anybody is asked for a proof: what the client is told, and what the operator is.
-    fn may_try(&self, door: &Door, startup: &Startup, principal: &Principal) -> Result<(), (Refusal, String)> {
+    fn may_try(
+        &self,
+        door: &Door,
+        client: &Leg,
+        startup: &Startup,
+        principal: &Principal,
+    ) -> Result<(), (Refusal, String)> {
+        if door.demands == Demands::Tls && !client.wire().is_tls() {
+            let refusal = Refusal::new(Code::LoginRefused, "sluice: the connection requires TLS");
+            return Err(plainly(refusal.hint("Say sslmode=require (or verify-full) in the client.")));
+        }
         let passed_on = matches!(door.logins, Logins::Passthrough);
         if self.house.registry.is_full() {
             return Err(plainly(login::no_seat()));
