@@ -32,6 +32,7 @@ use crate::session::tries::{Met, Seeker};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Where somebody is logging in.
 pub(in crate::session) struct Arrival<'a> {
@@ -175,7 +176,7 @@ impl Arrival<'_> {
         cutter: &mut ClientCutter,
         verifiers: &Verifiers,
     ) -> Result<Proven, Stop> {
-        let user = self.user();
+        let (user, began) = (self.user(), Instant::now());
         let stored = self.stored(verifiers).await?;
         // Made in any case: a user who exists must not be answered sooner.
         let mock = verifiers.mock.verifier(user);
@@ -186,6 +187,7 @@ impl Arrival<'_> {
             }
             Stored::Nothing(why) => (mock, Some(why)),
         };
+        until_the_next_step(began).await;
         let end_point = self.shown.and_then(|shown| shown.end_point.clone()).filter(|_| client.wire().is_tls());
         let channel = end_point.as_deref().map_or(Channel::None, Channel::EndPoint);
         client.send(match channel {
@@ -313,6 +315,12 @@ impl Arrival<'_> {
     fn note_given_up(&self) {
         self.house.tries.gave_up(&self.checked.bounds, self.place, self.house.clock.instant());
     }
+}
+
+/// How long it took to look a user up tells whether there was something to find: nobody is answered in between.
+async fn until_the_next_step(began: Instant) {
+    let steps = began.elapsed().as_nanos() / limits::LOGIN_ANSWER_STEP.as_nanos() + 1;
+    tokio::time::sleep_until(began + limits::LOGIN_ANSWER_STEP * u32::try_from(steps).unwrap_or(u32::MAX)).await;
 }
 
 async fn said(client: &mut Leg, cutter: &mut ClientCutter) -> Result<Frame, Stop> {
