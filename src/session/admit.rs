@@ -64,16 +64,17 @@ pub(in crate::session) async fn admit(
         Ok(upstream) => login::welcome(client, upstream, cutter, registry).await,
         Err(Stop::Gone) => Ok(Arrived::Left),
         Err(Stop::Said(error)) => {
+            let body = error.slice(error.len().min(5)..);
             client.send(error);
             client.close().await;
-            Ok(Arrived::SentAway)
+            Ok(Arrived::SentAway(body))
         }
         Err(Stop::Limited(left)) => {
             let refusal = refused("sluice: too many failed logins");
             let refusal = refusal.hint(format!("Try again in {} s.", left.as_secs() + 1));
             Err(Turned { client, refusal, why: "too many failed logins".to_owned() })
         }
-        Err(Stop::Refused(refusal, why)) => Err(Turned { client, refusal, why }),
+        Err(Stop::Refused(refusal, why) | Stop::Wrong(refusal, why)) => Err(Turned { client, refusal, why }),
     }
 }
 
@@ -84,6 +85,8 @@ enum Stop {
     Said(Bytes),
     /// What the client is told, and what the operator is.
     Refused(Refusal, String),
+    /// A wrong try, and counted as one.
+    Wrong(Refusal, String),
     /// Too many were wrong before; how long that lasts.
     Limited(Duration),
 }
@@ -94,7 +97,7 @@ impl Stop {
         match self {
             Stop::Gone => true,
             Stop::Refused(refusal, _) => matches!(refusal.code, Code::Protocol | Code::LoginRefused),
-            Stop::Said(_) | Stop::Limited(_) => false,
+            Stop::Said(_) | Stop::Wrong(..) | Stop::Limited(_) => false,
         }
     }
 }
@@ -167,7 +170,7 @@ impl Arrival<'_> {
             }
         };
         self.note_wrong(seeker);
-        Err(Stop::Refused(failed, why))
+        Err(Stop::Wrong(failed, why))
     }
 
     async fn prove_by_scram(
@@ -216,7 +219,7 @@ impl Arrival<'_> {
                 self.note_wrong(self.by_password());
                 let told = format!("sluice: password authentication failed for user \"{user}\"");
                 let why = lacking.unwrap_or("wrong password");
-                Err(Stop::Refused(Refusal::new(Code::WrongPassword, told), why.to_owned()))
+                Err(Stop::Wrong(Refusal::new(Code::WrongPassword, told), why.to_owned()))
             }
             (Err(fault), _) => Err(faulty(fault)),
         }

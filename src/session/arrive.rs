@@ -17,6 +17,7 @@ use crate::session::House;
 use crate::session::act;
 use crate::session::admit::{Arrival, admit};
 use crate::session::door::{Demands, Door, Logins};
+use crate::session::enter;
 use crate::session::link::Leg;
 use crate::session::lobby::Full;
 use crate::session::login::{self, Arrived, LoggedIn, Turned, Visit};
@@ -115,7 +116,10 @@ impl Arriving<'_> {
                 let scripted = settings.iter().any(|(name, _)| name.eq_ignore_ascii_case("sluice.script"));
                 return Some(Box::new(Admitted { id, principal, logged_in: *logged_in, scripted }));
             }
-            Ok(Ok(Arrived::SentAway)) => ("28000", "by the database".to_owned(), None),
+            Ok(Ok(Arrived::SentAway(error))) => {
+                let (sqlstate, why) = by_the_database(&enter::said(&error));
+                (sqlstate, why, None)
+            }
             Ok(Ok(Arrived::Left)) => (LEFT, "the client left before it was in".to_owned(), None),
             Ok(Err(Turned { client, refusal, why })) => (refusal.code.sqlstate(), why, Some((client, refusal))),
             Err(_) => {
@@ -200,6 +204,16 @@ impl Arriving<'_> {
 
 /// `connection_does_not_exist`: nobody was refused, but nobody came in either.
 const LEFT: &str = "08003";
+
+/// How the record calls what the database said no with. Of errors about logging in (auth.c, postinit.c) it repeats the words, which
+/// hold names at most; of others the code alone, as they may hold the value of a setting.
+fn by_the_database(said: &str) -> (&'static str, String) {
+    let about_logins = ["28P01", "28000", "3D000", "53300", "57P03"];
+    match about_logins.into_iter().find(|code| said.starts_with(code)) {
+        Some(code) => (code, format!("by the database: {said}")),
+        None => ("28000", format!("by the database: {}", said.get(..5).unwrap_or_default())),
+    }
+}
 
 fn principal(startup: &Startup, address: &str) -> Principal {
     let user = startup.parameter("user").unwrap_or_default().to_owned();
@@ -297,6 +311,20 @@ mod tests {
             ("-c\u{1}hunter2=1", "…=…"),
         ] {
             assert_eq!(without_value(word), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn the_database_is_quoted_where_it_speaks_of_logins() {
+        for (said, expected) in [
+            (
+                "28P01 password authentication failed",
+                ("28P01", "by the database: 28P01 password authentication failed"),
+            ),
+            ("22023 invalid value for parameter \"a.b\": \"hunter2\"", ("28000", "by the database: 22023")),
+            ("", ("28000", "by the database: ")),
+        ] {
+            assert_eq!(by_the_database(said), (expected.0, expected.1.to_owned()));
         }
     }
 

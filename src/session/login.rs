@@ -47,8 +47,8 @@ pub struct LoggedIn {
 /// How a login ended that nobody at Sluice refused.
 pub enum Arrived {
     In(Box<LoggedIn>),
-    /// The database said no, in its own words.
-    SentAway,
+    /// The database said no, in its own words: the body of its ErrorResponse.
+    SentAway(Bytes),
     /// The client left before it was in.
     Left,
 }
@@ -148,12 +148,12 @@ pub async fn relay(
         let again = if is_last { Again::No } else { Again::IfRefusedAtOnce };
         match authenticate(client, upstream, startup, again).await? {
             Outcome::In(client, upstream, cutter) => return welcome(client, upstream, cutter, registry).await,
-            Outcome::SentAway => return Ok(Arrived::SentAway),
+            Outcome::SentAway(error) => return Ok(Arrived::SentAway(error)),
             Outcome::Left => return Ok(Arrived::Left),
             Outcome::TryAgain(back) => client = back,
         }
     }
-    Ok(Arrived::SentAway)
+    Err((client, lost("no way of connecting was left to try")).into())
 }
 
 /// After AuthenticationOk: a seat is taken, then settings and key pass on to the client, up to the first ReadyForQuery.
@@ -179,7 +179,7 @@ pub async fn welcome(
             b'N' => {}
             b'E' => {
                 client.close().await;
-                return Ok(Arrived::SentAway);
+                return Ok(Arrived::SentAway(body));
             }
             b'Z' => {
                 let status = body.first().copied().unwrap_or(b'I');
@@ -223,7 +223,7 @@ enum Again {
 enum Outcome {
     /// Up to AuthenticationOk, which the client was sent.
     In(Leg, Leg, ClientCutter),
-    SentAway,
+    SentAway(Bytes),
     Left,
     TryAgain(Leg),
 }
@@ -257,7 +257,7 @@ async fn authenticate(
             b'N' | b'v' => continue,
             b'E' => {
                 client.close().await;
-                return Ok(Outcome::SentAway);
+                return Ok(Outcome::SentAway(body));
             }
             other => return Err((client, lost(&format!("it sent message type {other} during the login")))),
         }

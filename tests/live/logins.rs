@@ -229,6 +229,7 @@ fn certificates_and_their_names(server: &'static Server) {
     );
     let folder = setup.path("");
     let sluice = setup
+        .with("[logins]\nwrong_per_address = 4")
         .listener(&format!(
             "auth = \"cert\"\ntls = {{ cert = \"{certificate}\", key = \"{key}\", client_ca = \"{ca}\" }}"
         ))
@@ -262,6 +263,10 @@ fn certificates_and_their_names(server: &'static Server) {
         let expected = format!("sluice: certificate authentication failed for user \"{user}\"");
         assert!(said.err.contains(&expected), "{file} as {user}: {said:?}");
     }
+    // The loader's wrong tries are the loader's: who shows another certificate at the same address has nothing to do with them.
+    let said = log_in("loader", "guest");
+    assert!(said.err.contains("too many failed logins"), "{said:?}");
+    assert_eq!(log_in("anna", "guest").out.trim(), BY_SCRAM);
     let said = log_in("anna", TRUSTED);
     assert!(said.err.contains("has no account at the database"), "{said:?}");
     let said = log_in("stranger", "guest");

@@ -386,20 +386,25 @@ fn refused_logins_are_added_up(server: &'static Server) {
 fn what_a_stranger_says_of_settings_is_not_written_down(server: &'static Server) {
     let database = server.database("");
     let sluice = Sluice::before(&database);
-    let begin = |options: &str| {
+    let begin = |user: &str, options: &str| {
         let mut wire = Wire::open(&sluice.address);
-        let parameters = [("user", TRUSTED), ("database", &database.name), ("options", options)];
+        let parameters = [("user", user), ("database", &database.name), ("options", options)];
         wire.send(&startup(PROTOCOL_3_0, &parameters));
         wire.until_closed().error().expect("refused")
     };
-    assert_eq!(begin("-c session_replication_role=hunter2").get(&'C').map(String::as_str), Some("SL003"));
+    assert_eq!(begin(TRUSTED, "-c session_replication_role=hunter2").get(&'C').map(String::as_str), Some("SL003"));
     for option in ["-xhunter2", "hunter2", "-ec a.password=hunter2", "--password=x hunter2"] {
-        let error = begin(option);
+        let error = begin(TRUSTED, option);
         assert!(error[&'C'] == "28000" && error[&'M'].contains("is not read"), "{option}: {error:?}");
     }
+    // The database itself says what it does not take.
+    let error = begin(OTHER, "-c work_mem=hunter2");
+    assert!(error[&'C'] == "22023" && error[&'M'].contains("hunter2"), "{error:?}");
+    sluice.log_line("its code", |line| line.contains("by the database: 22023"));
     let written = String::from_utf8_lossy(&sluice.everything_written()).into_owned();
-    assert!(!written.contains("hunter2"), "{written}");
-    assert!(written.contains("denied by guard-off; settings made at the start: session_replication_role"), "{written}");
+    let text = written.rsplit('\0').next().unwrap_or_default();
+    assert!(!written.contains("hunter2"), "{text}");
+    assert!(written.contains("denied by guard-off; settings made at the start: session_replication_role"), "{text}");
 }
 
 /// Who guesses behind a unix socket does not shut out everybody else who comes by it.
