@@ -5,8 +5,8 @@
 use sluice::audit::rotation::{Every, Rotation};
 use sluice::audit::{Literals, Manner, Parameters, Reads, WhileFailing};
 use sluice::config::{
-    self, Account, Address, Auth, AuthQuery, Config, LogFormat, Logins, PasswordSource, Roots, Store, UpstreamTls,
-    keys_left_out,
+    self, Account, Address, Auth, AuthQuery, Config, LogFormat, Logins, PasswordSource, Roots, ServerTlsMode, Store,
+    UpstreamTls, keys_left_out,
 };
 use sluice::policy::finding::Level;
 use sluice::policy::rules;
@@ -154,6 +154,11 @@ fn what_is_wrong_is_said() {
         (listener("[logins]\nwrong_per_user = 0"), "expected a number from 1"),
         (listener("tls = { cert = \"a.crt\" }"), "`key` is missing"),
         (listener("tls = { cert = \"a\", key = \"-----BEGIN PRIVATE KEY-----\" }"), "not its content"),
+        (listener("tls = { cert = \"a\", key = \"b\", mode = \"verify-full\" }"), "`verify-full` is not known here"),
+        (
+            SMALLEST.replace("127.0.0.1:6432\"", "unix:/s\"\ntls = { cert = \"a\", key = \"b\", mode = \"require\" }"),
+            "no TLS to require",
+        ),
         (listener("upstream_tls = \"always\""), "`always`"),
         (listener("upstream_tls = \"verify-ca\""), "anybody's certificate"),
         (SMALLEST.replace("127.0.0.1:6432", "localhost:6432"), "not an IP address"),
@@ -189,6 +194,7 @@ fn what_is_wrong_is_said() {
         (listener("[metrics]\nenabled = \"yes\""), "expected true or false"),
         (listener("[sessions]\nmax_sessions = 0"), "expected a number from 1"),
         (listener("[sessions]\nmemory_bytes = 1000"), "expected a number from 1048576"),
+        (listener("[sessions]\nmax_logins = 0"), "expected a number from 1"),
         (listener("listen = \"127.0.0.1:1\""), "duplicate key"),
         (listener("[nothing]"), "unknown key `nothing`"),
         ("[[listener".to_owned(), ""),
@@ -270,6 +276,11 @@ fn logins_are_understood_as_written() {
     let auth = Auth::Scram { users_file: Some("users.txt".into()), auth_query: Some(query), accounts: vec![account] };
     assert_eq!(config.listeners[0].auth, auth);
     assert_eq!(config.logins, Logins { window: Duration::from_secs(3_600), ..Logins::default() });
+    assert_eq!(config.listeners[0].tls, None);
+    let demanded = parsed(&format!("{SMALLEST}tls = {{ cert = \"a\", key = \"b\", mode = \"require\" }}\n"));
+    assert_eq!(demanded.listeners[0].tls.as_ref().map(|tls| tls.mode), Some(ServerTlsMode::Require));
+    let preferred = parsed(&format!("{SMALLEST}tls = {{ cert = \"a\", key = \"b\" }}\n"));
+    assert_eq!(preferred.listeners[0].tls.as_ref().map(|tls| tls.mode), Some(ServerTlsMode::Prefer));
     let other = parsed(&text.replace("users.txt", "others.txt"));
     assert!(config.listeners[0].has_the_ends_of(&other.listeners[0]), "it can be reloaded");
     assert!(!config.listeners[0].has_the_ends_of(&parsed(&text.replace("5432", "5433")).listeners[0]));

@@ -29,9 +29,9 @@ pub struct Event<'a> {
     pub actual_rows: Option<u64>,
     /// The server's SQLSTATE, or our own `SL` code.
     pub sqlstate: Option<&'a str>,
-    /// The line that this one is the outcome of.
+    /// The line that this one is the outcome of, or that it counts more of.
     pub of: Option<u64>,
-    /// How many statements this line stands for (kind `counted`).
+    /// How many statements (kind `counted`) or further refused logins this line stands for.
     pub count: Option<u64>,
     /// Anything else, in a few words.
     pub note: Option<&'a str>,

@@ -140,7 +140,17 @@ pub struct Outcome<'a> {
 #[derive(Debug, Clone, Copy)]
 pub enum Login<'a> {
     Accepted,
-    Refused { sqlstate: &'a str, why: &'a str },
+    Refused { sqlstate: &'static str, why: &'a str },
+}
+
+/// Refused logins that one line stands for: all like the line `of`, and after it.
+#[derive(Debug, Clone, Copy)]
+pub struct AddedUp<'a> {
+    pub sqlstate: &'static str,
+    /// Of the last one.
+    pub why: &'a str,
+    pub count: u64,
+    pub of: Option<u64>,
 }
 
 impl Recorder {
@@ -219,9 +229,10 @@ impl Recorder {
         self.write(&Event { kind: Kind::Command, note: Some(command), sqlstate: code, ..about_session(&about) })
     }
 
+    /// `session` is the connection's; there is none where it was not let in so far.
     pub fn login(
         &self,
-        session: SessionId,
+        session: Option<SessionId>,
         listener: &str,
         principal: &Principal,
         login: Login<'_>,
@@ -230,9 +241,28 @@ impl Recorder {
             Login::Accepted => (None, None),
             Login::Refused { sqlstate, why } => (Some(sqlstate), Some(why)),
         };
-        let who =
-            Event { session: Some(session), listener: Some(listener), principal: Some(principal), ..Event::default() };
+        let who = Event { session, listener: Some(listener), principal: Some(principal), ..Event::default() };
         self.write(&Event { kind: Kind::Login, sqlstate, note, ..who })
+    }
+
+    /// Records how many logins were refused that have no line of their own.
+    pub fn refused_logins(
+        &self,
+        listener: &str,
+        principal: &Principal,
+        added: AddedUp<'_>,
+    ) -> Result<u64, RecordFailed> {
+        let AddedUp { sqlstate, why, count, of } = added;
+        self.write(&Event {
+            kind: Kind::Login,
+            listener: Some(listener),
+            principal: Some(principal),
+            sqlstate: Some(sqlstate),
+            count: Some(count),
+            note: Some(why),
+            of,
+            ..Event::default()
+        })
     }
 
     pub fn logout(&self, session: SessionId, listener: &str, principal: &Principal) -> Result<u64, RecordFailed> {
@@ -427,9 +457,9 @@ mod tests {
         let room = Room::new(Reads::Count);
         let (principal, recorder) = (&room.principal, &room.recorder);
         recorder
-            .login(room.session, "prod", principal, Login::Refused { sqlstate: "28P01", why: "wrong password" })
+            .login(Some(room.session), "prod", principal, Login::Refused { sqlstate: "28P01", why: "wrong password" })
             .expect("writes");
-        recorder.login(room.session, "prod", principal, Login::Accepted).expect("writes");
+        recorder.login(Some(room.session), "prod", principal, Login::Accepted).expect("writes");
         recorder.refusal(&verdict(&[Level::Confirm]), "SL001", room.about()).expect("writes");
         recorder.command(room.about(), "CONFIRM", Some("SL005")).expect("writes");
         let outcome = Outcome { of: Some(3), actual_rows: Some(7), sqlstate: Some("40001"), note: None };

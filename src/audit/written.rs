@@ -16,8 +16,8 @@
 //! | `challenge` | id of the challenge; its token is never written |
 //! | `promised_rows`, `actual_rows` | what was shown, and what the database then said |
 //! | `sqlstate` | the server's, or our own `SL…` |
-//! | `of` | `seq` of the statement that an outcome belongs to |
-//! | `count` | statements that a `counted` line stands for; events that were not recorded before a `gap` line |
+//! | `of` | `seq` of the statement that an outcome belongs to; of the first refused login, in a `login` line with a `count` |
+//! | `count` | statements that a `counted` line stands for; further refused logins that a `login` line does; events that were not recorded before a `gap` line |
 //! | `note` | anything else |
 //! | `torn_bytes`, `torn_hash` | of a `torn` line: length and SHA-256 of the broken bytes between it and the last whole line, the `~` and line end that close them left out; of a `rotated` line: what the file before ends with |
 //! | `file` | of a `rotated` line: the file that this one carries on (its last hash is `prev`); of a `removed` line: the file deleted |

@@ -2,11 +2,11 @@
 //!
 //! Invariant: a file with a secret in it that others may read is not used, and no error repeats what stands in one.
 
-use crate::config::{self, Auth, Config, Listener, PasswordSource};
+use crate::config::{self, Auth, Config, Listener, PasswordSource, ServerTlsMode};
 use crate::ground::limits;
 use crate::serve::tls;
 use crate::session::door::{
-    Account, AuthQuery, CertificateName, Checked, Door, Logins, Mock, Password, Proof, Shown, Users, Verifiers,
+    Account, AuthQuery, CertificateName, Checked, Demands, Door, Logins, Mock, Password, Proof, Shown, Users, Verifiers,
 };
 use crate::session::tries::Bounds;
 use crate::store::Store;
@@ -43,7 +43,11 @@ pub fn door(listener: &Listener, config: &Config, store: &Store) -> Result<Door,
     if matches!(listener.auth, Auth::Scram { .. }) && tls.as_ref().is_some_and(|shown| shown.end_point.is_none()) {
         tracing::warn!(listener = %listener.name, "the certificate's signature has no digest that clients could bind to: channel binding is not offered");
     }
-    Ok(Door { tls, logins })
+    let demands = match listener.tls.as_ref().map(|tls| tls.mode) {
+        Some(ServerTlsMode::Require) => Demands::Tls,
+        Some(ServerTlsMode::Prefer) | None => Demands::Nothing,
+    };
+    Ok(Door { tls, demands, logins })
 }
 
 /// Every file that doors are made of.

@@ -8,7 +8,7 @@ use crate::admin::{self, Admin, Health, Phase};
 use crate::audit::Recorder;
 use crate::audit::sink::Sink;
 use crate::cli::door;
-use crate::config::{self, Address, Config, Listener, LogFormat, UpstreamTls};
+use crate::config::{self, Address, Config, Listener, LogFormat, Sessions, UpstreamTls};
 use crate::ground::clock::Clock;
 use crate::ground::metrics::{POLICY_RELOADS_TOTAL, RECORD_FAILING, STORE_FAILURES_TOTAL};
 use crate::policy::settings::Policy;
@@ -16,6 +16,8 @@ use crate::serve::listen::{self, Bound, run_thread};
 use crate::serve::tls::{self, Trust};
 use crate::session::control::Control;
 use crate::session::door::Door;
+use crate::session::lobby::{self, Lobby};
+use crate::session::refused::Refused;
 use crate::session::registry::Registry;
 use crate::session::room::Rooms;
 use crate::session::tries::Tries;
@@ -67,6 +69,8 @@ pub struct Service {
     policy: Arc<ArcSwap<Policy>>,
     doors: Vec<Arc<ArcSwap<Door>>>,
     tries: Arc<Tries>,
+    refused: Arc<Refused>,
+    lobby: Arc<Lobby>,
     store: Store,
     sink: Arc<Sink>,
     recorder: Recorder,
@@ -90,14 +94,18 @@ impl Service {
         let sink = Arc::new(sink);
         let (draining, _) = watch::channel(false);
         let (stopped, _) = watch::channel(false);
+        let Sessions { max_logins: all, max_logins_per_address: each, .. } = config.sessions;
+        let room = lobby::Bounds { all, each };
         let mut service = Service {
             policy: Arc::new(ArcSwap::from_pointee(config.policy.clone())),
             doors: Vec::new(),
             tries: Arc::default(),
+            refused: Arc::default(),
+            lobby: Arc::new(Lobby::new(room)),
             sink: sink.clone(),
             recorder: Recorder::new(sink.clone(), config.audit.manner),
-            registry: Arc::default(),
             rooms: Rooms::new(config.sessions.memory_bytes),
+            registry: Arc::new(Registry::new(config.sessions.max_sessions)),
             threads: Vec::new(),
             houses: Vec::new(),
             addresses: Vec::new(),
@@ -145,6 +153,8 @@ impl Service {
                     door: door.clone(),
                     control: Control::default(),
                     tries: self.tries.clone(),
+                    refused: self.refused.clone(),
+                    lobby: self.lobby.clone(),
                     policy: self.policy.clone(),
                     store: self.store.clone(),
                     recorder: Recorder::new(sink.clone(), self.config.audit.manner),
@@ -154,7 +164,6 @@ impl Service {
                     login_timeout: self.config.sessions.login_timeout,
                     ask_timeout: self.config.sessions.ask_timeout,
                     idle_timeout: self.config.sessions.idle_timeout,
-                    sessions_max: self.config.sessions.max_sessions,
                     schemas: schemas.clone(),
                     draining: self.draining.subscribe(),
                 };
@@ -341,12 +350,13 @@ impl Service {
         let _ = self.draining.send(true);
         let deadline = tokio::time::Instant::now() + self.config.sessions.drain_timeout;
         let mut every = tokio::time::interval(Duration::from_millis(20));
-        while self.registry.seated() > 0 {
+        let left = || self.registry.seated() + self.lobby.count();
+        while left() > 0 {
             tokio::select! {
                 _ = every.tick() => {}
                 _ = terminate.recv() => return tracing::warn!("told twice to stop: sessions are cut off"),
                 _ = tokio::time::sleep_until(deadline) => {
-                    return tracing::warn!(sessions = self.registry.seated(), "drain timeout: sessions are cut off");
+                    return tracing::warn!(sessions = left(), "drain timeout: sessions are cut off");
                 }
             }
         }

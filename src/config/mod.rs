@@ -142,6 +142,16 @@ pub struct ServerTls {
     pub key: PathBuf,
     /// Whom clients' certificates must come from.
     pub client_ca: Option<PathBuf>,
+    pub mode: ServerTlsMode,
+}
+
+/// What becomes of clients that log in without TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ServerTlsMode {
+    #[default]
+    Prefer,
+    /// Refused, before anybody asks them for a password.
+    Require,
 }
 
 /// As libpq's sslmode means it.
@@ -225,6 +235,10 @@ pub struct Metrics {
 pub struct Sessions {
     /// At the same time, over all listeners.
     pub max_sessions: usize,
+    /// Connections that have not logged in yet, at the same time, over all listeners; they take no session's seat.
+    pub max_logins: usize,
+    /// Of these, from one address.
+    pub max_logins_per_address: usize,
     /// From accepting to the end of logging in.
     pub login_timeout: Duration,
     /// To reach the database.
@@ -243,6 +257,8 @@ impl Default for Sessions {
     fn default() -> Self {
         Sessions {
             max_sessions: 1_000,
+            max_logins: 500,
+            max_logins_per_address: 250,
             login_timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(10),
             idle_timeout: None,

@@ -8,8 +8,8 @@ use crate::config::errors::{Errors, Problem};
 use crate::config::reader::{Reader, Section, Word, did_you_mean};
 use crate::config::written_logins;
 use crate::config::{
-    Address, Admin, Audit, Config, Listener, Log, LogFormat, LogLevel, Metrics, Protocol, Roots, ServerTls, Sessions,
-    Store, UpstreamTls,
+    Address, Admin, Audit, Config, Listener, Log, LogFormat, LogLevel, Metrics, Protocol, Roots, ServerTls,
+    ServerTlsMode, Sessions, Store, UpstreamTls,
 };
 use crate::policy::finding::Level;
 use crate::policy::freeze::{Freeze, Frozen};
@@ -91,7 +91,12 @@ fn listener(mut section: Section<'_, '_>) -> Option<Listener> {
     let upstream = section.required("upstream", Address::parse);
     let tls_written = section.optional_table("tls");
     let tls_wanted = tls_written.is_some();
+    let tls_span = tls_written.as_ref().map(Section::span);
     let tls = tls_written.and_then(server_tls);
+    let demanded = tls.as_ref().is_some_and(|tls| tls.mode == ServerTlsMode::Require);
+    if let (true, Some(Address::Unix(_)), Some(span)) = (demanded, &listen, tls_span) {
+        section.reader().problem(span, "the listener is a unix socket, on which there is no TLS to require", None);
+    }
     let verification = section.word("upstream_tls");
     let upstream_tls = verification.as_ref().map_or(Some(UpstreamTls::Prefer), |word| upstream_tls(&section, word));
     let upstream_ca = section.parsed("upstream_ca", roots).unwrap_or(Roots::System);
@@ -127,8 +132,10 @@ fn server_tls(mut section: Section<'_, '_>) -> Option<ServerTls> {
     let cert = section.required("cert", path);
     let key = section.required("key", path);
     let client_ca = section.parsed("client_ca", path);
+    let modes = [("prefer", ServerTlsMode::Prefer), ("require", ServerTlsMode::Require)];
+    let mode = section.choice("mode", &modes).unwrap_or_default();
     section.finish();
-    Some(ServerTls { cert: cert?, key: key?, client_ca })
+    Some(ServerTls { cert: cert?, key: key?, client_ca, mode })
 }
 
 fn upstream_tls(section: &Section<'_, '_>, word: &Word<'_>) -> Option<UpstreamTls> {
@@ -379,12 +386,25 @@ fn sessions(mut section: Section<'_, '_>) -> Sessions {
     let ask_timeout = wait("ask_timeout", default.ask_timeout);
     let drain_timeout = wait("drain_timeout", default.drain_timeout);
     let idle_timeout = idle(&mut section).unwrap_or(default.idle_timeout);
-    let max_sessions = section.number("max_sessions", 1..100_001).and_then(|most| usize::try_from(most).ok());
-    let max_sessions = max_sessions.unwrap_or(default.max_sessions);
+    let mut number =
+        |key, default| section.number(key, 1..100_001).and_then(|most| usize::try_from(most).ok()).unwrap_or(default);
+    let max_sessions = number("max_sessions", default.max_sessions);
+    let max_logins = number("max_logins", default.max_logins);
+    let max_logins_per_address = number("max_logins_per_address", default.max_logins_per_address);
     let memory_bytes = section.number("memory_bytes", 1 << 20..ROWS_END).and_then(|most| usize::try_from(most).ok());
     let memory_bytes = memory_bytes.unwrap_or(default.memory_bytes);
     section.finish();
-    Sessions { max_sessions, login_timeout, connect_timeout, idle_timeout, ask_timeout, drain_timeout, memory_bytes }
+    Sessions {
+        max_sessions,
+        max_logins,
+        max_logins_per_address,
+        login_timeout,
+        connect_timeout,
+        idle_timeout,
+        ask_timeout,
+        drain_timeout,
+        memory_bytes,
+    }
 }
 
 fn idle(section: &mut Section<'_, '_>) -> Option<Option<Duration>> {

@@ -65,6 +65,22 @@ pub const AUTH_QUERY_DEADLINE: Duration = Duration::from_secs(5);
 pub const AUTH_QUERY_BYTES_MAX: usize = 64 << 10;
 /// Addresses and users whose wrong tries are remembered, a few hundred bytes each. Past it those go first whose window ends first.
 pub const LOGIN_TRIES_MAX: usize = 10_000;
+/// A login that takes longer than this has met with trouble, or is none: it gives way to others where room is short. A login takes
+/// milliseconds, and at its slowest a second more ([`LOGIN_DELAY`]) and a slow database; nobody types a password meanwhile (psql
+/// asks for it between two connections).
+pub const LOGIN_UNHURRIED: Duration = Duration::from_secs(5);
+/// Kinds of refused logins that are added up at the same time, a few hundred bytes and two lines a minute each; and those of one
+/// address, so that who tries a thousand names there is not a thousand lines.
+pub const REFUSED_KINDS_MAX: usize = 1_000;
+pub const REFUSED_KINDS_OF_PLACE_MAX: usize = 20;
+/// Why a login was refused, in the log and the record: a server's message may repeat what it was sent.
+pub const REFUSED_WHY_BYTES_MAX: usize = 300;
+/// PostgreSQL cuts an `application_name` off as it does other names (`NAMEDATALEN` - 1) where it shows it.
+pub const APPLICATION_BYTES_MAX: usize = 63;
+/// The first answer to a login is given at a multiple of this after it came. A user who exists is looked up some 20 µs more slowly
+/// than one who does not (the database has a row to send); a look-up that takes less than this tells nothing any more, and of one
+/// that takes longer the difference is far below what the steps add by chance. Logins cost some milliseconds anyway.
+pub const LOGIN_ANSWER_STEP: Duration = Duration::from_millis(2);
 /// How much longer each login of a user takes who is being tried from many addresses.
 pub const LOGIN_DELAY: Duration = Duration::from_secs(1);
 

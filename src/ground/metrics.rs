@@ -13,6 +13,7 @@ pub const SESSIONS: &str = "sluice_sessions";
 pub const LARGE_BYTES: &str = "sluice_large_bytes";
 pub const SESSIONS_TOTAL: &str = "sluice_sessions_total";
 pub const LOGINS_TOTAL: &str = "sluice_logins_total";
+pub const LOGINS_WAITING: &str = "sluice_logins_waiting";
 pub const STATEMENTS_TOTAL: &str = "sluice_statements_total";
 pub const REFUSALS_TOTAL: &str = "sluice_refusals_total";
 pub const FINDINGS_TOTAL: &str = "sluice_findings_total";
@@ -32,7 +33,8 @@ pub const ALL: &[(&str, MetricKind, &str)] = &[
         "Bytes held of large messages and prepared texts ([sessions] memory_bytes bounds them).",
     ),
     (SESSIONS_TOTAL, MetricKind::Counter, "Client sessions accepted, by listener."),
-    (LOGINS_TOTAL, MetricKind::Counter, "Logins, by listener and outcome (accepted, wrong, refused, left)."),
+    (LOGINS_TOTAL, MetricKind::Counter, "Logins, by listener and outcome (accepted, wrong, refused, left, crowded)."),
+    (LOGINS_WAITING, MetricKind::Gauge, "Connections that have not logged in yet."),
     (
         STATEMENTS_TOTAL,
         MetricKind::Counter,

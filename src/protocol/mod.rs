@@ -29,6 +29,8 @@ pub enum Code {
     Limit,
     /// There is no room left for something large; others have it.
     Room,
+    /// There is no room for another connection.
+    TooMany,
     /// Who logs in did not prove who it is. One code and one message, whatever was wrong.
     WrongPassword,
     /// Who logs in may not, in this way.
@@ -57,6 +59,7 @@ impl Code {
             Code::Syntax => "42601",
             Code::Limit => "54000",
             Code::Room => "53200",
+            Code::TooMany => "53300",
             Code::WrongPassword => "28P01",
             Code::LoginRefused => "28000",
             Code::Cancelled => "57014",

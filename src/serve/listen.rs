@@ -4,8 +4,9 @@
 //! Stopping has two steps: *draining* (no new connections, sessions end between statements) and *stopped* (threads end).
 
 use crate::ground::metrics::{RECORD_FAILURES_TOTAL, STATEMENTS_TOTAL};
+use crate::session::place::Peer;
 use crate::session::wire::Wire;
-use crate::session::{House, upstream, visit};
+use crate::session::{House, visit};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -81,9 +82,10 @@ pub fn run_thread(houses: Vec<(Arc<House>, Bound)>, mut stopped: watch::Receiver
     Ok(())
 }
 
-/// What was only counted since the last time goes into the record.
+/// What was only counted since the last time goes into the record: statements without findings, refused logins.
 pub fn write_counted(houses: &[Arc<House>]) {
     for house in houses {
+        house.refused.write(&house.recorder);
         match house.recorder.write_counted() {
             Ok(count) => metrics::counter!(STATEMENTS_TOTAL, "verdict" => "allow").increment(count),
             Err(error) => {
@@ -106,9 +108,9 @@ async fn accept(house: Arc<House>, bound: Bound) {
             _ = draining.wait_for(|draining| *draining) => return,
         };
         match accepted {
-            Ok((wire, address)) => {
+            Ok((wire, peer)) => {
                 let house = house.clone();
-                tokio::spawn(visit(house, wire, address));
+                tokio::spawn(visit(house, wire, peer));
             }
             Err(error) => {
                 tracing::warn!(listener = %house.listener, %error, "a connection could not be accepted");
@@ -131,17 +133,18 @@ impl Listener {
         }
     }
 
-    async fn accept(&self) -> io::Result<(Wire, String)> {
+    async fn accept(&self) -> io::Result<(Wire, Peer)> {
         match self {
             Listener::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
                 socket2::SockRef::from(&stream).set_keepalive(true)?;
-                Ok((Wire::Tcp(stream), upstream::peer_name(Some(peer))))
+                Ok((Wire::Tcp(stream), Peer::tcp(peer)))
             }
             Listener::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Wire::Unix(stream), upstream::peer_name(None)))
+                let user = stream.peer_cred().ok().map(|peer| peer.uid());
+                Ok((Wire::Unix(stream), Peer::unix(user)))
             }
         }
     }

@@ -26,10 +26,13 @@ use crate::session::door::{Checked, Proof, Shown, Stored, Verifiers, may_be};
 use crate::session::enter::{Credential, Shut, enter, nonce};
 use crate::session::link::Leg;
 use crate::session::login::{self, Arrived, Trouble, Turned};
-use crate::session::registry::Seat;
-use crate::session::tries::Met;
+use crate::session::place::Place;
+use crate::session::registry::Registry;
+use crate::session::tries::{Met, Seeker};
 use bytes::Bytes;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Where somebody is logging in.
 pub(in crate::session) struct Arrival<'a> {
@@ -38,28 +41,40 @@ pub(in crate::session) struct Arrival<'a> {
     pub checked: &'a Arc<Checked>,
     pub startup: &'a Startup,
     pub principal: &'a Principal,
+    pub place: &'a Place,
 }
 
 /// The whole login.
 pub(in crate::session) async fn admit(
     arrival: Arrival<'_>,
     mut client: Leg,
-    seat: &mut Seat,
+    registry: &Arc<Registry>,
 ) -> Result<Arrived, Turned> {
     let mut cutter = ClientCutter::default();
     let admitted = match arrival.prove(&mut client, &mut cutter).await {
         Ok(proven) => arrival.enter(&mut client, proven).await,
-        Err(stop) => Err(stop),
+        Err(stop) => {
+            if stop.is_without_a_try() {
+                arrival.note_given_up();
+            }
+            Err(stop)
+        }
     };
     match admitted {
-        Ok(upstream) => login::welcome(client, upstream, cutter, seat).await,
+        Ok(upstream) => login::welcome(client, upstream, cutter, registry).await,
         Err(Stop::Gone) => Ok(Arrived::Left),
         Err(Stop::Said(error)) => {
+            let body = error.slice(error.len().min(5)..);
             client.send(error);
             client.close().await;
-            Ok(Arrived::SentAway)
+            Ok(Arrived::SentAway(body))
         }
-        Err(Stop::Refused(refusal, why)) => Err(Turned { client, refusal, why }),
+        Err(Stop::Limited(left)) => {
+            let refusal = refused("sluice: too many failed logins");
+            let refusal = refusal.hint(format!("Try again in {} s.", left.as_secs() + 1));
+            Err(Turned { client, refusal, why: "too many failed logins".to_owned() })
+        }
+        Err(Stop::Refused(refusal, why) | Stop::Wrong(refusal, why)) => Err(Turned { client, refusal, why }),
     }
 }
 
@@ -70,6 +85,21 @@ enum Stop {
     Said(Bytes),
     /// What the client is told, and what the operator is.
     Refused(Refusal, String),
+    /// A wrong try, and counted as one.
+    Wrong(Refusal, String),
+    /// Too many were wrong before; how long that lasts.
+    Limited(Duration),
+}
+
+impl Stop {
+    /// The client's doing, and not counted as a wrong try.
+    fn is_without_a_try(&self) -> bool {
+        match self {
+            Stop::Gone => true,
+            Stop::Refused(refusal, _) => matches!(refusal.code, Code::Protocol | Code::LoginRefused),
+            Stop::Said(_) | Stop::Wrong(..) | Stop::Limited(_) => false,
+        }
+    }
 }
 
 impl From<Trouble> for Stop {
@@ -88,25 +118,38 @@ impl Arrival<'_> {
             return Err(plainly(refused("sluice: no PostgreSQL user name specified in startup packet")));
         }
         self.negotiate(client);
-        match self.met() {
-            Met::Freely => {}
-            Met::Slowly(wait) => tokio::time::sleep(wait).await,
-            Met::Refused(left) => return Err(limited(left)),
-        }
         match &self.checked.proof {
-            Proof::Scram(verifiers) => self.prove_by_scram(client, cutter, verifiers).await.map(Some),
+            Proof::Scram(verifiers) => {
+                self.wait_to_be_met(self.by_password()).await?;
+                self.prove_by_scram(client, cutter, verifiers).await.map(Some)
+            }
             Proof::Certificate(names) => {
                 let certificate = client.wire().peer_certificate().and_then(certificate::common_name);
-                self.check_certificate(client, certificate, |certificate| may_be(names, certificate, self.user()))?;
-                Ok(None)
+                let seeker =
+                    Seeker { certificate: Some(certificate.as_deref().unwrap_or_default()), ..self.by_password() };
+                self.wait_to_be_met(seeker).await?;
+                let may = |certificate: &str| may_be(names, certificate, self.user());
+                self.check_certificate(client, certificate.as_deref(), seeker, may).map(|()| None)
             }
+        }
+    }
+
+    async fn wait_to_be_met(&self, seeker: Seeker<'_>) -> Result<(), Stop> {
+        match self.met(seeker) {
+            Met::Freely => Ok(()),
+            Met::Slowly(wait) => {
+                tokio::time::sleep(wait).await;
+                Ok(())
+            }
+            Met::Refused(left) => Err(Stop::Limited(left)),
         }
     }
 
     fn check_certificate(
         &self,
         client: &Leg,
-        certificate: Option<String>,
+        certificate: Option<&str>,
+        seeker: Seeker<'_>,
         may: impl Fn(&str) -> bool,
     ) -> Result<(), Stop> {
         if client.wire().peer_certificate().is_none() {
@@ -117,17 +160,17 @@ impl Arrival<'_> {
         let failed = refused(&format!("sluice: certificate authentication failed for user \"{user}\""));
         let why = match certificate {
             None => "the certificate has not exactly one common name".to_owned(),
-            Some(certificate) if !may(&certificate) => {
+            Some(certificate) if !may(certificate) => {
                 format!("the certificate of \"{certificate}\" may not log in as this user")
             }
             Some(_) if !self.can_be_a_user() => "the user's name is not one that PostgreSQL keeps whole".to_owned(),
             Some(_) => {
-                self.house.tries.right(&self.principal.address, user);
+                self.house.tries.right(seeker);
                 return Ok(());
             }
         };
-        self.note_wrong();
-        Err(Stop::Refused(failed, why))
+        self.note_wrong(seeker);
+        Err(Stop::Wrong(failed, why))
     }
 
     async fn prove_by_scram(
@@ -136,7 +179,7 @@ impl Arrival<'_> {
         cutter: &mut ClientCutter,
         verifiers: &Verifiers,
     ) -> Result<Proven, Stop> {
-        let user = self.user();
+        let (user, began) = (self.user(), Instant::now());
         let stored = self.stored(verifiers).await?;
         // Made in any case: a user who exists must not be answered sooner.
         let mock = verifiers.mock.verifier(user);
@@ -147,6 +190,7 @@ impl Arrival<'_> {
             }
             Stored::Nothing(why) => (mock, Some(why)),
         };
+        until_the_next_step(began).await;
         let end_point = self.shown.and_then(|shown| shown.end_point.clone()).filter(|_| client.wire().is_tls());
         let channel = end_point.as_deref().map_or(Channel::None, Channel::EndPoint);
         client.send(match channel {
@@ -163,19 +207,19 @@ impl Arrival<'_> {
         client.send(authentication::sasl_continue(&answer));
         let last = said(client, cutter).await?;
         // Again, as many may have begun at once before the first of them was found wrong.
-        if let Met::Refused(left) = self.met() {
-            return Err(limited(left));
+        if let Met::Refused(left) = self.met(self.by_password()) {
+            return Err(Stop::Limited(left));
         }
         match (asked.proof(last.body()), lacking) {
             (Ok(proven), None) => {
-                self.house.tries.right(&self.principal.address, user);
+                self.house.tries.right(self.by_password());
                 Ok(proven)
             }
             (Ok(_) | Err(Fault::Wrong), lacking) => {
-                self.note_wrong();
+                self.note_wrong(self.by_password());
                 let told = format!("sluice: password authentication failed for user \"{user}\"");
                 let why = lacking.unwrap_or("wrong password");
-                Err(Stop::Refused(Refusal::new(Code::WrongPassword, told), why.to_owned()))
+                Err(Stop::Wrong(Refusal::new(Code::WrongPassword, told), why.to_owned()))
             }
             (Err(fault), _) => Err(faulty(fault)),
         }
@@ -259,15 +303,27 @@ impl Arrival<'_> {
         self.user().len() <= limits::USER_NAME_BYTES_MAX && !self.user().contains(char::REPLACEMENT_CHARACTER)
     }
 
-    fn met(&self) -> Met {
-        let now = self.house.clock.instant();
-        self.house.tries.met(&self.checked.bounds, &self.principal.address, self.user(), now)
+    fn by_password(&self) -> Seeker<'_> {
+        Seeker { place: self.place, user: self.user(), certificate: None }
     }
 
-    fn note_wrong(&self) {
-        let now = self.house.clock.instant();
-        self.house.tries.wrong(&self.checked.bounds, &self.principal.address, self.user(), now);
+    fn met(&self, seeker: Seeker<'_>) -> Met {
+        self.house.tries.met(&self.checked.bounds, seeker, self.house.clock.instant())
     }
+
+    fn note_wrong(&self, seeker: Seeker<'_>) {
+        self.house.tries.wrong(&self.checked.bounds, seeker, self.house.clock.instant());
+    }
+
+    fn note_given_up(&self) {
+        self.house.tries.gave_up(&self.checked.bounds, self.place, self.house.clock.instant());
+    }
+}
+
+/// How long it took to look a user up tells whether there was something to find: nobody is answered in between.
+async fn until_the_next_step(began: Instant) {
+    let steps = began.elapsed().as_nanos() / limits::LOGIN_ANSWER_STEP.as_nanos() + 1;
+    tokio::time::sleep_until(began + limits::LOGIN_ANSWER_STEP * u32::try_from(steps).unwrap_or(u32::MAX)).await;
 }
 
 async fn said(client: &mut Leg, cutter: &mut ClientCutter) -> Result<Frame, Stop> {
@@ -282,11 +338,6 @@ fn refused(message: &str) -> Refusal {
 fn plainly(refusal: Refusal) -> Stop {
     let why = refusal.message.clone();
     Stop::Refused(refusal, why)
-}
-
-fn limited(left: std::time::Duration) -> Stop {
-    let refusal = refused("sluice: too many failed logins").hint(format!("Try again in {} s.", left.as_secs() + 1));
-    Stop::Refused(refusal, "too many failed logins".to_owned())
 }
 
 fn faulty(fault: Fault) -> Stop {

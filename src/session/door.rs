@@ -16,7 +16,15 @@ use zeroize::Zeroizing;
 
 pub struct Door {
     pub tls: Option<Shown>,
+    pub demands: Demands,
     pub logins: Logins,
+}
+
+/// What a client must have before it is asked for a proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Demands {
+    Nothing,
+    Tls,
 }
 
 /// The certificate that clients see.

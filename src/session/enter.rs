@@ -1,7 +1,8 @@
 //! Logging in at the database ourselves: with the keys that a client's own proof taught us, or with a secret of ours.
 //!
-//! Invariants: a server that began SCRAM must show that it knows the verifier too before anything else is believed; a password goes
-//! out in clear text only where nobody can read along (TLS, a unix socket); what the server wants and we cannot give is named.
+//! Invariants: a server that began SCRAM must show that it knows the verifier too before anything else is believed; where we log in with
+//! a secret of ours (accounts, auth_query), a server that does not is believed only where nobody else can have answered (verified
+//! TLS, a unix socket); what the server wants and we cannot give is named.
 //!
 //! Source: `pg_fe_sendauth` (fe-auth.c, 18).
 
@@ -95,6 +96,13 @@ enum Answered {
     Something,
 }
 
+/// Whether nobody but the database can be at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Vouched {
+    Yes,
+    No,
+}
+
 enum Step {
     Begun,
     Asking(Asking),
@@ -131,7 +139,17 @@ async fn authenticate(
         let Ok(request) = authentication::request(frame.body()) else {
             return Err(lost("its authentication request does not add up"));
         };
+        // Over TLS that anybody could have answered, anybody may be listening, and answering.
+        let vouched = match upstream.wire().is_tls() && verified || upstream.wire().is_unix() {
+            true => Vouched::Yes,
+            false => Vouched::No,
+        };
         step = match (request, step) {
+            // A user who proved itself to us is taken where it wants to go. What is ours goes only to the database: an answer of
+            // anybody's to auth_query would let anybody in, as whomever.
+            (Request::Ok, Step::Begun) if vouched == Vouched::No && !matches!(credential, Credential::Learned(_)) => {
+                return Err(shut(not_vouched("it asks for nothing")));
+            }
             (Request::Ok, Step::Begun | Step::Told) => return Ok(upstream),
             (Request::Sasl(offered), Step::Begun) => begin(&mut upstream, offered, credential).map_err(shut)?,
             (Request::SaslContinue(message), Step::Asking(asking)) => {
@@ -145,20 +163,12 @@ async fn authenticate(
                 Step::Told
             }
             (Request::Md5(salt), Step::Begun) => {
-                let secret = secret(credential, "an MD5 password").map_err(shut)?;
+                let secret = secret(credential, "an MD5 password", vouched).map_err(shut)?;
                 upstream.send(authentication::password(md5_answer(secret, user, salt).as_bytes()));
                 Step::Told
             }
             (Request::Cleartext, Step::Begun) => {
-                let secret = secret(credential, "a clear-text password").map_err(shut)?;
-                // Over TLS that anybody could have answered, anybody may be listening.
-                if !(upstream.wire().is_tls() && verified || upstream.wire().is_unix()) {
-                    return Err(shut(Shut::Cannot {
-                        why: "it asks for a clear-text password over a connection without TLS that is verified"
-                            .to_owned(),
-                        hint: "Say scram-sha-256 in its pg_hba.conf, or upstream_tls = \"verify-full\" on the listener.",
-                    }));
-                }
+                let secret = secret(credential, "a clear-text password", vouched).map_err(shut)?;
                 upstream.send(authentication::password(secret.expose().as_bytes()));
                 Step::Told
             }
@@ -220,14 +230,24 @@ async fn answer(challenged: Challenged, credential: Credential<'_>) -> Result<(Z
     Ok(challenged.answer(&keys))
 }
 
-fn secret<'a>(credential: Credential<'a>, wanted: &str) -> Result<&'a Password, Shut> {
+fn secret<'a>(credential: Credential<'a>, wanted: &str, vouched: Vouched) -> Result<&'a Password, Shut> {
     match credential {
+        Credential::Password(_) if vouched == Vouched::No => Err(not_vouched(&format!("it asks for {wanted}"))),
         Credential::Password(password) => Ok(password),
         Credential::Nothing => Err(no_secret(wanted)),
         Credential::Learned(_) => Err(Shut::Cannot {
             why: format!("it asks for {wanted}, and from a login by SCRAM nobody learns the password"),
             hint: "Say scram-sha-256 in its pg_hba.conf for connections from Sluice, or give the user an account on the listener.",
         }),
+    }
+}
+
+/// Only SCRAM shows who is at the other end; whatever else a server says, whoever stands between could say.
+fn not_vouched(what: &str) -> Shut {
+    Shut::Cannot {
+        why: format!("{what} over a connection without TLS that is verified"),
+        hint: "Say scram-sha-256 in its pg_hba.conf for Sluice's own users; or upstream_tls = \"verify-full\" on the listener, or \
+               upstream = \"unix:…\".",
     }
 }
 
@@ -269,6 +289,7 @@ pub(in crate::session) fn said(body: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::protocol::postgres::handshake;
+    use crate::protocol::postgres::scram::{Asked, Verifier};
     use crate::session::wire::Wire;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -283,8 +304,24 @@ mod tests {
     async fn against(says: Vec<Bytes>, credential: Credential<'_>) -> Result<Leg, Shut> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
         let address = listener.local_addr().expect("an address");
+        let stream = tokio::net::TcpStream::connect(address).await.expect("a server");
+        let (server, _) = listener.accept().await.expect("a client");
+        meet(server, Wire::Tcp(stream), says, credential).await
+    }
+
+    /// The same where nobody else can have answered.
+    async fn against_the_true_one(says: Vec<Bytes>, credential: Credential<'_>) -> Result<Leg, Shut> {
+        let (server, stream) = tokio::net::UnixStream::pair().expect("two sockets");
+        meet(server, Wire::Unix(stream), says, credential).await
+    }
+
+    async fn meet(
+        mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin + Send + 'static,
+        wire: Wire,
+        says: Vec<Bytes>,
+        credential: Credential<'_>,
+    ) -> Result<Leg, Shut> {
         tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.expect("a client");
             let mut heard = [0; 4096];
             for message in says {
                 let _ = stream.read(&mut heard).await.expect("an answer");
@@ -292,9 +329,8 @@ mod tests {
             }
             let _ = stream.read(&mut heard).await;
         });
-        let stream = tokio::net::TcpStream::connect(address).await.expect("a server");
         let packet = handshake::startup_packet(&[("user", "anna")]);
-        authenticate(Leg::new(Wire::Tcp(stream)), &packet, "anna", credential, false).await.map_err(|(shut, _)| shut)
+        authenticate(Leg::new(wire), &packet, "anna", credential, false).await.map_err(|(shut, _)| shut)
     }
 
     #[tokio::test]
@@ -316,7 +352,7 @@ mod tests {
             let shown = format!("{says:?}");
             assert!(matches!(against(says, credential).await, Err(Shut::Lost(_))), "{shown}");
         }
-        against(vec![authentication::ok()], credential).await.expect("a server that trusts");
+        against_the_true_one(vec![authentication::ok()], credential).await.expect("a server that trusts");
     }
 
     #[tokio::test]
@@ -338,7 +374,41 @@ mod tests {
             let shown = format!("{says:?}");
             assert!(matches!(against(says, credential).await, Err(Shut::Cannot { .. })), "{shown}");
         }
-        against(md5(), secret).await.expect("MD5 is answered");
+        for says in [md5(), cleartext()] {
+            against_the_true_one(says, secret).await.expect("it is answered");
+        }
+    }
+
+    /// By a whole exchange: there is no other way to it.
+    fn learned() -> Learned {
+        let verifier = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+        let verifier = Verifier::parse(verifier).expect("that of RFC 7677");
+        let (mechanism, first, asking) = Asking::begin(Channel::None, false, "ours");
+        let asked = Asked::by(mechanism, first.as_bytes(), Channel::None, verifier, "theirs");
+        let (asked, challenge) = asked.expect("asked");
+        let challenged = asking.challenged(challenge.as_bytes()).expect("challenged");
+        let keys = challenged.keys(Knows::Password("pencil")).expect("keys");
+        asked.proof(challenged.answer(&keys).0.as_bytes()).expect("proven").learned
+    }
+
+    #[tokio::test]
+    async fn who_may_be_anybody_is_not_believed_where_the_secret_is_ours() {
+        let password = Password::new(Zeroizing::new("pencil".to_owned()));
+        let learned = learned();
+        let md5 = || vec![Bytes::from_static(b"R\0\0\0\x0c\0\0\0\x05salt"), authentication::ok()];
+        let nothing = || vec![authentication::ok()];
+        for (says, credential, fits) in [
+            (nothing(), Credential::Password(&password), false),
+            (nothing(), Credential::Nothing, false),
+            (md5(), Credential::Password(&password), false),
+            // The client goes where it would have gone without us.
+            (nothing(), Credential::Learned(&learned), true),
+        ] {
+            let shown = format!("{says:?} for {credential:?}");
+            assert_eq!(against(says.clone(), credential).await.is_ok(), fits, "{shown}");
+            let at_the_true_one = against_the_true_one(says, credential).await;
+            assert!(at_the_true_one.is_ok(), "{shown}: {:?}", at_the_true_one.err());
+        }
     }
 
     #[test]

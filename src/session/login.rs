@@ -16,12 +16,13 @@ use crate::protocol::postgres::handshake::{self, Opening, Startup};
 use crate::protocol::postgres::message::{self, Severity};
 use crate::protocol::{Code, Refusal};
 use crate::session::link::Leg;
-use crate::session::registry::Seat;
+use crate::session::registry::{Registry, Seat};
 use crate::session::upstream::{Attempt, Target};
 use crate::session::wire::Wire;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 
 /// What a client came for.
@@ -40,13 +41,14 @@ pub struct LoggedIn {
     /// ParameterStatus, as the server reported them.
     pub settings: HashMap<String, String>,
     pub status: u8,
+    pub seat: Seat,
 }
 
 /// How a login ended that nobody at Sluice refused.
 pub enum Arrived {
     In(Box<LoggedIn>),
-    /// The database said no, in its own words.
-    SentAway,
+    /// The database said no, in its own words: the body of its ErrorResponse.
+    SentAway(Bytes),
     /// The client left before it was in.
     Left,
 }
@@ -122,7 +124,12 @@ pub async fn receive(wire: Wire, acceptor: Option<&TlsAcceptor>) -> io::Result<V
 }
 
 /// Connects upstream and relays the authentication. `Err` carries the refusal that the client is to be given.
-pub async fn relay(client: Leg, startup: &Startup, target: &Target, seat: &mut Seat) -> Result<Arrived, Turned> {
+pub async fn relay(
+    client: Leg,
+    startup: &Startup,
+    target: &Target,
+    registry: &Arc<Registry>,
+) -> Result<Arrived, Turned> {
     let attempts = target.attempts();
     let mut client = client;
     for (index, attempt) in attempts.iter().enumerate() {
@@ -140,22 +147,23 @@ pub async fn relay(client: Leg, startup: &Startup, target: &Target, seat: &mut S
         };
         let again = if is_last { Again::No } else { Again::IfRefusedAtOnce };
         match authenticate(client, upstream, startup, again).await? {
-            Outcome::In(client, upstream, cutter) => return welcome(client, upstream, cutter, seat).await,
-            Outcome::SentAway => return Ok(Arrived::SentAway),
+            Outcome::In(client, upstream, cutter) => return welcome(client, upstream, cutter, registry).await,
+            Outcome::SentAway(error) => return Ok(Arrived::SentAway(error)),
             Outcome::Left => return Ok(Arrived::Left),
             Outcome::TryAgain(back) => client = back,
         }
     }
-    Ok(Arrived::SentAway)
+    Err((client, lost("no way of connecting was left to try")).into())
 }
 
-/// After AuthenticationOk: settings and key pass on to the client, up to the first ReadyForQuery.
+/// After AuthenticationOk: a seat is taken, then settings and key pass on to the client, up to the first ReadyForQuery.
 pub async fn welcome(
     mut client: Leg,
     mut upstream: Leg,
     cutter: ClientCutter,
-    seat: &mut Seat,
+    registry: &Arc<Registry>,
 ) -> Result<Arrived, Turned> {
+    let Some(mut seat) = registry.seat() else { return Err((client, no_seat()).into()) };
     let mut settings = HashMap::new();
     loop {
         let frame = match next_upstream(&mut upstream).await {
@@ -171,16 +179,20 @@ pub async fn welcome(
             b'N' => {}
             b'E' => {
                 client.close().await;
-                return Ok(Arrived::SentAway);
+                return Ok(Arrived::SentAway(body));
             }
             b'Z' => {
                 let status = body.first().copied().unwrap_or(b'I');
-                let logged_in = LoggedIn { client, upstream, cutter, settings, status };
+                let logged_in = LoggedIn { client, upstream, cutter, settings, status, seat };
                 return Ok(Arrived::In(Box::new(logged_in)));
             }
             other => return Err((client, lost(&format!("it sent message type {other} during the login"))).into()),
         }
     }
+}
+
+pub fn no_seat() -> Refusal {
+    Refusal::new(Code::TooMany, "sluice: sorry, too many clients already")
 }
 
 /// A cancel request, handed on as it came. Its outcome is never told to anybody, as the protocol wants it.
@@ -211,7 +223,7 @@ enum Again {
 enum Outcome {
     /// Up to AuthenticationOk, which the client was sent.
     In(Leg, Leg, ClientCutter),
-    SentAway,
+    SentAway(Bytes),
     Left,
     TryAgain(Leg),
 }
@@ -245,7 +257,7 @@ async fn authenticate(
             b'N' | b'v' => continue,
             b'E' => {
                 client.close().await;
-                return Ok(Outcome::SentAway);
+                return Ok(Outcome::SentAway(body));
             }
             other => return Err((client, lost(&format!("it sent message type {other} during the login")))),
         }

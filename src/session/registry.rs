@@ -7,8 +7,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-#[derive(Debug, Default)]
+/// As many seats as the configuration has sessions, taken when a login is through.
+#[derive(Debug)]
 pub struct Registry {
+    most: usize,
     cancels: Mutex<HashMap<Bytes, Arc<AtomicBool>>>,
     seated: AtomicUsize,
 }
@@ -22,11 +24,20 @@ pub struct Seat {
 }
 
 impl Registry {
+    pub fn new(most: usize) -> Registry {
+        Registry { most, cancels: Mutex::default(), seated: AtomicUsize::new(0) }
+    }
+
     /// A place for a new session, or `None` when all are taken.
-    pub fn seat(self: &Arc<Registry>, sessions_max: usize) -> Option<Seat> {
+    pub fn seat(self: &Arc<Registry>) -> Option<Seat> {
         let before = self.seated.fetch_add(1, Ordering::AcqRel);
         let seat = Seat { registry: self.clone(), key: None, cancelled: Arc::default() };
-        (before < sessions_max).then_some(seat)
+        (before < self.most).then_some(seat)
+    }
+
+    /// Whether a login would be for nothing, as it stands now.
+    pub fn is_full(&self) -> bool {
+        self.seated() >= self.most
     }
 
     pub fn seated(&self) -> usize {
@@ -81,19 +92,19 @@ mod tests {
 
     #[test]
     fn seats_are_bounded_and_given_back() {
-        let registry = Arc::new(Registry::default());
-        let first = registry.seat(1).expect("a free seat");
-        assert!(registry.seat(1).is_none());
+        let registry = Arc::new(Registry::new(1));
+        let first = registry.seat().expect("a free seat");
+        assert!(registry.seat().is_none());
         drop(first);
         assert_eq!(registry.seated(), 0);
-        assert!(registry.seat(1).is_some());
+        assert!(registry.seat().is_some());
     }
 
     #[test]
     fn a_cancel_reaches_the_session_with_that_key_only() {
-        let registry = Arc::new(Registry::default());
-        let mut one = registry.seat(9).expect("a free seat");
-        let mut two = registry.seat(9).expect("a free seat");
+        let registry = Arc::new(Registry::new(9));
+        let mut one = registry.seat().expect("a free seat");
+        let mut two = registry.seat().expect("a free seat");
         one.set_key(Bytes::from_static(b"one"));
         two.set_key(Bytes::from_static(b"two"));
         registry.cancel(b"two");

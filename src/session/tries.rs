@@ -1,17 +1,26 @@
 //! Wrong tries at logging in, counted so that guessing takes for ever and nobody can lock out somebody else.
 //!
-//! Three counts, each over a window that begins with its first wrong try:
+//! Counts, each over a window that begins with its first wrong try:
 //! - as one user from one address: past the bound, refused. This is what stops guessing, and a service with a stale password.
 //! - from one address as whomever: past the bound, refused. This stops trying one password on many names.
 //! - as one user from wherever: past the bound, *slowed*, never refused. Whoever guesses from a thousand addresses makes that user's
 //!   logins a second slower, and no more than that: refusing here would let anybody lock out anybody.
+//! - given up at one address: logins that ended without a try, because the client left or broke the protocol. Past the bound of the
+//!   address, *slowed*: each has cost a look into the database, and clients that leave to ask for a password are honest.
+//!
+//! Passwords and certificates are counted apart, and a certificate by its name, too: it cannot be guessed, so who shows one has nothing
+//! to do with who guesses passwords at the same address, or with who shows another. Nor is a user slowed whom only certificates were
+//! shown for.
+//!
+//! Those who are slowed wait side by side, each in the lobby, whose bounds are theirs ([`crate::session::lobby`]). One behind the
+//! other would keep a user out for as long as strangers go on standing in the line.
 //!
 //! Invariants: what is refused is not counted again, so a window ends; a user who does not exist is counted like one who does; the
-//! table is bounded. An IPv6 address counts by its /64, which is what one customer has to choose from.
+//! table is bounded.
 
 use crate::ground::limits;
+use crate::session::place::Place;
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,25 +49,52 @@ pub enum Met {
     Refused(Duration),
 }
 
+/// Who wants to log in, and from where.
+#[derive(Debug, Clone, Copy)]
+pub struct Seeker<'a> {
+    pub place: &'a Place,
+    /// As whom.
+    pub user: &'a str,
+    /// The name of the certificate that it proves itself by; `None`: by a password.
+    pub certificate: Option<&'a str>,
+}
+
 impl Tries {
-    pub fn met(&self, bounds: &Bounds, address: &str, user: &str, now: Instant) -> Met {
+    pub fn met(&self, bounds: &Bounds, seeker: Seeker<'_>, now: Instant) -> Met {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let beyond = |who: &Who, most: u32| {
             let count = counts.get(who).filter(|count| count.ends > now && count.wrong >= most)?;
             Some(count.ends.saturating_duration_since(now))
         };
-        let [pair, place, name] = whos(address, user);
-        let refused = [beyond(&pair, bounds.wrong_per_user), beyond(&place, bounds.wrong_per_address)];
-        match (refused.into_iter().flatten().max(), beyond(&name, bounds.slow_after)) {
+        let refused =
+            [beyond(&seeker.pair(), bounds.wrong_per_user), beyond(&seeker.origin(), bounds.wrong_per_address)];
+        let by_name = seeker.name().and_then(|name| beyond(&name, bounds.slow_after));
+        let slowed = by_name.or_else(|| beyond(&Who::GaveUp(seeker.place.clone()), bounds.wrong_per_address));
+        match (refused.into_iter().flatten().max(), slowed) {
             (Some(left), _) => Met::Refused(left),
             (None, Some(_)) => Met::Slowly(limits::LOGIN_DELAY),
             (None, None) => Met::Freely,
         }
     }
 
-    pub fn wrong(&self, bounds: &Bounds, address: &str, user: &str, now: Instant) {
+    pub fn wrong(&self, bounds: &Bounds, seeker: Seeker<'_>, now: Instant) {
+        self.count(bounds, [seeker.pair(), seeker.origin()].into_iter().chain(seeker.name()), now);
+    }
+
+    /// A login ended without a try.
+    pub fn gave_up(&self, bounds: &Bounds, place: &Place, now: Instant) {
+        self.count(bounds, [Who::GaveUp(place.clone())], now);
+    }
+
+    /// This user from this address knows the password: earlier slips are forgiven. Those of the address are not, or whoever has
+    /// one account could go on guessing at others.
+    pub fn right(&self, seeker: Seeker<'_>) {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).remove(&seeker.pair());
+    }
+
+    fn count(&self, bounds: &Bounds, whos: impl IntoIterator<Item = Who>, now: Instant) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        for who in whos(address, user) {
+        for who in whos {
             if counts.len() >= limits::LOGIN_TRIES_MAX && !counts.contains_key(&who) {
                 make_room(&mut counts, now);
             }
@@ -69,44 +105,50 @@ impl Tries {
             count.wrong = count.wrong.saturating_add(1);
         }
     }
-
-    /// This user from this address knows the password: earlier slips are forgiven. Those of the address are not, or whoever has
-    /// one account could go on guessing at others.
-    pub fn right(&self, address: &str, user: &str) {
-        let [pair, ..] = whos(address, user);
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).remove(&pair);
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Who {
-    UserFrom(String, String),
-    Address(String),
+    UserFrom(Origin, String),
+    Origin(Origin),
     User(String),
+    GaveUp(Place),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Origin {
+    place: Place,
+    certificate: Option<String>,
+}
+
+impl Seeker<'_> {
+    fn origin(&self) -> Who {
+        Who::Origin(self.from())
+    }
+
+    fn pair(&self) -> Who {
+        Who::UserFrom(self.from(), short(self.user))
+    }
+
+    /// None by certificate: wherever it is shown, it is the same one who shows it.
+    fn name(&self) -> Option<Who> {
+        self.certificate.is_none().then(|| Who::User(short(self.user)))
+    }
+
+    fn from(&self) -> Origin {
+        Origin { place: self.place.clone(), certificate: self.certificate.map(short) }
+    }
+}
+
+/// Longer names are nobody's: they are all one, or ten kilobytes each would be remembered.
+fn short(name: &str) -> String {
+    name.chars().take(limits::USER_NAME_BYTES_MAX + 1).collect()
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Count {
     wrong: u32,
     ends: Instant,
-}
-
-fn whos(address: &str, user: &str) -> [Who; 3] {
-    let place = place(address);
-    // Longer names are nobody's: they are all one, or ten kilobytes each would be remembered.
-    let user: String = user.chars().take(limits::USER_NAME_BYTES_MAX + 1).collect();
-    [Who::UserFrom(place.clone(), user.clone()), Who::Address(place), Who::User(user)]
-}
-
-/// An address as far as it says who is there.
-fn place(address: &str) -> String {
-    match address.parse::<IpAddr>() {
-        Ok(IpAddr::V6(address)) => {
-            let [a, b, c, d, ..] = address.segments();
-            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
-        }
-        _ => address.to_owned(),
-    }
 }
 
 /// Drops what is over, or else a tenth: those whose windows end first.
@@ -128,21 +170,34 @@ mod tests {
     const BOUNDS: Bounds =
         Bounds { wrong_per_user: 3, wrong_per_address: 5, slow_after: 6, window: Duration::from_secs(600) };
 
+    fn place(address: &str) -> Place {
+        Place::of(address.parse().expect("an address"))
+    }
+
     fn wrong(tries: &Tries, address: &str, user: &str, times: u32, now: Instant) {
-        (0..times).for_each(|_| tries.wrong(&BOUNDS, address, user, now));
+        let place = place(address);
+        (0..times).for_each(|_| tries.wrong(&BOUNDS, by_password(&place, user), now));
+    }
+
+    fn met(tries: &Tries, address: &str, user: &str, now: Instant) -> Met {
+        tries.met(&BOUNDS, by_password(&place(address), user), now)
+    }
+
+    fn by_password<'a>(place: &'a Place, user: &'a str) -> Seeker<'a> {
+        Seeker { place, user, certificate: None }
     }
 
     #[test]
     fn one_user_from_one_address_is_refused_for_the_window() {
         let (tries, now) = (Tries::default(), Instant::now());
         wrong(&tries, "10.0.0.1", "anna", 2, now);
-        assert_eq!(tries.met(&BOUNDS, "10.0.0.1", "anna", now), Met::Freely);
+        assert_eq!(met(&tries, "10.0.0.1", "anna", now), Met::Freely);
         wrong(&tries, "10.0.0.1", "anna", 1, now + Duration::from_secs(100));
         let later = now + Duration::from_secs(200);
-        assert_eq!(tries.met(&BOUNDS, "10.0.0.1", "anna", later), Met::Refused(Duration::from_secs(400)));
-        assert_eq!(tries.met(&BOUNDS, "10.0.0.1", "berta", later), Met::Freely, "another user from there");
-        assert_eq!(tries.met(&BOUNDS, "10.0.0.2", "anna", later), Met::Freely, "the same user from elsewhere");
-        assert_eq!(tries.met(&BOUNDS, "10.0.0.1", "anna", now + Duration::from_secs(600)), Met::Freely, "it ends");
+        assert_eq!(met(&tries, "10.0.0.1", "anna", later), Met::Refused(Duration::from_secs(400)));
+        assert_eq!(met(&tries, "10.0.0.1", "berta", later), Met::Freely, "another user from there");
+        assert_eq!(met(&tries, "10.0.0.2", "anna", later), Met::Freely, "the same user from elsewhere");
+        assert_eq!(met(&tries, "10.0.0.1", "anna", now + Duration::from_secs(600)), Met::Freely, "it ends");
     }
 
     #[test]
@@ -151,8 +206,8 @@ mod tests {
         for user in ["a", "b", "c", "d", "e"] {
             wrong(&tries, "2001:db8:1:2::7", user, 1, now);
         }
-        assert!(matches!(tries.met(&BOUNDS, "2001:db8:1:2:ffff::1", "f", now), Met::Refused(_)), "the same /64");
-        assert_eq!(tries.met(&BOUNDS, "2001:db8:1:3::7", "f", now), Met::Freely);
+        assert!(matches!(met(&tries, "2001:db8:1:2:ffff::1", "f", now), Met::Refused(_)), "the same /64");
+        assert_eq!(met(&tries, "2001:db8:1:3::7", "f", now), Met::Freely);
     }
 
     #[test]
@@ -161,19 +216,42 @@ mod tests {
         for last in 0..100 {
             wrong(&tries, &format!("10.0.0.{last}"), "anna", 2, now);
         }
-        assert_eq!(tries.met(&BOUNDS, "10.1.0.1", "anna", now), Met::Slowly(limits::LOGIN_DELAY));
+        assert_eq!(met(&tries, "10.1.0.1", "anna", now), Met::Slowly(limits::LOGIN_DELAY));
     }
 
     #[test]
     fn knowing_the_password_forgives_the_slips_of_that_user_only() {
         let (tries, now) = (Tries::default(), Instant::now());
         wrong(&tries, "10.0.0.1", "anna", 2, now);
-        tries.right("10.0.0.1", "anna");
+        tries.right(by_password(&place("10.0.0.1"), "anna"));
         wrong(&tries, "10.0.0.1", "anna", 2, now);
-        assert_eq!(tries.met(&BOUNDS, "10.0.0.1", "anna", now), Met::Freely);
+        assert_eq!(met(&tries, "10.0.0.1", "anna", now), Met::Freely);
         wrong(&tries, "10.0.0.1", "berta", 1, now);
-        tries.right("10.0.0.1", "anna");
-        assert!(matches!(tries.met(&BOUNDS, "10.0.0.1", "anna", now), Met::Refused(_)), "five from this address");
+        tries.right(by_password(&place("10.0.0.1"), "anna"));
+        assert!(matches!(met(&tries, "10.0.0.1", "anna", now), Met::Refused(_)), "five from this address");
+    }
+
+    #[test]
+    fn passwords_and_certificates_are_counted_apart() {
+        let (tries, now, place) = (Tries::default(), Instant::now(), place("10.0.0.1"));
+        let by = |certificate| Seeker { place: &place, user: "anna", certificate: Some(certificate) };
+        wrong(&tries, "10.0.0.1", "anna", 9, now);
+        assert_eq!(tries.met(&BOUNDS, by("anna"), now), Met::Freely, "not even slowed");
+        (0..9).for_each(|_| tries.wrong(&BOUNDS, by("loader"), now));
+        assert!(matches!(tries.met(&BOUNDS, by("loader"), now), Met::Refused(_)));
+        assert_eq!(tries.met(&BOUNDS, by("anna"), now), Met::Freely, "another certificate");
+        assert_eq!(met(&tries, "10.0.0.1", "berta", now), Met::Refused(BOUNDS.window), "by the passwords");
+        assert_eq!(met(&tries, "10.0.0.2", "berta", now), Met::Freely);
+    }
+
+    #[test]
+    fn who_gives_up_again_and_again_is_slowed() {
+        let (tries, now) = (Tries::default(), Instant::now());
+        (0..4).for_each(|_| tries.gave_up(&BOUNDS, &place("10.0.0.1"), now));
+        assert_eq!(met(&tries, "10.0.0.1", "anna", now), Met::Freely);
+        (0..90).for_each(|_| tries.gave_up(&BOUNDS, &place("10.0.0.1"), now));
+        assert_eq!(met(&tries, "10.0.0.1", "anna", now), Met::Slowly(limits::LOGIN_DELAY), "and not refused");
+        assert_eq!(met(&tries, "10.0.0.2", "anna", now), Met::Freely);
     }
 
     #[test]
@@ -190,7 +268,7 @@ mod tests {
         let (tries, now) = (Tries::default(), Instant::now());
         for number in 0..limits::LOGIN_TRIES_MAX as u64 {
             let now = now + Duration::from_millis(number);
-            tries.wrong(&BOUNDS, &format!("10.0.{}.{}", number >> 8, number & 255), &number.to_string(), now);
+            wrong(&tries, &format!("10.0.{}.{}", number >> 8, number & 255), &number.to_string(), 1, now);
         }
         assert!(tries.counts.lock().expect("no panic").len() <= limits::LOGIN_TRIES_MAX);
     }

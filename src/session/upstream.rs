@@ -11,7 +11,6 @@ use crate::session::wire::Wire;
 use bytes::Bytes;
 use rustls::pki_types::ServerName;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
@@ -131,9 +130,4 @@ impl Target {
             wrapped => wrapped,
         }))
     }
-}
-
-/// The other side's address as a policy sees it.
-pub fn peer_name(peer: Option<SocketAddr>) -> String {
-    peer.map_or_else(|| "local".to_owned(), |peer| peer.ip().to_canonical().to_string())
 }

@@ -33,6 +33,12 @@ fn wrong_passwords_fail_as_the_server_says(server: &'static Server) {
         let expected = format!("FATAL:  password authentication failed for user \"{role}\"");
         assert!(said.err.contains(&expected) && said.code == Some(2), "{said:?}");
     }
+    // Guessing shows, by whom and how: in the database's words.
+    for role in ROLES {
+        let words = "by the database: 28P01 password authentication failed";
+        let fits = |line: &str| line.contains(&format!("user=\"{role}\"")) && line.contains(words);
+        sluice.log_line("what the database said", fits);
+    }
     // Nobody's password is in anything that Sluice wrote.
     psql(&database, &sluice, &format!("user={BY_PASSWORD} sslmode=disable"), PASSWORD);
     let written = String::from_utf8_lossy(&sluice.everything_written()).into_owned();

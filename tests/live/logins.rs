@@ -2,10 +2,12 @@
 //! legs, verifiers from a file and from the database, accounts, certificates, and what changes without a restart.
 
 use crate::harness::certificates::Certificates;
-use crate::harness::message::{PROTOCOL_3_0, PROTOCOL_3_2, cancel_request, query};
+use crate::harness::message::{PROTOCOL_3_0, PROTOCOL_3_2, cancel_request, query, startup, tls_request};
 use crate::harness::scram::{log_in, verifier_of};
-use crate::harness::server::{BY_MD5, BY_PASSWORD, BY_SCRAM, Database, PASSWORD, SUPERUSER, Server, TRUSTED};
-use crate::harness::sluice::{Setup, Sluice};
+use crate::harness::server::{
+    BY_MD5, BY_PASSWORD, BY_SCRAM, Database, PASSWORD, SCRAMMERS, SUPERUSER, Server, TRUSTED,
+};
+use crate::harness::sluice::{SECRET_VARIABLE, Setup, Sluice};
 use crate::harness::stories;
 use crate::harness::tool::{Said, Tool};
 use crate::harness::wire::Wire;
@@ -15,11 +17,12 @@ stories! {
     psql_on_all_four_combinations_of_tls, drivers_with_tls_on_both_legs, a_changed_password_counts_at_once, a_users_file_and_its_changes,
     what_the_database_may_ask_for, accounts_whose_secret_sluice_alone_knows, certificates_and_their_names, a_renewed_certificate, a_certificate_that_cannot_be_bound_to,
     secrets_that_others_may_read,
-    protocol_versions_and_cancelling, what_the_readme_says, a_verifier_that_is_out_of_date,
+    protocol_versions_and_cancelling, a_listener_that_requires_tls, what_the_readme_says, a_verifier_that_is_out_of_date,
 }
 
-/// Verifiers looked up in the database, as its superuser, whom it trusts.
-pub const BY_QUERY: &str = "auth = \"scram\"\nauth_query = { user = \"postgres\" }";
+/// Verifiers looked up in the database, by a superuser who proves itself.
+pub const BY_QUERY: &str =
+    "auth = \"scram\"\nauth_query = { user = \"asker\", password_env = \"SLUICE_STORY_SECRET\" }";
 
 fn psql_on_all_four_combinations_of_tls(server: &'static Server) {
     let database = server.database("");
@@ -184,7 +187,7 @@ fn accounts_whose_secret_sluice_alone_knows(server: &'static Server) {
         let sluice = setup.start();
         for (user, upstream_user) in roles {
             let said = psql(&database, &sluice, &format!("user={user}"), PASSWORD);
-            if upstream_user == BY_PASSWORD && !verified {
+            if upstream_user != BY_SCRAM && !verified {
                 assert!(said.err.contains("without TLS that is verified"), "{said:?}");
             } else {
                 assert_eq!(said.out.trim(), upstream_user, "{user}, upstream_tls = {upstream}: {said:?}");
@@ -226,6 +229,7 @@ fn certificates_and_their_names(server: &'static Server) {
     );
     let folder = setup.path("");
     let sluice = setup
+        .with("[logins]\nwrong_per_address = 4")
         .listener(&format!(
             "auth = \"cert\"\ntls = {{ cert = \"{certificate}\", key = \"{key}\", client_ca = \"{ca}\" }}"
         ))
@@ -233,7 +237,7 @@ fn certificates_and_their_names(server: &'static Server) {
         .listener("[[listener.certificate]]\nname = \"anna\"\nusers = [\"*\"]")
         .listener(&format!("[[listener.account]]\nuser = \"{BY_SCRAM}\"\npassword_file = \"{secret}\""))
         .listener(&format!(
-            "[[listener.account]]\nuser = \"guest\"\nupstream_user = \"{BY_MD5}\"\npassword_file = \"{secret}\""
+            "[[listener.account]]\nuser = \"guest\"\nupstream_user = \"{BY_SCRAM}\"\npassword_file = \"{secret}\""
         ))
         .start();
     let log_in = |file: &str, who: &str| {
@@ -246,7 +250,7 @@ fn certificates_and_their_names(server: &'static Server) {
         )
     };
     for (file, user, expected) in
-        [("loader", BY_SCRAM, BY_SCRAM), ("loader", "guest", BY_MD5), ("anna", "guest", BY_MD5)]
+        [("loader", BY_SCRAM, BY_SCRAM), ("loader", "guest", BY_SCRAM), ("anna", "guest", BY_SCRAM)]
     {
         let said = log_in(file, user);
         assert_eq!(said.out.trim(), expected, "{file} as {user}: {said:?}");
@@ -259,6 +263,10 @@ fn certificates_and_their_names(server: &'static Server) {
         let expected = format!("sluice: certificate authentication failed for user \"{user}\"");
         assert!(said.err.contains(&expected), "{file} as {user}: {said:?}");
     }
+    // The loader's wrong tries are the loader's: who shows another certificate at the same address has nothing to do with them.
+    let said = log_in("loader", "guest");
+    assert!(said.err.contains("too many failed logins"), "{said:?}");
+    assert_eq!(log_in("anna", "guest").out.trim(), BY_SCRAM);
     let said = log_in("anna", TRUSTED);
     assert!(said.err.contains("has no account at the database"), "{said:?}");
     let said = log_in("stranger", "guest");
@@ -366,6 +374,48 @@ fn protocol_versions_and_cancelling(server: &'static Server) {
     assert!(said.out.trim() == BY_SCRAM || said.err.contains("invalid connection option"), "{said:?}");
 }
 
+/// Whoever comes without is told so before it is asked for a password, whoever checks that; a cancel request may, as with
+/// PostgreSQL: libpq before 17 sends it without TLS.
+fn a_listener_that_requires_tls(server: &'static Server) {
+    let database = server.database("");
+    let server_has_tls = "upstream_tls = \"disable\"";
+    for auth in ["", BY_QUERY] {
+        let setup = Setup::before(&database).listener(auth).listener(server_has_tls);
+        let (certificate, key) = (setup.certificates.certificate.display(), setup.certificates.key.display());
+        let tls = format!("tls = {{ cert = \"{certificate}\", key = \"{key}\", mode = \"require\" }}");
+        let sluice = setup.listener(&tls).start();
+        for how in ["disable", "allow", "prefer", "require"] {
+            let said = psql(&database, &sluice, &format!("user={BY_SCRAM} sslmode={how}"), PASSWORD);
+            match how {
+                "disable" => {
+                    let expected = "FATAL:  sluice: the connection requires TLS";
+                    assert!(said.err.contains(expected) && said.code == Some(2), "{auth}: {said:?}");
+                }
+                _ => assert_eq!(said.out.trim(), BY_SCRAM, "{auth}, sslmode={how}: {said:?}"),
+            }
+        }
+        let user = [("user", BY_SCRAM), ("database", database.name.as_str())];
+        let mut plain = Wire::open(&sluice.address);
+        plain.send(&startup(PROTOCOL_3_0, &user));
+        assert_eq!(plain.until_closed().letters(), "E", "{auth}: nothing was asked before");
+        let mut wire = Wire::open(&sluice.address);
+        wire.send(&tls_request());
+        assert_eq!(wire.byte(), b'S');
+        let mut wire = wire.into_tls();
+        log_in(&mut wire, PROTOCOL_3_0, &user, PASSWORD).expect_fine("over TLS");
+        // Others may not see what this user runs, but that it holds a lock.
+        let lock = auth.len();
+        wire.send(&query(&format!("SELECT pg_advisory_lock({lock}), pg_sleep(300)")));
+        database.wait_until(&format!(
+            "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_database d ON d.oid = database WHERE datname = current_database() AND locktype = 'advisory' AND objid = {lock})"
+        ));
+        let mut canceller = Wire::open(&sluice.address);
+        canceller.send(&cancel_request(&wire.key()));
+        assert!(canceller.some_bytes().is_empty());
+        assert_eq!(wire.until_ready().code(), "57014");
+    }
+}
+
 /// Its function and its query for a users file, as they stand there.
 fn what_the_readme_says(server: &'static Server) {
     let database = server.database("");
@@ -378,10 +428,11 @@ fn what_the_readme_says(server: &'static Server) {
     let mut wire = Wire::login(&server.tcp(), SUPERUSER, &database.name);
     let function = block("```sql\nCREATE ROLE sluice LOGIN PASSWORD '…';", "```");
     let function = function.replace("TO sluice;", &format!("TO {asker};"));
-    wire.simple(&format!("CREATE ROLE {asker} LOGIN; {function}")).expect_fine("the function");
+    wire.simple(&format!("CREATE ROLE {asker} LOGIN PASSWORD '{PASSWORD}' IN ROLE {SCRAMMERS}; {function}"))
+        .expect_fine("the function");
     let query = block("and `query = \"", "\"");
     let lines = format!(
-        "auth = \"scram\"\nauth_query = {{ user = \"{asker}\", database = \"{}\", query = \"{query}\" }}",
+        "auth = \"scram\"\nauth_query = {{ user = \"{asker}\", password_env = \"{SECRET_VARIABLE}\", database = \"{}\", query = \"{query}\" }}",
         database.name
     );
     let sluice = Setup::before(&database).listener(&lines).start();

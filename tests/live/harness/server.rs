@@ -31,6 +31,9 @@ pub const BY_SCRAM: &str = "scrammer";
 /// Another trusted role, for what one user must not do with another's token.
 pub const OTHER: &str = "other";
 pub const PASSWORD: &str = "open sesame";
+/// A superuser who proves itself by SCRAM, for what Sluice asks in its own name, and the role whose members all do.
+pub const ASKER: &str = "asker";
+pub const SCRAMMERS: &str = "scrammers";
 
 pub struct Server {
     pub version: u32,
@@ -226,6 +229,7 @@ fn write_settings(folder: &Path, version: u32, port: u16, user: &ServerUser) {
     let access = [BY_PASSWORD, BY_MD5, BY_SCRAM].into_iter().zip(["password", "md5", "scram-sha-256"]);
     let mut rules: String =
         access.map(|(role, how)| format!("local all {role} {how}\nhost all {role} all {how}\n")).collect();
+    rules.push_str(&format!("host all +{SCRAMMERS} all scram-sha-256\n"));
     rules.push_str(&format!("hostssl all {ONLY_TLS} all trust\nhost all {ONLY_TLS} all reject\n"));
     rules.push_str(&format!("hostnossl all {ONLY_PLAIN} all trust\nhost all {ONLY_PLAIN} all reject\n"));
     rules.push_str("local all all trust\nhost all all all trust\nhost replication all all trust\n");
@@ -266,5 +270,8 @@ fn roles() -> Vec<String> {
     for (role, stored_as) in [(BY_PASSWORD, "scram-sha-256"), (BY_MD5, "md5"), (BY_SCRAM, "scram-sha-256")] {
         roles.push(format!("SET password_encryption = '{stored_as}'; CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'"));
     }
+    roles.push(format!(
+        "CREATE ROLE {SCRAMMERS}; CREATE ROLE {ASKER} SUPERUSER LOGIN PASSWORD '{PASSWORD}' IN ROLE {SCRAMMERS}"
+    ));
     roles
 }

@@ -5,7 +5,7 @@
 
 use super::PATIENCE;
 use super::certificates::{Certificates, Files};
-use super::server::{Database, TRUSTED};
+use super::server::{Database, PASSWORD, TRUSTED};
 use super::tool::{Said, Tool};
 use super::wire::{Address, Wire};
 use sluice::audit::event::{Event, Kind};
@@ -41,6 +41,9 @@ pub struct Sluice {
     /// Taken only when another process goes on with the same files.
     setup: Option<Setup>,
 }
+
+/// Where Sluice finds [`PASSWORD`].
+pub const SECRET_VARIABLE: &str = "SLUICE_STORY_SECRET";
 
 const INVARIANT: &str = "only crash_and_restart takes it, and that ends this one";
 
@@ -81,6 +84,12 @@ impl Setup {
             folder,
             certificates,
         }
+    }
+
+    /// Who can connect to the folder's unix socket: anybody.
+    pub fn reachable_by_all(self) -> Setup {
+        fs::set_permissions(self.folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).expect("our own");
+        self
     }
 
     /// Lines of TOML for the listener: `upstream_tls = "disable"`.
@@ -181,7 +190,7 @@ impl Sluice {
     fn spawn(setup: Setup) -> Sluice {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
         command.args(["run", "--config"]).arg(setup.path("sluice.toml")).current_dir(setup.folder.path());
-        command.env("NO_COLOR", "1").env_remove("RUST_LOG");
+        command.env("NO_COLOR", "1").env_remove("RUST_LOG").env(SECRET_VARIABLE, PASSWORD);
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
         let log = Arc::new(Log::default());

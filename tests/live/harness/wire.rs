@@ -61,6 +61,18 @@ impl Wire {
         wire
     }
 
+    /// A bare connection from another address than the others': the whole of 127.0.0.0/8 is this machine.
+    pub fn open_from(from: [u8; 4], address: &Address) -> Wire {
+        let Address::Tcp(address) = address else { panic!("addresses are TCP's") };
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((from, 0)).into()).expect("an address of this machine");
+        socket.connect(&(*address).into()).unwrap_or_else(|error| panic!("{address}: {error}"));
+        socket.set_tcp_nodelay(true).expect("a socket option");
+        let wire = Wire { stream: Stream::Tcp(socket.into()), held: Vec::new(), heard: Vec::new() };
+        wire.patience(PATIENCE);
+        wire
+    }
+
     /// A connection on which a trusted user is logged in and ReadyForQuery was heard.
     pub fn login(address: &Address, user: &str, database: &str) -> Wire {
         Wire::login_with(address, PROTOCOL_3_0, &[("user", user), ("database", database)])
