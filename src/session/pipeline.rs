@@ -94,6 +94,8 @@ pub(in crate::session) struct Meanings {
     generation: u64,
     /// Statements of this session's own that may have changed it.
     changes: u64,
+    /// In which pipeline.
+    syncs: u64,
 }
 
 /// A text that a glance found harmless.
@@ -363,7 +365,8 @@ impl Session {
         if let Some(first) = guarded.targets.get() {
             return *first != targets;
         }
-        let unchanged = guarded.meanings == self.meanings();
+        let now = self.meanings();
+        let unchanged = (guarded.meanings.generation, guarded.meanings.changes) == (now.generation, now.changes);
         if unchanged {
             let _ = guarded.targets.set(targets);
         }
@@ -371,7 +374,13 @@ impl Session {
     }
 
     pub(in crate::session) fn meanings(&self) -> Meanings {
-        Meanings { generation: self.reaching.generation(), changes: self.name_changes }
+        Meanings { generation: self.reaching.generation(), changes: self.name_changes, syncs: self.syncs }
+    }
+
+    /// Since a portal was bound: by this session, or by another, if it was not a moment ago in this pipeline.
+    fn have_changed(&self, bound: Meanings) -> bool {
+        bound.changes != self.name_changes
+            || bound.syncs != self.syncs && bound.generation != self.reaching.generation()
     }
 
     /// The name already stands for this very text, and all that a glance at it depends on is as it was: most drivers send the text
@@ -505,7 +514,7 @@ impl Session {
         let mark = match self.portals.get(&portal).cloned() {
             Some(Portal::Command(text)) => return Box::pin(self.command(&text, Form::Extended)).await,
             // Its names were looked at when it was bound; some statements look theirs up anew when they are run.
-            Some(Portal::Judged(_, meanings)) if meanings != self.meanings() => {
+            Some(Portal::Judged(_, meanings)) if self.have_changed(meanings) => {
                 return self.refuse(&bound_before(), Form::Extended).await;
             }
             Some(Portal::Harmless(changes)) if changes != self.name_changes && self.talk.status() != b'T' => {

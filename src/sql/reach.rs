@@ -37,7 +37,7 @@ pub fn is_listed_word(word: &str) -> bool {
     let [first, second, third, ..] = word.as_bytes() else { return false };
     match [first, second, third].map(u8::to_ascii_lowercase) {
         [b'a', b'w', b's'] | [b'c', b'r', b'o'] | [b'd', b'b', b'l'] | [b'n', b'e', b't'] => {}
-        [b'l', b'o', b'_'] | [b'p', b'g', b'_'] | [b's', b'e', b't'] => {}
+        [b'l', b'o', b'_' | b'w'] | [b'p', b'g', b'_'] | [b's', b'e', b't'] => {}
         _ => return false,
     }
     of(word).is_some() || SCHEMAS.iter().any(|listed| word.eq_ignore_ascii_case(listed))
