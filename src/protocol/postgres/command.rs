@@ -113,10 +113,21 @@ pub fn function(frame: &Frame) -> Result<u32, Short> {
 }
 
 /// Whether a function that libpq calls by its OID does no more than its large-object interface needs: open, close, read, write at a
-/// descriptor, seek, tell, create. Unlinking and truncating are not among them. These OIDs are fixed in every server
+/// descriptor, seek, tell, create. Unlinking and truncating are not among them
+/// (see [`large_object_removal`]). These OIDs are fixed in every server
 /// (pg_proc.dat, 13 to 18).
 pub fn is_large_object_access(function: u32) -> bool {
     matches!(function, 952..=958 | 715 | 3170 | 3171)
+}
+
+/// The function by which libpq's large-object interface unlinks or truncates one.
+pub fn large_object_removal(function: u32) -> Option<&'static str> {
+    match function {
+        964 => Some("lo_unlink"),
+        1004 => Some("lo_truncate"),
+        3172 => Some("lo_truncate64"),
+        _ => None,
+    }
 }
 
 /// ParameterDescription: type OIDs.
