@@ -7,10 +7,11 @@ use crate::sql::dialect::{is_one_read, quoted};
 use crate::sql::facts::{Change, Clauses, Verb};
 use crate::sql::lexer::{self, Kind, Lexer};
 use crate::sql::statement::LexicalMode;
+use crate::sql::unlocked::without_locks;
 
 /// How many rows of the target the change would touch; counting stops after `limit`. A row that a join meets twice counts once.
 pub fn count_text(text: &str, mode: LexicalMode, change: &Change, limit: Option<u64>) -> Option<String> {
-    let parts = Parts::of(text, change)?;
+    let parts = Parts::of(text, mode, change)?;
     let row = match parts.joined {
         true => format!("DISTINCT {0}.tableoid, {0}.ctid", change.called),
         false => String::from("1"),
@@ -25,7 +26,7 @@ pub fn count_text(text: &str, mode: LexicalMode, change: &Change, limit: Option<
 /// Some of the rows: DELETE shows the target's columns; UPDATE besides, for each assignment with an expression of its own, a column
 /// named `col →` with the new value.
 pub fn sample_text(text: &str, mode: LexicalMode, change: &Change, rows: u64) -> Option<String> {
-    let parts = Parts::of(text, change)?;
+    let parts = Parts::of(text, mode, change)?;
     let is_default = |value: &str| value.trim().eq_ignore_ascii_case("default");
     let new_values = change.assignments.iter().filter_map(|assignment| {
         let value = assignment.value.as_deref().filter(|value| !is_default(value))?;
@@ -40,7 +41,7 @@ pub fn sample_text(text: &str, mode: LexicalMode, change: &Change, rows: u64) ->
 
 /// The given columns of the rows the change would touch, fit to stand inside `IN (…)`.
 pub fn keys_text(text: &str, mode: LexicalMode, change: &Change, columns: &[String]) -> Option<String> {
-    let parts = Parts::of(text, change)?;
+    let parts = Parts::of(text, mode, change)?;
     if columns.is_empty() {
         return None;
     }
@@ -99,7 +100,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(text: &str, change: &Change) -> Option<Parts> {
+    fn of(text: &str, mode: LexicalMode, change: &Change) -> Option<Parts> {
         if !matches!(change.verb, Verb::Update | Verb::Delete) {
             return None;
         }
@@ -121,6 +122,7 @@ impl Parts {
         if let Some(condition) = condition {
             body.push_str(&format!(" WHERE ({}\n)", text.get(condition.clone())?));
         }
+        let (with, body) = (without_locks(&with, mode), without_locks(&body, mode));
         Some(Parts { with, body, joined: from.is_some() })
     }
 }
@@ -188,6 +190,10 @@ mod tests {
             (
                 "DELETE FROM s.where WHERE a = 1",
                 "SELECT pg_catalog.count(*) FROM (SELECT 1 FROM s.where WHERE (a = 1 ) LIMIT 5) AS sluice_rows",
+            ),
+            (
+                "DELETE FROM t WHERE id = (SELECT id FROM t ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING *",
+                "SELECT pg_catalog.count(*) FROM (SELECT 1 FROM t WHERE (id = (SELECT id FROM t ORDER BY id LIMIT 1 ) ) LIMIT 5) AS sluice_rows",
             ),
             ("WITH x AS (SELECT 1 AS a), d AS (DELETE FROM t WHERE a IN (SELECT a FROM x)) SELECT 1", "none"),
             ("WITH d AS (DELETE FROM u RETURNING *) DELETE FROM t USING d WHERE t.id = d.id", "none"),
