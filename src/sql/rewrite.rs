@@ -11,6 +11,9 @@ use crate::sql::unlocked::without_locks;
 
 /// How many rows of the target the change would touch; counting stops after `limit`. A row that a join meets twice counts once.
 pub fn count_text(text: &str, mode: LexicalMode, change: &Change, limit: Option<u64>) -> Option<String> {
+    if change.verb == Verb::Insert {
+        return count_of_query(text, mode, change, limit);
+    }
     let parts = Parts::of(text, mode, change)?;
     let row = match parts.joined {
         true => format!("DISTINCT {0}.tableoid, {0}.ctid", change.called),
@@ -19,6 +22,16 @@ pub fn count_text(text: &str, mode: LexicalMode, change: &Change, limit: Option<
     let limit = limit.map(|limit| format!(" LIMIT {limit}")).unwrap_or_default();
     checked(
         format!("{}SELECT pg_catalog.count(*) FROM (SELECT {row} {}{limit}) AS sluice_rows", parts.with, parts.body),
+        mode,
+    )
+}
+
+/// How many rows the query of an upsert yields: as many as it inserts and overwrites together.
+fn count_of_query(text: &str, mode: LexicalMode, change: &Change, limit: Option<u64>) -> Option<String> {
+    let query = without_locks(&format!("({}\n)", text.get(change.clauses.as_ref()?.target.clone())?), mode);
+    let limit = limit.map(|limit| format!(" LIMIT {limit}")).unwrap_or_default();
+    checked(
+        format!("SELECT pg_catalog.count(*) FROM (SELECT 1 FROM {query} AS sluice_source{limit}) AS sluice_rows"),
         mode,
     )
 }
@@ -200,6 +213,21 @@ mod tests {
             ("DELETE FROM t WHERE CURRENT OF c", "none"),
             ("DELETE FROM t WHERE a = set_config('x', 'y', false)", "none"),
             ("INSERT INTO t VALUES (1)", "none"),
+            ("INSERT INTO t SELECT 1", "none"),
+            (
+                "INSERT INTO s.t AS x (a, b) OVERRIDING USER VALUE SELECT a, b FROM u JOIN conflict ON conflict.a = u.a ON CONFLICT (a) DO UPDATE SET b = excluded.b WHERE x.a > 1 RETURNING a",
+                "SELECT pg_catalog.count(*) FROM (SELECT 1 FROM (SELECT a, b FROM u JOIN conflict ON conflict.a = u.a ) AS sluice_source LIMIT 5) AS sluice_rows",
+            ),
+            (
+                "INSERT INTO t (SELECT a FROM u -- all of them\n) ON CONFLICT ON CONSTRAINT k DO UPDATE SET b = 1",
+                "SELECT pg_catalog.count(*) FROM (SELECT 1 FROM ((SELECT a FROM u -- all of them ) ) AS sluice_source LIMIT 5) AS sluice_rows",
+            ),
+            (
+                "INSERT INTO t WITH w AS (SELECT 1) SELECT * FROM w ON CONFLICT (a) DO UPDATE SET b = 1",
+                "SELECT pg_catalog.count(*) FROM (SELECT 1 FROM (WITH w AS (SELECT 1) SELECT * FROM w ) AS sluice_source LIMIT 5) AS sluice_rows",
+            ),
+            ("WITH w AS (SELECT 1) INSERT INTO t SELECT * FROM w ON CONFLICT (a) DO UPDATE SET b = 1", "none"),
+            ("INSERT INTO t SELECT nextval('s') ON CONFLICT (a) DO NOTHING", "none"),
             ("MERGE INTO t USING u ON t.id = u.id WHEN MATCHED THEN DELETE", "none"),
         ];
         for (text, expected) in cases {
