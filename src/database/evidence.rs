@@ -193,7 +193,7 @@ fn told_by_text(change: &Change, table: &Known<Table>, inquiry: &Inquiry<'_>) ->
     match (change.verb, &change.restriction, change.source) {
         (Verb::Insert, _, Source::Values(n)) if facts.unread.is_some() => Some(Known::Known(Rows::AtLeast(n))),
         (Verb::Insert, _, Source::Values(n)) => Some(Known::Known(Rows::AtMost(n))),
-        (Verb::Insert, ..) => {
+        (Verb::Insert, ..) if change.clauses.is_none() => {
             Some(Known::Unknown("the rows of a query are not counted before it inserts them".to_owned()))
         }
         (Verb::CopyIn, ..) => Some(Known::Unknown("the rows of COPY are not here yet".to_owned())),
@@ -312,6 +312,9 @@ async fn sample<A: Ask>(
     change: &Change,
     calls: &Result<Calls, String>,
 ) -> Known<Sample> {
+    if change.verb == Verb::Insert {
+        return Known::Unknown("which rows an INSERT would meet is not looked up".to_owned());
+    }
     let computable = calls.as_ref().is_ok_and(|calls| calls.objection(&[inquiry.text]).is_none());
     let before = Change { verb: Verb::Delete, assignments: Vec::new(), ..change.clone() };
     let change = if computable { change } else { &before };

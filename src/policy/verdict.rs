@@ -33,6 +33,13 @@ impl Verdict {
         }
     }
 
+    /// What the client is warned of. In modes `observe` and `off` nothing: it must not notice Sluice there, and some programs take
+    /// a warning for a fault.
+    pub fn warnings(&self) -> impl Iterator<Item = &Judged> {
+        let is_told = self.mode == Mode::Enforce;
+        self.judged.iter().filter(move |judged| is_told && judged.level == Level::Warn)
+    }
+
     pub fn mode(&self) -> Mode {
         self.mode
     }

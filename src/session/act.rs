@@ -394,7 +394,7 @@ impl Session {
 
     /// The level `warn`: the client is told, and the statement goes on.
     pub(in crate::session) fn warn(&mut self, judgement: &Judgement) {
-        for judged in judgement.verdict.judged().iter().filter(|judged| judged.level == Level::Warn) {
+        for judged in judgement.verdict.warnings() {
             let words =
                 Refusal::new(Code::Denied, format!("sluice: {}: {}", judged.finding.rule, judged.finding.message));
             let words = self.said(&words);

@@ -75,10 +75,12 @@ impl Arriving<'_> {
         let received = tokio::time::timeout(house.login_timeout, login::receive(wire, acceptor)).await;
         match received {
             Ok(Ok(Visit::Login(client, startup))) => return self.log_in(&door, client, startup).await,
-            Ok(Ok(Visit::Cancel(packet))) => {
+            Ok(Ok(Visit::Cancel(client, packet))) => {
                 // Behind the length and the request code lies exactly what BackendKeyData held.
                 house.registry.cancel(&packet[8..]);
                 login::hand_on_cancel(packet, &house.target).await;
+                // Not before: a client that saw the end sends its next statement, and that must not be the one that is cancelled.
+                drop(client);
             }
             Ok(Ok(Visit::Gone)) => {}
             Ok(Err(error)) => tracing::debug!(%address, %error, "connection lost before the login"),

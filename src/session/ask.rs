@@ -3,7 +3,7 @@
 //! ```text
 //! idle                 BEGIN READ ONLY · statement_timeout · questions · ROLLBACK
 //! idle, pipeline open  Sync first (nothing was executed yet: there is nothing to commit), then as idle
-//! in a transaction     SAVEPOINT · READ ONLY · statement_timeout · questions · ROLLBACK TO · RELEASE
+//! in a transaction     SAVEPOINT · statement_timeout · READ ONLY · questions · ROLLBACK TO · RELEASE
 //! pipeline, executed   questions only, no Sync: the implicit transaction goes on; an error fails it, and the statement with it
 //! in a failed one      nothing is asked
 //! ```
@@ -104,7 +104,9 @@ impl<'a> Asker<'a> {
             Ground::Savepoint => {
                 let outer = format!("SAVEPOINT {OUTER}");
                 let inner = format!("SAVEPOINT {INNER}");
-                asker.must(&[&outer, "SET TRANSACTION READ ONLY", &timeout, &inner]).await?;
+                // The timeout first: its SELECT takes the snapshot, if the transaction has none yet. A serializable transaction that
+                // takes it while read-only counts as one that never writes, and its conflicts would go unnoticed.
+                asker.must(&[&outer, &timeout, "SET TRANSACTION READ ONLY", &inner]).await?;
             }
             Ground::Implicit | Ground::Failed => {}
         }

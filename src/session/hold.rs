@@ -432,7 +432,7 @@ impl Session {
         let verdict = policy::judge(&facts, &evidence, effective, &caller);
         let about = Recording { promised_rows: Some(unshown), ..self.recording() };
         if Session::passes(verdict.in_force()) {
-            for judged in verdict.judged().iter().filter(|judged| judged.level == Level::Warn) {
+            for judged in verdict.warnings() {
                 let text = format!("sluice: {}: {}", judged.finding.rule, judged.finding.message);
                 let words = self.said(&Refusal::new(Code::Denied, text));
                 self.reply(message::warning(&words));

@@ -28,7 +28,8 @@ use tokio_rustls::TlsAcceptor;
 /// What a client came for.
 pub enum Visit {
     Login(Leg, Startup),
-    Cancel(Bytes),
+    /// The connection is to stay open until the request was handed on: clients wait for its end before they go on.
+    Cancel(Leg, Bytes),
     /// It left, or was sent away with an answer.
     Gone,
 }
@@ -89,7 +90,7 @@ pub async fn receive(wire: Wire, acceptor: Option<&TlsAcceptor>) -> io::Result<V
             }
         };
         match opening {
-            Opening::Cancel(packet) => return Ok(Visit::Cancel(packet)),
+            Opening::Cancel(packet) => return Ok(Visit::Cancel(leg, packet)),
             Opening::Startup(startup) => return Ok(Visit::Login(leg, startup)),
             Opening::Ssl if asked.0 == Asked::NotYet && !leg.wire().is_tls() => {
                 asked.0 = Asked::Already;

@@ -20,6 +20,7 @@ pub mod door;
 mod enter;
 mod format;
 mod hold;
+mod large_object;
 pub mod link;
 pub mod lobby;
 mod login;

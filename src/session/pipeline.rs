@@ -312,6 +312,9 @@ impl Session {
             }
             return self.forward_now(frame, Expected::Query, None);
         }
+        if let Some(name) = command::large_object_removal(function) {
+            return Box::pin(self.remove_large_object(frame, name)).await;
+        }
         let name = format!("the function-call message (function {function})");
         self.refuse(&act::denial(&policy::refuse_door(&name)), Form::Simple).await
     }

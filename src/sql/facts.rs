@@ -93,7 +93,7 @@ pub struct Change {
     /// Where in the statement it stands.
     pub nesting: Nesting,
     /// The parts of the text that a question about its rows is built from. `None` where such a question cannot be built
-    /// (WHERE CURRENT OF, MERGE, INSERT): the reason then stands in the preview as "unknown".
+    /// (WHERE CURRENT OF, MERGE, most INSERTs): the reason then stands in the preview as "unknown".
     pub clauses: Option<Clauses>,
 }
 
@@ -206,7 +206,7 @@ pub struct Clauses {
     /// `WITH a AS (…), b AS (…)`, of the statement the change stands in; `None` when there is none. Contains no change itself:
     /// otherwise there are no clauses.
     pub with: Option<Range<usize>>,
-    /// `ONLY t AS x`: the target with its alias.
+    /// `ONLY t AS x`: the target with its alias. Of an INSERT … ON CONFLICT DO UPDATE: the query that yields its rows, all there is.
     pub target: Range<usize>,
     /// USING (DELETE) or FROM (UPDATE) list.
     pub from: Option<Range<usize>>,

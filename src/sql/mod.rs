@@ -14,6 +14,7 @@ pub mod reach;
 pub mod rewrite;
 pub mod split;
 pub mod statement;
+mod unlocked;
 pub mod watchlist;
 
 pub use dialect::{Product, Reading, read};

@@ -7,11 +7,15 @@ use crate::sql::dialect::{is_one_read, quoted};
 use crate::sql::facts::{Change, Clauses, Verb};
 use crate::sql::lexer::{self, Kind, Lexer};
 use crate::sql::statement::LexicalMode;
+use crate::sql::unlocked::without_locks;
 use std::collections::HashSet;
 
 /// How many rows of the target the change would touch; counting stops after `limit`. A row that a join meets twice counts once.
 pub fn count_text(text: &str, mode: LexicalMode, change: &Change, limit: Option<u64>) -> Option<String> {
-    let parts = Parts::of(text, change)?;
+    if change.verb == Verb::Insert {
+        return count_of_query(text, mode, change, limit);
+    }
+    let parts = Parts::of(text, mode, change)?;
     let row = match parts.joined {
         true => format!("DISTINCT {0}.tableoid, {0}.ctid", change.called),
         false => String::from("1"),
@@ -23,10 +27,20 @@ pub fn count_text(text: &str, mode: LexicalMode, change: &Change, limit: Option<
     )
 }
 
+/// How many rows the query of an upsert yields: as many as it inserts and overwrites together.
+fn count_of_query(text: &str, mode: LexicalMode, change: &Change, limit: Option<u64>) -> Option<String> {
+    let query = without_locks(&format!("({}\n)", text.get(change.clauses.as_ref()?.target.clone())?), mode);
+    let limit = limit.map(|limit| format!(" LIMIT {limit}")).unwrap_or_default();
+    checked(
+        format!("SELECT pg_catalog.count(*) FROM (SELECT 1 FROM {query} AS sluice_source{limit}) AS sluice_rows"),
+        mode,
+    )
+}
+
 /// Some of the rows: DELETE shows the target's columns; UPDATE besides, for each assignment with an expression of its own, a column
 /// named `col →` with the new value.
 pub fn sample_text(text: &str, mode: LexicalMode, change: &Change, rows: u64) -> Option<String> {
-    let parts = Parts::of(text, change)?;
+    let parts = Parts::of(text, mode, change)?;
     let is_default = |value: &str| value.trim().eq_ignore_ascii_case("default");
     let new_values = change.assignments.iter().filter_map(|assignment| {
         let value = assignment.value.as_deref().filter(|value| !is_default(value))?;
@@ -41,7 +55,7 @@ pub fn sample_text(text: &str, mode: LexicalMode, change: &Change, rows: u64) ->
 
 /// The given columns of the rows the change would touch, fit to stand inside `IN (…)`.
 pub fn keys_text(text: &str, mode: LexicalMode, change: &Change, columns: &[String]) -> Option<String> {
-    let parts = Parts::of(text, change)?;
+    let parts = Parts::of(text, mode, change)?;
     if columns.is_empty() {
         return None;
     }
@@ -106,7 +120,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(text: &str, change: &Change) -> Option<Parts> {
+    fn of(text: &str, mode: LexicalMode, change: &Change) -> Option<Parts> {
         if !matches!(change.verb, Verb::Update | Verb::Delete) {
             return None;
         }
@@ -128,6 +142,7 @@ impl Parts {
         if let Some(condition) = condition {
             body.push_str(&format!(" WHERE ({}\n)", text.get(condition.clone())?));
         }
+        let (with, body) = (without_locks(&with, mode), without_locks(&body, mode));
         Some(Parts { with, body, joined: from.is_some() })
     }
 }
@@ -196,11 +211,30 @@ mod tests {
                 "DELETE FROM s.where WHERE a = 1",
                 "SELECT pg_catalog.count(*) FROM (SELECT 1 FROM s.where WHERE (a = 1 ) LIMIT 5) AS sluice_rows",
             ),
+            (
+                "DELETE FROM t WHERE id = (SELECT id FROM t ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING *",
+                "SELECT pg_catalog.count(*) FROM (SELECT 1 FROM t WHERE (id = (SELECT id FROM t ORDER BY id LIMIT 1 ) ) LIMIT 5) AS sluice_rows",
+            ),
             ("WITH x AS (SELECT 1 AS a), d AS (DELETE FROM t WHERE a IN (SELECT a FROM x)) SELECT 1", "none"),
             ("WITH d AS (DELETE FROM u RETURNING *) DELETE FROM t USING d WHERE t.id = d.id", "none"),
             ("DELETE FROM t WHERE CURRENT OF c", "none"),
             ("DELETE FROM t WHERE a = set_config('x', 'y', false)", "none"),
             ("INSERT INTO t VALUES (1)", "none"),
+            ("INSERT INTO t SELECT 1", "none"),
+            (
+                "INSERT INTO s.t AS x (a, b) OVERRIDING USER VALUE SELECT a, b FROM u JOIN conflict ON conflict.a = u.a ON CONFLICT (a) DO UPDATE SET b = excluded.b WHERE x.a > 1 RETURNING a",
+                "SELECT pg_catalog.count(*) FROM (SELECT 1 FROM (SELECT a, b FROM u JOIN conflict ON conflict.a = u.a ) AS sluice_source LIMIT 5) AS sluice_rows",
+            ),
+            (
+                "INSERT INTO t (SELECT a FROM u -- all of them\n) ON CONFLICT ON CONSTRAINT k DO UPDATE SET b = 1",
+                "SELECT pg_catalog.count(*) FROM (SELECT 1 FROM ((SELECT a FROM u -- all of them ) ) AS sluice_source LIMIT 5) AS sluice_rows",
+            ),
+            (
+                "INSERT INTO t WITH w AS (SELECT 1) SELECT * FROM w ON CONFLICT (a) DO UPDATE SET b = 1",
+                "SELECT pg_catalog.count(*) FROM (SELECT 1 FROM (WITH w AS (SELECT 1) SELECT * FROM w ) AS sluice_source LIMIT 5) AS sluice_rows",
+            ),
+            ("WITH w AS (SELECT 1) INSERT INTO t SELECT * FROM w ON CONFLICT (a) DO UPDATE SET b = 1", "none"),
+            ("INSERT INTO t SELECT nextval('s') ON CONFLICT (a) DO NOTHING", "none"),
             ("MERGE INTO t USING u ON t.id = u.id WHEN MATCHED THEN DELETE", "none"),
         ];
         for (text, expected) in cases {

@@ -5,12 +5,13 @@
 use crate::harness::comparison::gate;
 use crate::harness::message::{PROTOCOL_3_0, bind, copy_data, cstring, execute, message, parse, query, startup, sync};
 use crate::harness::server::{Database, SUPERUSER, Server, TRUSTED};
-use crate::harness::sluice::Sluice;
+use crate::harness::shop::Refused;
+use crate::harness::sluice::{Setup, Sluice};
 use crate::harness::stories;
 use crate::harness::wire::{Outcome, Wire};
 
 stories! {
-    the_function_call_message_is_refused_by_name, unknown_message_types, lengths_that_cannot_be, bodies_that_do_not_add_up,
+    the_function_call_message_is_refused_by_name, large_objects_by_the_function_call_message, unknown_message_types, lengths_that_cannot_be, bodies_that_do_not_add_up,
     a_text_with_a_nul_hides_nothing, messages_cut_off_by_the_end, startup_packets_that_cannot_be, messages_before_the_login,
     server_messages_from_a_client, one_broken_client_harms_no_other, a_statement_within_a_copy,
 }
@@ -33,6 +34,38 @@ fn the_function_call_message_is_refused_by_name(server: &'static Server) {
     wire.send(&message(b'F', &call));
     assert_eq!(wire.until_ready().status(), 'E');
     assert_eq!(wire.simple("ROLLBACK").status(), 'I');
+}
+
+/// `lo_unlink` and `lo_truncate` as libpq calls them: judged as the same in SQL.
+fn large_objects_by_the_function_call_message(server: &'static Server) {
+    let call = |function: i32, arguments: &[i32]| {
+        let mut body = function.to_be_bytes().to_vec();
+        body.extend([0, 1, 0, 1]);
+        body.extend((arguments.len() as i16).to_be_bytes());
+        for argument in arguments {
+            body.extend([0, 0, 0, 4]);
+            body.extend(argument.to_be_bytes());
+        }
+        body.extend([0, 1]);
+        message(b'F', &body)
+    };
+    let (database, sluice) = gate(server, "SELECT lo_create(4242)");
+    let mut wire = sluice.connect(&database);
+    for function in [964, 1004, 3172] {
+        wire.send(&call(function, &[4242]));
+        let refused = Refused::of(&wire.until_ready());
+        assert!(refused.code == "SL001" && refused.names_rule("drop-data"), "{refused:?}");
+        assert!(refused.hint.contains("SELECT lo_"), "it says what can be confirmed: {refused:?}");
+    }
+    let objects = "SELECT count(*) FROM pg_largeobject_metadata WHERE oid = 4242";
+    assert_eq!(database.value(objects), "1");
+    let observing = Setup::before(&database).with("[policy]\nmode = \"observe\"").start();
+    let mut wire = observing.connect(&database);
+    wire.send(&call(964, &[4242]));
+    let outcome = wire.until_ready();
+    assert_eq!((outcome.letters().as_str(), database.value(objects).as_str()), ("VZ", "0"), "{outcome:#?}");
+    let is_recorded = |line: &serde_json::Value| line["kind"] == "statement" && line.to_string().contains("lo_unlink");
+    assert!(observing.record().iter().any(is_recorded), "{:#?}", observing.record());
 }
 
 fn unknown_message_types(server: &'static Server) {

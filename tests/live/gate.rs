@@ -521,7 +521,12 @@ fn observe_mode_refuses_nothing(server: &'static Server) {
     let mut wire = sluice.connect(&database);
     let outcome = wire.simple("DELETE FROM logs");
     assert_eq!(outcome.tags(), ["DELETE 500"], "{outcome:#?}");
+    database.run("INSERT INTO logs SELECT n, 'again' FROM generate_series(1, 5000) AS n");
+    let warned = wire.simple("UPDATE logs SET kind = kind || '!' WHERE kind LIKE 'again'");
+    assert_eq!(warned.notices(), Vec::<String>::new(), "what enforce warns of, observe does not: {warned:#?}");
     let record = sluice.record();
+    let warnings = record.iter().filter(|line| line.to_string().contains("not-rerunnable")).count();
+    assert_eq!(warnings, 1, "it is recorded: {record:#?}");
     let seen = record
         .iter()
         .any(|line| line["mode"] == "observe" && line["level"] == "confirm" && line["kind"] == "statement");

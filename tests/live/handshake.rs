@@ -7,12 +7,14 @@ use crate::harness::message::{
 use crate::harness::server::{Server, TRUSTED};
 use crate::harness::sluice::Setup;
 use crate::harness::stories;
-use crate::harness::wire::Wire;
+use crate::harness::wire::{Address, Wire};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 
 stories! {
     startup_packets, protocol_versions, another_major_version_is_no_way_in, no_such_user_or_database,
     gss_and_tls_are_declined, tls_by_request, tls_from_the_first_byte, tls_is_not_fooled_by_early_plaintext,
-    cancelling, cancelling_with_a_wrong_key, the_replication_protocol_is_refused_by_name, over_a_unix_socket,
+    cancelling, a_cancel_ends_when_it_was_handed_on, cancelling_with_a_wrong_key, the_replication_protocol_is_refused_by_name, over_a_unix_socket,
     the_server_is_not_there, the_database_closes_the_connection,
 }
 
@@ -195,6 +197,28 @@ fn cancelling(server: &'static Server) {
     }
 }
 
+/// libpq and asyncpg take the end of a cancel request's connection for its delivery, and send the next statement then. If it came
+/// too early, that statement would be cancelled.
+fn a_cancel_ends_when_it_was_handed_on(_: &'static Server) {
+    let upstream = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = Address::Tcp(upstream.local_addr().expect("bound"));
+    let sluice = Setup::before_address(&address).listener("upstream_tls = \"disable\"").start();
+    let Address::Tcp(listening) = &sluice.address else { panic!("{:?}", sluice.address) };
+    let request = cancel_request(&[7; 8]);
+    let mut canceller = TcpStream::connect(listening).expect("Sluice listens");
+    canceller.write_all(&request).expect("sent");
+    let (mut handed_on, _) = upstream.accept().expect("Sluice hands it on");
+    let mut received = vec![0; request.len()];
+    handed_on.read_exact(&mut received).expect("as it came");
+    assert_eq!(received, request);
+    canceller.set_nonblocking(true).expect("a socket");
+    let early = canceller.read(&mut [0]);
+    assert!(early.is_err(), "the server has not closed yet, and the client was told that it had: {early:?}");
+    canceller.set_nonblocking(false).expect("a socket");
+    drop(handed_on);
+    assert_eq!(canceller.read(&mut [0]).expect("closed in order"), 0);
+}
+
 fn cancelling_with_a_wrong_key(server: &'static Server) {
     let (database, sluice) = gate(server, "");
     let mut wire = sluice.connect(&database);
@@ -243,7 +267,7 @@ fn over_a_unix_socket(server: &'static Server) {
 fn the_server_is_not_there(server: &'static Server) {
     let database = server.database("");
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
-    let sluice = Setup::before_address(&crate::harness::wire::Address::Tcp(nobody)).start();
+    let sluice = Setup::before_address(&Address::Tcp(nobody)).start();
     let mut wire = Wire::open(&sluice.address);
     wire.send(&startup(PROTOCOL_3_0, &[("user", TRUSTED), ("database", &database.name)]));
     let outcome = wire.until_closed();

@@ -15,7 +15,7 @@ stories! {
     a_text_of_several_statements, a_pipeline_around_a_refusal, a_refusal_answers_like_an_error, a_refusal_before_a_flush,
     two_refusals_in_one_pipeline, a_refusal_between_two_syncs, preparing_is_not_running, the_same_text_under_another_mode, a_portal_run_twice,
     transactions_begun_within_a_pipeline, confirming_by_the_extended_protocol, commands_in_a_pipeline, sql_level_prepare,
-    a_refused_copy, statements_that_cannot_run_in_a_transaction,
+    a_refused_copy, serializable_transactions, statements_that_cannot_run_in_a_transaction,
 }
 
 fn a_refusal_fails_the_transaction(server: &'static Server) {
@@ -584,4 +584,22 @@ fn portals_run_in_other_ways(server: &'static Server) {
         wire.simple("COMMIT");
         assert_eq!(database.count("logs"), 500, "{how}");
     }
+}
+
+/// Two transactions that each read what the other writes: one must fail. Our questions are asked in them before their first statement.
+fn serializable_transactions(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    database.run("CREATE TABLE duty (who text, active boolean); INSERT INTO duty VALUES ('ann', true), ('bob', true)");
+    let mut ann = sluice.connect(&database);
+    let mut bob = sluice.connect(&database);
+    for (wire, who) in [(&mut ann, "ann"), (&mut bob, "bob")] {
+        wire.simple("BEGIN ISOLATION LEVEL SERIALIZABLE").expect_fine("begun");
+        let leaves = format!(
+            "UPDATE duty SET active = false WHERE who = '{who}' AND (SELECT count(*) FROM duty WHERE active) > 1"
+        );
+        wire.simple(&leaves).expect_fine("a change of one row");
+    }
+    ann.simple("COMMIT").expect_fine("the first to commit");
+    assert_eq!(bob.simple("COMMIT").code(), "40001", "the second would leave nobody on duty");
+    assert_eq!(database.value("SELECT count(*) FROM duty WHERE active"), "1");
 }

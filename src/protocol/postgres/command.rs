@@ -127,7 +127,8 @@ pub struct ObjectCall {
 }
 
 /// What libpq calls by its OID for its large-object interface and does no more than that needs: open, close, read, write at a
-/// descriptor, seek, tell, create. Unlinking and truncating are not among them. These OIDs are fixed in every server
+/// descriptor, seek, tell, create. Unlinking and truncating are not among them (see
+/// [`large_object_removal`]). These OIDs are fixed in every server
 /// (pg_proc.dat, 13 to 18).
 pub fn large_object_call(function: u32) -> Option<ObjectCall> {
     let looks = |name| Some(ObjectCall { name, writes: false, makes: false });
@@ -143,6 +144,16 @@ pub fn large_object_call(function: u32) -> Option<ObjectCall> {
         715 => makes("lo_create"),
         3170 => looks("lo_lseek64"),
         3171 => looks("lo_tell64"),
+        _ => None,
+    }
+}
+
+/// The function by which libpq's large-object interface unlinks or truncates one.
+pub fn large_object_removal(function: u32) -> Option<&'static str> {
+    match function {
+        964 => Some("lo_unlink"),
+        1004 => Some("lo_truncate"),
+        3172 => Some("lo_truncate64"),
         _ => None,
     }
 }

@@ -103,6 +103,7 @@ impl Found<'_> {
     }
 
     fn insert(&mut self, insert: &InsertStmt, nesting: Nesting) {
+        let alone = insert.with_clause.is_none() && nesting == Nesting::Outer && self.hidden.is_empty();
         self.with(insert.with_clause.as_ref(), nesting);
         let rows = match insert.select_stmt.as_ref().and_then(|node| node.node.as_ref()) {
             None => Rows::Values(1), // DEFAULT VALUES
@@ -135,8 +136,15 @@ impl Found<'_> {
             }),
             _ => Again::Same,
         };
+        // Counted are only the rows of an upsert: what only adds is not asked about.
+        let wanted = alone && rows == Rows::Select && action == OnConflict::Updates;
+        let query = conflict_at
+            .filter(|_| wanted)
+            .and_then(|end| self.source.inserted_query(self.place(relation), !insert.cols.is_empty(), end))
+            .map(|target| Clauses { with: None, target, from: None, condition: None });
         if let Some(change) = self.push(Verb::Insert, relation, nesting) {
             (change.source, change.on_conflict, change.assignments) = (rows, action, assignments);
+            change.clauses = query;
         }
         self.again(again);
     }

@@ -208,6 +208,19 @@ impl Source<'_> {
         pieces
     }
 
+    /// The query of INSERT INTO t (…) OVERRIDING … VALUE query ON CONFLICT, whose target and ON stand at known places.
+    pub fn inserted_query(&self, relation: usize, has_columns: bool, conflict: usize) -> Option<Range<usize>> {
+        let mut start = self.name_end(self.at(relation)?);
+        if has_columns {
+            start = self.is(start, b'(').then(|| self.next_clause(start + 1, &[]))? + 1;
+        }
+        if self.word(start, "overriding") {
+            start += 3;
+        }
+        self.word(conflict, "on").then_some(())?;
+        self.bytes(start..conflict)
+    }
+
     /// The SET list of ON CONFLICT … DO UPDATE, from somewhere before it.
     pub fn conflict_set(&self, from: usize) -> Option<Range<usize>> {
         let update = (from..self.tokens.len())
