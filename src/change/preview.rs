@@ -106,7 +106,8 @@ impl Subject<'_> {
             return format!("sluice: denied: {}", plain(&why.finding.message));
         }
         let denied = if level == Level::Deny { "denied: " } else { "" };
-        if let (true, Known::Known(effects)) = (parts.is_empty(), &self.evidence.effects) {
+        let uncounted = self.facts.changes.iter().any(|change| crate::policy::count::is_tried(change, self.evidence));
+        if let (true, Known::Known(effects)) = (parts.is_empty() || uncounted, &self.evidence.effects) {
             return format!("sluice: {}{}", if level == Level::Deny { "denied: " } else { "" }, tried(effects));
         }
         if !parts.is_empty() {

@@ -118,9 +118,13 @@ impl Tally {
     pub fn of(facts: &Facts, evidence: &Evidence) -> Tally {
         let mut tally = Tally { direct: Count::ZERO, cascaded: Count::ZERO };
         for (index, change) in facts.changes.iter().enumerate() {
+            let tried = is_tried(change, evidence);
             let evidence = of_change(facts, evidence, index);
-            tally.direct = tally.direct.plus(direct(change, evidence));
-            tally.cascaded = tally.cascaded.plus(cascaded(change, evidence));
+            // What is tried before it is kept is judged by what it did.
+            if !tried {
+                tally.direct = tally.direct.plus(direct(change, evidence));
+                tally.cascaded = tally.cascaded.plus(cascaded(change, evidence));
+            }
         }
         tally
     }
@@ -137,6 +141,12 @@ pub fn of_change<'a>(facts: &Facts, evidence: &'a Evidence, index: usize) -> Opt
     }
     let found = evidence.changes.get(index)?;
     (found.verb == facts.changes.get(index)?.verb).then_some(found)
+}
+
+/// Its rows are not counted beforehand, but by the database when it is run, and before it is kept: a MERGE.
+pub fn is_tried(change: &Change, evidence: &Evidence) -> bool {
+    let can_be = !evidence.reaches.is_empty() && !matches!(evidence.effects, Known::Unknown(_));
+    matches!(change.verb, Verb::Merge { .. }) && can_be
 }
 
 /// The table of a change, if known.

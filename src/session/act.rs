@@ -411,11 +411,11 @@ impl Session {
             self.format = None;
         }
         self.note_schema_change(judgement);
-        if judgement.reaches() || judgement.pieces.iter().any(|piece| reaching::locks(&piece.facts)) {
+        if judgement.runs_code() || judgement.pieces.iter().any(|piece| reaching::locks(&piece.facts)) {
             self.reaching.unsettle();
         }
         // A function can change settings and prepare names, unseen; a temporary table stands before all others of its name.
-        if judgement.reaches() || facts.clone().any(|facts| facts.changes_session || facts.kind == Kind::Create) {
+        if judgement.runs_code() || facts.clone().any(|facts| facts.changes_session || facts.kind == Kind::Create) {
             self.names_touched = true;
             self.name_changes += 1;
             self.cache.clear();
@@ -559,7 +559,7 @@ fn destroys(judgement: &Judgement) -> bool {
 
 fn touches_prepared(judgement: &Judgement) -> bool {
     let mut facts = judgement.pieces.iter().map(|piece| &piece.facts);
-    judgement.reaches()
+    judgement.runs_code()
         || facts.any(|facts| facts.forgets_prepared || facts.prepares.is_some() || facts.unread.is_some())
 }
 

@@ -163,6 +163,11 @@ impl Judgement {
         self.evidence.iter().any(|known| !known.reaches.is_empty())
     }
 
+    /// Code of the users' own may run by it.
+    pub fn runs_code(&self) -> bool {
+        self.evidence.iter().flat_map(|known| &known.reaches).any(|name| name != reaching::MERGE)
+    }
+
     /// The statement with the strongest finding.
     pub fn strongest(&self) -> Option<(&Facts, &Evidence)> {
         Some((&self.pieces.get(self.worst)?.facts, self.evidence.get(self.worst)?))

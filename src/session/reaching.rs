@@ -10,11 +10,12 @@
 use crate::database::catalog;
 use crate::database::effects::reach::{self, Reach, runs_a_text};
 use crate::ground::limits;
+use crate::policy::count::adds_only;
 use crate::policy::settings::Mode;
 use crate::session::ask::{Asker, Ground};
 use crate::session::look::{Judgement, Piece, unknown_state};
 use crate::session::{End, Session};
-use crate::sql::facts::{Facts, Kind, TransactionVerb};
+use crate::sql::facts::{Change, Facts, Kind, TransactionVerb, Verb};
 use crate::sql::lexer::Lexer;
 use crate::sql::statement::LexicalMode;
 use arc_swap::ArcSwapOption;
@@ -354,6 +355,9 @@ pub(in crate::session) fn reached(
             if met.is_empty() {
                 met = runs_a_text().met(&piece.text, mode);
             }
+            if met.is_empty() && facts.changes.iter().any(merges) {
+                met.push(MERGE.to_owned());
+            }
             if met.is_empty() && reach.own_equality && !facts.changes.is_empty() && piece.text.contains('=') {
                 met.push("=".to_owned());
             }
@@ -368,6 +372,13 @@ pub(in crate::session) fn reached(
         Some(name) => untriable(facts, &piece.text, block)
             .map_or(Ok(found.clone()), |why| Err(format!("it leads to {name}, and {why}"))),
     }
+}
+
+/// How a statement is named that leads to no code, but whose rows only the database can count.
+pub(in crate::session) const MERGE: &str = "MERGE";
+
+fn merges(change: &Change) -> bool {
+    matches!(change.verb, Verb::Merge { .. }) && !adds_only(change)
 }
 
 /// VACUUM, ANALYZE and CLUSTER without a table's name, REINDEX of anything but a table.
@@ -418,7 +429,7 @@ fn untriable(facts: &Facts, text: &str, block: Block) -> Option<&'static str> {
 }
 
 pub(in crate::session) fn copies_in(facts: &Facts) -> bool {
-    facts.changes.iter().any(|change| change.verb == crate::sql::facts::Verb::CopyIn)
+    facts.changes.iter().any(|change| change.verb == Verb::CopyIn)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

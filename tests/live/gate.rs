@@ -100,7 +100,7 @@ const ASKED_ABOUT: &[Case] = &[
         tag: "INSERT 0 400",
     },
     Case {
-        rule: "mass-overwrite",
+        rule: "unknown-effect",
         statement: "MERGE INTO logs USING carts ON logs.id = carts.id WHEN MATCHED THEN UPDATE SET kind = 'merged'",
         probe: "SELECT count(*) FROM logs WHERE kind = 'merged'",
         after: "500",

@@ -14,7 +14,7 @@ stories! {
     triggers_that_do_more_than_was_shown, small_changes_that_add_up, copy_into_a_table_that_fires, a_cursor_runs_it_as_it_is_fetched,
     a_schema_change_is_noticed_at_once, in_a_transaction_block, deferred_triggers, a_hint_confirms_what_was_tried,
     a_function_that_drops, own_equality, several_in_one_message, observed_only, a_function_that_acts_outside_is_not_tried, what_attackers_tried, what_attackers_tried_by_the_extended_protocol,
-    what_attackers_tried_next, what_two_sessions_tried, names_that_changed_before_a_portal_ran, what_must_stand_first_in_a_transaction,
+    what_attackers_tried_next, a_merge_is_tried, what_two_sessions_tried, names_that_changed_before_a_portal_ran, what_must_stand_first_in_a_transaction,
     tables_that_fill_while_a_removal_waits, names_in_other_encodings, a_deferred_trigger_that_fails,
 }
 
@@ -500,6 +500,36 @@ fn what_attackers_tried_by_the_extended_protocol(server: &'static Server) {
     wire.simple("SLUICE REHEARSE PREPARE p AS DELETE FROM logs");
     sent(&mut wire, &[bind("", "p", 0, &[]), execute("", 0), sync()].concat());
     assert_eq!(database.count("logs"), 500, "a rehearsal leaves no name behind");
+}
+
+/// Its rows are counted by the database, before it is kept.
+fn a_merge_is_tried(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let merge = |to: u32| {
+        format!(
+            "MERGE INTO logs USING (SELECT g AS id FROM generate_series(1, {to}) g) s ON s.id = logs.id \
+             WHEN MATCHED THEN UPDATE SET line = 'merged'"
+        )
+    };
+    let mut wire = sluice.connect(&database);
+    assert_eq!(wire.simple(&merge(3)).tags(), ["MERGE 3"]);
+    wire.send(&[whole(&merge(4), &[]), sync()].concat());
+    assert_eq!(wire.until_ready().tags(), ["MERGE 4"]);
+    let merged = "SELECT count(*) FROM logs WHERE line = 'merged'";
+    assert_eq!(database.value(merged), "4");
+    let refused = Refused::to_confirm(&wire.simple(&merge(400)));
+    assert!(refused.message.contains("400 rows"), "{refused:?}");
+    assert_eq!(database.value(merged), "4", "rolled back");
+    wire.simple("BEGIN").expect_fine("begun");
+    assert_eq!(wire.simple(&merge(5)).tags(), ["MERGE 5"]);
+    wire.simple("COMMIT").expect_fine("kept");
+    assert_eq!(database.value(merged), "5");
+    let confirmed = wire.simple(&format!("SLUICE CONFIRM '{}'", refused.token()));
+    assert_eq!(confirmed.code(), "", "{confirmed:#?}");
+    assert_eq!(database.value(merged), "400");
+    // What cannot be held back is asked about.
+    Refused::of(&wire.simple(&format!("BEGIN; {}; COMMIT", merge(500))));
+    assert_eq!(database.value(merged), "400");
 }
 
 /// Expressions over functions of the server's own that run a text; cursors that functions open; tables that stand before others;
