@@ -177,7 +177,11 @@ impl Session {
         let shown = self.preview(&judgement, None);
         let lines = shown.message.lines().chain(shown.detail.lines());
         let mut rows: Table = lines.map(|line| vec![some(line)]).collect();
-        rows.push(vec![Some(format!("what would happen: {}", judgement.verdict.in_force()))]);
+        let would = match judgement.is_to_be_tried() {
+            true => "it is tried, and judged by what it did; SLUICE REHEARSE shows that".to_owned(),
+            false => judgement.verdict.in_force().to_string(),
+        };
+        rows.push(vec![Some(format!("what would happen: {would}"))]);
         Ok(Ok(rows))
     }
 
@@ -206,6 +210,9 @@ impl Session {
         rows.sort_by_key(|row: &Vec<Option<String>>| row.last().is_some_and(Option::is_none));
         let level = judgement.verdict.level().to_string();
         let why = match judgement.verdict.in_force() == judgement.verdict.level() {
+            true if judgement.is_to_be_tried() => {
+                "what would happen before it is tried; then it is judged by what it did (SLUICE REHEARSE shows that)"
+            }
             true => "what would happen",
             false => "what would happen in enforce mode; nothing is refused now",
         };

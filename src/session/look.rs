@@ -168,6 +168,12 @@ impl Judgement {
         self.evidence.iter().flat_map(|known| &known.reaches).any(|name| name != reaching::MERGE)
     }
 
+    /// What it does is known when it was run, and judged then.
+    pub fn is_to_be_tried(&self) -> bool {
+        let open = |known: &Evidence| !known.reaches.is_empty() && known.effects == Known::NotAsked;
+        self.mode == Mode::Enforce && self.evidence.iter().any(open) && Session::passes(self.verdict.in_force())
+    }
+
     /// The statement with the strongest finding.
     pub fn strongest(&self) -> Option<(&Facts, &Evidence)> {
         Some((&self.pieces.get(self.worst)?.facts, self.evidence.get(self.worst)?))

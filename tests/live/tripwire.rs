@@ -59,6 +59,11 @@ fn what_a_function_does_is_tried_and_shown(server: &'static Server) {
     assert!(refused.names_rule("unknown-effect") && refused.detail.contains("500 deleted"), "{refused:?}");
     assert!(refused.detail.contains("leads to: purge"), "{refused:?}");
     assert_eq!(database.count("logs"), 500);
+    // Nobody is told beforehand that it is allowed.
+    for command in ["SLUICE PREVIEW SELECT purge()", "SLUICE EXPLAIN SELECT purge()"] {
+        let told = wire.simple(command).rows().iter().flatten().flatten().cloned().collect::<Vec<_>>().join("\n");
+        assert!(told.contains("tried") && !told.contains("would happen: allow"), "{told}");
+    }
 }
 
 fn the_token_of_what_was_tried_runs_it_once(server: &'static Server) {
