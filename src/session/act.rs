@@ -207,6 +207,10 @@ impl Session {
         match form {
             Form::Simple => {
                 self.drain().await?;
+                if self.pipeline.discarding {
+                    // Something before it in its pipeline failed: the server would not have looked at it.
+                    return Ok(());
+                }
                 match self.talk.status() {
                     status if status == b'T' || self.pipeline.executed => {
                         self.link.say(Script::default().query(POISON));

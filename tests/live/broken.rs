@@ -29,6 +29,10 @@ fn the_function_call_message_is_refused_by_name(server: &'static Server) {
     assert_refused_by_name(&outcome, "function");
     assert_eq!(outcome.status(), 'I');
     assert_eq!(wire.simple("SELECT 'goes on'").value(), "goes on");
+    // Behind what failed in its pipeline it is skipped, as the server skips it.
+    wire.send(&[execute("nowhere", 0), message(b'F', &call), sync()].concat());
+    assert_eq!(wire.until_ready().letters(), "EZ");
+    assert_eq!(wire.simple("SELECT 'goes on'").value(), "goes on");
     // In a transaction it fails the transaction, as an error of the server would.
     wire.simple("BEGIN").expect_fine("BEGIN");
     wire.send(&message(b'F', &call));
