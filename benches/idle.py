@@ -1,4 +1,4 @@
-"""Thousands of idle sessions: an upstream that speaks no more than the login and an empty answer, and the clients that hold them.
+"""Thousands of idle sessions: an upstream that answers everything with nothing, and the clients that hold them.
 
 A real server would need a process for each session, which says nothing of the proxy before it.
 """
@@ -28,8 +28,38 @@ LOGIN = message(b"R", struct.pack(">i", 0)) + parameters() + message(b"K", struc
 ANSWER = message(b"T", struct.pack(">h", 0)) + message(b"D", struct.pack(">h", 0)) + message(b"C", b"SELECT 1\0") + READY
 
 
+class Session:
+    """One connection's side of the upstream: the login, then an answer without rows to every message, and a status that follows BEGIN."""
+
+    ANSWERS = {b"P": message(b"1", b""), b"B": message(b"2", b""), b"C": message(b"3", b""), b"D": message(b"n", b""), b"E": message(b"C", b"SELECT 0\0")}
+
+    def __init__(self):
+        self.begun, self.status, self.waiting = False, b"I", b""
+
+    def answer(self, received):
+        if not self.begun:
+            self.begun = True
+            return LOGIN
+        self.waiting += received
+        answer = b""
+        while len(self.waiting) >= 5:
+            tag, length = self.waiting[:1], struct.unpack(">i", self.waiting[1:5])[0] + 1
+            if len(self.waiting) < length:
+                break
+            body, self.waiting = self.waiting[5:length], self.waiting[length:]
+            text = body.split(b"\0", 1)[-1] if tag == b"P" else body
+            if tag in b"PQ":
+                self.status = b"T" if text.startswith(b"BEGIN") else b"I" if text.startswith((b"ROLLBACK\0", b"COMMIT")) else self.status
+            if tag == b"Q":
+                answer += ANSWER[: -len(READY)]
+            answer += self.ANSWERS.get(tag, b"")
+            if tag in b"QS":
+                answer += message(b"Z", self.status)
+        return answer
+
+
 def serve(port):
-    """Answers the first packet of a connection with a login, every other with one row. Runs until it is ended."""
+    """Runs until it is ended."""
     listener = socket.create_server(("127.0.0.1", port), backlog=4096)
     listener.setblocking(False)
     watched = selectors.DefaultSelector()
@@ -39,7 +69,7 @@ def serve(port):
             if key.data is None:
                 connection, _ = listener.accept()
                 connection.setblocking(False)
-                watched.register(connection, selectors.EVENT_READ, [LOGIN])
+                watched.register(connection, selectors.EVENT_READ, Session())
                 continue
             try:
                 received = key.fileobj.recv(65536)
@@ -49,8 +79,9 @@ def serve(port):
                 watched.unregister(key.fileobj)
                 key.fileobj.close()
                 continue
-            if not received.startswith(b"X"):
-                key.fileobj.send(key.data.pop() if key.data else ANSWER)
+            answer = key.data.answer(received)
+            if answer:
+                key.fileobj.send(answer)
 
 
 class Raw:
