@@ -190,11 +190,13 @@ pub fn direct(change: &Change, evidence: Option<&ChangeEvidence>) -> Count {
     {
         return Count::bounded(rows);
     }
-    if matches!(change.restriction, Restriction::CurrentOf { .. }) || pinned_to_one(change, table) {
+    if matches!(change.restriction, Restriction::CurrentOf { .. }) {
         return Count::bounded(1);
     }
     match evidence.map(|evidence| &evidence.rows) {
+        // Who looked knows of what types the values are that pin the key.
         Some(Known::Known(rows)) => Count::from(*rows),
+        None | Some(Known::NotAsked) if pinned_to_one(change, table) => Count::bounded(1),
         rows => Count::unknown(why_not(rows, "the number of rows")),
     }
 }

@@ -126,12 +126,16 @@ pub(in crate::session) struct Tally {
     /// Texts of the schema changes in it, and what they were found to remove: the objects named are meant to change.
     schema_changes: Vec<String>,
     removes: bool,
+    /// It changes the schema.
+    alters: bool,
 }
 
 impl Tally {
     /// Some schema change of the transaction says so.
     fn meant(&self, object: &str) -> bool {
         self.removes && look::is_counted_object(object)
+            // What is altered and keeps its rows can be another than is named: a table whose index goes.
+            || self.alters && object.ends_with(measure::ALTERED)
             || self.schema_changes.iter().any(|text| reaching::names_object(text, object))
     }
 
@@ -293,7 +297,7 @@ impl Session {
             if self.pipeline.discarding || self.talk.status() != b'T' {
                 return Ok(());
             }
-            let telling = if self.tally.removes { Telling::Names } else { Telling::Changes };
+            let telling = if self.tally.alters { Telling::Names } else { Telling::Changes };
             self.tally.baseline = Some(self.snapshot(telling).await?);
             self.tally.accounted = 0;
         }
@@ -313,9 +317,10 @@ impl Session {
             return Ok(());
         }
         let removes = changes.iter().any(|piece| look::removes(piece));
-        if removes && !self.tally.removes {
-            // What it removes from here on is to be told by its name.
-            self.tally.removes = true;
+        self.tally.removes |= removes;
+        if !self.tally.alters {
+            // What goes from here on is to be told by its name, and apart from indexes, TOAST tables and the like.
+            self.tally.alters = true;
             self.name_the_baseline().await?;
         }
         self.measure_at_commit().await?;
@@ -335,7 +340,7 @@ impl Session {
         let policy = self.house.policy.load_full();
         let effective = self.standing.get(&policy, &self.principal, self.house.clock.now()).clone();
         // What waits for the COMMIT was queued, or opened, when names led elsewhere.
-        let waiting = self.names_moved && !self.reaching.known().writes.is_empty();
+        let waiting = self.names_moved;
         let nothing = self.tally.baseline.is_none() && self.tally.unshown <= effective.sizes.batch_rows && !waiting;
         if nothing || effective.mode != Mode::Enforce || self.pipeline.discarding {
             return Ok(None);

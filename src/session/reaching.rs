@@ -449,7 +449,7 @@ pub(in crate::session) fn declares(text: &str) -> Declared {
     }
 }
 
-/// Whether a text names the object that effects tell of ("public.t truncated, rewritten or altered").
+/// Whether a text names the object that effects tell of ("public.t truncated or rewritten").
 pub(in crate::session) fn names_object(text: &str, object: &str) -> bool {
     let name = object.split(' ').next().unwrap_or_default();
     let bare = name.rsplit('.').next().unwrap_or_default().trim_matches('"');
