@@ -403,7 +403,8 @@ impl Session {
         let effective = for_tables(policy, standing, &self.principal, &seen, self.house.clock.now());
         let (pieces, bound) = (seen.pieces.clone(), seen.bound.clone());
         let judgement = judged(source.to_owned(), seen, &effective, &self.reached());
-        let unbounded = judgement.was_counted() || judgement.mode != Mode::Enforce;
+        // What is tried may be shown, with a token that is bound to the session as it is now: that is asked.
+        let unbounded = judgement.was_counted() || judgement.reaches() || judgement.mode != Mode::Enforce;
         match Session::passes(judgement.verdict.in_force()) && !unbounded {
             true => Remembered::Passes(Box::new(judgement)),
             false => Remembered::NotEnough(Box::new(Seen { pieces, bound, ..Seen::default() })),
