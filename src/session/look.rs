@@ -11,6 +11,7 @@ use crate::database::evidence::Inquiry;
 use crate::database::{Answer, Ask, AskError, evidence};
 use crate::ground::limits;
 use crate::ground::metrics::QUESTIONS_SECONDS;
+use crate::policy::finding::Level;
 use crate::policy::question::{Effects, Evidence, Known, Questions, RemovalEvidence, RemovedTable, Rows};
 use crate::policy::rules::{Caller, Ledger, Scripted};
 use crate::policy::scope::Principal;
@@ -231,6 +232,17 @@ impl Judgement {
             most = most.saturating_add(change.rows.known()?.number()).saturating_add(carried);
         }
         Some(promise::with_tolerance(most, self.sizes.tolerance))
+    }
+
+    /// What it did is forbidden by a freeze; to what was confirmed, only where no confirmation helps.
+    pub fn is_frozen_by(&self, effects: &Effects, confirmed: bool) -> bool {
+        if self.effective.frozen.is_none() {
+            return false;
+        }
+        let anew = self.with_effects(Known::Known(effects.clone()));
+        let freeze = policy::rules::freeze_code();
+        let mut found = anew.verdict.judged().iter().filter(|judged| judged.finding.rule == freeze);
+        found.any(|judged| if confirmed { judged.level == Level::Deny } else { !Session::passes(judged.level) })
     }
 
     /// Judged anew, knowing what it did when it was tried.
