@@ -263,7 +263,13 @@ impl Session {
         effects: Known<Effects>,
         how: Option<String>,
     ) -> Result<Option<Refusal>, End> {
-        let judgement = hold.judgement.with_effects(effects);
+        let mut judgement = hold.judgement.with_effects(effects);
+        if judgement.told.max_affected.is_none() && judgement.verdict.in_force() == Level::Deny {
+            // What is harmless by its text was looked at without asking what its sender told the session.
+            judgement.told.max_affected = self.stated_limit(Ground::Implicit).await?.max_affected;
+            let effects = judgement.evidence.get(judgement.worst).map(|known| known.effects.clone());
+            judgement = judgement.with_effects(effects.unwrap_or_default());
+        }
         let level = judgement.verdict.in_force();
         let was_unknown = hold.judgement.reaches() && !hold.was_confirmed();
         let destroyed = judgement.effects().map_or(0, Effects::destroyed);
@@ -461,7 +467,7 @@ impl Session {
     ) -> Result<Option<Refusal>, End> {
         let unshown = self.tally.unshown;
         let caller = match unshown > effective.sizes.max_affected {
-            true => self.stated_limit().await?,
+            true => self.stated_limit(Ground::Savepoint).await?,
             false => Caller::default(),
         };
         let facts = Facts { kind: Kind::Transaction, ..Facts::default() };
@@ -494,9 +500,9 @@ impl Session {
     }
 
     /// `SET sluice.max_affected`, asked of the session.
-    async fn stated_limit(&mut self) -> Result<Caller, End> {
+    pub(in crate::session) async fn stated_limit(&mut self, ground: Ground) -> Result<Caller, End> {
         let time = self.house.ask_timeout;
-        let asker = Asker::begin(&mut self.link, &self.seat, &self.talk, Ground::Savepoint, time, time).await;
+        let asker = Asker::begin(&mut self.link, &self.seat, &self.talk, ground, time, time).await;
         let mut asker = asker.map_err(unknown_state)?;
         let question = "SELECT pg_catalog.current_setting('sluice.max_affected', true)";
         let answer = asker.ask(question, None).await.unwrap_or_default();

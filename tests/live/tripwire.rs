@@ -15,7 +15,7 @@ stories! {
     a_schema_change_is_noticed_at_once, in_a_transaction_block, deferred_triggers, a_hint_confirms_what_was_tried,
     a_function_that_drops, own_equality, several_in_one_message, observed_only, a_function_that_acts_outside_is_not_tried, what_attackers_tried, what_attackers_tried_by_the_extended_protocol,
     what_attackers_tried_next, what_two_sessions_tried, names_that_changed_before_a_portal_ran, what_must_stand_first_in_a_transaction,
-    tables_that_fill_while_a_removal_waits, names_in_other_encodings, a_deferred_trigger_that_fails, what_was_tried_is_in_the_record, what_functions_change_in_a_freeze,
+    tables_that_fill_while_a_removal_waits, names_in_other_encodings, a_deferred_trigger_that_fails, what_was_tried_is_in_the_record, what_functions_change_in_a_freeze, a_limit_told_to_the_session,
 }
 
 const CODE: &str = "
@@ -799,4 +799,24 @@ fn what_functions_change_in_a_freeze(server: &'static Server) {
     assert_eq!(database.count("logs"), 500);
     wire.simple("SELECT purge_some(0)").expect_fine("changes nothing");
     assert_eq!(wire.simple("SELECT calm()").value(), "7");
+}
+
+fn a_limit_told_to_the_session(server: &'static Server) {
+    let (database, sluice) = shop_with(server, |setup| {
+        setup.with("[limits]\nmax_affected = 200\nbatch_rows = 100\nmax_affected_limit = 600")
+    });
+    database.run(CODE);
+    let mut wire = sluice.connect(&database);
+    assert!(Refused::denied(&wire.simple("SELECT purge()")).names_rule("too-many-rows"));
+    wire.simple("SET sluice.max_affected = 550").expect_fine("told");
+    for statement in ["SELECT purge()", "DO 'BEGIN DELETE FROM logs; END'"] {
+        let token = Refused::to_confirm(&wire.simple(statement)).token();
+        wire.simple(&format!("SLUICE CONFIRM '{token}'")).expect_fine("confirmed");
+        assert_eq!(database.count("logs"), 0);
+        database.run("INSERT INTO logs SELECT g, 'even', NULL FROM generate_series(1, 500) g");
+    }
+    Refused::to_confirm(&wire.extended("SELECT purge()", &[]));
+    wire.simple("SET sluice.max_affected = 5500").expect_fine("more than anybody may");
+    database.run("INSERT INTO logs SELECT g, 'even', NULL FROM generate_series(501, 700) g");
+    assert!(Refused::denied(&wire.simple("SELECT purge()")).names_rule("too-many-rows"));
 }
