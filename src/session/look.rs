@@ -300,6 +300,13 @@ impl Session {
             }
             Subjected::Named(_) => (String::new(), Vec::new()),
         };
+        if let Subjected::Source(read) = &subject
+            && effective.mode == Mode::Enforce
+            && let Some(why) = sql::hints::wrong(&source, read.mode)
+        {
+            let hint = format!("Hints are: {}.", sql::hints::KNOWN.join(", "));
+            return Ok(Looked::Not(Refusal::new(Code::Syntax, format!("sluice: {why}")).hint(hint)));
+        }
         let mut seen = Seen { pieces, bound, ..Seen::default() };
         if matches!(subject, Subjected::Source(_)) && depth == Depth::WhatRulesNeed {
             let looks_up = seen.pieces.iter().any(|piece| piece.facts.executes.is_some());
