@@ -56,17 +56,17 @@ async fn every_misuse_has_its_answer() {
         (
             "under another search_path",
             |t| drop(t.context.insert("search_path".into(), "evil, public".into())),
-            Err(Misuse::OtherContext { setting: "search_path".into() }),
+            Err(Misuse::OtherContext { setting: "search_path".into(), was: Some("\"$user\", public".into()) }),
         ),
         (
             "with a setting gone",
             |t| drop(t.context.remove("role")),
-            Err(Misuse::OtherContext { setting: "role".into() }),
+            Err(Misuse::OtherContext { setting: "role".into(), was: Some("none".into()) }),
         ),
         (
             "with a setting more",
             |t| drop(t.context.insert("zone".into(), "UTC".into())),
-            Err(Misuse::OtherContext { setting: "zone".into() }),
+            Err(Misuse::OtherContext { setting: "zone".into(), was: None }),
         ),
         ("at its last instant", |t| t.later = TTL - Duration::from_millis(1), Ok(())),
         ("at its end", |t| t.later = TTL, Err(Misuse::Expired)),

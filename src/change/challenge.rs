@@ -127,7 +127,11 @@ pub fn check(
         Status::Pending | Status::Approved => {}
     }
     match differing(&challenge.context, context) {
-        Some(setting) => Err(Misuse::OtherContext { setting }),
+        // What a name was prepared for is a text, and no value that could be set.
+        Some(setting) => {
+            let was = challenge.context.get(&setting).filter(|_| setting != "prepared").cloned();
+            Err(Misuse::OtherContext { setting, was })
+        }
         None => Ok(Redeemable(challenge.clone())),
     }
 }
@@ -217,6 +221,7 @@ pub enum Misuse {
     /// A setting that gives the statement its meaning differs from when it was shown.
     OtherContext {
         setting: String,
+        was: Option<String>,
     },
     /// The token was made for another statement, or other parameter values.
     OtherStatement,
@@ -240,8 +245,9 @@ impl fmt::Display for Misuse {
             Misuse::OtherDatabase { database } => {
                 write!(f, "the token is for database \"{database}\"")
             }
-            Misuse::OtherContext { setting } => {
-                write!(f, "{setting} is not what it was when the change was shown")
+            Misuse::OtherContext { setting, was } => {
+                write!(f, "{setting} is not what it was when the change was shown")?;
+                was.as_ref().map_or(Ok(()), |was| write!(f, "; then it was: {was}"))
             }
             Misuse::OtherStatement => f.write_str("the token is for another statement or other parameter values"),
             Misuse::OwnApproval => f.write_str("a change is approved by somebody else than its sender"),

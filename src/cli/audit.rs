@@ -11,7 +11,7 @@ use crate::cli::audit::walk::Walk;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Write};
 use std::path::PathBuf;
 
 /// What the walk found.
@@ -87,8 +87,14 @@ impl Report {
 pub fn run(paths: &[PathBuf], expect_last: Option<&str>) -> u8 {
     match verify(paths, expect_last) {
         Ok(report) => {
-            println!("{report}");
-            report.exit_code()
+            match writeln!(io::stdout().lock(), "{report}") {
+                // Whoever reads it has seen enough.
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    eprintln!("sluice: what was found cannot be written: {error}");
+                    2
+                }
+                _ => report.exit_code(),
+            }
         }
         Err(error) => {
             eprintln!("sluice: {error}");
@@ -127,6 +133,11 @@ impl fmt::Display for Report {
                 writeln!(f, "{} lines before it hold; nothing after it was looked at", self.lines)?;
             }
             (None, Front::Missing { .. }) => writeln!(f, "the chain is not whole: {} lines hold", self.lines)?,
+            (None, _) if self.expected == Some(Expected::Missing) => writeln!(
+                f,
+                "the chain is not whole: {} lines hold, and the expected last line is not among them",
+                self.lines
+            )?,
             (None, _) => writeln!(f, "the chain is whole: {} lines", self.lines)?,
         }
         match &self.front {
@@ -240,6 +251,7 @@ mod tests {
         assert_eq!(verify_text(&cut, None).exit_code(), 0, "the file alone cannot show it");
         let report = verify_text(&cut, Some(&last));
         assert_eq!((report.expected, report.exit_code()), (Some(Expected::Missing), 1));
+        assert!(report.to_string().starts_with("the chain is not whole: 3 lines hold"), "{report}");
         assert_eq!(verify_text(&lines.concat(), Some(&last.to_uppercase())).expected, Some(Expected::IsLast));
         let third = verify_text(&cut, None).last_hash.expect("a hash");
         let report = verify_text(&lines.concat(), Some(&third));

@@ -125,6 +125,16 @@ impl TableEffect {
 }
 
 impl Effects {
+    pub fn is_nothing(&self) -> bool {
+        self.objects.is_empty() && self.tables.iter().all(TableEffect::is_nothing)
+    }
+
+    /// Rows of all tables that were added, updated and deleted.
+    pub fn changed(&self) -> u64 {
+        let of = |table: &TableEffect| table.destroyed().saturating_add(table.inserted);
+        self.tables.iter().fold(0, |sum, table| sum.saturating_add(of(table)))
+    }
+
     /// Rows of all tables that are not what they were.
     pub fn destroyed(&self) -> u64 {
         self.tables.iter().fold(0, |sum, table| sum.saturating_add(table.destroyed()))

@@ -174,7 +174,11 @@ impl Session {
         watched.commits = judgement.pieces.iter().any(|piece| commits(&piece.facts));
         if watched.withheld {
             watched.rows_max = self.agreed(&judgement).first().copied().flatten();
-            watched.hold = Some(self.hold(Arc::new(judgement), agreed, ProtocolKind::Extended));
+            let hold = self.hold(Arc::new(judgement), agreed, ProtocolKind::Extended);
+            if let Some(line) = watched.line {
+                let _ = hold.line.set(line);
+            }
+            watched.hold = Some(hold);
         }
         if leads_on {
             self.pipeline.withheld = true;
@@ -508,7 +512,9 @@ impl Session {
             let by_kind = matches!(facts.kind, Alter | Call | Create | Do | Drop | Grant | Truncate);
             by_kind || !facts.changes.is_empty() || !facts.removals.is_empty() || !facts.acts.is_empty()
         };
-        let tells = !judgement.verdict.judged().is_empty() || judgement.pieces.iter().any(changes);
+        // What is tried may turn out to change something, and its line is written before it runs.
+        let tried = judgement.mode == Mode::Enforce && judgement.reaches();
+        let tells = tried || !judgement.verdict.judged().is_empty() || judgement.pieces.iter().any(changes);
         if !tells || judgement.source.is_empty() {
             return Noted::default();
         }

@@ -7,7 +7,7 @@
 //!
 //! Invariant: what changed more than was agreed to, or could not be measured, does not commit.
 
-use crate::audit::Recording;
+use crate::audit::{Outcome, Recording};
 use crate::change::{preview, promise};
 use crate::database::effects::measure::{self, Snapshot, Telling};
 use crate::database::{Ask, AskError, catalog};
@@ -29,8 +29,8 @@ use crate::sql::facts::{Facts, Kind};
 use crate::store::kept::ProtocolKind;
 use bytes::Bytes;
 use std::fmt::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// What one statement is held to.
 pub(in crate::session) struct Hold {
@@ -39,6 +39,10 @@ pub(in crate::session) struct Hold {
     pub agreed: Agreed,
     /// Rows changed by what of it was run before: a portal can be run in portions.
     pub so_far: AtomicU64,
+    /// Rows that the database counted when it was last measured, added ones included; `None`: it was not.
+    pub measured: OnceLock<u64>,
+    /// The record's line that waits for it.
+    pub line: OnceLock<u64>,
 }
 
 /// Who agreed to it, and to what.
@@ -85,6 +89,19 @@ impl Hold {
             Agreed::Tried(effects) => effects.destroyed(),
             Agreed::Untried => u64::MAX,
         }
+    }
+
+    /// What the record says of a statement that was carried out: its tag tells nothing of what its functions did.
+    pub fn outcome_rows(&self, told: u64) -> Option<u64> {
+        if !self.judgement.reaches() {
+            return Some(told);
+        }
+        self.measured.get().map(|measured| told.max(*measured))
+    }
+
+    /// What it did is a change that the policy's freeze does not let pass.
+    fn is_frozen(&self, effects: &Effects) -> bool {
+        !effects.is_nothing() && self.judgement.is_frozen_by(effects, self.was_confirmed())
     }
 
     pub fn was_confirmed(&self) -> bool {
@@ -168,7 +185,14 @@ impl Session {
         agreed: Agreed,
         protocol: ProtocolKind,
     ) -> Arc<Hold> {
-        Arc::new(Hold { judgement, protocol, agreed, so_far: AtomicU64::new(0) })
+        Arc::new(Hold {
+            judgement,
+            protocol,
+            agreed,
+            so_far: AtomicU64::new(0),
+            measured: OnceLock::new(),
+            line: OnceLock::new(),
+        })
     }
 
     /// After the statement: `Some`, it must not be kept.
@@ -205,7 +229,10 @@ impl Session {
         if effects.code_changed {
             self.reaching.touch();
         }
+        let _ = hold.measured.set(effects.changed());
+        self.note_measured(&hold, &effects);
         match hold.exceeded_by(&effects) {
+            None if hold.is_frozen(&effects) => self.weigh_anew(&hold, Known::Known(effects), None).await,
             None => {
                 hold.so_far.fetch_add(effects.destroyed(), Ordering::Relaxed);
                 self.tally.note(effects.destroyed(), hold.was_confirmed());
@@ -223,6 +250,16 @@ impl Session {
         }
     }
 
+    /// Of what came by the extended protocol, the tag was recorded before it was measured.
+    fn note_measured(&self, hold: &Hold, effects: &Effects) {
+        let Some(line) = hold.line.get().filter(|_| hold.judgement.reaches()) else { return };
+        let note = Some("measured before its commit");
+        let outcome = Outcome { of: Some(*line), actual_rows: Some(effects.changed()), sqlstate: None, note };
+        if let Err(error) = self.house.recorder.outcome(self.recording(), outcome) {
+            note_unrecorded(&error);
+        }
+    }
+
     /// Judged again, now that it is known what it did: the policy may let it pass, a token may already be there, or it is shown.
     async fn weigh_anew(
         &mut self,
@@ -230,7 +267,13 @@ impl Session {
         effects: Known<Effects>,
         how: Option<String>,
     ) -> Result<Option<Refusal>, End> {
-        let judgement = hold.judgement.with_effects(effects);
+        let mut judgement = hold.judgement.with_effects(effects);
+        if judgement.told.max_affected.is_none() && judgement.verdict.in_force() == Level::Deny {
+            // What is harmless by its text was looked at without asking what its sender told the session.
+            judgement.told.max_affected = self.stated_limit(Ground::Implicit).await?.max_affected;
+            let effects = judgement.evidence.get(judgement.worst).map(|known| known.effects.clone());
+            judgement = judgement.with_effects(effects.unwrap_or_default());
+        }
         let level = judgement.verdict.in_force();
         let was_unknown = hold.judgement.reaches() && !hold.was_confirmed();
         let destroyed = judgement.effects().map_or(0, Effects::destroyed);
@@ -429,7 +472,7 @@ impl Session {
     ) -> Result<Option<Refusal>, End> {
         let unshown = self.tally.unshown;
         let caller = match unshown > effective.sizes.max_affected {
-            true => self.stated_limit().await?,
+            true => self.stated_limit(Ground::Savepoint).await?,
             false => Caller::default(),
         };
         let facts = Facts { kind: Kind::Transaction, ..Facts::default() };
@@ -462,9 +505,9 @@ impl Session {
     }
 
     /// `SET sluice.max_affected`, asked of the session.
-    async fn stated_limit(&mut self) -> Result<Caller, End> {
+    pub(in crate::session) async fn stated_limit(&mut self, ground: Ground) -> Result<Caller, End> {
         let time = self.house.ask_timeout;
-        let asker = Asker::begin(&mut self.link, &self.seat, &self.talk, Ground::Savepoint, time, time).await;
+        let asker = Asker::begin(&mut self.link, &self.seat, &self.talk, ground, time, time).await;
         let mut asker = asker.map_err(unknown_state)?;
         let question = "SELECT pg_catalog.current_setting('sluice.max_affected', true)";
         let answer = asker.ask(question, None).await.unwrap_or_default();

@@ -11,6 +11,7 @@ use crate::database::evidence::Inquiry;
 use crate::database::{Answer, Ask, AskError, evidence};
 use crate::ground::limits;
 use crate::ground::metrics::QUESTIONS_SECONDS;
+use crate::policy::finding::Level;
 use crate::policy::question::{Effects, Evidence, Known, Questions, RemovalEvidence, RemovedTable, Rows};
 use crate::policy::rules::{Caller, Ledger, Scripted};
 use crate::policy::scope::Principal;
@@ -244,6 +245,17 @@ impl Judgement {
         Some(promise::with_tolerance(most, self.sizes.tolerance))
     }
 
+    /// What it did is forbidden by a freeze; to what was confirmed, only where no confirmation helps.
+    pub fn is_frozen_by(&self, effects: &Effects, confirmed: bool) -> bool {
+        if self.effective.frozen.is_none() {
+            return false;
+        }
+        let anew = self.with_effects(Known::Known(effects.clone()));
+        let freeze = policy::rules::freeze_code();
+        let mut found = anew.verdict.judged().iter().filter(|judged| judged.finding.rule == freeze);
+        found.any(|judged| if confirmed { judged.level == Level::Deny } else { !Session::passes(judged.level) })
+    }
+
     /// Judged anew, knowing what it did when it was tried.
     pub fn with_effects(&self, effects: Known<Effects>) -> Judgement {
         let mut evidence = self.evidence.clone();
@@ -299,6 +311,13 @@ impl Session {
             }
             Subjected::Named(_) => (String::new(), Vec::new()),
         };
+        if let Subjected::Source(read) = &subject
+            && effective.mode == Mode::Enforce
+            && let Some(why) = sql::hints::wrong(&source, read.mode)
+        {
+            let hint = format!("Hints are: {}.", sql::hints::KNOWN.join(", "));
+            return Ok(Looked::Not(Refusal::new(Code::Syntax, format!("sluice: {why}")).hint(hint)));
+        }
         let mut seen = Seen { pieces, bound, ..Seen::default() };
         if matches!(subject, Subjected::Source(_)) && depth == Depth::WhatRulesNeed {
             let looks_up = seen.pieces.iter().any(|piece| piece.facts.executes.is_some());

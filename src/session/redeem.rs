@@ -15,7 +15,7 @@ use crate::session::act::{Form, note_unrecorded};
 use crate::session::look::{Bound, Judgement, Looked, Subjected};
 use crate::session::run::Run;
 use crate::session::{End, Session};
-use crate::sql::hints;
+use crate::sql::essence;
 use crate::store::Whose;
 use crate::store::kept::{Context, Needs, ProtocolKind};
 use bytes::Bytes;
@@ -149,7 +149,7 @@ impl Session {
         judgement: &Judgement,
     ) -> bool {
         let mode = self.mode();
-        hints::without(&challenge.statement, mode) == hints::without(&judgement.source, mode)
+        essence::same(&challenge.statement, &judgement.source, mode)
             && challenge::check_statement(challenge, &challenge.statement, judgement.parameters.as_ref()).is_ok()
     }
 

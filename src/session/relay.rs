@@ -298,7 +298,12 @@ impl Session {
             }
         }
         let note = if exceeded { Some("changed more rows than were expected") } else { None };
-        self.record_outcome(&watched, Some(changed), failed.as_deref(), note);
+        // What leads to code of the users' own is measured behind it: its rows follow.
+        let rows = match (&watched.hold, &failed) {
+            (Some(hold), None) => hold.outcome_rows(changed),
+            _ => Some(changed),
+        };
+        self.record_outcome(&watched, rows, failed.as_deref(), note);
     }
 
     /// A Parse was answered; a later one of the same name may still be on its way.

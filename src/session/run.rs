@@ -113,7 +113,12 @@ impl Session {
         if self.talk.status() == b'I' {
             self.transaction_ended();
         }
-        self.record_outcome(&watched, Some(ran.changed()), None, None);
+        // What commits by itself is not measured: its tag tells nothing of what it did.
+        let note = match hold.outcome_rows(ran.changed()) {
+            None => Some("what it changed is not known: it was not measured"),
+            Some(_) => None,
+        };
+        self.record_outcome(&watched, hold.outcome_rows(ran.changed()), None, note);
         self.link.client.send(ran.complete);
         if run.form == Form::Simple {
             self.link.client.send(message::ready(self.talk.status()));

@@ -22,6 +22,16 @@ pub fn each(text: &str, mode: LexicalMode, mut take: impl FnMut(&[u8])) {
     }
 }
 
+/// Whether two texts say the same.
+pub fn same(one: &str, other: &str, mode: LexicalMode) -> bool {
+    let tokens = |text: &str| {
+        let mut tokens = Vec::new();
+        each(text, mode, |token| tokens.push(token.to_vec()));
+        tokens
+    };
+    one == other || tokens(one) == tokens(other)
+}
+
 fn said(token: &Token, text: &str) -> Vec<u8> {
     let mut bytes = token.text(text).as_bytes().to_vec();
     if token.kind == Kind::Word {
@@ -70,5 +80,32 @@ mod tests {
         for (one, other) in pairs {
             assert_ne!(of(one), of(other), "{one}");
         }
+    }
+
+    #[test]
+    fn a_hint_may_stand_anywhere_and_other_statements_differ() {
+        let shown = "DELETE FROM carts WHERE note = 'old'";
+        let is_same = |text: &str| same(shown, text, LexicalMode::default());
+        for text in [
+            "/* sluice: confirm=K7QF-2M9X */ DELETE FROM carts WHERE note = 'old'",
+            "DELETE FROM carts /* sluice: confirm=K7QF-2M9X */ WHERE note = 'old';",
+            "DELETE FROM carts WHERE note = 'old' /* sluice: confirm=K7QF-2M9X */;",
+            "DELETE FROM carts WHERE note = 'old'; /* sluice: confirm=K7QF-2M9X */",
+            "-- sluice: confirm=K7QF-2M9X\nDELETE FROM carts WHERE note = 'old' ;",
+            "DELETE FROM carts WHERE note = 'old' -- sluice: confirm=K7QF-2M9X",
+        ] {
+            assert!(is_same(text), "{text}");
+        }
+        for text in [
+            "DELETE FROM carts /* sluice: confirm=K7QF-2M9X */",
+            "DELETE FROM carts -- sluice: confirm=K7QF-2M9X WHERE note = 'old'",
+            "DELETE FROM carts WHERE note = 'old /* sluice: confirm=x */'",
+            "DELETE FROM carts WHERE note = 'OLD'",
+            "DELETE FROM \"Carts\" WHERE note = 'old'",
+            "DELETE FROM carts WHERE note = 'old'; DELETE FROM carts",
+        ] {
+            assert!(!is_same(text), "{text}");
+        }
+        assert!(!same("SELECT a @ -1", "SELECT a @-1", LexicalMode::default()), "another operator");
     }
 }

@@ -34,8 +34,8 @@ pub fn glance(text: &str, mode: LexicalMode) -> Glance {
     let mut named = false;
     for token in lexer.by_ref() {
         if token.is_comment() {
-            // What belongs to a script is entered in its ledger.
-            if names_script(token.text(text)) {
+            // What belongs to a script is entered in its ledger, and a misspelt hint is refused.
+            if is_hint(token.text(text)) {
                 named = true;
             }
             continue;
@@ -60,11 +60,10 @@ pub fn glance(text: &str, mode: LexicalMode) -> Glance {
     opening.verdict(lexer.mode_sensitive())
 }
 
-/// A hint with the key `script`, or a comment that only looks like one.
-fn names_script(comment: &str) -> bool {
+/// A hint: of a script, or one that is misspelt.
+fn is_hint(comment: &str) -> bool {
     let body = comment.get(2..).unwrap_or_default().trim_start();
     body.get(..7).is_some_and(|word| word.eq_ignore_ascii_case("sluice:"))
-        && body.to_ascii_lowercase().contains("script")
 }
 
 /// What the text has shown itself to be so far.

@@ -29,6 +29,49 @@ pub fn without(text: &str, mode: LexicalMode) -> String {
     out.trim().to_owned()
 }
 
+/// In words, the first hint that is none: nothing is run with a wish of its sender's left out.
+pub fn wrong(text: &str, mode: LexicalMode) -> Option<String> {
+    let named = |at: usize| text.as_bytes().get(at.checked_sub(6)?..at);
+    let may_hold = memchr::memchr_iter(b':', text.as_bytes())
+        .any(|at| named(at).is_some_and(|word| word.eq_ignore_ascii_case(b"sluice")));
+    if !may_hold {
+        return None;
+    }
+    let comments = Lexer::new(text, mode).filter(|token| token.is_comment());
+    comments.filter_map(|token| body(token.kind, token.text(text))).find_map(wrong_in)
+}
+
+fn wrong_in(body: &str) -> Option<String> {
+    let mut rest = body.trim_start();
+    for _ in 0..limits::SQL_HINTS_MAX {
+        if rest.is_empty() {
+            return None;
+        }
+        let (found, after) = pair(rest);
+        let word = || rest.split_whitespace().next().unwrap_or_default().chars().take(40).collect::<String>();
+        match found {
+            None => return Some(format!("\"{}\" is not of the form key=value, without spaces around =", word())),
+            Some((key, _)) if !KNOWN.contains(&key.as_str()) => {
+                let near = KNOWN.iter().find(|known| strsim::damerau_levenshtein(known, &key) <= known.len() / 3);
+                let meant = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+                return Some(format!("no hint is called \"{}\"{meant}", key.chars().take(40).collect::<String>()));
+            }
+            Some((key, value)) if key == "max_affected" && value.parse::<u64>().is_err() => {
+                return Some(format!(
+                    "max_affected is a number of rows, not \"{}\"",
+                    value.chars().take(40).collect::<String>()
+                ));
+            }
+            Some(_) => {}
+        }
+        rest = after.trim_start();
+    }
+    (!rest.is_empty()).then(|| format!("a comment holds more than {} hints", limits::SQL_HINTS_MAX))
+}
+
+/// All that is heeded.
+pub const KNOWN: [&str; 6] = ["max_affected", "confirm", "reason", "script", "step", "rerun"];
+
 /// What follows `sluice:` in a comment that begins with it.
 fn body(kind: Kind, comment: &str) -> Option<&str> {
     let inner = match kind {
@@ -97,5 +140,24 @@ mod tests {
             hints(&format!("/* sluice: {} */", "a=1 ".repeat(1000)), LexicalMode::default()).len(),
             limits::SQL_HINTS_MAX
         );
+    }
+
+    #[test]
+    fn what_is_no_hint_is_said() {
+        let said = |hint: &str| wrong(&format!("DELETE FROM t /* sluice: {hint} */"), LexicalMode::default());
+        for (hint, words) in [
+            ("max_afected=10", "did you mean max_affected?"),
+            ("max_affected=ten", "number of rows"),
+            ("max_affected=10,reason=x", "number of rows"),
+            ("max_affected = 10", "key=value"),
+            ("please", "key=value"),
+            ("colour=red", "no hint is called"),
+        ] {
+            assert!(said(hint).is_some_and(|told| told.contains(words)), "{hint}: {:?}", said(hint));
+        }
+        for hint in ["", "max_affected=10 reason=\"a b, c\" script=s step=1 rerun=yes", "confirm=K7QF-2M9X"] {
+            assert_eq!(said(hint), None, "{hint}");
+        }
+        assert_eq!(wrong("SELECT '/* sluice: x */'", LexicalMode::default()), None);
     }
 }

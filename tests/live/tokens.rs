@@ -8,6 +8,7 @@ use crate::harness::wire::{Outcome, Wire};
 use std::time::Duration;
 
 stories! {
+    a_hint_confirms_wherever_it_stands, a_misspelt_hint_is_refused,
     a_token_works_once, of_many_who_try_at_once_one_runs, a_token_expires, another_users_token_is_wrong, another_databases_token,
     a_wrong_token, many_wrong_tokens, however_it_is_typed, after_a_change_of_schema, after_the_counts_moved, within_tolerance,
     more_rows_than_confirmed_are_rolled_back, a_hint_confirms, a_hint_confirms_nothing_else, a_session_setting_confirms,
@@ -440,4 +441,40 @@ fn refill(database: &Database) {
         "DELETE FROM logs; INSERT INTO logs (id, kind) SELECT n, 'again' FROM generate_series(1, 500) n; ANALYZE logs",
     );
     assert_eq!(database.value("SELECT current_user"), TRUSTED);
+}
+
+fn a_hint_confirms_wherever_it_stands(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    for (before, middle, behind, semicolon) in
+        [(1, 0, 0, ";"), (0, 1, 0, ";"), (0, 0, 1, ";"), (0, 0, 1, ""), (1, 0, 0, ""), (0, 0, 2, "")]
+    {
+        let token = Refused::to_confirm(&wire.simple("DELETE FROM logs;")).token();
+        let hint = |form: i32| match form {
+            0 => String::new(),
+            1 => format!(" /* sluice: confirm={token} */ "),
+            _ => format!(" -- sluice: confirm={token}"),
+        };
+        let text =
+            |table: &str| format!("{}DELETE {}FROM {table}{}{semicolon}", hint(before), hint(middle), hint(behind));
+        let other = text("logs AS l");
+        assert_eq!(Refused::of(&wire.simple(&other)).code, "SL005", "{other}");
+        assert_eq!(database.count("logs"), 500);
+        wire.simple(&text("logs")).expect_fine(&text("logs"));
+        assert_eq!(database.count("logs"), 0);
+        database.run("INSERT INTO logs SELECT g, 'even', NULL FROM generate_series(1, 500) g");
+    }
+}
+
+fn a_misspelt_hint_is_refused(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.connect(&database);
+    for hint in ["max_afected=10", "max_affected=ten", "max_affected = 10", "max_affected=10,reason=x"] {
+        let statement = format!("DELETE FROM logs WHERE id < 100 /* sluice: {hint} */");
+        for outcome in [wire.simple(&statement), wire.extended(&statement, &[])] {
+            assert!(format!("{outcome:?}").contains("C42601"), "{hint}: {outcome:?}");
+        }
+    }
+    assert_eq!(database.count("logs"), 500);
+    wire.simple("DELETE FROM logs WHERE id < 10 /* sluice: max_affected=10 */").expect_fine("well said");
 }

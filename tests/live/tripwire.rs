@@ -16,6 +16,7 @@ stories! {
     a_function_that_drops, own_equality, several_in_one_message, observed_only, a_function_that_acts_outside_is_not_tried, what_attackers_tried, what_attackers_tried_by_the_extended_protocol,
     what_attackers_tried_next, a_merge_is_tried, what_two_sessions_tried, names_that_changed_before_a_portal_ran, what_must_stand_first_in_a_transaction,
     tables_that_fill_while_a_removal_waits, migrations_in_a_block, a_key_compared_as_another_type, names_in_other_encodings, a_deferred_trigger_that_fails,
+    what_was_tried_is_in_the_record, what_functions_change_in_a_freeze, a_limit_told_to_the_session,
 }
 
 const CODE: &str = "
@@ -852,4 +853,72 @@ fn a_deferred_trigger_that_fails(server: &'static Server) {
     let outcome = wire.simple("COMMIT");
     assert_eq!((outcome.code().is_empty(), outcome.status()), (false, 'I'), "{outcome:#?}");
     assert_eq!((wire.simple("SELECT 1").status(), database.count("failing")), ('I', 0));
+}
+
+fn what_was_tried_is_in_the_record(server: &'static Server) {
+    let (database, sluice) = with_code(server);
+    let mut wire = sluice.connect(&database);
+    wire.simple("SELECT purge_some(7)").expect_fine("small, and kept");
+    assert_eq!(recorded(&sluice, "purge_some"), [Some(7)]);
+    wire.simple("DO 'BEGIN DELETE FROM logs WHERE ctid IN (SELECT ctid FROM logs LIMIT 5); END'").expect_fine("kept");
+    assert_eq!(recorded(&sluice, "DO "), [Some(5)]);
+    wire.extended("SELECT purge_some(3), 1", &[]).expect_fine("by the extended protocol");
+    assert!(recorded(&sluice, ", ").contains(&Some(3)), "{:?}", sluice.record());
+    let token = Refused::to_confirm(&wire.simple("SELECT purge() AS n")).token();
+    wire.simple(&format!("SLUICE CONFIRM '{token}'")).expect_fine("confirmed");
+    assert!(recorded(&sluice, "AS n").contains(&Some(485)), "{:?}", sluice.record());
+    let token = Refused::to_confirm(&wire.simple("CALL committing()")).token();
+    wire.simple(&format!("SLUICE CONFIRM '{token}'")).expect_fine("confirmed");
+    assert_eq!(recorded(&sluice, "CALL committing").last(), Some(&None), "{:?}", sluice.record());
+}
+
+/// Rows of the outcomes of recorded statements that were let through.
+fn recorded(sluice: &Sluice, part: &str) -> Vec<Option<u64>> {
+    let record = sluice.record();
+    let is_of = |line: &&serde_json::Value| line["statement"].as_str().is_some_and(|text| text.contains(part));
+    let lines: Vec<u64> = record
+        .iter()
+        .filter(is_of)
+        .inspect(|line| assert!(line["fingerprint"].is_string(), "{line}"))
+        .filter_map(|line| line["seq"].as_u64())
+        .collect();
+    let outcomes = record.iter().filter(|line| line["of"].as_u64().is_some_and(|of| lines.contains(&of)));
+    outcomes.map(|line| line["actual_rows"].as_u64()).collect()
+}
+
+fn what_functions_change_in_a_freeze(server: &'static Server) {
+    let (database, sluice) = shop_with(server, |setup| setup.with("[[freeze]]\nname = \"year's end\""));
+    database.run(CODE);
+    let mut wire = sluice.connect(&database);
+    for extended in [false, true] {
+        let statement = "SELECT purge_some(7)";
+        let outcome = if extended { wire.extended(statement, &[]) } else { wire.simple(statement) };
+        assert!(Refused::denied(&outcome).names_rule("change-freeze"), "{outcome:?}");
+    }
+    wire.simple("BEGIN").expect_fine("begins");
+    assert!(Refused::denied(&wire.simple("SELECT purge_some(7)")).names_rule("change-freeze"));
+    wire.simple("ROLLBACK").expect_fine("ends");
+    assert_eq!(database.count("logs"), 500);
+    wire.simple("SELECT purge_some(0)").expect_fine("changes nothing");
+    assert_eq!(wire.simple("SELECT calm()").value(), "7");
+}
+
+fn a_limit_told_to_the_session(server: &'static Server) {
+    let (database, sluice) = shop_with(server, |setup| {
+        setup.with("[limits]\nmax_affected = 200\nbatch_rows = 100\nmax_affected_limit = 600")
+    });
+    database.run(CODE);
+    let mut wire = sluice.connect(&database);
+    assert!(Refused::denied(&wire.simple("SELECT purge()")).names_rule("too-many-rows"));
+    wire.simple("SET sluice.max_affected = 550").expect_fine("told");
+    for statement in ["SELECT purge()", "DO 'BEGIN DELETE FROM logs; END'"] {
+        let token = Refused::to_confirm(&wire.simple(statement)).token();
+        wire.simple(&format!("SLUICE CONFIRM '{token}'")).expect_fine("confirmed");
+        assert_eq!(database.count("logs"), 0);
+        database.run("INSERT INTO logs SELECT g, 'even', NULL FROM generate_series(1, 500) g");
+    }
+    Refused::to_confirm(&wire.extended("SELECT purge()", &[]));
+    wire.simple("SET sluice.max_affected = 5500").expect_fine("more than anybody may");
+    database.run("INSERT INTO logs SELECT g, 'even', NULL FROM generate_series(501, 700) g");
+    assert!(Refused::denied(&wire.simple("SELECT purge()")).names_rule("too-many-rows"));
 }

@@ -1,11 +1,11 @@
 //! `change-freeze`: any change, while the configuration says that nothing is to be changed.
 //!
 //! Invariant: silent only outside every freeze, on what changes nothing, and on what is known to change only the session's own
-//! temporary tables. What was not read is held to change something.
+//! temporary tables. What was not read is held to change something, and so is what leads to code and cannot be tried.
 
 use crate::policy::count;
 use crate::policy::finding::{About, Finding, Level};
-use crate::policy::question::{Questions, RemovalEvidence};
+use crate::policy::question::{Known, Questions, RemovalEvidence};
 use crate::policy::rules::{Look, Rule, finding, is_temporary};
 use crate::policy::settings::Effective;
 use crate::policy::{freeze::Frozen, is_change};
@@ -40,7 +40,7 @@ impl Rule for ChangeFreeze {
     }
 
     fn look(&self, look: &Look<'_>) -> Vec<Finding> {
-        let Some(frozen) = look.frozen.filter(|_| is_change(look.facts) && !is_own(look)) else {
+        let Some(frozen) = look.frozen.filter(|_| is_change(look.facts) && !is_own(look) || did_change(look)) else {
             return Vec::new();
         };
         let instead = match frozen.until.is_empty() {
@@ -54,6 +54,16 @@ impl Rule for ChangeFreeze {
 fn said(frozen: &Frozen) -> String {
     let reason = frozen.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     format!("\"{}\" forbids changes{reason}", frozen.name)
+}
+
+/// It was tried, and changed something, or what it does could not be tried.
+fn did_change(look: &Look<'_>) -> bool {
+    match &look.evidence.effects {
+        Known::NotAsked => false,
+        Known::Unknown(_) => true,
+        Known::Known(effects) if is_own(look) => effects.tables.iter().any(|table| !table.is_nothing()),
+        Known::Known(effects) => !effects.is_nothing(),
+    }
 }
 
 /// All that is changed is the session's own.

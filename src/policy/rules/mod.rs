@@ -111,7 +111,7 @@ pub(in crate::policy) fn unread_statement_code() -> &'static str {
 }
 
 /// The code of the rule that holds freezes.
-pub(in crate::policy) fn freeze_code() -> &'static str {
+pub fn freeze_code() -> &'static str {
     change_freeze::ChangeFreeze.code()
 }
 
