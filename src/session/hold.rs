@@ -396,15 +396,12 @@ impl Session {
         if waiting && self.tally.baseline.is_none() {
             self.measure_at_commit().await?;
         }
-        if waiting
-            && let Some(Some(baseline)) = &self.tally.baseline
-            && let Some(name) = baseline.held_cursor()
-        {
-            let why = format!("what runs behind names has changed, and the cursor {name} WITH HOLD runs at COMMIT");
-            return Ok(Some(unmeasured(&why)));
-        }
         if let Some(before) = self.tally.baseline.take() {
             let mut after = self.snapshot(Telling::Changes).await?;
+            if waiting && let Some(name) = after.as_ref().and_then(Snapshot::held_cursor) {
+                let why = format!("what runs behind names has changed, and the cursor {name} WITH HOLD runs at COMMIT");
+                return Ok(Some(unmeasured(&why)));
+            }
             let measured = match compared(before.as_ref(), after.as_ref()) {
                 Ok(measured) => measured,
                 Err(why) => return Ok(Some(unmeasured(&why))),

@@ -541,6 +541,8 @@ fn a_merge_is_tried(server: &'static Server) {
 /// Expressions over functions of the server's own that run a text; cursors that functions open; tables that stand before others;
 /// triggers that wait for the COMMIT.
 fn what_attackers_tried_next(server: &'static Server) {
+    const EVIL: &str =
+        "CREATE OR REPLACE FUNCTION steady() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM logs; RETURN 1; END'";
     const SESSIONS: &[&str] = &[
         "CREATE VIEW v AS SELECT query_to_xml('SELECT purge()', true, true, '') ‖ SELECT * FROM v",
         "CREATE TABLE z (a int, b xml DEFAULT query_to_xml('SELECT purge()', true, true, '')) ‖ INSERT INTO z (a) VALUES (1)",
@@ -548,6 +550,8 @@ fn what_attackers_tried_next(server: &'static Server) {
         "CREATE OPERATOR !!! (LEFTARG = tsquery, RIGHTARG = text, FUNCTION = ts_rewrite) ‖ SELECT 'a'::tsquery !!! 'SELECT ''a''::tsquery, ''b''::tsquery FROM purge()'",
         "BEGIN ‖ SELECT opens() ‖ FETCH ALL FROM c ‖ COMMIT",
         "SELECT holds()",
+        "BEGIN ‖ DECLARE c CURSOR WITH HOLD FOR SELECT steady() ‖ EVIL ‖ COMMIT",
+        "CREATE VIEW other AS SELECT 1 ‖ BEGIN ‖ DECLARE c CURSOR WITH HOLD FOR SELECT steady() ‖ EVIL ‖ COMMIT",
         "BEGIN ‖ SELECT holds() ‖ COMMIT",
         "CREATE TEMP VIEW tv AS SELECT purge() ‖ SELECT * FROM tv",
         "CREATE TEMP TABLE td (a int DEFAULT purge()) ‖ INSERT INTO td DEFAULT VALUES",
@@ -564,6 +568,7 @@ fn what_attackers_tried_next(server: &'static Server) {
     let (database, sluice) = with_code(server);
     database.run(
         "CREATE FUNCTION empties() RETURNS int LANGUAGE plpgsql AS 'BEGIN TRUNCATE logs; RETURN 1; END';
+         CREATE FUNCTION steady() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 7; END';
          CREATE FUNCTION opens() RETURNS refcursor LANGUAGE plpgsql AS
            $$DECLARE c refcursor := 'c'; BEGIN OPEN c FOR SELECT purge(); RETURN c; END$$;
          CREATE FUNCTION holds() RETURNS int LANGUAGE plpgsql AS
@@ -579,7 +584,7 @@ fn what_attackers_tried_next(server: &'static Server) {
     for session in SESSIONS {
         let mut wire = sluice.connect(&database);
         for message in session.split(" ‖ ") {
-            wire.simple(message);
+            wire.simple(&message.replace("EVIL", EVIL));
         }
         assert_eq!(wire.simple("SHOW session_replication_role").rows()[0][0].as_deref(), Some("origin"), "{session}");
         drop(wire);
@@ -587,7 +592,8 @@ fn what_attackers_tried_next(server: &'static Server) {
         for (table, rows) in [("logs", 500), ("keyless", 2000), ("near", 2000)] {
             assert_eq!(database.count(table), rows, "{session}");
         }
-        let clean = "DROP VIEW IF EXISTS v; DROP TABLE IF EXISTS z; DROP AGGREGATE IF EXISTS runs(text);
+        let clean = "CREATE OR REPLACE FUNCTION steady() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 7; END';
+            DROP VIEW IF EXISTS other; DROP VIEW IF EXISTS v; DROP TABLE IF EXISTS z; DROP AGGREGATE IF EXISTS runs(text);
             DROP OPERATOR IF EXISTS !!! (tsquery, text); CREATE OR REPLACE VIEW peek AS SELECT hidden() AS n";
         database.run(clean);
     }
@@ -598,6 +604,7 @@ fn what_two_sessions_tried(server: &'static Server) {
     const EVIL: &str =
         "CREATE OR REPLACE FUNCTION calm() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM logs; RETURN 1; END'";
     const EVIL_TRIGGER: &str = "CREATE OR REPLACE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM logs; RETURN NULL; END'";
+    const CALM: &str = "CREATE FUNCTION calm() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 7; END'";
     for (before, change, after) in [
         ("DECLARE c CURSOR FOR SELECT calm()", EVIL, "FETCH c"),
         ("DECLARE c CURSOR WITH HOLD FOR SELECT calm()", EVIL, "SELECT 1"),
@@ -607,8 +614,10 @@ fn what_two_sessions_tried(server: &'static Server) {
         let (database, sluice) = with_code(server);
         database.run(
             "CREATE TABLE queue (id int); CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON queue DEFERRABLE INITIALLY DEFERRED
-               FOR EACH ROW EXECUTE FUNCTION noted()",
+               FOR EACH ROW EXECUTE FUNCTION noted(); DROP FUNCTION calm()",
         );
+        // In plpgsql: what is plain SQL the server would have put into the cursor's plan.
+        database.run(CALM);
         let (mut one, mut two) = (sluice.connect(&database), sluice.connect(&database));
         one.simple("BEGIN").expect_fine("begun");
         one.simple(before).expect_fine(before);
@@ -722,9 +731,8 @@ fn migrations_in_a_block(server: &'static Server) {
                 true => sent(&mut wire, &[whole(statement, &[]), sync()].concat()),
             };
             outcome.expect_fine(statement);
-            match extended {
-                true => wire.simple("ROLLBACK TO s").expect_fine("once is enough"),
-                false => {}
+            if extended {
+                wire.simple("ROLLBACK TO s").expect_fine("once is enough");
             }
             let outcome = wire.simple("COMMIT");
             assert_eq!(
