@@ -183,9 +183,9 @@ impl Session {
         // A Parse is looked at again when it is bound, if names have come to lead elsewhere; before anything is known it has to wait.
         let looks = matches!(tag, b'Q' | b'B' | b'E') || tag == b'P' && self.reaching.generation() == 0;
         if looks && !self.reaching.is_fresh() && !self.comes_before_all(&frame) {
-            let generation = self.reaching.generation();
+            let leads = self.reaching.leads();
             Box::pin(self.refresh_reach()).await?;
-            self.names_moved |= self.talk.status() == b'T' && self.reaching.generation() != generation;
+            self.names_moved |= self.talk.status() == b'T' && self.reaching.leads() != leads;
             if self.pipeline.discarding {
                 return Ok(());
             }

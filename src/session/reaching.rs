@@ -62,6 +62,7 @@ pub(in crate::session) struct Reaching {
     schema: Arc<Schema>,
     known: Arc<Reach>,
     generation: u64,
+    leads: u64,
     epoch: u64,
     fresh_until: Option<Instant>,
     /// It changed the schema in a transaction that has not ended.
@@ -79,7 +80,16 @@ impl Drop for Reaching {
 impl Reaching {
     pub fn new(schema: Arc<Schema>) -> Reaching {
         let known = Arc::new(Reach::unknown("nothing was asked yet"));
-        Reaching { schema, known, generation: 0, epoch: 0, fresh_until: None, changing: false, unsettled: false }
+        Reaching {
+            schema,
+            known,
+            generation: 0,
+            leads: 0,
+            epoch: 0,
+            fresh_until: None,
+            changing: false,
+            unsettled: false,
+        }
     }
 
     pub fn known(&self) -> &Reach {
@@ -93,6 +103,11 @@ impl Reaching {
     /// Changes with what is known: a text that was looked at under another is looked at again.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Changes when names have come to lead elsewhere, and not with every change of the schema.
+    pub fn leads(&self) -> u64 {
+        self.leads
     }
 
     /// Goes up with every change of the schema that any session sends.
@@ -128,6 +143,8 @@ impl Reaching {
 
     fn keep(&mut self, reach: Arc<Reach>, epoch: u64, lasting: Duration) {
         if *reach != *self.known {
+            // What was asked for the first time has not changed.
+            self.leads += u64::from(self.generation > 0 && !reach.leads_as(&self.known));
             self.known = reach;
             self.generation += 1;
         }

@@ -51,6 +51,14 @@ impl Reach {
     }
 }
 
+impl Reach {
+    /// The same names lead to the same kinds of code, whatever else of the schema is not as it was.
+    pub fn leads_as(&self, other: &Reach) -> bool {
+        let of = |reach: &Reach| Reach { fingerprint: String::new(), ..reach.clone() };
+        of(self) == of(other)
+    }
+}
+
 /// A cheap digest over everything that [`learn`] looks at.
 pub async fn fingerprint(asker: &mut impl Ask) -> Result<String, AskError> {
     let answer = asker.ask(&quote::catalog(FINGERPRINT), None).await?;
