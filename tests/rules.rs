@@ -4,6 +4,7 @@
 
 use serde::Deserialize;
 use sluice::policy;
+use sluice::policy::count::pinned_to_one;
 use sluice::policy::freeze::Frozen;
 use sluice::policy::question::{
     Action, Cascade, ChangeEvidence, Column, Effects, Evidence, ForeignKey, Known, Questions, RemovalEvidence,
@@ -231,7 +232,12 @@ impl Page {
         ChangeEvidence {
             verb: change.verb,
             table: when(asked.table || asked.cascade, || known.map_or_else(not_described, Known::Known)),
-            rows: when(asked.rows, || table.map_or_else(not_described, |(_, table)| table.rows.known())),
+            rows: when(asked.rows, || match table {
+                None => not_described(),
+                // As the look does: a key that is pinned is not counted.
+                Some((name, table)) if pinned_to_one(change, &table.known(name)) => Known::Known(Rows::AtMost(1)),
+                Some((_, table)) => table.rows.known(),
+            }),
             cascade: when(asked.cascade, || cascade),
             sample: Known::NotAsked,
             scan: when(asked.plan, || {

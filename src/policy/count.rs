@@ -273,7 +273,7 @@ fn what_else(table: &Table) -> &'static str {
 
 /// Equality on every column of a unique key leaves one row. Not in an inheritance tree: there each child may hold one, and
 /// more, since it does not inherit the key (seen on PostgreSQL 15).
-fn pinned_to_one(change: &Change, table: &Table) -> bool {
+pub fn pinned_to_one(change: &Change, table: &Table) -> bool {
     let Restriction::Restricts { pinned } = &change.restriction else {
         return false;
     };
