@@ -5,6 +5,7 @@ use crate::harness::shop::SHOP;
 use crate::harness::sluice::{Setup, Sluice};
 use crate::harness::stories;
 use crate::harness::tool::{Said, Tool};
+use crate::harness::without_port;
 use std::path::{Path, PathBuf};
 
 stories! {
@@ -39,9 +40,7 @@ impl Pair {
                     .map(|line| format!("{line}\n"))
                     .collect::<String>()
             };
-            let hide = |text: String| {
-                without_process_ids(&steady(text).replace(name, "DATABASE").replace(&port.to_string(), "PORT"))
-            };
+            let hide = |text: String| without_process_ids(&without_port(&steady(text).replace(name, "DATABASE"), port));
             Said { out: hide(said.out), err: hide(said.err), code: said.code }
         };
         let direct = masked(direct, self.server.port, &self.direct.name);

@@ -10,6 +10,7 @@ use crate::harness::message::Message;
 use crate::harness::server::Server;
 use crate::harness::sluice::{Setup, Sluice};
 use crate::harness::tool::Said;
+use crate::harness::without_port;
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -144,9 +145,8 @@ fn masked(heard: Vec<Heard>, place: &Place) -> Vec<Heard> {
                 messages.into_iter().map(|message| without_name(message.masked(), place.database)).collect(),
             ),
             Heard::Said(said) => {
-                let hide = |text: String| {
-                    steady(&text.replace(place.database, "DATABASE").replace(&place.port().to_string(), "PORT"))
-                };
+                let hide =
+                    |text: String| steady(&without_port(&text.replace(place.database, "DATABASE"), place.port()));
                 Heard::Said(Said { out: hide(said.out), err: hide(said.err), code: said.code })
             }
         })

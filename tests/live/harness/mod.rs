@@ -36,3 +36,10 @@ macro_rules! stories {
     };
 }
 pub(crate) use stories;
+
+/// A text without the port that it came by. A port may have the digits of an SQLSTATE, which stays: "ERROR:  42601: …".
+pub fn without_port(text: &str, port: u16) -> String {
+    let state = format!("  {port}: ");
+    let parts = text.split(&state).map(|part| part.replace(&port.to_string(), "PORT"));
+    parts.collect::<Vec<_>>().join(&state)
+}
