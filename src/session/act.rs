@@ -470,6 +470,8 @@ impl Session {
     /// What is measured only when its transaction commits, or with what fetches from it.
     async fn before_forwarding(&mut self, judgement: &Judgement) -> Result<(), End> {
         self.expect_new_names(judgement).await?;
+        // SET CONSTRAINTS fires what waits.
+        self.measure_what_moved().await?;
         if !judgement.reaches() || judgement.mode != Mode::Enforce {
             return Ok(());
         }

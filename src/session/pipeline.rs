@@ -717,10 +717,16 @@ impl Session {
     /// Before what may run a cursor or a portal that was opened before: it is held, or measured at COMMIT where it was harmless when it
     /// was opened, and the schema has changed since.
     async fn hold_what_is_open(&mut self) -> Result<(), End> {
+        self.measure_what_moved().await?;
+        self.hold_guarded_portals().await
+    }
+
+    /// Names lead elsewhere than when this block began: what was queued or opened in it may do more than was looked at.
+    pub(in crate::session) async fn measure_what_moved(&mut self) -> Result<(), End> {
         if self.names_moved && self.talk.status() == b'T' && !self.pipeline.transacted {
             self.measure_at_commit().await?;
         }
-        self.hold_guarded_portals().await
+        Ok(())
     }
 
     /// Makes the upstream fail what the client has begun, with our words in place of its own.
@@ -840,7 +846,13 @@ pub(in crate::session) fn runs_nothing(text: &[u8]) -> bool {
     let text = text.trim_end_matches(|c: char| c == ';' || c.is_ascii_whitespace());
     const FIRST: &[&str] = &["begin", "start", "set", "lock", "savepoint", "rollback", "abort"];
     let word = text.trim_start().split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
-    !text.contains(';') && FIRST.iter().any(|first| word.eq_ignore_ascii_case(first))
+    // It fires triggers that wait.
+    let fires = text.split_ascii_whitespace().nth(1).is_some_and(|word| word.eq_ignore_ascii_case("constraints"));
+    !fires
+        && !text.contains(';')
+        && !text.contains("/*")
+        && !text.contains("--")
+        && FIRST.iter().any(|first| word.eq_ignore_ascii_case(first))
 }
 
 fn bound_before() -> Refusal {

@@ -610,6 +610,7 @@ fn what_two_sessions_tried(server: &'static Server) {
         ("DECLARE c CURSOR WITH HOLD FOR SELECT calm()", EVIL, "SELECT 1"),
         ("DECLARE c CURSOR WITH HOLD FOR SELECT calm()", EVIL, ""),
         ("INSERT INTO queue VALUES (1)", EVIL_TRIGGER, "SELECT 1"),
+        ("INSERT INTO queue VALUES (1)", EVIL_TRIGGER, "SET CONSTRAINTS ALL IMMEDIATE"),
     ] {
         let (database, sluice) = with_code(server);
         database.run(

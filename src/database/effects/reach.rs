@@ -353,8 +353,8 @@ async fn dependents(asker: &mut impl Ask, functions: &HashSet<u64>) -> Result<Fo
     let (pinned, ids): (Vec<u64>, Vec<u64>) = functions.iter().partition(|id| **id < FIRST_USER_ID);
     let written = |ids: &[u64]| ids.iter().map(u64::to_string).collect::<Vec<_>>();
     let (pinned, ids) = (written(&pinned), written(&ids).join(","));
-    // No id is 0, so nothing is found where none is looked for.
-    let pattern = if pinned.is_empty() { "0".to_owned() } else { pinned.join("|") };
+    // Ids are digits, so nothing is found where none is looked for.
+    let pattern = if pinned.is_empty() { "none".to_owned() } else { pinned.join("|") };
     let question =
         DEPENDENTS.replace("{functions}", &ids).replace("{pinned}", &pinned.join(",")).replace("{pattern}", &pattern);
     let answer = asker.ask(&quote::catalog(&question), None).await?;
