@@ -4,7 +4,7 @@
 //! a read seen before in under 0.3 µs, one of pgbench's size not seen before in under 3 µs.
 
 use sluice::sql::statement::LexicalMode;
-use sluice::sql::{self, Glance, Product};
+use sluice::sql::{self, Glance};
 use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     }
     let mode = LexicalMode::default();
     let glanced = |text: &'static str| move || matches!(sql::glance(black_box(text), mode), Glance::Harmless { .. });
-    let read = |text: &'static str| move || sql::read(black_box(text), mode, Product::PostgreSql).statements.len() == 1;
+    let read = |text: &'static str| move || sql::read(black_box(text), mode).statements.len() == 1;
     let results = [
         ("a read of pgbench's, glanced at", micros(glanced(PGBENCH_READ)), Some(0.3)),
         ("an ORM's read of 500 bytes, glanced at", micros(glanced(ORM_READ)), Some(3.0)),

@@ -235,6 +235,7 @@ const KNOWS_PRODUCTS: &[&str] = &[
     "src/protocol/",
     "src/sql/dialect",
     "src/sql/lexer",
+    "src/sql/statement",
     "src/database/",
     "src/config/",
     "src/cli/demo",

@@ -328,8 +328,7 @@ async fn ordinary_texts_are_read_and_counted() {
         ("EXISTS (SELECT FROM pg_terminate_backend(1))", None),
     ] {
         let text = format!("DELETE FROM t WHERE {condition}");
-        let statement =
-            sluice::sql::read(&text, LexicalMode::default(), sluice::sql::Product::PostgreSql).statements.remove(0);
+        let statement = sluice::sql::read(&text, LexicalMode::default()).statements.remove(0);
         let said = Said { text: text[statement.span.clone()].to_owned(), facts: statement.facts };
         let expected = counted.map(|n| Known::Known(Rows::Exact(n)));
         let found = rows(&mut client, &said).await;

@@ -13,7 +13,6 @@ use sluice::policy::question::{
 use sluice::policy::rules::{self, Caller, Ledger, Rule, Scripted};
 use sluice::policy::scope::{Principal, effective};
 use sluice::policy::settings::{Effective, Policy};
-use sluice::sql::Product;
 use sluice::sql::facts::{Change, Name, Removal, Removed, Verb};
 use sluice::sql::statement::LexicalMode;
 use std::collections::BTreeMap;
@@ -76,7 +75,7 @@ fn examples(page: &str) -> Vec<Example> {
 }
 
 fn findings(rule: &dyn Rule, example: &Example) -> Vec<String> {
-    let reading = sluice::sql::read(&example.sql, LexicalMode::default(), Product::PostgreSql);
+    let reading = sluice::sql::read(&example.sql, LexicalMode::default());
     assert_eq!(reading.statements.len(), 1, "one statement an example: {}", example.sql);
     let written = &reading.statements[0].facts;
     // A page speaks of a PREPARE as of what it runs.

@@ -7,14 +7,14 @@ use sluice::sql::facts::{Facts, Kind, Verb};
 use sluice::sql::lexer::{self, Lexer};
 use sluice::sql::split::split;
 use sluice::sql::statement::LexicalMode;
-use sluice::sql::{Glance, Product, Reading, glance, read};
+use sluice::sql::{Glance, Reading, glance, read};
 use std::sync::{Mutex, PoisonError};
 
 /// One statement or text to a line; `⏎` stands for a newline.
 const CORPUS: &str = include_str!("data/tricky.sql");
 
-const ON: LexicalMode = LexicalMode { standard_conforming_strings: true };
-const OFF: LexicalMode = LexicalMode { standard_conforming_strings: false };
+const ON: LexicalMode = LexicalMode::Postgres { standard_conforming_strings: true };
+const OFF: LexicalMode = LexicalMode::Postgres { standard_conforming_strings: false };
 
 /// pg_query points stderr elsewhere while it works: one at a time, as in the house itself.
 static AUTHORITY: Mutex<()> = Mutex::new(());
@@ -33,7 +33,7 @@ fn corpus() -> Vec<String> {
 }
 
 fn postgres(text: &str, mode: LexicalMode) -> Reading {
-    read(text, mode, Product::PostgreSql)
+    read(text, mode)
 }
 
 fn scan(text: &str) -> Option<Vec<ScanToken>> {
@@ -54,7 +54,7 @@ fn summary(text: &str, mode: LexicalMode) -> Option<Vec<String>> {
     if text.contains('\0') {
         return None;
     }
-    let options = if mode.standard_conforming_strings {
+    let options = if mode.standard_conforming_strings() {
         pg_query::ParserOptions::DEFAULT
     } else {
         pg_query::ParserOptions::DISABLE_STANDARD_CONFORMING_STRINGS

@@ -363,7 +363,7 @@ async fn total<A: Ask>(interview: &mut Interview<'_, A>, change: &Change, table:
 mod tests {
     use super::*;
     use crate::database::{Answer, AskError};
-    use crate::sql::{self, Product};
+    use crate::sql;
 
     #[derive(Default)]
     struct Counting(usize);
@@ -379,7 +379,7 @@ mod tests {
     async fn a_list_that_is_too_long_to_be_shown_costs_no_question() {
         for (count, asks) in [(limits::REMOVALS_SHOWN_MAX, true), (limits::REMOVALS_SHOWN_MAX + 1, false)] {
             let text = format!("TRUNCATE {}", vec!["t"; count].join(", "));
-            let reading = sql::read(&text, LexicalMode::default(), Product::PostgreSql);
+            let reading = sql::read(&text, LexicalMode::default());
             let facts = &reading.statements[0].facts;
             let asked = Questions { table: true, rows: true, ..Questions::default() };
             let inquiry = Inquiry {

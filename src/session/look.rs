@@ -27,7 +27,7 @@ use crate::session::reaching::{self, Block, Declared};
 use crate::session::{End, House, Session, readings};
 use crate::sql::facts::{Facts, Kind, OnConflict, TransactionVerb};
 use crate::sql::statement::{LexicalMode, Statement};
-use crate::sql::{self, Product, encoding};
+use crate::sql::{self, encoding};
 use crate::store::kept::Context;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -918,7 +918,7 @@ async fn prepared_text(asker: &mut impl Ask, name: &str) -> Result<Option<Prepar
 /// What a prepared text does when it is executed. The server keeps the whole message that a PREPARE came in, so the statement is
 /// looked for by its name; the mode it was read under is not known any more.
 fn executed(text: &str, name: &str) -> Piece {
-    let reading = sql::read(text, LexicalMode::default(), Product::PostgreSql);
+    let reading = sql::read(text, LexicalMode::default());
     if reading.mode_sensitive {
         return unread(text, "it was prepared under a standard_conforming_strings that is not known");
     }

@@ -7,7 +7,7 @@
 
 use crate::ground::limits;
 use crate::sql::statement::LexicalMode;
-use crate::sql::{self, Product, Reading};
+use crate::sql::{self, Reading};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ thread_local! {
 
 /// As [`sql::read`], out of memory if it was read before.
 pub(in crate::session) fn read(text: &str, mode: LexicalMode) -> Arc<Reading> {
-    let read = || Arc::new(sql::read(text, mode, Product::PostgreSql));
+    let read = || Arc::new(sql::read(text, mode));
     kept(&READINGS, text, mode, read)
 }
 
@@ -58,8 +58,16 @@ struct Kept<T> {
     young_bytes: usize,
 }
 
-/// By the text, for each of the two modes.
-type ByMode<T> = [HashMap<Box<str>, T>; 2];
+/// By the text, for each of the few modes that are met.
+type ByMode<T> = Vec<(LexicalMode, HashMap<Box<str>, T>)>;
+
+fn of<T>(by_mode: &mut ByMode<T>, mode: LexicalMode) -> &mut HashMap<Box<str>, T> {
+    let at = by_mode.iter().position(|(kept, _)| *kept == mode).unwrap_or_else(|| {
+        by_mode.push((mode, HashMap::new()));
+        by_mode.len() - 1
+    });
+    &mut by_mode[at].1
+}
 
 impl<T> Default for Kept<T> {
     fn default() -> Self {
@@ -69,11 +77,10 @@ impl<T> Default for Kept<T> {
 
 impl<T: Clone> Kept<T> {
     fn get(&mut self, text: &str, mode: LexicalMode) -> Option<T> {
-        let at = usize::from(mode.standard_conforming_strings);
-        if let Some(found) = self.young[at].get(text) {
+        if let Some(found) = of(&mut self.young, mode).get(text) {
             return Some(found.clone());
         }
-        let (text, found) = self.old[at].remove_entry(text)?;
+        let (text, found) = of(&mut self.old, mode).remove_entry(text)?;
         self.keep(text, mode, found.clone());
         Some(found)
     }
@@ -88,7 +95,7 @@ impl<T: Clone> Kept<T> {
             self.young_bytes = 0;
         }
         self.young_bytes += text.len();
-        self.young[usize::from(mode.standard_conforming_strings)].insert(text, value);
+        of(&mut self.young, mode).insert(text, value);
     }
 }
 
@@ -96,8 +103,8 @@ impl<T: Clone> Kept<T> {
 mod tests {
     use super::*;
 
-    const ON: LexicalMode = LexicalMode { standard_conforming_strings: true };
-    const OFF: LexicalMode = LexicalMode { standard_conforming_strings: false };
+    const ON: LexicalMode = LexicalMode::Postgres { standard_conforming_strings: true };
+    const OFF: LexicalMode = LexicalMode::Postgres { standard_conforming_strings: false };
 
     #[test]
     fn a_reading_is_kept_for_its_text_and_its_mode() {
@@ -106,7 +113,7 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &read(text, ON)), "it is not read again");
         assert_eq!(first.statements.len(), 2);
         assert_eq!(read(text, OFF).statements.len(), 1, "the other mode is another text");
-        assert_eq!(*read(text, ON), sql::read(text, ON, Product::PostgreSql));
+        assert_eq!(*read(text, ON), sql::read(text, ON));
     }
 
     #[test]
@@ -118,7 +125,8 @@ mod tests {
             assert_eq!(kept.get(&text(0), ON), Some(0), "used all the while, after {number}");
         }
         assert_eq!(kept.get(&text(1), ON), None);
-        let bytes: usize = kept.young.iter().chain(&kept.old).flat_map(|map| map.keys()).map(|text| text.len()).sum();
+        let bytes: usize =
+            kept.young.iter().chain(&kept.old).flat_map(|(_, map)| map.keys()).map(|text| text.len()).sum();
         assert!(bytes <= 2 * limits::READINGS_BYTES_MAX, "{bytes}");
     }
 

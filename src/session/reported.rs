@@ -37,7 +37,9 @@ impl Reported {
 
     fn note(&mut self, name: &str, value: &str) {
         match name {
-            "standard_conforming_strings" => self.mode = LexicalMode { standard_conforming_strings: value != "off" },
+            "standard_conforming_strings" => {
+                self.mode = LexicalMode::Postgres { standard_conforming_strings: value != "off" }
+            }
             "client_encoding" => {
                 self.is_ambiguous = encoding::is_ambiguous(value);
                 self.takes_utf8 = encoding::is_utf8(value);
@@ -70,7 +72,7 @@ mod tests {
             ("client_encoding", "LATIN1", (true, false, false)),
         ] {
             reported.note(name, value);
-            let found = (reported.mode.standard_conforming_strings, reported.is_ambiguous, reported.takes_utf8);
+            let found = (reported.mode.standard_conforming_strings(), reported.is_ambiguous, reported.takes_utf8);
             assert_eq!(found, expected, "{name} = {value}");
         }
     }

@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     fn the_mode_matters_where_a_backslash_stands_in_plain_quotes() {
-        let off = LexicalMode { standard_conforming_strings: false };
+        let off = LexicalMode::Postgres { standard_conforming_strings: false };
         assert!(matches!(glance("SELECT 'a\\b'", off), Glance::Harmless { mode_sensitive: true, .. }));
         assert_eq!(glance("SELECT 'a\\'; DELETE FROM t; --'", LexicalMode::default()), Glance::NeedsReading);
         assert!(matches!(

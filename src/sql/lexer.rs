@@ -214,7 +214,7 @@ impl<'t> Lexer<'t> {
     fn quoted(&mut self, from: usize, kind: StringKind) -> (Kind, usize) {
         let escapes = match kind {
             StringKind::Escape => true,
-            StringKind::Plain => !self.mode.standard_conforming_strings,
+            StringKind::Plain => !self.mode.standard_conforming_strings(),
             _ => false,
         };
         let doubles = matches!(kind, StringKind::Plain | StringKind::Escape | StringKind::Unicode);
@@ -461,8 +461,8 @@ mod tests {
         assert_eq!(found, expected, "{text}");
     }
 
-    const ON: LexicalMode = LexicalMode { standard_conforming_strings: true };
-    const OFF: LexicalMode = LexicalMode { standard_conforming_strings: false };
+    const ON: LexicalMode = LexicalMode::Postgres { standard_conforming_strings: true };
+    const OFF: LexicalMode = LexicalMode::Postgres { standard_conforming_strings: false };
 
     #[test]
     fn strings_end_where_the_server_ends_them() {

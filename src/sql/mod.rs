@@ -17,6 +17,7 @@ pub mod statement;
 mod unlocked;
 pub mod watchlist;
 
-pub use dialect::{Product, Reading, read};
+pub use dialect::{Reading, read};
 pub use fingerprint::{fingerprint, redact};
 pub use glance::{Glance, glance};
+pub use statement::Product;

@@ -160,12 +160,12 @@ fn always_quoted(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::{Product, read};
+    use crate::sql::read;
 
-    const MODE: LexicalMode = LexicalMode { standard_conforming_strings: true };
+    const MODE: LexicalMode = LexicalMode::Postgres { standard_conforming_strings: true };
 
     fn change(text: &str) -> Change {
-        let reading = read(text, MODE, Product::default());
+        let reading = read(text, MODE);
         assert_eq!(reading.statements[0].facts.unread, None, "{text}");
         reading.statements[0].facts.changes.last().cloned().expect("a change")
     }

@@ -115,8 +115,7 @@ async fn removals_list_all_that_goes() {
 
 /// What is not there takes nothing along, if nothing in the message can give the name a meaning first.
 async fn missing_objects(client: &mut Client) {
-    let rename =
-        sluice::sql::read("ALTER TABLE s.a RENAME TO nope", LexicalMode::default(), sluice::sql::Product::PostgreSql);
+    let rename = sluice::sql::read("ALTER TABLE s.a RENAME TO nope", LexicalMode::default());
     let rename = &rename.statements[0].facts;
     let column = |table, column: &str| removal(Removed::Column(column.into()), table, false);
     let mut optional = removal(Removed::Table, "nope", false);

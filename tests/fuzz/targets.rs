@@ -13,7 +13,7 @@ use sluice::sql::facts::{Kind, Verb};
 use sluice::sql::hints;
 use sluice::sql::lexer::{self, Lexer};
 use sluice::sql::statement::LexicalMode;
-use sluice::sql::{Glance, Product, Reading, fingerprint, glance, read, redact};
+use sluice::sql::{Glance, Reading, fingerprint, glance, read, redact};
 use std::sync::{Mutex, PoisonError};
 
 /// Takes any bytes, and panics when a promise is broken.
@@ -23,8 +23,8 @@ pub type Target = fn(&[u8]);
 pub const ALL: &[(&str, Target)] =
     &[("frames", frames), ("handshake", handshake), ("lexer", lexer), ("facts", facts), ("tokens", tokens)];
 
-const ON: LexicalMode = LexicalMode { standard_conforming_strings: true };
-const OFF: LexicalMode = LexicalMode { standard_conforming_strings: false };
+const ON: LexicalMode = LexicalMode::Postgres { standard_conforming_strings: true };
+const OFF: LexicalMode = LexicalMode::Postgres { standard_conforming_strings: false };
 
 /// Longer texts are the business of `tests/sql_properties.rs`: here they would only make each try slow.
 const TEXT_BYTES_MAX: usize = 4096;
@@ -163,7 +163,7 @@ const HARMFUL: &[&str] = &[
 pub fn facts(data: &[u8]) {
     let Some(text) = text(data) else { return };
     for mode in [ON, OFF] {
-        let reading = read(text, mode, Product::PostgreSql);
+        let reading = read(text, mode);
         let mut end = 0;
         for statement in &reading.statements {
             assert!(statement.span.start >= end && text.get(statement.span.clone()).is_some(), "spans of {text:?}");
@@ -222,7 +222,7 @@ fn text(data: &[u8]) -> Option<&str> {
 fn statement_kinds(text: &str, mode: LexicalMode) -> Option<Vec<String>> {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let options = match mode.standard_conforming_strings {
+    let options = match mode.standard_conforming_strings() {
         true => pg_query::ParserOptions::DEFAULT,
         false => pg_query::ParserOptions::DISABLE_STANDARD_CONFORMING_STRINGS,
     };

@@ -107,8 +107,10 @@ async fn closed(
 }
 
 /// Whoever calls it decides how its body is read.
-const BOTH: [LexicalMode; 2] =
-    [LexicalMode { standard_conforming_strings: true }, LexicalMode { standard_conforming_strings: false }];
+const BOTH: [LexicalMode; 2] = [
+    LexicalMode::Postgres { standard_conforming_strings: true },
+    LexicalMode::Postgres { standard_conforming_strings: false },
+];
 
 /// Rounds of looking through bodies again: each follows every chain of calls one step further.
 const ROUNDS_MAX: usize = 64;

@@ -2,19 +2,13 @@
 //!
 //! Invariant: a text that a product's authority refuses, or on which two readers differ, is *unread*, never guessed at.
 
+mod mysql;
 mod postgres;
 
 // What the rest of the room needs of the one product there is.
 pub use postgres::{fingerprint, is_one_read, quoted};
 
 use crate::sql::statement::{LexicalMode, Statement};
-
-/// Whose SQL it is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum Product {
-    #[default]
-    PostgreSql,
-}
 
 /// What one text holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,8 +20,9 @@ pub struct Reading {
 }
 
 /// Reads a text to its end.
-pub fn read(text: &str, mode: LexicalMode, product: Product) -> Reading {
-    match product {
-        Product::PostgreSql => postgres::read(text, mode),
+pub fn read(text: &str, mode: LexicalMode) -> Reading {
+    match mode {
+        LexicalMode::Postgres { .. } => postgres::read(text, mode),
+        LexicalMode::MySql(own) => mysql::read(text, own),
     }
 }

@@ -3,13 +3,13 @@
 //! Invariant: each is read to its end, so that nothing is called always true by a misreading.
 
 use super::{Need, Restriction};
+use crate::sql::read;
 use crate::sql::statement::LexicalMode;
-use crate::sql::{Product, read};
 
 /// What a DELETE's or UPDATE's condition comes to, in a word: `-` nothing, `*` always true, `*a` always true unless a is NULL,
 /// `+a,b` restricts with these columns pinned, `@c` current of.
 fn short(text: &str) -> String {
-    let reading = read(text, LexicalMode::default(), Product::default());
+    let reading = read(text, LexicalMode::default());
     let facts = &reading.statements.first().expect("one statement").facts;
     assert_eq!(facts.unread, None, "{text}");
     match &facts.changes.last().expect("a change").restriction {

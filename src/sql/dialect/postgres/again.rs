@@ -215,12 +215,12 @@ fn is_never_null(target: &ResTarget, scope: &Scope) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::sql::facts::Again;
+    use crate::sql::read;
     use crate::sql::statement::LexicalMode;
-    use crate::sql::{Product, read};
 
     /// `=` the same again, `+` the same rows added, else the columns that build on themselves.
     fn short(text: &str) -> String {
-        let reading = read(text, LexicalMode::default(), Product::default());
+        let reading = read(text, LexicalMode::default());
         let facts = &reading.statements.first().expect("one statement").facts;
         assert_eq!(facts.unread, None, "{text}");
         assert_eq!(facts.again.len(), facts.changes.len(), "{text}");

@@ -25,7 +25,7 @@ pub fn fingerprint(text: &str, mode: LexicalMode) -> Result<String, String> {
 }
 
 fn options(mode: LexicalMode) -> ParserOptions {
-    match mode.standard_conforming_strings {
+    match mode.standard_conforming_strings() {
         true => ParserOptions::DEFAULT,
         false => ParserOptions::DISABLE_STANDARD_CONFORMING_STRINGS,
     }

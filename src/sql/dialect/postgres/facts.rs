@@ -319,11 +319,11 @@ fn outside_transaction_only(node: &NodeEnum) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::sql::facts::{Facts, Kind, Nesting, OnConflict, Removed, SettingScope, Source, Verb};
+    use crate::sql::read;
     use crate::sql::statement::LexicalMode;
-    use crate::sql::{Product, read};
 
     fn facts(text: &str) -> Facts {
-        let reading = read(text, LexicalMode::default(), Product::PostgreSql);
+        let reading = read(text, LexicalMode::default());
         assert_eq!(reading.statements.len(), 1, "{text}");
         reading.statements.into_iter().next().expect("one statement").facts
     }

@@ -174,7 +174,7 @@ fn is_only(text: &str, tokens: &[Token], index: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::dialect::{Product, read};
+    use crate::sql::dialect::read;
     use crate::sql::facts::Nesting;
     use crate::sql::lexer;
     use crate::sql::statement::LexicalMode;
@@ -182,7 +182,7 @@ mod tests {
     /// What the second reader says after the facts were falsified.
     fn objects(text: &str, falsify: impl Fn(&mut Facts)) -> bool {
         let mode = LexicalMode::default();
-        let mut facts = read(text, mode, Product::default()).statements.remove(0).facts;
+        let mut facts = read(text, mode).statements.remove(0).facts;
         falsify(&mut facts);
         objection(text, &lexer::tokens(text, mode).0, &facts).is_some()
     }
