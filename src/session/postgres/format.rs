@@ -7,9 +7,10 @@ use crate::change::preview::machine;
 use crate::database::Ask;
 use crate::ground::limits;
 use crate::protocol::Refusal;
-use crate::session::ask::{Asker, Ground};
-use crate::session::look::unknown_state;
-use crate::session::{End, Session};
+use crate::session::End;
+use crate::session::postgres::Session;
+use crate::session::postgres::ask::{Asker, Ground};
+use crate::session::postgres::look::unknown_state;
 use serde_json::{Value, json};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,8 +12,9 @@ use crate::policy::verdict::Verdict;
 use crate::protocol::postgres::conversation::Expected;
 use crate::protocol::postgres::frame::Frame;
 use crate::protocol::{Code, Refusal};
-use crate::session::act::{self, Form, note_unrecorded};
-use crate::session::{End, Session, record};
+use crate::session::End;
+use crate::session::postgres::act::{self, Form, note_unrecorded};
+use crate::session::postgres::{Session, record};
 use crate::sql::facts::{Act, ActKind, Facts, Kind};
 
 impl Session {

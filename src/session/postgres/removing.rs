@@ -11,10 +11,11 @@ use crate::ground::limits;
 use crate::policy::question::RemovedTable;
 use crate::protocol::postgres::message::Script;
 use crate::protocol::{Code, Refusal};
-use crate::session::ask::{Asker, Ground};
-use crate::session::hold::Hold;
-use crate::session::look::{Depth, Judgement, Looked, Subjected, unknown_state};
-use crate::session::{End, Session};
+use crate::session::End;
+use crate::session::postgres::Session;
+use crate::session::postgres::ask::{Asker, Ground};
+use crate::session::postgres::hold::Hold;
+use crate::session::postgres::look::{Depth, Judgement, Looked, Subjected, unknown_state};
 use bytes::Bytes;
 
 impl Session {
@@ -96,7 +97,7 @@ const LOCKABLE: &str = "SELECT pg_catalog.concat(pg_catalog.quote_ident(n.nspnam
 /// One statement that removes tables, or all their rows, which are known and others can see.
 pub(in crate::session) fn takes_tables(judgement: &Judgement) -> bool {
     let temporary = |table: &RemovedTable| table.name.parts.first().is_some_and(|schema| schema.starts_with("pg_temp"));
-    let waits = |piece: &crate::session::look::Piece| !piece.facts.outside_transaction_only;
+    let waits = |piece: &crate::session::postgres::look::Piece| !piece.facts.outside_transaction_only;
     judgement.pieces.len() == 1
         && judgement.pieces.iter().all(waits)
         && !judgement.source.is_empty()

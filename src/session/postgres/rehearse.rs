@@ -19,11 +19,12 @@ use crate::policy::question::{Effects, Known};
 use crate::protocol::postgres::command;
 use crate::protocol::postgres::message::Script;
 use crate::protocol::{Code, Refusal};
-use crate::session::act::{denial, note_unrecorded};
-use crate::session::ask::{Asker, Ground};
-use crate::session::console::{Table, of_the_server};
-use crate::session::look::{self, Depth, Judgement, Looked, unknown_state};
-use crate::session::{End, Session};
+use crate::session::End;
+use crate::session::postgres::Session;
+use crate::session::postgres::act::{denial, note_unrecorded};
+use crate::session::postgres::ask::{Asker, Ground};
+use crate::session::postgres::console::{Table, of_the_server};
+use crate::session::postgres::look::{self, Depth, Judgement, Looked, unknown_state};
 use crate::sql::facts::Kind;
 use std::time::Instant;
 
