@@ -14,16 +14,14 @@ use crate::ground::metrics::{POLICY_RELOADS_TOTAL, RECORD_FAILING, STORE_FAILURE
 use crate::policy::settings::Policy;
 use crate::serve::listen::{self, Bound, run_thread};
 use crate::serve::tls::{self, Trust};
-use crate::session::House;
 use crate::session::door::Door;
 use crate::session::lobby::{self, Lobby};
-use crate::session::postgres::control::Control;
-use crate::session::postgres::reaching::Schemas;
 use crate::session::refused::Refused;
 use crate::session::registry::Registry;
 use crate::session::room::Rooms;
 use crate::session::tries::Tries;
 use crate::session::upstream::{self, Target, TlsMode};
+use crate::session::{Control, House, Schemas};
 use crate::store::Store;
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;

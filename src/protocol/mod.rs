@@ -125,3 +125,17 @@ pub struct Parameters {
     pub formats: Vec<i16>,
     pub values: Vec<Option<bytes::Bytes>>,
 }
+
+/// Words of our own for a database, in its protocol. Only a protocol's own `Script` makes them.
+#[derive(Debug)]
+pub struct Words(bytes::Bytes);
+
+impl Words {
+    pub(in crate::protocol) fn new(bytes: bytes::Bytes) -> Words {
+        Words(bytes)
+    }
+
+    pub fn into_bytes(self) -> bytes::Bytes {
+        self.0
+    }
+}

@@ -7,15 +7,22 @@
 //! Invariant: a session ends rather than go on in a state that it does not know.
 
 mod buffers;
+mod commands;
+mod desk;
 pub mod door;
+mod format;
+mod held;
+mod judgement;
 pub mod link;
 pub mod lobby;
 pub mod place;
 pub mod postgres;
 mod readings;
+mod record;
 pub mod refused;
 pub mod registry;
 pub mod room;
+mod tokens;
 pub mod tries;
 pub mod upstream;
 pub mod wire;
@@ -27,8 +34,8 @@ use crate::protocol::Refusal;
 use crate::session::door::Door;
 use crate::session::lobby::Lobby;
 use crate::session::place::Peer;
-use crate::session::postgres::control::Control;
-use crate::session::postgres::reaching::Schemas;
+pub use crate::session::postgres::control::Control;
+pub use crate::session::postgres::reaching::Schemas;
 use crate::session::refused::Refused;
 use crate::session::registry::Registry;
 use crate::session::room::Rooms;

@@ -24,7 +24,6 @@ mod named;
 mod objects;
 mod pipeline;
 pub mod reaching;
-mod record;
 mod redeem;
 mod rehearse;
 mod relay;
@@ -33,20 +32,15 @@ mod reported;
 mod run;
 mod texts;
 
-use crate::audit::Recording;
-use crate::change::ledger::Runs;
-use crate::database::catalog::Cache;
-use crate::ground::ids::SessionId;
 use crate::ground::metrics::{SESSIONS, SESSIONS_TOTAL};
-use crate::policy::scope::{Principal, Standing};
 use crate::protocol::Refusal;
 use crate::protocol::postgres::Conversation;
 use crate::protocol::postgres::frame::ClientCutter;
 use crate::protocol::postgres::message::{self, Severity};
+use crate::session::desk::Desk;
 use crate::session::link::Link;
 use crate::session::place::Peer;
 use crate::session::postgres::arrive::{Admitted, arrive};
-use crate::session::postgres::format::Format;
 use crate::session::postgres::hold::Tally;
 use crate::session::postgres::named::Named;
 use crate::session::postgres::pipeline::{InFlight, Mark, Pipeline, Portal, Watched};
@@ -67,16 +61,12 @@ use crate::session::{End, House};
 
 /// One conversation past its login.
 pub(in crate::session) struct Session {
-    house: Arc<House>,
-    id: SessionId,
-    principal: Principal,
+    desk: Desk,
     link: Link,
     cutter: ClientCutter,
     talk: Conversation<Mark>,
     seat: Seat,
     settings: Reported,
-    standing: Standing,
-    cache: Cache,
     prepared: Texts,
     /// Its part of what large things of all sessions may take.
     room: Room,
@@ -91,8 +81,6 @@ pub(in crate::session) struct Session {
     pipeline: Pipeline,
     reaching: Reaching,
     tally: Tally,
-    /// How this session wants its refusals; `None`: it may have been set anew.
-    format: Option<Format>,
     /// Something was sent, since the session was last idle, that changes what names mean (SET, DDL): the end of its transaction may
     /// change it back.
     names_touched: bool,
@@ -100,10 +88,6 @@ pub(in crate::session) struct Session {
     name_changes: u64,
     /// In the transaction block that is open, names have come to lead elsewhere: so do cursors that were opened before.
     names_moved: bool,
-    /// `sluice.script` was set on this session, at some time: what it changes may be part of a script.
-    scripted: bool,
-    /// Statements of scripts that are under way.
-    runs: Runs,
 }
 
 /// A connection's life.
@@ -111,8 +95,8 @@ pub async fn visit(house: Arc<House>, wire: Wire, peer: Peer) {
     // Boxed: what logging in needs is given back before the session begins.
     let Some(admitted) = Box::pin(arrive(&house, wire, peer)).await else { return };
     let mut session = Session::new(house, *admitted);
-    tracing::debug!(session = %session.id, user = ?session.principal.user, "session begins");
-    let listener = session.house.listener.clone();
+    tracing::debug!(session = %session.desk.id, user = ?session.desk.principal.user, "session begins");
+    let listener = session.desk.house.listener.clone();
     metrics::counter!(SESSIONS_TOTAL, "listener" => listener.clone()).increment(1);
     metrics::gauge!(SESSIONS, "listener" => listener.clone()).increment(1);
     let end = session.run().await;
@@ -128,8 +112,6 @@ impl Session {
             cutter: logged_in.cutter,
             talk: Conversation::new(logged_in.status),
             settings: Reported::of(&logged_in.settings),
-            standing: Standing::default(),
-            cache: Cache::default(),
             prepared: Texts::default(),
             room: Room::of(&house.rooms),
             in_flight: Named::default(),
@@ -140,15 +122,10 @@ impl Session {
             pipeline: Pipeline::default(),
             reaching: Reaching::new(house.schemas.of(&principal.database)),
             tally: Tally::default(),
-            format: None,
             names_touched: false,
             name_changes: 0,
             names_moved: false,
-            scripted,
-            runs: Runs::default(),
-            house,
-            id,
-            principal,
+            desk: Desk::new(house, id, principal, scripted),
             seat: logged_in.seat,
         }
     }
@@ -177,39 +154,25 @@ impl Session {
         Refusal { code: refusal.code, message: self.spoken(&refusal.message), detail, hint, document: None }
     }
 
-    pub(in crate::session) fn recording(&self) -> Recording<'_> {
-        Recording {
-            session: self.id,
-            listener: &self.house.listener,
-            principal: &self.principal,
-            statement: None,
-            fingerprint: None,
-            challenge: None,
-            promised_rows: None,
-            reason: None,
-            parameters: None,
-            plain: crate::audit::Plain::Passes,
-        }
-    }
-
     async fn finish(mut self, end: End) {
         if let End::Refused(refusal) = &end {
-            tracing::warn!(session = %self.id, code = refusal.code.sqlstate(), message = %refusal.message, "session ended by Sluice");
+            tracing::warn!(session = %self.desk.id, code = refusal.code.sqlstate(), message = %refusal.message, "session ended by Sluice");
             self.link.client.send(message::error(refusal, Severity::Fatal));
         }
-        tracing::debug!(session = %self.id, ?end, "session ends");
+        tracing::debug!(session = %self.desk.id, ?end, "session ends");
         let closing = async {
             self.link.client.close().await;
             self.link.close_upstream().await;
         };
         let _ = tokio::time::timeout(Duration::from_secs(5), closing).await;
-        let _ = self.house.recorder.logout(self.id, &self.house.listener, &self.principal);
+        let _ = self.desk.house.recorder.logout(self.desk.id, &self.desk.house.listener, &self.desk.principal);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::judgement::Subjected;
 
     fn size_of<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
         std::mem::size_of::<F>()
@@ -221,10 +184,7 @@ mod tests {
         let sizes = [
             ("visit", size_of(|(house, wire): (Arc<House>, Wire)| visit(house, wire, Peer::unix(None)))),
             ("run", size_of(|session: &'static mut Session| session.run())),
-            (
-                "look",
-                size_of(|(session, subject): (&'static mut Session, look::Subjected)| session.look(subject, None)),
-            ),
+            ("look", size_of(|(session, subject): (&'static mut Session, Subjected)| session.look(subject, None))),
             ("session", std::mem::size_of::<Session>()),
         ];
         assert!(sizes[0].1 < 5 << 10, "{sizes:?}");

@@ -119,7 +119,7 @@ impl Session {
     }
 
     async fn converse(&mut self) -> Result<std::convert::Infallible, End> {
-        let mut vigil = Vigil::new(&self.house);
+        let mut vigil = Vigil::new(&self.desk.house);
         loop {
             self.pass_answers()?;
             if self.link.upstream_ended() {
@@ -222,7 +222,7 @@ impl Session {
         match woke {
             Woke::Client | Woke::Upstream => Ok(()),
             Woke::ClientGone(error) => {
-                tracing::debug!(session = %self.id, %error, "client lost");
+                tracing::debug!(session = %self.desk.id, %error, "client lost");
                 Err(End::Client)
             }
             Woke::UpstreamGone(error) => {
@@ -268,7 +268,7 @@ impl Session {
             }
             Event::Setting { name, value } => {
                 if name == "application_name" {
-                    self.principal.application = value.clone();
+                    self.desk.principal.application = value.clone();
                 }
                 self.settings.insert(name, value);
             }
@@ -292,7 +292,7 @@ impl Session {
         }
         let exceeded = failed.is_none() && watched.rows_max.is_some_and(|most| changed > most);
         if exceeded {
-            self.cache.clear();
+            self.desk.cache.clear();
             if watched.withheld {
                 let agreed = watched.rows_max.unwrap_or_default();
                 self.pipeline.exceeded = Some(Exceeded::Rows { changed, agreed });
@@ -332,13 +332,13 @@ impl Session {
             self.pipeline.transacted = false;
             self.pipeline.bound = false;
         }
-        if self.talk.is_quiet() && !self.runs.is_empty() {
+        if self.talk.is_quiet() && !self.desk.runs.is_empty() {
             self.close_runs();
         }
         let status = self.talk.status();
         if status == b'I' && self.names_touched {
             // What gave names another meaning may have been rolled back, and with it what was seen of tables since.
-            self.cache.clear();
+            self.desk.cache.clear();
             self.names_touched = !self.talk.is_quiet();
         }
         if status == b'I' && self.talk.is_quiet() {
