@@ -25,6 +25,7 @@ pub mod room;
 mod tokens;
 pub mod tries;
 pub mod upstream;
+mod vigil;
 pub mod wire;
 
 use crate::audit::Recorder;
