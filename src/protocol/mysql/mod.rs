@@ -20,3 +20,4 @@
 pub mod capabilities;
 pub mod cursor;
 pub mod frame;
+pub mod response;
