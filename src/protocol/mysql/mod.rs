@@ -18,6 +18,8 @@
 //! Refused by name: protocols before 4.1, replication, cloning, and commands that nobody sends any more.
 
 pub mod capabilities;
+pub mod command;
 pub mod cursor;
 pub mod frame;
 pub mod response;
+pub mod values;
