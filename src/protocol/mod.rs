@@ -4,6 +4,7 @@
 
 pub mod certificate;
 pub mod cursor;
+pub mod mysql;
 pub mod postgres;
 
 /// Why Sluice itself says no. The codes are stable: scripts branch on them (SPEC.md, "Refusals carry stable codes").
@@ -124,4 +125,6 @@ pub struct Parameters {
     /// Format codes as sent: none, one for all, or one a value.
     pub formats: Vec<i16>,
     pub values: Vec<Option<bytes::Bytes>>,
+    /// The same values as SQL literals, where a protocol's parameters cannot be bound to a text of ours: MySQL's.
+    pub literals: Vec<String>,
 }

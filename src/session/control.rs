@@ -89,7 +89,7 @@ async fn connect(target: &Target, query: &AuthQuery) -> Result<Leg, String> {
 
 async fn ask(leg: &mut Leg, query: &str, user: &str) -> Result<Answer, String> {
     let values = vec![Some(Bytes::copy_from_slice(user.as_bytes()))];
-    let parameters = Parameters { types: Vec::new(), formats: Vec::new(), values };
+    let parameters = Parameters { values, ..Parameters::default() };
     let script = Script::default().parse("", query, &[]).bind("", "", Some(&parameters)).execute("", 2).sync();
     leg.send(script.bytes());
     until_ready(leg).await

@@ -133,6 +133,7 @@ mod tests {
                 types: vec![],
                 formats: formats.to_vec(),
                 values: vec![some(b"a'b"), None, some(b"\0\x2a")],
+                ..Parameters::default()
             };
             values(&bound)
         };
