@@ -21,5 +21,6 @@ pub mod capabilities;
 pub mod command;
 pub mod cursor;
 pub mod frame;
+pub mod message;
 pub mod response;
 pub mod values;
