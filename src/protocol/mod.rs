@@ -128,3 +128,17 @@ pub struct Parameters {
     /// The same values as SQL literals, where a protocol's parameters cannot be bound to a text of ours: MySQL's.
     pub literals: Vec<String>,
 }
+
+/// Words of our own for a database, in its protocol. Only a protocol's own `Script` makes them.
+#[derive(Debug)]
+pub struct Words(bytes::Bytes);
+
+impl Words {
+    pub(in crate::protocol) fn new(bytes: bytes::Bytes) -> Words {
+        Words(bytes)
+    }
+
+    pub fn into_bytes(self) -> bytes::Bytes {
+        self.0
+    }
+}
