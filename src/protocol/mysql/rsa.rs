@@ -110,7 +110,7 @@ mod tests {
         for text in ["secret", &"long ".repeat(40)] {
             let sent = encrypt(&password(text), keys.public(), SCRAMBLED).expect("encrypted");
             assert_eq!(keys.decrypt(&sent, SCRAMBLED), Ok(password(text)));
-            assert_eq!(keys.decrypt(&sent, b"another scramble ---"), Err(Short));
+            assert_eq!(keys.decrypt(&sent, b"ANOTHER SCRAMBLE ---"), Err(Short));
             assert_eq!(keys.decrypt(&sent[1..], SCRAMBLED), Err(Short));
         }
         assert_eq!(encrypt(&password(&"x".repeat(300)), keys.public(), SCRAMBLED), Err(Short), "too long");
