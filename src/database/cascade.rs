@@ -9,6 +9,7 @@
 //! The server carries ON DELETE and ON UPDATE out as the table's owner, past row security (`utils/adt/ri_triggers.c`).
 
 mod graph;
+pub(in crate::database) mod mysql;
 mod reach;
 
 use crate::database::Ask;
@@ -125,6 +126,7 @@ fn effects(change: &Change, table: &Table) -> Vec<Effect> {
             deleted.into_iter().chain(updates.then(set)).collect()
         }
         Verb::Insert if change.on_conflict == OnConflict::Updates => vec![set()],
+        Verb::Insert | Verb::CopyIn if change.on_conflict == OnConflict::Replaces => vec![Effect::Delete],
         Verb::Insert | Verb::CopyIn => Vec::new(),
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: only the plan of a harmless question comes here; what the plan does not show is unknown.
 
+pub(in crate::database) mod mysql;
+
 use crate::policy::question::{Known, Table};
 use crate::sql::facts::Change;
 use serde_json::Value;
@@ -77,6 +79,8 @@ mod tests {
             called: "c".to_owned(),
             only: false,
             restriction: Restriction::NotApplicable,
+            pinned_if: Vec::new(),
+            limit: None,
             assignments: Vec::new(),
             source: Source::None,
             on_conflict: OnConflict::Fails,

@@ -55,7 +55,12 @@ const NAMED: usize = 2;
 
 fn fired(change: &Change, table: &Table) -> Option<String> {
     let firing: Vec<&Trigger> = table.triggers.iter().filter(|trigger| fires(trigger, change)).collect();
-    let named = firing.iter().take(NAMED).map(|trigger| format!("{} runs {}()", trigger.name, trigger.function));
+    // MySQL's triggers have their body with them, and no function.
+    let runs = |trigger: &&&Trigger| match trigger.function.as_str() {
+        "" => format!("{} runs", trigger.name),
+        function => format!("{} runs {function}()", trigger.name),
+    };
+    let named = firing.iter().take(NAMED).map(|trigger| runs(&trigger));
     let named = named.collect::<Vec<_>>().join(", ");
     match firing.len() {
         0 => None,
@@ -68,7 +73,9 @@ fn fires(trigger: &Trigger, change: &Change) -> bool {
     let sets =
         || trigger.columns.is_empty() || change.assignments.iter().any(|set| trigger.columns.contains(&set.column));
     let (inserts, updates, deletes) = match change.verb {
-        Verb::Insert | Verb::CopyIn => (true, change.on_conflict == OnConflict::Updates, false),
+        Verb::Insert | Verb::CopyIn => {
+            (true, change.on_conflict == OnConflict::Updates, change.on_conflict == OnConflict::Replaces)
+        }
         Verb::Update => (false, true, false),
         Verb::Delete => (false, false, true),
         Verb::Merge { updates, deletes } => (true, updates, deletes),

@@ -62,6 +62,8 @@ pub struct Okay {
     pub last_insert_id: u64,
     pub status: u16,
     pub warnings: u16,
+    /// It took the place of the EOF behind rows.
+    pub of_rows: bool,
     /// Of the packet: a text for people (`Rows matched: …`).
     pub info: Range<usize>,
     /// Of the packet: what changed in the session, see [`tracked`].
@@ -451,7 +453,8 @@ pub fn read_okay(packet: &[u8], capabilities: Capabilities) -> Result<Okay, Shor
         }
         reader.finish()?;
     }
-    Ok(Okay { affected, last_insert_id, status, warnings, info, state, status_at, warnings_at })
+    let of_rows = packet.get(HEADER) == Some(&0xfe);
+    Ok(Okay { affected, last_insert_id, status, warnings, of_rows, info, state, status_at, warnings_at })
 }
 
 /// Reads the payload of an ERR packet.
