@@ -264,3 +264,7 @@ pub const READINGS_BYTES_MAX: usize = 512 * 1024;
 
 /// The longest text that is parsed for its fingerprint alone; longer ones get a digest of their redacted beginning.
 pub const SQL_FINGERPRINT_BYTES_MAX: usize = 8 * 1024;
+
+/// Lines that Sluice has to say to one statement by SHOW WARNINGS: a preview and its sample. As many as a server keeps by default
+/// (`max_error_count`).
+pub const CONDITIONS_MAX: usize = 1024;

@@ -36,6 +36,8 @@ pub enum Code {
     WrongPassword,
     /// Who logs in may not, in this way.
     LoginRefused,
+    /// A prepared statement that does not exist.
+    UnknownStatement,
     /// The client's own cancel request, met while we were asking.
     Cancelled,
     /// The upstream cannot be reached or broke off.
@@ -63,6 +65,7 @@ impl Code {
             Code::TooMany => "53300",
             Code::WrongPassword => "28P01",
             Code::LoginRefused => "28000",
+            Code::UnknownStatement => "26000",
             Code::Cancelled => "57014",
             Code::Upstream => "08006",
             Code::Idle => "57P05",
@@ -115,6 +118,10 @@ pub enum Housekeeping {
     CopyData,
     /// Goodbye.
     Terminate,
+    /// MySQL: a command of the closed list in which there is nothing to judge (PING, STATISTICS, PREPARE, CLOSE, FETCH and their kind).
+    Command,
+    /// MySQL: the data of a file, under a LOAD DATA LOCAL that was judged.
+    FileData,
 }
 
 /// The values a client bound to a statement's parameters, exactly as it sent them.

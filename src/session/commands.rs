@@ -11,6 +11,7 @@ use crate::policy::rules::Caller;
 use crate::policy::settings::Mode;
 use crate::protocol::{Code, Refusal};
 use crate::session::desk::Desk;
+use crate::session::judgement::Judgement;
 use crate::session::record;
 use crate::session::tokens::misused;
 use crate::sql::lexer::{self, Lexer};
@@ -189,6 +190,69 @@ impl Desk {
             ("record", self.house.recorder.trouble().map_or_else(|| "works".to_owned(), |why| format!("fails {why}"))),
         ];
         rows.into_iter().map(|(name, value)| vec![some(name), Some(value)]).collect()
+    }
+
+    /// What PREVIEW shows.
+    pub(in crate::session) fn preview_rows(&self, judgement: &Judgement) -> Table {
+        let shown = self.preview(judgement, None);
+        let lines = shown.message.lines().chain(shown.detail.lines());
+        let mut rows: Table = lines.map(|line| vec![some(line)]).collect();
+        let would = match judgement.is_to_be_tried() {
+            true => "it is tried, and judged by what it did; SLUICE REHEARSE shows that".to_owned(),
+            false => judgement.verdict.in_force().to_string(),
+        };
+        rows.push(vec![Some(format!("what would happen: {would}"))]);
+        rows
+    }
+
+    /// What EXPLAIN shows.
+    pub(in crate::session) fn explanation_rows(&self, judgement: &Judgement) -> Table {
+        let now = self.house.clock.now();
+        let policy = self.house.policy.load_full();
+        let caller = Caller { max_affected: judgement.told.max_affected, script: judgement.told.script.clone() };
+        let mut rows = Vec::new();
+        for (piece, evidence) in judgement.pieces.iter().zip(&judgement.evidence) {
+            let names = policy::names(&piece.facts, evidence);
+            let effective = policy::scope::effective(&policy, &self.principal, &names, now);
+            for rule in policy::explain(&piece.facts, evidence, &effective, &caller) {
+                let matches =
+                    rule.findings.iter().map(|finding| finding.message.as_str()).collect::<Vec<_>>().join("; ");
+                let matches = Some(matches).filter(|_| !rule.findings.is_empty());
+                rows.push(vec![some(rule.code), Some(rule.level.to_string()), some(&rule.origin), matches]);
+            }
+        }
+        // What would happen, the rules that match, the others.
+        rows.sort_by_key(|row: &Vec<Option<String>>| row.last().is_some_and(Option::is_none));
+        let level = judgement.verdict.level().to_string();
+        let why = match judgement.verdict.in_force() == judgement.verdict.level() {
+            true if judgement.is_to_be_tried() => {
+                "what would happen before it is tried; then it is judged by what it did (SLUICE REHEARSE shows that)"
+            }
+            true => "what would happen",
+            false => "what would happen in enforce mode; nothing is refused now",
+        };
+        rows.insert(0, vec![some("(verdict)"), Some(level), None, some(why)]);
+        rows
+    }
+
+    /// The scripts that ran in this database.
+    pub(in crate::session) async fn scripts(&self) -> Result<Table, Refusal> {
+        let cannot = |error| Refusal::new(Code::CannotKnow, format!("sluice: the store did not answer: {error}"));
+        let row = |script: crate::store::ledger::Script| {
+            let time = |time: jiff::Timestamp| Some(time.strftime("%Y-%m-%d %H:%M UTC").to_string());
+            let (ran, begun, rows) = (script.ran.to_string(), script.begun.to_string(), script.rows.to_string());
+            vec![
+                Some(script.name),
+                Some(ran),
+                Some(begun),
+                Some(rows),
+                time(script.first),
+                time(script.last),
+                Some(script.by),
+            ]
+        };
+        let found = self.house.store.ledger_scripts(&self.house.listener, &self.principal.database).await;
+        found.map(|scripts| scripts.into_iter().map(row).collect()).map_err(cannot)
     }
 }
 

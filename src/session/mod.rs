@@ -15,6 +15,7 @@ mod held;
 mod judgement;
 pub mod link;
 pub mod lobby;
+mod mysql;
 pub mod place;
 pub mod postgres;
 mod readings;

@@ -14,7 +14,7 @@ use crate::protocol::mysql::capabilities::Capabilities;
 use crate::protocol::mysql::cursor::{put_lenenc, put_lenenc_bytes};
 use crate::protocol::mysql::frame::put_packet;
 use crate::protocol::mysql::response::{self, End, Okay, PROGRESS_REPORT, status};
-use crate::protocol::{Code, Parameters, Refusal};
+use crate::protocol::{Code, Parameters, Refusal, Words};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// What client libraries keep of an error's message (`MYSQL_ERRMSG_SIZE`, 512 with its NUL).
@@ -42,6 +42,8 @@ impl Code {
             Code::TooMany => 1040,
             // ER_ACCESS_DENIED_ERROR
             Code::WrongPassword | Code::LoginRefused => 1045,
+            // ER_UNKNOWN_STMT_HANDLER
+            Code::UnknownStatement => 1243,
             // ER_QUERY_INTERRUPTED
             Code::Cancelled => 1317,
             // ER_NET_READ_ERROR
@@ -62,7 +64,7 @@ impl Code {
             | Code::ExceedsConfirmed
             | Code::Token
             | Code::CannotKnow => self.sqlstate(),
-            Code::Protocol | Code::Room | Code::Idle => "HY000",
+            Code::Protocol | Code::Room | Code::Idle | Code::UnknownStatement => "HY000",
             Code::Syntax | Code::Limit => "42000",
             Code::TooMany => "08004",
             Code::WrongPassword | Code::LoginRefused => "28000",
@@ -197,6 +199,12 @@ pub struct Script {
     out: BytesMut,
     named: bool,
     commands: usize,
+}
+
+impl From<Script> for Words {
+    fn from(script: Script) -> Words {
+        Words::new(script.bytes())
+    }
 }
 
 impl Script {

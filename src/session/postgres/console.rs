@@ -6,8 +6,6 @@
 
 use crate::change::ledger;
 use crate::change::preview::words::plain;
-use crate::policy;
-use crate::policy::rules::Caller;
 use crate::protocol::postgres::command;
 use crate::protocol::postgres::frame::Frame;
 use crate::protocol::postgres::message;
@@ -89,15 +87,7 @@ impl Session {
             Looked::Wrong(error) => return Ok(Err(of_the_server(&error))),
             Looked::Discarded | Looked::Missing => return Ok(Err(usage("there is no such prepared statement"))),
         };
-        let shown = self.desk.preview(&judgement, None);
-        let lines = shown.message.lines().chain(shown.detail.lines());
-        let mut rows: Table = lines.map(|line| vec![some(line)]).collect();
-        let would = match judgement.is_to_be_tried() {
-            true => "it is tried, and judged by what it did; SLUICE REHEARSE shows that".to_owned(),
-            false => judgement.verdict.in_force().to_string(),
-        };
-        rows.push(vec![Some(format!("what would happen: {would}"))]);
-        Ok(Ok(rows))
+        Ok(Ok(self.desk.preview_rows(&judgement)))
     }
 
     async fn explanation_of(&mut self, statement: &str) -> Result<Result<Table, Refusal>, End> {
@@ -107,32 +97,7 @@ impl Session {
             Looked::Wrong(error) => return Ok(Err(of_the_server(&error))),
             Looked::Discarded | Looked::Missing => return Ok(Err(usage("there is no such prepared statement"))),
         };
-        let now = self.desk.house.clock.now();
-        let policy = self.desk.house.policy.load_full();
-        let caller = Caller { max_affected: judgement.told.max_affected, script: judgement.told.script.clone() };
-        let mut rows = Vec::new();
-        for (piece, evidence) in judgement.pieces.iter().zip(&judgement.evidence) {
-            let names = policy::names(&piece.facts, evidence);
-            let effective = policy::scope::effective(&policy, &self.desk.principal, &names, now);
-            for rule in policy::explain(&piece.facts, evidence, &effective, &caller) {
-                let matches =
-                    rule.findings.iter().map(|finding| finding.message.as_str()).collect::<Vec<_>>().join("; ");
-                let matches = Some(matches).filter(|_| !rule.findings.is_empty());
-                rows.push(vec![some(rule.code), Some(rule.level.to_string()), some(&rule.origin), matches]);
-            }
-        }
-        // What would happen, the rules that match, the others.
-        rows.sort_by_key(|row: &Vec<Option<String>>| row.last().is_some_and(Option::is_none));
-        let level = judgement.verdict.level().to_string();
-        let why = match judgement.verdict.in_force() == judgement.verdict.level() {
-            true if judgement.is_to_be_tried() => {
-                "what would happen before it is tried; then it is judged by what it did (SLUICE REHEARSE shows that)"
-            }
-            true => "what would happen",
-            false => "what would happen in enforce mode; nothing is refused now",
-        };
-        rows.insert(0, vec![some("(verdict)"), Some(level), None, some(why)]);
-        Ok(Ok(rows))
+        Ok(Ok(self.desk.explanation_rows(&judgement)))
     }
 
     async fn scripts(&mut self) -> Result<Result<Table, Refusal>, End> {
@@ -150,21 +115,7 @@ impl Session {
                 return Ok(Err(cannot(error)));
             }
         }
-        let row = |script: crate::store::ledger::Script| {
-            let time = |time: jiff::Timestamp| Some(time.strftime("%Y-%m-%d %H:%M UTC").to_string());
-            let (ran, begun, rows) = (script.ran.to_string(), script.begun.to_string(), script.rows.to_string());
-            vec![
-                Some(script.name),
-                Some(ran),
-                Some(begun),
-                Some(rows),
-                time(script.first),
-                time(script.last),
-                Some(script.by),
-            ]
-        };
-        let found = house.store.ledger_scripts(listener, &database).await;
-        Ok(found.map(|scripts| scripts.into_iter().map(row).collect()).map_err(cannot))
+        Ok(self.desk.scripts().await)
     }
 
     pub(in crate::session) fn subject(&self, statement: &str) -> Subjected {
