@@ -203,8 +203,12 @@ async fn parameters_go_with_the_statements_own_text_only() {
         )
         .await;
     let said = Build { condition: "id > $1 AND s <> $2", parameters: 2, ..Build::default() }.said();
-    let parameters =
-        Parameters { types: vec![23, 25], formats: vec![], values: vec![Some("10".into()), Some("x11".into())] };
+    let parameters = Parameters {
+        types: vec![23, 25],
+        formats: vec![],
+        values: vec![Some("10".into()), Some("x11".into())],
+        ..Parameters::default()
+    };
     let evidence = ask_with(&mut client, &said, EVERYTHING, Some(&parameters), 1000).await.changes.remove(0);
     assert_eq!(evidence.rows, Known::Known(Rows::Exact(9)));
     assert_eq!(tree(&evidence), ["public.c Cascade Exact(9)"]);

@@ -128,7 +128,12 @@ async fn rules_and_store_each_refuse_an_expired_token_alone() {
 #[tokio::test]
 async fn a_token_with_a_statement_must_be_for_that_statement() {
     let gate = Gate::open();
-    let bound = Parameters { types: vec![23], formats: vec![1], values: vec![Some(vec![0, 0xff].into()), None] };
+    let bound = Parameters {
+        types: vec![23],
+        formats: vec![1],
+        values: vec![Some(vec![0, 0xff].into()), None],
+        ..Parameters::default()
+    };
     let made = gate.make(&alice(), "DELETE FROM carts WHERE id = $1", Some(&bound)).await.1;
     assert_eq!(check_statement(&made, "DELETE FROM carts WHERE id = $1", Some(&bound)), Ok(()));
     assert_eq!(made.parameters.as_ref().map(challenge::restored), Some(bound.clone()));
@@ -148,7 +153,12 @@ async fn a_token_with_a_statement_must_be_for_that_statement() {
 async fn everything_comes_back_after_a_restart() {
     let dir = tempfile::tempdir().expect("dir");
     let gate = Gate::on(dir.path());
-    let bound = Parameters { types: vec![17], formats: vec![1], values: vec![Some(vec![0, 1, 0xff].into()), None] };
+    let bound = Parameters {
+        types: vec![17],
+        formats: vec![1],
+        values: vec![Some(vec![0, 1, 0xff].into()), None],
+        ..Parameters::default()
+    };
     let (token, made) = gate.make(&alice(), "DELETE FROM carts -- ' \0 ü", Some(&bound)).await;
     gate.type_token(&mallory(), "0000-0000").await.expect_err("wrong");
     let hand = gate.hand.clone();

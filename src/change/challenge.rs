@@ -201,6 +201,7 @@ pub fn restored(parameters: &KeptParameters) -> Parameters {
         types: parameters.types.clone(),
         formats: parameters.formats.clone(),
         values: parameters.values.iter().map(|value| value.clone().map(Into::into)).collect(),
+        ..Parameters::default()
     }
 }
 

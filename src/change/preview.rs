@@ -328,6 +328,8 @@ mod tests {
             called: "carts".to_owned(),
             only: false,
             restriction: Restriction::NotApplicable,
+            pinned_if: Vec::new(),
+            limit: None,
             assignments: Vec::new(),
             source: Source::None,
             on_conflict: OnConflict::Fails,

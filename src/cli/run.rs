@@ -14,7 +14,6 @@ use crate::ground::metrics::{POLICY_RELOADS_TOTAL, RECORD_FAILING, STORE_FAILURE
 use crate::policy::settings::Policy;
 use crate::serve::listen::{self, Bound, run_thread};
 use crate::serve::tls::{self, Trust};
-use crate::session::control::Control;
 use crate::session::door::Door;
 use crate::session::lobby::{self, Lobby};
 use crate::session::refused::Refused;
@@ -22,7 +21,7 @@ use crate::session::registry::Registry;
 use crate::session::room::Rooms;
 use crate::session::tries::Tries;
 use crate::session::upstream::{self, Target, TlsMode};
-use crate::session::{House, Schemas};
+use crate::session::{Control, House, Schemas};
 use crate::store::Store;
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;

@@ -125,6 +125,7 @@ fn effects(change: &Change, table: &Table) -> Vec<Effect> {
             deleted.into_iter().chain(updates.then(set)).collect()
         }
         Verb::Insert if change.on_conflict == OnConflict::Updates => vec![set()],
+        Verb::Insert | Verb::CopyIn if change.on_conflict == OnConflict::Replaces => vec![Effect::Delete],
         Verb::Insert | Verb::CopyIn => Vec::new(),
     }
 }

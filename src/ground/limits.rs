@@ -10,6 +10,9 @@ pub const AUTH_BYTES_MAX: usize = 65_535;
 pub const SMALL_FRAME_BYTES_MAX: usize = 10_000;
 /// Messages that carry statements and values (`PQ_LARGE_MESSAGE_LIMIT`: MaxAllocSize - 1).
 pub const LARGE_FRAME_BYTES_MAX: usize = 0x3fff_ffff - 1;
+/// One packet of a MySQL login: the answer to a greeting carries attributes of up to 64 KiB (MySQL cuts what it keeps of them at that,
+/// `performance_schema_session_connect_attrs_size`), names of at most some hundred bytes, and a password.
+pub const LOGIN_PACKET_BYTES_MAX: usize = 128 << 10;
 /// Control answers of an upstream that we look into (command tags, settings, errors). A longer one is an upstream gone wrong;
 /// an error text repeats the statement's line at most, so 16 MiB is far above what a server sends.
 pub const ANSWER_FRAME_BYTES_MAX: usize = 16 << 20;
@@ -254,3 +257,7 @@ pub const READINGS_BYTES_MAX: usize = 512 * 1024;
 
 /// The longest text that is parsed for its fingerprint alone; longer ones get a digest of their redacted beginning.
 pub const SQL_FINGERPRINT_BYTES_MAX: usize = 8 * 1024;
+
+/// Lines that Sluice has to say to one statement by SHOW WARNINGS: a preview and its sample. As many as a server keeps by default
+/// (`max_error_count`).
+pub const CONDITIONS_MAX: usize = 1024;

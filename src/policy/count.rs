@@ -168,8 +168,8 @@ pub fn is_nothing(evidence: Option<&ChangeEvidence>) -> bool {
 /// Inserts that overwrite nothing are no change to what is there.
 pub fn adds_only(change: &Change) -> bool {
     match change.verb {
-        Verb::Insert => change.on_conflict != OnConflict::Updates,
-        Verb::CopyIn | Verb::Merge { updates: false, deletes: false } => true,
+        Verb::Insert | Verb::CopyIn => !change.on_conflict.overwrites(),
+        Verb::Merge { updates: false, deletes: false } => true,
         Verb::Update | Verb::Delete | Verb::Merge { .. } => false,
     }
 }
@@ -188,7 +188,9 @@ pub fn direct(change: &Change, evidence: Option<&ChangeEvidence>) -> Count {
     if let Source::Values(rows) = change.source
         && change.verb == Verb::Insert
     {
-        return Count::bounded(rows);
+        // A new row can take the place of one row for each unique key.
+        let each = if change.on_conflict == OnConflict::Replaces { table.unique_keys.len().max(1) as u64 } else { 1 };
+        return Count::bounded(rows.saturating_mul(each));
     }
     if matches!(change.restriction, Restriction::CurrentOf { .. }) {
         return Count::bounded(1);
@@ -223,7 +225,8 @@ pub fn sets(change: &Change, table: &Table, column: &str) -> bool {
 /// Would this foreign key carry the change on to its child?
 fn carries(change: &Change, table: &Table, key: &ForeignKey) -> bool {
     let acts = |action| matches!(action, Action::Cascade | Action::SetNull | Action::SetDefault);
-    let deletes = matches!(change.verb, Verb::Delete | Verb::Merge { deletes: true, .. });
+    let replaces = change.on_conflict == OnConflict::Replaces;
+    let deletes = replaces || matches!(change.verb, Verb::Delete | Verb::Merge { deletes: true, .. });
     let updates = matches!(change.verb, Verb::Update | Verb::Insert | Verb::Merge { updates: true, .. });
     let sets_key = key.parent_columns.iter().any(|column| sets(change, table, column));
     (deletes && acts(key.on_delete)) || (updates && sets_key && acts(key.on_update))
@@ -365,6 +368,8 @@ mod tests {
             called: String::new(),
             only: false,
             restriction: Restriction::Restricts { pinned: Vec::new() },
+            pinned_if: Vec::new(),
+            limit: None,
             assignments: Vec::new(),
             source: Source::None,
             on_conflict: OnConflict::Fails,

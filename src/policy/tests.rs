@@ -17,6 +17,8 @@ fn delete() -> Facts {
         called: "t".to_owned(),
         only: false,
         restriction: Restriction::Restricts { pinned: Vec::new() },
+        pinned_if: Vec::new(),
+        limit: None,
         assignments: Vec::new(),
         source: Source::None,
         on_conflict: OnConflict::Fails,

@@ -4,6 +4,7 @@
 
 pub mod certificate;
 pub mod cursor;
+pub mod mysql;
 pub mod postgres;
 
 /// Why Sluice itself says no. The codes are stable: scripts branch on them (SPEC.md, "Refusals carry stable codes").
@@ -35,6 +36,8 @@ pub enum Code {
     WrongPassword,
     /// Who logs in may not, in this way.
     LoginRefused,
+    /// A prepared statement that does not exist.
+    UnknownStatement,
     /// The client's own cancel request, met while we were asking.
     Cancelled,
     /// The upstream cannot be reached or broke off.
@@ -62,6 +65,7 @@ impl Code {
             Code::TooMany => "53300",
             Code::WrongPassword => "28P01",
             Code::LoginRefused => "28000",
+            Code::UnknownStatement => "26000",
             Code::Cancelled => "57014",
             Code::Upstream => "08006",
             Code::Idle => "57P05",
@@ -114,6 +118,10 @@ pub enum Housekeeping {
     CopyData,
     /// Goodbye.
     Terminate,
+    /// MySQL: a command of the closed list in which there is nothing to judge (PING, STATISTICS, PREPARE, CLOSE, FETCH and their kind).
+    Command,
+    /// MySQL: the data of a file, under a LOAD DATA LOCAL that was judged.
+    FileData,
 }
 
 /// The values a client bound to a statement's parameters, exactly as it sent them.
@@ -124,4 +132,20 @@ pub struct Parameters {
     /// Format codes as sent: none, one for all, or one a value.
     pub formats: Vec<i16>,
     pub values: Vec<Option<bytes::Bytes>>,
+    /// The same values as SQL literals, where a protocol's parameters cannot be bound to a text of ours: MySQL's.
+    pub literals: Vec<String>,
+}
+
+/// Words of our own for a database, in its protocol. Only a protocol's own `Script` makes them.
+#[derive(Debug)]
+pub struct Words(bytes::Bytes);
+
+impl Words {
+    pub(in crate::protocol) fn new(bytes: bytes::Bytes) -> Words {
+        Words(bytes)
+    }
+
+    pub fn into_bytes(self) -> bytes::Bytes {
+        self.0
+    }
 }

@@ -4,12 +4,8 @@
 //! stands in docs/refusals.md.
 
 use crate::change::preview::machine;
-use crate::database::Ask;
 use crate::ground::limits;
 use crate::protocol::Refusal;
-use crate::session::ask::{Asker, Ground};
-use crate::session::look::unknown_state;
-use crate::session::{End, Session};
 use serde_json::{Value, json};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,35 +24,13 @@ impl Format {
     }
 }
 
-impl Session {
-    /// The refusal as this session wants it.
-    pub(in crate::session) async fn formatted(&mut self, refusal: &Refusal) -> Result<Refusal, End> {
-        if self.format.is_none() {
-            self.format = self.ask_format().await?;
+impl Format {
+    /// The refusal in this form.
+    pub fn of_refusal(self, refusal: &Refusal) -> Refusal {
+        match self {
+            Format::Json => Refusal { detail: Some(in_json(refusal)), ..refusal.clone() },
+            Format::Text => refusal.clone(),
         }
-        Ok(match self.format {
-            Some(Format::Json) => Refusal { detail: Some(in_json(refusal)), ..refusal.clone() },
-            Some(Format::Text) | None => refusal.clone(),
-        })
-    }
-
-    async fn ask_format(&mut self) -> Result<Option<Format>, End> {
-        if self.talk.in_copy() || !self.talk.is_quiet() {
-            return Ok(None);
-        }
-        // What is open in a pipeline is left as it is.
-        let idle = !self.pipeline.open && !self.pipeline.executed && !self.pipeline.bound;
-        let ground = match self.ground(&[]) {
-            Some(ground @ (Ground::Own | Ground::Savepoint)) if idle && !self.pipeline.transacted => ground,
-            _ => return Ok(None),
-        };
-        let time = self.house.ask_timeout;
-        let asker = Asker::begin(&mut self.link, &self.seat, &self.talk, ground, time, time).await;
-        let mut asker = asker.map_err(unknown_state)?;
-        let answer = asker.ask("SELECT pg_catalog.current_setting('sluice.format', true)", None).await;
-        asker.end().await.map_err(unknown_state)?;
-        let answer = answer.unwrap_or_default();
-        Ok(Some(Format::of(answer.rows.first().and_then(|row| row.first()?.as_deref()))))
     }
 }
 

@@ -6,8 +6,7 @@
 
 use crate::audit::Permit;
 use crate::ground::limits;
-use crate::protocol::Housekeeping;
-use crate::protocol::postgres::message::Script;
+use crate::protocol::{Housekeeping, Words};
 use crate::session::buffers;
 use crate::session::wire::Wire;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -245,7 +244,7 @@ pub enum Woke {
 }
 
 /// The pair. The way to the upstream is narrow on purpose: a frame goes by its [`Permit`], housekeeping by its closed list, and
-/// what is ours as a [`Script`]; there is no fourth way.
+/// what is ours as [`Words`]; there is no fourth way.
 #[derive(Debug)]
 pub struct Link {
     pub client: Leg,
@@ -268,8 +267,8 @@ impl Link {
     }
 
     /// Words of our own.
-    pub fn say(&mut self, script: Script) {
-        self.upstream.send(script.bytes());
+    pub fn say(&mut self, words: impl Into<Words>) {
+        self.upstream.send(words.into().into_bytes());
     }
 
     /// What the upstream sent and nobody took yet.

@@ -1,87 +1,51 @@
 //! One client's conversation, from the accepted socket to the last byte.
 //!
-//! Reading order: [`visit`] is a connection's life; `arrive` all of it before a session begins (`lobby` has room for those who come, `refused`
-//! adds up who is refused); `login` its first packets and the login that is passed through; `admit` the one
-//! that Sluice checks itself (`door` against what, `control` asks the database for it, `tries` limits guessing, `enter` is our own
-//! login at the database); `relay` its loop; `pipeline` what each message of the client leads to;
-//! `look` how a statement is read, asked about and judged; `act` what follows: forwarded, refused or
-//! carried out; `redeem` tokens; `run` a statement carried out with its commit withheld; `console` the `SLUICE …` commands; `ask` how questions leave no trace; `link` the two ends.
+//! Reading order: [`visit`] is a connection's life, [`House`] what all sessions of a listener share. What the two protocols share stands
+//! here: `link` the two ends, `lobby` room for those who come, `door` against what logins are checked, `tries` the limits of guessing,
+//! `refused` who was refused, `registry` the seats. The conversations themselves are twins: `postgres/` and `mysql/`.
 //!
 //! Invariant: a session ends rather than go on in a state that it does not know.
 
-mod act;
-mod admit;
-mod arrive;
-mod ask;
 mod buffers;
-mod console;
-pub mod control;
+mod commands;
+mod desk;
 pub mod door;
-mod enter;
 mod format;
-mod hold;
-mod large_object;
+mod held;
+mod judgement;
 pub mod link;
 pub mod lobby;
-mod login;
-mod look;
-mod named;
-mod objects;
-mod pipeline;
+mod mysql;
 pub mod place;
-mod reaching;
+pub mod postgres;
 mod readings;
 mod record;
-mod redeem;
 pub mod refused;
 pub mod registry;
-mod rehearse;
-mod relay;
-mod removing;
-mod reported;
 pub mod room;
-mod run;
+mod tokens;
 pub mod tries;
 pub mod upstream;
+mod vigil;
 pub mod wire;
 
-use crate::audit::{Recorder, Recording};
-use crate::change::ledger::Runs;
-use crate::database::catalog::Cache;
+use crate::audit::Recorder;
 use crate::ground::clock::Clock;
-use crate::ground::ids::SessionId;
-use crate::ground::metrics::{SESSIONS, SESSIONS_TOTAL};
-use crate::policy::scope::{Principal, Standing};
 use crate::policy::settings::Policy;
 use crate::protocol::Refusal;
-use crate::protocol::postgres::Conversation;
-use crate::protocol::postgres::frame::ClientCutter;
-use crate::protocol::postgres::message::{self, Severity};
-use crate::session::arrive::{Admitted, arrive};
-use crate::session::control::Control;
 use crate::session::door::Door;
-use crate::session::format::Format;
-use crate::session::hold::Tally;
-use crate::session::link::Link;
 use crate::session::lobby::Lobby;
-use crate::session::named::Named;
-use crate::session::pipeline::{InFlight, Mark, Pipeline, Portal, Watched};
 use crate::session::place::Peer;
-use crate::session::reaching::Reaching;
-pub use crate::session::reaching::Schemas;
+pub use crate::session::postgres::control::Control;
+pub use crate::session::postgres::reaching::Schemas;
 use crate::session::refused::Refused;
-use crate::session::registry::{Registry, Seat};
-use crate::session::reported::Reported;
-use crate::session::room::{Room, Rooms, Texts};
+use crate::session::registry::Registry;
+use crate::session::room::Rooms;
 use crate::session::tries::Tries;
 use crate::session::upstream::Target;
 use crate::session::wire::Wire;
-use crate::sql::encoding;
-use crate::sql::statement::LexicalMode;
 use crate::store::Store;
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -118,47 +82,6 @@ pub struct House {
     pub draining: watch::Receiver<bool>,
 }
 
-/// One conversation past its login.
-pub(in crate::session) struct Session {
-    house: Arc<House>,
-    id: SessionId,
-    principal: Principal,
-    link: Link,
-    cutter: ClientCutter,
-    talk: Conversation<Mark>,
-    seat: Seat,
-    settings: Reported,
-    standing: Standing,
-    cache: Cache,
-    prepared: Texts,
-    /// Its part of what large things of all sessions may take.
-    room: Room,
-    /// Parses that were not answered yet, by name; how many were sent, and how many Syncs.
-    in_flight: Named<InFlight>,
-    parses: u64,
-    syncs: u64,
-    portals: Named<Portal>,
-    /// Named portals of counted changes, bound since the transaction began: whatever becomes of their names here, the server may
-    /// still have them, and FETCH runs them too.
-    guarded_portals: HashMap<Bytes, Watched>,
-    pipeline: Pipeline,
-    reaching: Reaching,
-    tally: Tally,
-    /// How this session wants its refusals; `None`: it may have been set anew.
-    format: Option<Format>,
-    /// Something was sent, since the session was last idle, that changes what names mean (SET, DDL): the end of its transaction may
-    /// change it back.
-    names_touched: bool,
-    /// How many statements of its own may have given a name another meaning.
-    name_changes: u64,
-    /// In the transaction block that is open, names have come to lead elsewhere: so do cursors that were opened before.
-    names_moved: bool,
-    /// `sluice.script` was set on this session, at some time: what it changes may be part of a script.
-    scripted: bool,
-    /// Statements of scripts that are under way.
-    runs: Runs,
-}
-
 /// Why a session ended.
 #[derive(Debug)]
 pub(in crate::session) enum End {
@@ -172,125 +95,5 @@ pub(in crate::session) enum End {
 
 /// A connection's life.
 pub async fn visit(house: Arc<House>, wire: Wire, peer: Peer) {
-    // Boxed: what logging in needs is given back before the session begins.
-    let Some(admitted) = Box::pin(arrive(&house, wire, peer)).await else { return };
-    let mut session = Session::new(house, *admitted);
-    tracing::debug!(session = %session.id, user = ?session.principal.user, "session begins");
-    let listener = session.house.listener.clone();
-    metrics::counter!(SESSIONS_TOTAL, "listener" => listener.clone()).increment(1);
-    metrics::gauge!(SESSIONS, "listener" => listener.clone()).increment(1);
-    let end = session.run().await;
-    metrics::gauge!(SESSIONS, "listener" => listener).decrement(1);
-    Box::pin(session.finish(end)).await;
-}
-
-impl Session {
-    fn new(house: Arc<House>, admitted: Admitted) -> Session {
-        let Admitted { id, principal, logged_in, scripted } = admitted;
-        Session {
-            link: Link::new(logged_in.client, logged_in.upstream),
-            cutter: logged_in.cutter,
-            talk: Conversation::new(logged_in.status),
-            settings: Reported::of(&logged_in.settings),
-            standing: Standing::default(),
-            cache: Cache::default(),
-            prepared: Texts::default(),
-            room: Room::of(&house.rooms),
-            in_flight: Named::default(),
-            parses: 0,
-            syncs: 0,
-            portals: Named::default(),
-            guarded_portals: HashMap::new(),
-            pipeline: Pipeline::default(),
-            reaching: Reaching::new(house.schemas.of(&principal.database)),
-            tally: Tally::default(),
-            format: None,
-            names_touched: false,
-            name_changes: 0,
-            names_moved: false,
-            scripted,
-            runs: Runs::default(),
-            house,
-            id,
-            principal,
-            seat: logged_in.seat,
-        }
-    }
-
-    /// How texts fall into tokens now, by the server's own report.
-    pub(in crate::session) fn mode(&self) -> LexicalMode {
-        self.settings.mode
-    }
-
-    /// Whether the client's encoding hides ASCII bytes in its characters.
-    pub(in crate::session) fn is_ambiguous(&self) -> bool {
-        self.settings.is_ambiguous
-    }
-
-    /// Our words as this client can read them.
-    pub(in crate::session) fn spoken(&self, text: &str) -> String {
-        match self.settings.takes_utf8 {
-            true => text.to_owned(),
-            false => encoding::in_ascii(text),
-        }
-    }
-
-    pub(in crate::session) fn said(&self, refusal: &Refusal) -> Refusal {
-        let spoken = |text: &Option<String>| text.as_deref().map(|text| self.spoken(text));
-        let (detail, hint) = (spoken(&refusal.detail), spoken(&refusal.hint));
-        Refusal { code: refusal.code, message: self.spoken(&refusal.message), detail, hint, document: None }
-    }
-
-    pub(in crate::session) fn recording(&self) -> Recording<'_> {
-        Recording {
-            session: self.id,
-            listener: &self.house.listener,
-            principal: &self.principal,
-            statement: None,
-            fingerprint: None,
-            challenge: None,
-            promised_rows: None,
-            reason: None,
-            parameters: None,
-            plain: crate::audit::Plain::Passes,
-        }
-    }
-
-    async fn finish(mut self, end: End) {
-        if let End::Refused(refusal) = &end {
-            tracing::warn!(session = %self.id, code = refusal.code.sqlstate(), message = %refusal.message, "session ended by Sluice");
-            self.link.client.send(message::error(refusal, Severity::Fatal));
-        }
-        tracing::debug!(session = %self.id, ?end, "session ends");
-        let closing = async {
-            self.link.client.close().await;
-            self.link.close_upstream().await;
-        };
-        let _ = tokio::time::timeout(Duration::from_secs(5), closing).await;
-        let _ = self.house.recorder.logout(self.id, &self.house.listener, &self.principal);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn size_of<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
-        std::mem::size_of::<F>()
-    }
-
-    #[test]
-    fn a_session_that_waits_is_small() {
-        // Thousands of sessions wait most of the time: what only some statements need is boxed where it begins.
-        let sizes = [
-            ("visit", size_of(|(house, wire): (Arc<House>, Wire)| visit(house, wire, Peer::unix(None)))),
-            ("run", size_of(|session: &'static mut Session| session.run())),
-            (
-                "look",
-                size_of(|(session, subject): (&'static mut Session, look::Subjected)| session.look(subject, None)),
-            ),
-            ("session", std::mem::size_of::<Session>()),
-        ];
-        assert!(sizes[0].1 < 5 << 10, "{sizes:?}");
-    }
+    postgres::visit(house, wire, peer).await;
 }

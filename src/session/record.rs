@@ -8,28 +8,12 @@ use crate::audit::{Literals, Parameters as Keeping, Plain};
 use crate::ground::limits;
 use crate::ground::secret::hex;
 use crate::protocol::{Code, Parameters, Refusal};
-use crate::session::Session;
-use crate::session::act::note_unrecorded;
-use crate::session::look::Judgement;
-use crate::sql::Glance;
+use crate::session::desk::{Desk, note_unrecorded};
+use crate::session::judgement::Judgement;
 use crate::sql::facts::{Facts, Kind};
 use bytes::Bytes;
 
-impl Session {
-    /// What was only glanced at is only counted, but where the record fails it may be refused all the same.
-    pub(in crate::session) fn refused_uncounted(&self, text: &Bytes) -> Option<Refusal> {
-        if self.house.recorder.works() {
-            return None;
-        }
-        let plain = match self.glance(text) {
-            Glance::Harmless { transaction: Some(_), .. } => Plain::Passes,
-            Glance::Harmless { kind: Kind::Insert, .. } => Plain::Changes,
-            Glance::Harmless { .. } => Plain::Reads,
-            Glance::Sluice | Glance::NeedsReading => Plain::Changes,
-        };
-        self.refused_as(plain)
-    }
-
+impl Desk {
     pub(in crate::session) fn refused_as(&self, plain: Plain) -> Option<Refusal> {
         self.house.recorder.goes_on(plain).err().map(|error| unrecorded(&error))
     }
@@ -133,6 +117,7 @@ mod tests {
                 types: vec![],
                 formats: formats.to_vec(),
                 values: vec![some(b"a'b"), None, some(b"\0\x2a")],
+                ..Parameters::default()
             };
             values(&bound)
         };

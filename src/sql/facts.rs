@@ -30,12 +30,20 @@ pub struct Facts {
     pub transaction: Option<TransactionVerb>,
     /// `PREPARE name AS …`: the inner statement's facts are this statement's own; this is its name.
     pub prepares: Option<String>,
+    /// MySQL's `PREPARE name FROM '…'`: the text that is prepared, as the server will read it. Its facts are this statement's own, but
+    /// for spans: those would point into this text.
+    pub prepared_text: Option<String>,
+    /// MySQL's `PREPARE … FROM @x`, MariaDB's `EXECUTE IMMEDIATE expression`: where the text stands that is prepared or run, as an
+    /// expression for the server to evaluate. The statement is unread until that was asked and the text read in its stead.
+    pub text_in: Option<String>,
     /// `EXECUTE name (…)`: what it runs must be looked up.
     pub executes: Option<Execution>,
     /// `DEALLOCATE`, `DISCARD`: names of prepared statements may mean something else afterwards.
     pub forgets_prepared: bool,
-    /// The highest `$n` in the text; 0 when there is none.
+    /// The highest `$n` in the text, or how many `?` there are; 0 when there is none.
     pub parameters: u16,
+    /// The server ends the open transaction before it (MySQL: DDL and its kind), even if the statement then fails.
+    pub commits_implicitly: bool,
     /// It can change what later names or texts mean: SET, DDL, DISCARD, DO, CALL, temporary tables…
     pub changes_session: bool,
     /// The server refuses it inside a transaction block (VACUUM, CREATE DATABASE, CREATE INDEX CONCURRENTLY…).
@@ -85,6 +93,12 @@ pub struct Change {
     /// `ONLY`: children in an inheritance tree are left alone.
     pub only: bool,
     pub restriction: Restriction,
+    /// Columns that a top-level AND term equates with a constant or parameter, where only the column's type tells whether that leaves one
+    /// value of a unique key: in MySQL a text compared with a number is compared as a number, and many texts are 0. What is in
+    /// [`Restriction::Restricts`] holds whatever the type. Folded to lower case, as columns are in all facts of MySQL.
+    pub pinned_if: Vec<PinnedIf>,
+    /// It changes at most so many rows, by its own LIMIT written as a number.
+    pub limit: Option<u64>,
     /// UPDATE and ON CONFLICT DO UPDATE / MERGE UPDATE: what is set.
     pub assignments: Vec<Assignment>,
     /// INSERT: where rows come from, and what happens to a row that is already there.
@@ -150,6 +164,26 @@ pub enum Need {
     WholeRow,
 }
 
+/// A column equated with a constant of some kind.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PinnedIf {
+    pub column: String,
+    pub constant: Constant,
+}
+
+/// What a column is compared with, and which columns that pins to one value of a unique key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Constant {
+    /// A quoted ASCII string without a collation of its own: exact for columns of text, of dates and times (not for numbers beyond 32 bits).
+    Text,
+    /// A whole number, TRUE and FALSE: exact for columns of whole numbers and of decimals, never for text.
+    Integer,
+    /// `0x…`, `X'…'`, `B'…'`: exact for columns of text and of bytes, where it is compared byte by byte.
+    Bytes,
+    /// The parameter of this number, from 1: by the type that is bound to it, as above.
+    Parameter(u16),
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assignment {
     /// The column, folded.
@@ -184,6 +218,15 @@ pub enum OnConflict {
     Fails,
     Nothing,
     Updates,
+    /// REPLACE: every row that clashes with a new one, by any of the unique keys, is deleted. Foreign keys see a DELETE.
+    Replaces,
+}
+
+impl OnConflict {
+    /// Rows that are there already are written over.
+    pub fn overwrites(self) -> bool {
+        matches!(self, OnConflict::Updates | OnConflict::Replaces)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,7 +244,7 @@ pub enum Nesting {
 }
 
 /// Spans into the statement's text (bytes, relative to the statement's start).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Clauses {
     /// `WITH a AS (…), b AS (…)`, of the statement the change stands in; `None` when there is none. Contains no change itself:
     /// otherwise there are no clauses.
@@ -210,8 +253,14 @@ pub struct Clauses {
     pub target: Range<usize>,
     /// USING (DELETE) or FROM (UPDATE) list.
     pub from: Option<Range<usize>>,
+    /// MySQL's multi-table forms: the whole list of table references as written, ON and USING included; `target` is then one of them
+    /// (`a AS x`), by which expressions call it stands in [`Change::called`], and `from` is `None`.
+    pub tables: Option<Range<usize>>,
     /// The condition, without WHERE.
     pub condition: Option<Range<usize>>,
+    /// MySQL: what stands behind ORDER BY, and behind LIMIT. The rows changed are the first so many in that order.
+    pub order: Option<Range<usize>>,
+    pub limit: Option<Range<usize>>,
 }
 
 /// An object whose rows or definition go away whole.

@@ -7,6 +7,8 @@
 //! The rules are those of PostgreSQL 18's `src/backend/parser/scan.l`, named in the comments as they are named there. Older servers
 //! differ only where they refuse a text (`1_000`, `0x1F`) or read less into one token without moving a statement's end.
 
+mod mysql;
+
 use crate::ground::limits;
 use crate::sql::statement::LexicalMode;
 use memchr::{memchr, memchr2, memmem};
@@ -24,19 +26,25 @@ pub struct Token {
 pub enum Kind {
     /// A bare word: keyword or unquoted identifier.
     Word,
-    /// `"…"` or `U&"…"`.
+    /// `"…"` or `U&"…"`; MySQL's `` `…` ``.
     QuotedName,
     /// Any string literal, continuations over lines included.
     String(StringKind),
     Number,
-    /// `$1`
+    /// `$1`; MySQL's `?`.
     Parameter,
+    /// MySQL's `@name`, `@'name'` and `@@name`; what follows a dot after the last is a token of its own.
+    Variable,
     /// Operators of any length that are not one of the single characters below; `::`, `:=`, `..` and `=>` too.
     Operator,
     /// One of `, ( ) [ ] . ; :` and the single-character operators.
     Punctuation(u8),
     LineComment,
     BlockComment,
+    /// MySQL's `/*!` or `/*!50701` of a comment whose content the server executes: the tokens after it are code.
+    ExecutableOpen,
+    /// The `*/` of such a comment.
+    ExecutableClose,
     /// A number or parameter with letters stuck to it: the server refuses the text.
     Junk,
     /// A character that begins no token: the server refuses the text.
@@ -69,6 +77,16 @@ pub enum Flaw {
     /// The server itself takes time that grows with the square of the depth.
     DeepComment,
     NulByte,
+    /// What the text means depends on the server's version, which is not known.
+    UnknownVersion,
+    /// A sql_mode with lexical rules that are not known here.
+    UnknownMode,
+    /// `1.5e` and `x'1'`: MySQL's lexer loses its place.
+    BrokenNumber,
+    /// `@@` without a name.
+    NamelessVariable,
+    /// The closing marker of an optimizer hint could stand inside quotes.
+    QuotesInHint,
 }
 
 impl Flaw {
@@ -79,6 +97,11 @@ impl Flaw {
             Flaw::UnterminatedComment => "unterminated comment",
             Flaw::DeepComment => "comments nested too deeply",
             Flaw::NulByte => "a NUL byte in the text",
+            Flaw::UnknownVersion => "a comment or string whose meaning depends on the server's exact version",
+            Flaw::UnknownMode => "a sql_mode whose lexical rules are not known",
+            Flaw::BrokenNumber => "a number that breaks off",
+            Flaw::NamelessVariable => "a variable without a name",
+            Flaw::QuotesInHint => "quotes inside an optimizer hint",
         }
     }
 }
@@ -93,8 +116,10 @@ impl Token {
         self.kind == Kind::Word && self.text(text).eq_ignore_ascii_case(word)
     }
 
+    /// A comment, or a marker around code that only some servers execute: nothing that the server itself acts on.
     pub fn is_comment(&self) -> bool {
-        matches!(self.kind, Kind::LineComment | Kind::BlockComment)
+        use Kind::{BlockComment, ExecutableClose, ExecutableOpen, LineComment};
+        matches!(self.kind, LineComment | BlockComment | ExecutableOpen | ExecutableClose)
     }
 
     pub fn is(&self, punctuation: u8) -> bool {
@@ -115,12 +140,13 @@ pub struct Lexer<'t> {
     nul: usize,
     mode: LexicalMode,
     mode_sensitive: bool,
+    mysql: mysql::State,
 }
 
 impl<'t> Lexer<'t> {
     pub fn new(text: &'t str, mode: LexicalMode) -> Self {
         let nul = memchr(0, text.as_bytes()).unwrap_or(usize::MAX);
-        Lexer { bytes: text.as_bytes(), at: 0, nul, mode, mode_sensitive: false }
+        Lexer { bytes: text.as_bytes(), at: 0, nul, mode, mode_sensitive: false, mysql: mysql::State::default() }
     }
 
     /// Whether a token seen so far would be read otherwise under the other setting of `standard_conforming_strings`.
@@ -371,6 +397,9 @@ impl Iterator for Lexer<'_> {
     type Item = Token;
 
     fn next(&mut self) -> Option<Token> {
+        if let LexicalMode::MySql(own) = self.mode {
+            return mysql::next(self, own);
+        }
         self.at = self.run_of(self.at, is_space);
         if self.at >= self.bytes.len() {
             return None;
@@ -394,6 +423,27 @@ pub fn tokens(text: &str, mode: LexicalMode) -> (Vec<Token>, bool) {
     let mut lexer = Lexer::new(text, mode);
     let tokens = lexer.by_ref().filter(|token| !token.is_comment()).collect();
     (tokens, lexer.mode_sensitive())
+}
+
+/// The name a MySQL identifier token stands for, its letters as written. For tables and databases: whether their letters' case counts
+/// is for `lower_case_table_names` to say.
+pub fn unquoted(written: &str) -> Option<String> {
+    let quote = match written.as_bytes().first()? {
+        b'`' => "`",
+        b'"' => "\"",
+        _ => return Some(written.to_owned()),
+    };
+    let inner = written.get(1..written.len().checked_sub(1)?)?;
+    Some(inner.replace(&quote.repeat(2), quote))
+}
+
+/// The name an identifier token stands for in this language, folded as its columns, aliases and functions are: MySQL ignores case in
+/// them even when they are quoted. For MySQL's tables and databases see [`unquoted`].
+pub fn folded_in(written: &str, mode: LexicalMode) -> Option<String> {
+    match mode {
+        LexicalMode::Postgres { .. } => folded(written),
+        LexicalMode::MySql(_) => unquoted(written).map(|name| name.to_lowercase()),
+    }
 }
 
 /// The name an identifier token stands for, folded as the server folds it; `None` for `U&"…"`, whose meaning needs a decoder.

@@ -124,7 +124,7 @@ impl Parts {
         if !matches!(change.verb, Verb::Update | Verb::Delete) {
             return None;
         }
-        let Clauses { with, target, from, condition } = change.clauses.as_ref()?;
+        let Clauses { with, target, from, condition, .. } = change.clauses.as_ref()?;
         if let (Some(with), [name]) = (with, &change.target.parts[..])
             && defines(text.get(with.clone())?, name)
         {

@@ -38,6 +38,8 @@ pub struct MySqlMode {
     pub pipes_as_concat: bool,
     /// Built-in functions may have white space before their parenthesis, and their names are reserved.
     pub ignore_space: bool,
+    /// A `sql_mode` that reads texts by rules we do not know (ORACLE, MSSQL, a name we never heard): every text is unread.
+    pub unknown: bool,
 }
 
 impl LexicalMode {
@@ -73,6 +75,7 @@ impl MySqlMode {
             no_backslash_escapes: false,
             pipes_as_concat: false,
             ignore_space: false,
+            unknown: false,
         }
     }
 }

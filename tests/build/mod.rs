@@ -83,11 +83,13 @@ impl Build<'_> {
             called: if self.called.is_empty() { last.to_owned() } else { self.called.to_owned() },
             only: self.only,
             restriction,
+            pinned_if: Vec::new(),
+            limit: None,
             assignments: assignments.collect(),
             source: Source::None,
             on_conflict: OnConflict::Fails,
             nesting: Nesting::Outer,
-            clauses: Some(Clauses { with, target, from, condition }),
+            clauses: Some(Clauses { with, target, from, condition, ..Clauses::default() }),
         };
         let functions = owned(self.functions);
         Said {

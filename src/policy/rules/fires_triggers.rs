@@ -68,7 +68,9 @@ fn fires(trigger: &Trigger, change: &Change) -> bool {
     let sets =
         || trigger.columns.is_empty() || change.assignments.iter().any(|set| trigger.columns.contains(&set.column));
     let (inserts, updates, deletes) = match change.verb {
-        Verb::Insert | Verb::CopyIn => (true, change.on_conflict == OnConflict::Updates, false),
+        Verb::Insert | Verb::CopyIn => {
+            (true, change.on_conflict == OnConflict::Updates, change.on_conflict == OnConflict::Replaces)
+        }
         Verb::Update => (false, true, false),
         Verb::Delete => (false, false, true),
         Verb::Merge { updates, deletes } => (true, updates, deletes),

@@ -59,6 +59,11 @@ fn overwrites(change: &Change) -> Option<&'static str> {
             Source::Values(_) | Source::None => None,
             Source::Select | Source::Stream => Some("an upsert from a query overwrites rows of"),
         },
+        Verb::Insert if change.on_conflict == OnConflict::Replaces => match change.source {
+            Source::Values(_) | Source::None => None,
+            Source::Select | Source::Stream => Some("REPLACE from a query overwrites rows of"),
+        },
+        Verb::CopyIn if change.on_conflict.overwrites() => Some("LOAD DATA … REPLACE overwrites rows of"),
         Verb::Insert | Verb::Update | Verb::Delete | Verb::CopyIn | Verb::Merge { .. } => None,
     }
 }

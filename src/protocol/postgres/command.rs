@@ -57,7 +57,7 @@ impl Bind {
         for _ in 0..count(&mut cursor)? {
             values.push(value(&mut cursor)?.map(|value| self.values.slice_ref(value)));
         }
-        Ok(Parameters { types: Vec::new(), formats, values })
+        Ok(Parameters { formats, values, ..Parameters::default() })
     }
 }
 

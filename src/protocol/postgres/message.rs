@@ -4,6 +4,7 @@
 
 use crate::protocol::Parameters;
 use crate::protocol::Refusal;
+use crate::protocol::Words;
 use bytes::{BufMut, Bytes, BytesMut};
 use pgwire::messages::Message;
 use pgwire::messages::data::{DataRow, FieldDescription, NoData, ParameterDescription, RowDescription};
@@ -110,6 +111,12 @@ pub fn close_complete() -> Bytes {
 pub struct Script {
     out: BytesMut,
     closes: usize,
+}
+
+impl From<Script> for Words {
+    fn from(script: Script) -> Words {
+        Words::new(script.bytes())
+    }
 }
 
 impl Script {

@@ -77,6 +77,8 @@ impl Found<'_> {
             called: names::quoted(names::alias(relation)),
             only: !relation.inh,
             restriction: Restriction::NotApplicable,
+            pinned_if: Vec::new(),
+            limit: None,
             assignments: Vec::new(),
             source: Rows::None,
             on_conflict: OnConflict::Fails,
@@ -141,7 +143,7 @@ impl Found<'_> {
         let query = conflict_at
             .filter(|_| wanted)
             .and_then(|end| self.source.inserted_query(self.place(relation), !insert.cols.is_empty(), end))
-            .map(|target| Clauses { with: None, target, from: None, condition: None });
+            .map(|target| Clauses { target, ..Clauses::default() });
         if let Some(change) = self.push(Verb::Insert, relation, nesting) {
             (change.source, change.on_conflict, change.assignments) = (rows, action, assignments);
             change.clauses = query;

@@ -119,7 +119,6 @@ impl Source<'_> {
             return None;
         }
         let clauses = Clauses {
-            with: None,
             target: self.bytes(target_start..target_end)?,
             from: match from {
                 Some(range) => Some(self.bytes(range)?),
@@ -129,6 +128,7 @@ impl Source<'_> {
                 Some(range) => Some(self.bytes(range)?),
                 None => None,
             },
+            ..Clauses::default()
         };
         let set = (wanted.verb == "update").then_some(target_end + 1..set_end);
         Some(Parts { verb, clauses, set })

@@ -19,19 +19,22 @@ use crate::database::effects::measure::Telling;
 use crate::ground::ids::ChallengeId;
 use crate::ground::limits;
 use crate::policy;
-use crate::policy::finding::Level;
 use crate::protocol::postgres::command::{self, Subject};
 use crate::protocol::postgres::conversation::Expected;
 use crate::protocol::postgres::frame::Frame;
 use crate::protocol::postgres::message::{self, Script};
 use crate::protocol::{Code, Housekeeping, Refusal};
-use crate::session::act::{self, Form};
+use crate::session::End;
 use crate::session::buffers;
-use crate::session::console;
-use crate::session::hold::{Ends, Held, Hold};
-use crate::session::look::{Bound, Judgement, Looked, Source, Subjected};
-use crate::session::removing;
-use crate::session::{End, Session};
+use crate::session::commands;
+use crate::session::desk;
+use crate::session::held::Hold;
+use crate::session::judgement::{Bound, Judgement, Source, Subjected};
+use crate::session::postgres::Session;
+use crate::session::postgres::act::{self, Form};
+use crate::session::postgres::hold::{Ends, Held};
+use crate::session::postgres::look::Looked;
+use crate::session::postgres::removing;
 use crate::sql::facts::{Kind, TransactionVerb};
 use crate::sql::lexer::{self, Lexer};
 use crate::sql::{self, Glance, encoding};
@@ -256,7 +259,7 @@ impl Session {
                 if *kind != Kind::Insert || !self.heeds_inserts() =>
             {
                 if changes_session || transaction.is_some() && self.names_touched {
-                    self.cache.clear();
+                    self.desk.cache.clear();
                 }
                 match transaction {
                     None if self.guarded_portals.is_empty() && !self.names_moved => {}
@@ -307,7 +310,7 @@ impl Session {
             if call.writes {
                 return self.write_object(frame, call).await;
             }
-            if let Some(refusal) = self.refused_as(Plain::Changes) {
+            if let Some(refusal) = self.desk.refused_as(Plain::Changes) {
                 return self.refuse(&refusal, Form::Simple).await;
             }
             return self.forward_now(frame, Expected::Query, None);
@@ -316,7 +319,7 @@ impl Session {
             return Box::pin(self.remove_large_object(frame, name)).await;
         }
         let name = format!("the function-call message (function {function})");
-        self.refuse(&act::denial(&policy::refuse_door(&name)), Form::Simple).await
+        self.refuse(&desk::denial(&policy::refuse_door(&name)), Form::Simple).await
     }
 
     fn parse(&mut self, frame: Frame) -> Result<(), End> {
@@ -491,7 +494,7 @@ impl Session {
             },
         };
         if let Some(text) = command {
-            answer.extend_from_slice(&match console::columns(&text) {
+            answer.extend_from_slice(&match commands::columns(&text) {
                 [] => message::no_data(),
                 columns => message::row_description(columns),
             });
@@ -565,7 +568,7 @@ impl Session {
                 }
                 self.pipeline.transacted = true;
                 if self.names_touched {
-                    self.cache.clear();
+                    self.desk.cache.clear();
                 }
                 None
             }
@@ -589,7 +592,7 @@ impl Session {
     fn note_new_names(&mut self, watched: &Watched) {
         if watched.touches_names {
             self.names_touched = true;
-            self.cache.clear();
+            self.desk.cache.clear();
         }
         if watched.touches_schema {
             self.reaching.touch();
@@ -630,7 +633,7 @@ impl Session {
         self.syncs += 1;
         if self.names_touched {
             // It may end a transaction, and with it what was seen of tables in it.
-            self.cache.clear();
+            self.desk.cache.clear();
         }
         self.link.housekeep(Housekeeping::Sync, frame.into_bytes());
         self.talk.expect(Expected::Sync, None);
@@ -737,10 +740,11 @@ impl Session {
 
     /// Forwards what there is nothing to say about, and what may be counted: its caller asked `refused_uncounted`.
     fn forward_now(&mut self, frame: Frame, expected: Expected, mark: Option<Mark>) -> Result<(), End> {
-        let policy = self.house.policy.load();
-        let now = || self.house.clock.now();
-        let verdict = policy::harmless(self.standing.get_at(&policy, &self.principal, now));
-        let permit = self.house.recorder.record(&verdict, Action::Forward, self.recording(), frame.into_bytes());
+        let policy = self.desk.house.policy.load();
+        let now = || self.desk.house.clock.now();
+        let verdict = policy::harmless(self.desk.standing.get_at(&policy, &self.desk.principal, now));
+        let permit =
+            self.desk.house.recorder.record(&verdict, Action::Forward, self.desk.recording(), frame.into_bytes());
         match permit {
             Ok(permit) => {
                 self.link.forward(permit);
@@ -757,8 +761,9 @@ impl Session {
 
     /// Even what only adds is judged: changes are frozen for this principal, or belong to a script.
     fn heeds_inserts(&mut self) -> bool {
-        let policy = self.house.policy.load();
-        self.scripted || self.standing.get(&policy, &self.principal, self.house.clock.now()).frozen.is_some()
+        let policy = self.desk.house.policy.load();
+        self.desk.scripted
+            || self.desk.standing.get(&policy, &self.desk.principal, self.desk.house.clock.now()).frozen.is_some()
     }
 
     /// One pass of the lexer. What is not UTF-8, or could mean something else by the time it is run, takes the long way.
@@ -831,11 +836,6 @@ impl Session {
     /// What the server last reported of its settings still holds when it reads what comes next.
     pub(in crate::session) fn is_settled(&self) -> bool {
         self.talk.is_quiet() && !self.pipeline.executed
-    }
-
-    /// The highest level that lets a statement through.
-    pub(in crate::session) fn passes(level: Level) -> bool {
-        level <= Level::Warn
     }
 }
 

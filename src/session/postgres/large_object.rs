@@ -12,8 +12,13 @@ use crate::policy::verdict::Verdict;
 use crate::protocol::postgres::conversation::Expected;
 use crate::protocol::postgres::frame::Frame;
 use crate::protocol::{Code, Refusal};
-use crate::session::act::{self, Form, note_unrecorded};
-use crate::session::{End, Session, record};
+use crate::session::End;
+use crate::session::desk;
+use crate::session::desk::Desk;
+use crate::session::desk::note_unrecorded;
+use crate::session::postgres::Session;
+use crate::session::postgres::act::Form;
+use crate::session::record;
 use crate::sql::facts::{Act, ActKind, Facts, Kind};
 
 impl Session {
@@ -25,13 +30,13 @@ impl Session {
     ) -> Result<(), End> {
         let act = Act { kind: ActKind::Unlinks, words: format!("{name}()") };
         let facts = Facts { kind: Kind::Read, acts: vec![act], ..Facts::default() };
-        let policy = self.house.policy.load_full();
-        let effective = self.standing.get(&policy, &self.principal, self.house.clock.now());
+        let policy = self.desk.house.policy.load_full();
+        let effective = self.desk.standing.get(&policy, &self.desk.principal, self.desk.house.clock.now());
         let verdict = policy::judge(&facts, &Default::default(), effective, &Default::default());
         let statement = format!("SELECT {name}()");
-        let about = Recording { statement: Some(&statement), ..self.recording() };
-        let refusal = if Session::passes(verdict.in_force()) {
-            match self.house.recorder.record(&verdict, Action::Forward, about, frame.into_bytes()) {
+        let about = Recording { statement: Some(&statement), ..self.desk.recording() };
+        let refusal = if Desk::passes(verdict.in_force()) {
+            match self.desk.house.recorder.record(&verdict, Action::Forward, about, frame.into_bytes()) {
                 Ok(permit) => {
                     self.link.forward(permit);
                     self.talk.expect(Expected::Query, None);
@@ -41,7 +46,7 @@ impl Session {
             }
         } else {
             let refusal = refusal(&verdict, name);
-            if let Err(error) = self.house.recorder.refusal(&verdict, refusal.code.sqlstate(), about) {
+            if let Err(error) = self.desk.house.recorder.refusal(&verdict, refusal.code.sqlstate(), about) {
                 note_unrecorded(&error);
             }
             refusal
@@ -51,7 +56,7 @@ impl Session {
 }
 
 fn refusal(verdict: &Verdict, name: &str) -> Refusal {
-    let denial = act::denial(verdict);
+    let denial = desk::denial(verdict);
     let code = match verdict.in_force() {
         Level::Approve => Code::NeedsApproval,
         Level::Confirm => Code::NeedsConfirming,

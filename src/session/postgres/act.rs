@@ -12,31 +12,28 @@
 //! on after an error cannot commit the rest without it.
 
 use crate::audit::event::Action;
-use crate::audit::sink::RecordFailed;
-use crate::audit::{Outcome, Plain, Recording};
-use crate::change::ledger;
-use crate::change::preview::{self, Offer, machine};
-use crate::change::promise::{self, Promise};
-use crate::ground::metrics::{FINDINGS_TOTAL, RECORD_FAILURES_TOTAL, REFUSALS_TOTAL, STATEMENTS_TOTAL};
+use crate::audit::{Plain, Recording};
+use crate::ground::metrics::REFUSALS_TOTAL;
 use crate::policy::count::adds_only;
-use crate::policy::finding::Level;
-use crate::policy::question::{Evidence, Known, TableKind};
+use crate::policy::question::{Known, TableKind};
 use crate::policy::settings::Mode;
-use crate::policy::verdict::Verdict;
 use crate::protocol::postgres::conversation::Expected;
 use crate::protocol::postgres::frame::Frame;
 use crate::protocol::postgres::message::{self, Script, Severity};
 use crate::protocol::{Code, Refusal};
-use crate::session::hold::Agreed;
-use crate::session::look::{Judgement, Piece};
-use crate::session::pipeline::{self, Exceeded, Mark, Portal, Watched};
-use crate::session::reaching::{self, Declared};
+use crate::session::End;
+use crate::session::desk::{Desk, Entry, count};
+use crate::session::judgement::Judgement;
+use crate::session::judgement::copies_in;
+use crate::session::postgres::Session;
+use crate::session::postgres::pipeline::{self, Exceeded, Mark, Portal, Watched};
+use crate::session::postgres::reaching::{self, Declared};
+use crate::session::postgres::removing;
+use crate::session::postgres::run::Run;
 use crate::session::record;
-use crate::session::removing;
-use crate::session::run::Run;
-use crate::session::{End, Session, readings};
-use crate::sql::facts::{Facts, Kind, Nesting, TransactionVerb, Verb};
-use crate::store::kept::{Challenge, ProtocolKind};
+use crate::sql::Glance;
+use crate::sql::facts::{Facts, Kind, TransactionVerb, Verb};
+use crate::store::kept::ProtocolKind;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -57,8 +54,8 @@ impl Session {
     pub(in crate::session) async fn act_on_query(&mut self, frame: Frame, judgement: Judgement) -> Result<(), End> {
         count(&judgement.verdict);
         let level = judgement.verdict.in_force();
-        if Session::passes(level) {
-            if let Some(refusal) = self.enter_in_ledger(&judgement).await {
+        if Desk::passes(level) {
+            if let Some(refusal) = self.desk.enter_in_ledger(&judgement).await {
                 return self.refuse(&refusal, Form::Simple).await;
             }
             self.warn(&judgement);
@@ -80,7 +77,7 @@ impl Session {
                 self.hold_guarded_portals().await?;
             }
             if self.is_withheld(&judgement) {
-                let run = Run { form: Form::Simple, challenge: None, agreed: self.unasked(&judgement) };
+                let run = Run { form: Form::Simple, challenge: None, agreed: self.desk.unasked(&judgement) };
                 self.run_script(frame.into_bytes(), Action::Forward, judgement, run).await?;
                 self.close_runs();
                 return Ok(());
@@ -98,14 +95,14 @@ impl Session {
             return self.forward_permitted(mark, Expected::Query);
         }
         self.drain().await?;
-        if let Some(redeemed) = self.redeem_by_hint(&judgement, level).await? {
+        if let Some(redeemed) = self.desk.redeem_by_hint(&judgement, level).await {
             return match redeemed {
                 Ok(redeemed) => {
-                    if let Some(refusal) = self.enter_in_ledger(&judgement).await {
+                    if let Some(refusal) = self.desk.enter_in_ledger(&judgement).await {
                         return self.refuse(&refusal, Form::Simple).await;
                     }
                     self.remember(&judgement);
-                    let agreed = self.confirmed(&judgement, redeemed.challenge());
+                    let agreed = self.desk.confirmed(&judgement, redeemed.challenge());
                     let run = Run { form: Form::Simple, challenge: Some(redeemed.challenge().id), agreed };
                     self.run_script(frame.into_bytes(), Action::Confirmed, judgement, run).await?;
                     self.close_runs();
@@ -114,7 +111,7 @@ impl Session {
                 Err(refusal) => self.refuse(&refusal, Form::Simple).await,
             };
         }
-        let refusal = self.refusal(&judgement, ProtocolKind::Simple).await?;
+        let refusal = self.desk.refusal(&judgement, ProtocolKind::Simple).await;
         self.refuse(&refusal, Form::Simple).await
     }
 
@@ -127,18 +124,18 @@ impl Session {
     ) -> Result<(), End> {
         count(&judgement.verdict);
         let level = judgement.verdict.in_force();
-        let (action, challenge, agreed) = if Session::passes(level) {
+        let (action, challenge, agreed) = if Desk::passes(level) {
             self.warn(&judgement);
-            (Action::Forward, None, self.unasked(&judgement))
+            (Action::Forward, None, self.desk.unasked(&judgement))
         } else {
-            match self.redeem_by_hint(&judgement, level).await? {
+            match self.desk.redeem_by_hint(&judgement, level).await {
                 Some(Ok(redeemed)) => {
-                    let agreed = self.confirmed(&judgement, redeemed.challenge());
+                    let agreed = self.desk.confirmed(&judgement, redeemed.challenge());
                     (Action::Confirmed, Some(redeemed.challenge().id), agreed)
                 }
                 Some(Err(refusal)) => return self.refuse(&refusal, Form::Extended).await,
                 None => {
-                    let refusal = self.refusal(&judgement, ProtocolKind::Extended).await?;
+                    let refusal = self.desk.refusal(&judgement, ProtocolKind::Extended).await;
                     return self.refuse(&refusal, Form::Extended).await;
                 }
             }
@@ -156,7 +153,7 @@ impl Session {
         if self.pipeline.discarding {
             return Ok(());
         }
-        if let Some(refusal) = self.enter_in_ledger(&judgement).await {
+        if let Some(refusal) = self.desk.enter_in_ledger(&judgement).await {
             return self.refuse(&refusal, Form::Extended).await;
         }
         self.remember(&judgement);
@@ -173,7 +170,7 @@ impl Session {
         watched.destroys = destroys(&judgement);
         watched.commits = judgement.pieces.iter().any(|piece| commits(&piece.facts));
         if watched.withheld {
-            watched.rows_max = self.agreed(&judgement).first().copied().flatten();
+            watched.rows_max = self.desk.agreed(&judgement).first().copied().flatten();
             let hold = self.hold(Arc::new(judgement), agreed, ProtocolKind::Extended);
             if let Some(line) = watched.line {
                 let _ = hold.line.set(line);
@@ -237,128 +234,38 @@ impl Session {
                 self.pipeline.discarding = true;
             }
         }
-        self.runs.failed(&self.house.store);
+        self.desk.runs.failed(&self.desk.house.store);
         Ok(())
-    }
-
-    /// Before a statement of a script is sent: what is not in the ledger does not run. `Some`: why it may not.
-    pub(in crate::session) async fn enter_in_ledger(&mut self, judgement: &Judgement) -> Option<Refusal> {
-        let (claim, now) = (judgement.claim.as_ref()?, self.house.clock.now());
-        let noted = self.noted(judgement).text.unwrap_or_default();
-        match ledger::begin(&self.house.store, claim, &self.principal.user, &noted, now).await {
-            Ok(Some(run)) => {
-                self.runs.push(run);
-                None
-            }
-            Ok(None) => {
-                let message = "sluice: denied: somebody else is running this statement of the script";
-                Some(
-                    Refusal::new(Code::Denied, message)
-                        .detail("rules: already-ran")
-                        .hint("SLUICE SCRIPTS lists the scripts."),
-                )
-            }
-            Err(error) => {
-                let message = format!(
-                    "sluice: the statement was not run, because the ledger of scripts cannot be written: {error}"
-                );
-                Some(Refusal::new(Code::CannotKnow, message))
-            }
-        }
     }
 
     /// Everything was answered: what was carried out outside a transaction of the client's has run.
     pub(in crate::session) fn close_runs(&mut self) {
-        let committed = self.talk.status() == b'I';
-        self.runs.answered(&self.house.store, committed);
+        self.desk.close_runs(self.talk.status() == b'I');
     }
 
-    /// What the client is told when a statement may not pass, with a token if there is a way.
-    pub(in crate::session) async fn refusal(
+    pub(in crate::session) fn record_outcome(
         &mut self,
-        judgement: &Judgement,
-        protocol: ProtocolKind,
-    ) -> Result<Refusal, End> {
-        // No token is kept for a refusal that cannot be recorded.
-        if let Some(refusal) = self.refused_as(Plain::Changes) {
-            return Ok(refusal);
-        }
-        let verdict = &judgement.verdict;
-        let level = verdict.in_force();
-        let alone = judgement.pieces.len() == 1;
-        // A statement that was prepared by SQL and bound by name has no text of its own that could be confirmed.
-        let named = judgement.source.is_empty();
-        // The rows that COPY brings cannot be kept with a token.
-        let copies = judgement.pieces.iter().any(|piece| reaching::copies_in(&piece.facts));
-        let (token, id) = match level {
-            Level::Confirm | Level::Approve if alone && !named && !copies => {
-                match self.issue(judgement, protocol).await {
-                    Ok((token, id)) => (Some(token), Some(id)),
-                    Err(refusal) => return Ok(refusal),
-                }
-            }
-            _ => (None, None),
-        };
-        let document = self.document(judgement, token.clone());
-        let preview = self.preview(judgement, token);
-        let code = match level {
-            Level::Approve if !copies => Code::NeedsApproval,
-            Level::Confirm if !copies => Code::NeedsConfirming,
-            _ => Code::Denied,
-        };
-        let noted = self.noted(judgement);
-        let shown = judgement.promise.changes.iter().chain(&judgement.promise.removals).copied();
-        let about = Recording {
-            challenge: id,
-            promised_rows: shown.sum(),
-            statement: noted.text.as_deref(),
-            fingerprint: noted.fingerprint.as_deref(),
-            parameters: noted.parameters.as_deref(),
-            reason: judgement.told.reason.as_deref(),
-            ..self.recording()
-        };
-        if let Err(error) = self.house.recorder.refusal(verdict, code.sqlstate(), about) {
-            note_unrecorded(&error);
-            let message = format!("sluice: the statement was not run, and its refusal cannot be recorded: {error}");
-            return Ok(Refusal::new(Code::CannotKnow, message));
-        }
-        tracing::info!(session = %self.id, user = ?self.principal.user, code = code.sqlstate(), message = ?preview.message, "refused");
-        let mut refusal = Refusal::new(code, preview.message).detail(preview.detail);
-        refusal.hint = Some(preview.hint).filter(|hint| !hint.is_empty());
-        refusal.document = Some(Box::new(document));
-        if copies {
-            let how = "Send it between BEGIN and COMMIT, where what it does is measured.";
-            refusal.hint = Some(how.to_owned());
-        }
-        if named && level < Level::Deny {
-            let how = "Send it as UTF-8 text and as a statement of its own, or by EXECUTE, to be able to confirm it.";
-            refusal.hint = Some(how.to_owned());
-        }
-        if !alone && level < Level::Deny {
-            let count = judgement.pieces.len();
-            refusal.message = format!(
-                "{} (statement {} of {count} in this message; none was run)",
-                refusal.message,
-                judgement.worst + 1
-            );
-            refusal.hint =
-                Some(format!("Send statement {} of the message alone to be able to confirm it.", judgement.worst + 1));
-        }
-        Ok(refusal)
+        watched: &Watched,
+        rows: Option<u64>,
+        sqlstate: Option<&str>,
+        note: Option<&str>,
+    ) {
+        let entry = Entry { line: watched.line, challenge: watched.challenge, rows_max: watched.rows_max };
+        self.desk.record_outcome(entry, rows, sqlstate, note);
     }
 
-    /// The preview of the statement with the strongest finding.
-    pub(in crate::session) fn preview(&self, judgement: &Judgement, token: Option<String>) -> preview::Preview {
-        let nothing = (Default::default(), Default::default());
-        let (facts, evidence) = judgement.strongest().unwrap_or((&nothing.0, &nothing.1));
-        preview::render(facts, evidence, &judgement.verdict, &judgement.sizes, &offer(judgement, token))
-    }
-
-    /// The same for machines.
-    fn document(&self, judgement: &Judgement, token: Option<String>) -> serde_json::Map<String, serde_json::Value> {
-        let nothing = (Default::default(), Default::default());
-        let (facts, evidence) = judgement.strongest().unwrap_or((&nothing.0, &nothing.1));
-        machine::document(facts, evidence, judgement.verdict.judged(), &offer(judgement, token))
+    /// What was only glanced at is only counted, but where the record fails it may be refused all the same.
+    pub(in crate::session) fn refused_uncounted(&self, text: &Bytes) -> Option<Refusal> {
+        if self.desk.house.recorder.works() {
+            return None;
+        }
+        let plain = match self.glance(text) {
+            Glance::Harmless { transaction: Some(_), .. } => Plain::Passes,
+            Glance::Harmless { kind: Kind::Insert, .. } => Plain::Changes,
+            Glance::Harmless { .. } => Plain::Reads,
+            Glance::Sluice | Glance::NeedsReading => Plain::Changes,
+        };
+        self.desk.refused_as(plain)
     }
 
     /// Records and permits; the rows it may change are watched.
@@ -369,8 +276,8 @@ impl Session {
         frame: &Frame,
         challenge: Option<crate::ground::ids::ChallengeId>,
     ) -> Result<(crate::audit::Permit, Watched), Refusal> {
-        let noted = self.noted(judgement);
-        let rows_max = self.expected_rows(judgement);
+        let noted = self.desk.noted(judgement);
+        let rows_max = self.desk.expected_rows(judgement);
         let about = Recording {
             challenge,
             statement: noted.text.as_deref(),
@@ -379,9 +286,9 @@ impl Session {
             promised_rows: rows_max,
             plain: record::plain(judgement),
             reason: judgement.told.reason.as_deref(),
-            ..self.recording()
+            ..self.desk.recording()
         };
-        match self.house.recorder.record(&judgement.verdict, action, about, frame.clone().into_bytes()) {
+        match self.desk.house.recorder.record(&judgement.verdict, action, about, frame.clone().into_bytes()) {
             Ok(permit) => {
                 let line = permit.line();
                 Ok((permit, Watched { rows_max, challenge, line, ..Watched::default() }))
@@ -413,10 +320,11 @@ impl Session {
     /// What a statement that goes on changes in what we hold to be known.
     pub(in crate::session) fn remember(&mut self, judgement: &Judgement) {
         let settings = judgement.pieces.iter().flat_map(|piece| &piece.facts.settings);
-        self.scripted |= settings.into_iter().any(|setting| matches!(setting.name.as_str(), "sluice.script" | "*"));
+        self.desk.scripted |=
+            settings.into_iter().any(|setting| matches!(setting.name.as_str(), "sluice.script" | "*"));
         let facts = judgement.pieces.iter().map(|piece| &piece.facts);
         if facts.clone().any(|facts| facts.changes_session) {
-            self.format = None;
+            self.desk.format = None;
         }
         self.note_schema_change(judgement);
         if judgement.runs_code() || judgement.pieces.iter().any(|piece| reaching::locks(&piece.facts)) {
@@ -426,7 +334,7 @@ impl Session {
         if judgement.runs_code() || facts.clone().any(|facts| facts.changes_session || facts.kind == Kind::Create) {
             self.names_touched = true;
             self.name_changes += 1;
-            self.cache.clear();
+            self.desk.cache.clear();
         }
         if touches_prepared(judgement) {
             // Names may mean something else from here on: the server is asked.
@@ -451,22 +359,6 @@ impl Session {
             && judgement.pieces.iter().all(|piece| can_wait(&piece.facts))
     }
 
-    /// What passes without anybody being asked.
-    pub(in crate::session) fn unasked(&self, judgement: &Judgement) -> Agreed {
-        Agreed::Unasked { most: judgement.most().unwrap_or(0).max(judgement.sizes.free_rows) }
-    }
-
-    /// What the token stands for.
-    pub(in crate::session) fn confirmed(&self, judgement: &Judgement, challenge: &Challenge) -> Agreed {
-        let promise: Option<Promise> = serde_json::from_value(challenge.promise.clone()).ok();
-        match promise {
-            Some(Promise { effects: Some(effects), .. }) => Agreed::Tried(effects),
-            Some(Promise { untried: Some(_), .. }) => Agreed::Untried,
-            // What was shown as unknown, and agreed to as such, is held to what nobody may exceed.
-            _ => Agreed::Counted { most: judgement.most().unwrap_or_else(|| judgement.limit()) },
-        }
-    }
-
     /// What is measured only when its transaction commits, or with what fetches from it.
     async fn before_forwarding(&mut self, judgement: &Judgement) -> Result<(), End> {
         self.expect_new_names(judgement).await?;
@@ -475,82 +367,18 @@ impl Session {
         if !judgement.reaches() || judgement.mode != Mode::Enforce {
             return Ok(());
         }
-        if judgement.pieces.iter().any(|piece| reaching::copies_in(&piece.facts)) {
+        if judgement.pieces.iter().any(|piece| copies_in(&piece.facts)) {
             return self.measure_at_commit().await;
         }
         if is_cursor(judgement) {
             // FETCH runs it, by SQL: whatever is sent while it is open is held.
-            let agreed = self.unasked(judgement);
+            let agreed = self.desk.unasked(judgement);
             let judgement = Arc::new(judgement.with_effects(Known::NotAsked));
             let hold = self.hold(judgement, agreed, ProtocolKind::Simple);
             self.guard_cursor(hold);
         }
         Ok(())
     }
-
-    /// The rows a change may report without being a surprise: known from keys.
-    fn expected_rows(&self, judgement: &Judgement) -> Option<u64> {
-        (judgement.mode == Mode::Enforce).then(|| judgement.promise.at_most(judgement.sizes.tolerance).rows).flatten()
-    }
-
-    /// What was agreed to, tolerance included; a change nobody was asked about may be as large as what nobody is asked about.
-    pub(in crate::session) fn agreed(&self, judgement: &Judgement) -> Vec<Option<u64>> {
-        let free = Session::passes(judgement.verdict.in_force());
-        let of = |(piece, known): (&Piece, &Evidence)| {
-            // Under EXPLAIN, in a WITH and the like the tag tells something else.
-            let told = piece.facts.changes.iter().all(|change| change.nesting == Nesting::Outer);
-            let most = promise::promise(known).at_most(judgement.sizes.tolerance).rows.filter(|_| told)?;
-            Some(if free { most.max(judgement.sizes.free_rows) } else { most })
-        };
-        judgement.pieces.iter().zip(&judgement.evidence).map(of).collect()
-    }
-
-    /// What the record shows of a statement: its text without its literals, and a digest of its shape. What changes nothing, and no
-    /// rule found anything in, is only counted, and not made into text.
-    pub(in crate::session) fn noted(&self, judgement: &Judgement) -> Noted {
-        use Kind::{Alter, Call, Create, Do, Drop, Grant, Truncate};
-        let changes = |piece: &Piece| {
-            let facts = &piece.facts;
-            let by_kind = matches!(facts.kind, Alter | Call | Create | Do | Drop | Grant | Truncate);
-            by_kind || !facts.changes.is_empty() || !facts.removals.is_empty() || !facts.acts.is_empty()
-        };
-        // What is tried may turn out to change something, and its line is written before it runs.
-        let tried = judgement.mode == Mode::Enforce && judgement.reaches();
-        let tells = tried || !judgement.verdict.judged().is_empty() || judgement.pieces.iter().any(changes);
-        if !tells || judgement.source.is_empty() {
-            return Noted::default();
-        }
-        let (text, mode) = (&judgement.source, self.mode());
-        let parameters = self.shown_parameters(judgement);
-        let (redacted, fingerprint) = readings::noted(text, mode);
-        Noted { text: Some(self.shown_text(text, redacted)), fingerprint: Some(fingerprint), parameters }
-    }
-
-    pub(in crate::session) fn record_outcome(
-        &mut self,
-        watched: &Watched,
-        rows: Option<u64>,
-        sqlstate: Option<&str>,
-        note: Option<&str>,
-    ) {
-        match sqlstate {
-            None => self.runs.done(rows),
-            Some(_) => self.runs.failed(&self.house.store),
-        }
-        if watched.line.is_none() && note.is_none() {
-            return;
-        }
-        let about = Recording { challenge: watched.challenge, promised_rows: watched.rows_max, ..self.recording() };
-        let outcome = Outcome { of: watched.line, actual_rows: rows, sqlstate, note };
-        if let Err(error) = self.house.recorder.outcome(about, outcome) {
-            note_unrecorded(&error);
-        }
-    }
-}
-
-fn offer(judgement: &Judgement, token: Option<String>) -> Offer {
-    let at_most = judgement.promise.at_most(judgement.sizes.tolerance);
-    Offer { token, valid: judgement.sizes.token_ttl, at_most }
 }
 
 /// COMMIT, or what takes its place.
@@ -577,40 +405,6 @@ fn touches_prepared(judgement: &Judgement) -> bool {
 
 fn is_cursor(judgement: &Judgement) -> bool {
     judgement.pieces.iter().any(|piece| reaching::declares(&piece.text) == Declared::Cursor)
-}
-
-fn count(verdict: &Verdict) {
-    metrics::counter!(STATEMENTS_TOTAL, "verdict" => verdict.level().to_string()).increment(1);
-    for judged in verdict.judged() {
-        metrics::counter!(FINDINGS_TOTAL, "rule" => judged.finding.rule, "level" => judged.level.to_string())
-            .increment(1);
-    }
-}
-
-/// A record that fails is counted and logged wherever it is met; whether that refuses a statement is for the caller.
-pub(in crate::session) fn note_unrecorded(error: &RecordFailed) {
-    metrics::counter!(RECORD_FAILURES_TOTAL).increment(1);
-    tracing::error!(%error, "the record failed");
-}
-
-#[derive(Debug, Default)]
-pub(in crate::session) struct Noted {
-    pub text: Option<String>,
-    pub fingerprint: Option<String>,
-    pub parameters: Option<Vec<Option<String>>>,
-}
-
-/// A verdict that no token helps against.
-pub(in crate::session) fn denial(verdict: &Verdict) -> Refusal {
-    let judged = verdict.judged();
-    let words = |text: Option<&String>| text.cloned();
-    let first = judged.iter().max_by_key(|judged| judged.level);
-    let message = first.map_or_else(|| "denied".to_owned(), |judged| judged.finding.message.clone());
-    let rules = judged.iter().map(|judged| judged.finding.rule).collect::<Vec<_>>().join(", ");
-    let mut refusal =
-        Refusal::new(Code::Denied, format!("sluice: denied: {message}")).detail(format!("rules: {rules}"));
-    refusal.hint = words(first.and_then(|judged| judged.finding.instead.as_ref()));
-    refusal
 }
 
 pub(in crate::session) fn exceeded(exceeded: Exceeded) -> Refusal {

@@ -17,12 +17,15 @@ use crate::protocol::postgres::command;
 use crate::protocol::postgres::frame::{Frame, upstream_frame};
 use crate::protocol::postgres::message::{self, Script, Severity};
 use crate::protocol::{Code, Refusal};
-use crate::session::act::{self, Form};
-use crate::session::hold::{Agreed, Ends, Held};
+use crate::session::End;
+use crate::session::held::Agreed;
+use crate::session::judgement::Judgement;
 use crate::session::link::Listen;
-use crate::session::look::Judgement;
-use crate::session::pipeline::{Exceeded, Watched};
-use crate::session::{End, Session, record};
+use crate::session::postgres::Session;
+use crate::session::postgres::act::{self, Form};
+use crate::session::postgres::hold::{Ends, Held};
+use crate::session::postgres::pipeline::{Exceeded, Watched};
+use crate::session::record;
 use crate::store::kept::ProtocolKind;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -47,9 +50,9 @@ impl Session {
         let by_itself =
             run.agreed == Agreed::Untried || judgement.pieces.iter().any(|piece| piece.facts.outside_transaction_only);
         let own = self.talk.status() == b'I' && !by_itself;
-        let agreed = self.agreed(&judgement);
+        let agreed = self.desk.agreed(&judgement);
         let promised = agreed.iter().copied().sum::<Option<u64>>();
-        let noted = self.noted(&judgement);
+        let noted = self.desk.noted(&judgement);
         let about = Recording {
             challenge: run.challenge,
             promised_rows: promised,
@@ -58,10 +61,10 @@ impl Session {
             parameters: noted.parameters.as_deref(),
             plain: record::plain(&judgement),
             reason: judgement.told.reason.as_deref(),
-            ..self.recording()
+            ..self.desk.recording()
         };
         let again = script.clone();
-        let permit = match self.house.recorder.record(&judgement.verdict, action, about, script) {
+        let permit = match self.desk.house.recorder.record(&judgement.verdict, action, about, script) {
             Ok(permit) => permit,
             Err(error) => return self.refuse(&record::unrecorded(&error), run.form).await,
         };
@@ -157,7 +160,7 @@ impl Session {
                 Ok(())
             }
             None => {
-                self.cache.clear();
+                self.desk.cache.clear();
                 let refusal = refusal.unwrap_or_else(|| act::exceeded(Exceeded::Unfinished));
                 self.refuse(&refusal, run.form).await
             }
@@ -183,7 +186,7 @@ impl Session {
         let protocol = if run.form == Form::Simple { ProtocolKind::Simple } else { ProtocolKind::Extended };
         self.record_outcome(watched, None, ran.error.as_ref().map(|error| error.code.as_str()), Some(why));
         if level < Level::Deny
-            && let Some(redeemed) = self.redeem_by_hint(&judgement, level).await?
+            && let Some(redeemed) = self.desk.redeem_by_hint(&judgement, level).await
         {
             return match redeemed {
                 Ok(redeemed) => {
@@ -194,7 +197,7 @@ impl Session {
                 Err(refusal) => self.refuse(&refusal, run.form).await,
             };
         }
-        let refusal = self.refusal(&judgement, protocol).await?;
+        let refusal = self.desk.refusal(&judgement, protocol).await;
         self.refuse(&refusal, run.form).await
     }
 

@@ -11,10 +11,13 @@ use crate::ground::limits;
 use crate::policy::question::RemovedTable;
 use crate::protocol::postgres::message::Script;
 use crate::protocol::{Code, Refusal};
-use crate::session::ask::{Asker, Ground};
-use crate::session::hold::Hold;
-use crate::session::look::{Depth, Judgement, Looked, Subjected, unknown_state};
-use crate::session::{End, Session};
+use crate::session::End;
+use crate::session::desk::Desk;
+use crate::session::held::Hold;
+use crate::session::judgement::{Depth, Judgement, Subjected};
+use crate::session::postgres::Session;
+use crate::session::postgres::ask::{Asker, Ground};
+use crate::session::postgres::look::{Looked, unknown_state};
 use bytes::Bytes;
 
 impl Session {
@@ -37,11 +40,11 @@ impl Session {
             }
         };
         let moved = promise::within(&judgement.promise, &now.promise, judgement.sizes.tolerance);
-        let agreed = matches!(moved, Moved::No) || !hold.was_confirmed() && Session::passes(now.verdict.in_force());
+        let agreed = matches!(moved, Moved::No) || !hold.was_confirmed() && Desk::passes(now.verdict.in_force());
         if agreed {
             return Ok(None);
         }
-        let mut refusal = self.refusal(&now, hold.protocol).await?;
+        let mut refusal = self.desk.refusal(&now, hold.protocol).await;
         if hold.was_confirmed() && refusal.code != Code::CannotKnow {
             refusal.code = Code::ExceedsConfirmed;
             let now = refusal.message.trim_start_matches("sluice: ").to_owned();
@@ -96,7 +99,7 @@ const LOCKABLE: &str = "SELECT pg_catalog.concat(pg_catalog.quote_ident(n.nspnam
 /// One statement that removes tables, or all their rows, which are known and others can see.
 pub(in crate::session) fn takes_tables(judgement: &Judgement) -> bool {
     let temporary = |table: &RemovedTable| table.name.parts.first().is_some_and(|schema| schema.starts_with("pg_temp"));
-    let waits = |piece: &crate::session::look::Piece| !piece.facts.outside_transaction_only;
+    let waits = |piece: &crate::session::judgement::Piece| !piece.facts.outside_transaction_only;
     judgement.pieces.len() == 1
         && judgement.pieces.iter().all(waits)
         && !judgement.source.is_empty()

@@ -1,34 +1,26 @@
-//! `SLUICE …`: the commands that Sluice answers itself, in any client, by either protocol.
+//! `SLUICE …`: the commands, and those of their answers that Sluice knows by itself.
 //!
-//! Invariant: what is typed here never reaches the database as such; a statement inside (PREVIEW, EXPLAIN) is looked at, not run;
-//! REHEARSE runs it, and rolls it back. Whatever somebody else wrote (a text, a value, a name) is shown on lines that are marked as
-//! such, with everything that could steer a terminal written out: nobody can write what looks like a line of Sluice's own.
+//! Invariant: whatever somebody else wrote (a text, a value, a name) is shown on lines that are marked as such, with everything that could
+//! steer a terminal written out: nobody can write what looks like a line of Sluice's own.
 
 use crate::audit::Recording;
 use crate::change::challenge::{self, Misuse};
-use crate::change::ledger;
 use crate::change::preview::words::plain;
 use crate::policy;
 use crate::policy::rules::Caller;
 use crate::policy::settings::Mode;
-use crate::protocol::postgres::command;
-use crate::protocol::postgres::frame::Frame;
-use crate::protocol::postgres::message;
 use crate::protocol::{Code, Refusal};
-use crate::session::act::Form;
-use crate::session::ask::{Asker, Ground};
-use crate::session::look::{Depth, Looked, Subjected, unknown_state};
+use crate::session::desk::Desk;
+use crate::session::judgement::Judgement;
 use crate::session::record;
-use crate::session::redeem::misused;
-use crate::session::{End, Session};
+use crate::session::tokens::misused;
 use crate::sql::lexer::{self, Lexer};
 use crate::sql::statement::LexicalMode;
 use crate::store::Whose;
 use crate::store::kept::{Challenge, Needs};
-use bytes::Bytes;
 
 /// Commands, as they are typed and what they do: `HELP` in one table.
-const HELP: &[(&str, &str)] = &[
+pub(in crate::session) const HELP: &[(&str, &str)] = &[
     ("SLUICE HELP", "this list"),
     ("SLUICE PREVIEW <statement>", "what the statement would do: rows, sample, cascades; nothing is run"),
     (
@@ -47,7 +39,7 @@ const HELP: &[(&str, &str)] = &[
 ];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Command {
+pub(in crate::session) enum Command {
     Help,
     Preview(String),
     Explain(String),
@@ -71,7 +63,7 @@ pub(in crate::session) fn columns(text: &str) -> &'static [&'static str] {
 }
 
 impl Command {
-    fn columns(&self) -> &'static [&'static str] {
+    pub(in crate::session) fn columns(&self) -> &'static [&'static str] {
         match self {
             Command::Help => &["command", "what it does"],
             Command::Preview(_) | Command::Show(_) => &["preview"],
@@ -86,7 +78,7 @@ impl Command {
         }
     }
 
-    fn name(&self) -> &'static str {
+    pub(in crate::session) fn name(&self) -> &'static str {
         match self {
             Command::Help => "HELP",
             Command::Preview(_) => "PREVIEW",
@@ -106,121 +98,8 @@ impl Command {
 
 pub(in crate::session) type Table = Vec<Vec<Option<String>>>;
 
-impl Session {
-    /// One command, answered in the protocol it came by.
-    pub(in crate::session) async fn command(&mut self, text: &str, form: Form) -> Result<(), End> {
-        self.drain().await?;
-        if self.pipeline.discarding {
-            return Ok(());
-        }
-        let command = match parse(text) {
-            Ok(command) => command,
-            Err(refusal) => return self.refuse(&refusal, form).await,
-        };
-        let named = matches!(command, Command::Approve(_) | Command::Confirm(_) | Command::Reject(_));
-        // What Sluice knows by itself is told though the record fails: how else could anybody see that it does?
-        let told_anyway = matches!(command, Command::Help | Command::Policy | Command::Status);
-        if !named
-            && let Err(error) = self.house.recorder.command(self.recording(), command.name(), None)
-            && !told_anyway
-        {
-            let refusal = Refusal::new(Code::CannotKnow, format!("sluice: the command cannot be recorded: {error}"));
-            return self.refuse(&refusal, form).await;
-        }
-        if let Command::Confirm(token) = &command {
-            return self.confirm(token, form).await;
-        }
-        let answered = match &command {
-            Command::Help => Ok(HELP.iter().map(|(command, does)| vec![some(command), some(does)]).collect()),
-            Command::Preview(statement) => self.preview_of(statement).await?,
-            Command::Explain(statement) => self.explanation_of(statement).await?,
-            Command::Rehearse(statement) => self.rehearse(statement).await?,
-            Command::Approve(token) => self.approve(token).await.map(|what| vec![vec![Some(what)]]),
-            Command::Reject(token) => self.reject(token).await,
-            Command::Show(token) => self.shown(token).await,
-            Command::Pending => self.pending().await,
-            Command::Scripts => self.scripts().await?,
-            Command::Policy => Ok(self.levels()),
-            Command::Status => Ok(self.state()),
-            Command::Confirm(_) => Ok(Vec::new()),
-        };
-        match answered {
-            Ok(rows) => {
-                self.answer(&command, &rows, form);
-                Ok(())
-            }
-            Err(refusal) => self.refuse(&refusal, form).await,
-        }
-    }
-
-    fn answer(&mut self, command: &Command, rows: &Table, form: Form) {
-        let columns = command.columns();
-        if form == Form::Simple && !columns.is_empty() {
-            self.reply(message::row_description(columns));
-        }
-        let said = |value: &Option<String>| value.as_deref().map(|value| self.spoken(&plain(value)));
-        let rows: Table = rows.iter().map(|row| row.iter().map(said).collect()).collect();
-        self.reply(message::data_rows(&rows));
-        self.reply(message::command_complete(&format!("SLUICE {}", command.name())));
-        if form == Form::Simple {
-            self.reply(message::ready(self.talk.status()));
-        }
-    }
-
-    async fn preview_of(&mut self, statement: &str) -> Result<Result<Table, Refusal>, End> {
-        let judgement = match self.look_at(self.subject(statement), None, Depth::Everything).await? {
-            Looked::At(judgement) => judgement,
-            Looked::Not(refusal) => return Ok(Err(refusal)),
-            Looked::Wrong(error) => return Ok(Err(of_the_server(&error))),
-            Looked::Discarded | Looked::Missing => return Ok(Err(usage("there is no such prepared statement"))),
-        };
-        let shown = self.preview(&judgement, None);
-        let lines = shown.message.lines().chain(shown.detail.lines());
-        let mut rows: Table = lines.map(|line| vec![some(line)]).collect();
-        let would = match judgement.is_to_be_tried() {
-            true => "it is tried, and judged by what it did; SLUICE REHEARSE shows that".to_owned(),
-            false => judgement.verdict.in_force().to_string(),
-        };
-        rows.push(vec![Some(format!("what would happen: {would}"))]);
-        Ok(Ok(rows))
-    }
-
-    async fn explanation_of(&mut self, statement: &str) -> Result<Result<Table, Refusal>, End> {
-        let judgement = match self.look_at(self.subject(statement), None, Depth::WhatRulesNeed).await? {
-            Looked::At(judgement) => judgement,
-            Looked::Not(refusal) => return Ok(Err(refusal)),
-            Looked::Wrong(error) => return Ok(Err(of_the_server(&error))),
-            Looked::Discarded | Looked::Missing => return Ok(Err(usage("there is no such prepared statement"))),
-        };
-        let now = self.house.clock.now();
-        let policy = self.house.policy.load_full();
-        let caller = Caller { max_affected: judgement.told.max_affected, script: judgement.told.script.clone() };
-        let mut rows = Vec::new();
-        for (piece, evidence) in judgement.pieces.iter().zip(&judgement.evidence) {
-            let names = policy::names(&piece.facts, evidence);
-            let effective = policy::scope::effective(&policy, &self.principal, &names, now);
-            for rule in policy::explain(&piece.facts, evidence, &effective, &caller) {
-                let matches =
-                    rule.findings.iter().map(|finding| finding.message.as_str()).collect::<Vec<_>>().join("; ");
-                let matches = Some(matches).filter(|_| !rule.findings.is_empty());
-                rows.push(vec![some(rule.code), Some(rule.level.to_string()), some(&rule.origin), matches]);
-            }
-        }
-        // What would happen, the rules that match, the others.
-        rows.sort_by_key(|row: &Vec<Option<String>>| row.last().is_some_and(Option::is_none));
-        let level = judgement.verdict.level().to_string();
-        let why = match judgement.verdict.in_force() == judgement.verdict.level() {
-            true if judgement.is_to_be_tried() => {
-                "what would happen before it is tried; then it is judged by what it did (SLUICE REHEARSE shows that)"
-            }
-            true => "what would happen",
-            false => "what would happen in enforce mode; nothing is refused now",
-        };
-        rows.insert(0, vec![some("(verdict)"), Some(level), None, some(why)]);
-        Ok(Ok(rows))
-    }
-
-    async fn reject(&mut self, token: &str) -> Result<Table, Refusal> {
+impl Desk {
+    pub(in crate::session) async fn reject(&mut self, token: &str) -> Result<Table, Refusal> {
         let challenge = self.find_for_both(token).await?;
         let about = Recording { challenge: Some(challenge.id), ..self.recording() };
         if let Err(error) = self.house.recorder.command(about, "REJECT", None) {
@@ -235,13 +114,13 @@ impl Session {
     }
 
     /// A challenge of one's own, or of another that waits for an approval.
-    async fn find_for_both(&self, token: &str) -> Result<Challenge, Refusal> {
+    pub(in crate::session) async fn find_for_both(&self, token: &str) -> Result<Challenge, Refusal> {
         let challenge = self.find(token, Whose::AnyInDatabase).await?;
         let own = challenge.holder.user == self.principal.user;
         if own || challenge.needs == Needs::Approve { Ok(challenge) } else { Err(misused(&Misuse::Unknown)) }
     }
 
-    async fn shown(&mut self, token: &str) -> Result<Table, Refusal> {
+    pub(in crate::session) async fn shown(&mut self, token: &str) -> Result<Table, Refusal> {
         let challenge = self.find_for_both(token).await?;
         let now = self.house.clock.now();
         let state = match challenge::check(&challenge, &self.house.listener, &self.principal, &challenge.context, now) {
@@ -256,7 +135,7 @@ impl Session {
         Ok(lines.into_iter().map(|line| vec![Some(line)]).collect())
     }
 
-    async fn pending(&mut self) -> Result<Table, Refusal> {
+    pub(in crate::session) async fn pending(&mut self) -> Result<Table, Refusal> {
         let holder = challenge::holder(&self.house.listener, &self.principal);
         let found = self.house.store.pending(&holder, self.house.clock.now()).await;
         let challenges = found
@@ -273,39 +152,7 @@ impl Session {
         Ok(challenges.into_iter().map(row).collect())
     }
 
-    async fn scripts(&mut self) -> Result<Result<Table, Refusal>, End> {
-        let cannot = |error| Refusal::new(Code::CannotKnow, format!("sluice: the store did not answer: {error}"));
-        let house = self.house.clone();
-        let (listener, database) = (&house.listener, self.principal.database.clone());
-        // Only where asking leaves no trace at all: elsewhere open entries are shown as they are.
-        if self.talk.status() == b'I' && !self.pipeline.open {
-            let time = house.ask_timeout;
-            let asker = Asker::begin(&mut self.link, &self.seat, &self.talk, Ground::Own, time, time).await;
-            let mut asker = asker.map_err(unknown_state)?;
-            let settled = ledger::settle(&house.store, &mut asker, listener, &database).await;
-            asker.end().await.map_err(unknown_state)?;
-            if let Err(error) = settled {
-                return Ok(Err(cannot(error)));
-            }
-        }
-        let row = |script: crate::store::ledger::Script| {
-            let time = |time: jiff::Timestamp| Some(time.strftime("%Y-%m-%d %H:%M UTC").to_string());
-            let (ran, begun, rows) = (script.ran.to_string(), script.begun.to_string(), script.rows.to_string());
-            vec![
-                Some(script.name),
-                Some(ran),
-                Some(begun),
-                Some(rows),
-                time(script.first),
-                time(script.last),
-                Some(script.by),
-            ]
-        };
-        let found = house.store.ledger_scripts(listener, &database).await;
-        Ok(found.map(|scripts| scripts.into_iter().map(row).collect()).map_err(cannot))
-    }
-
-    fn levels(&mut self) -> Table {
+    pub(in crate::session) fn levels(&mut self) -> Table {
         let policy = self.house.policy.load_full();
         let effective = self.standing.get(&policy, &self.principal, self.house.clock.now()).clone();
         let facts = Default::default();
@@ -316,7 +163,7 @@ impl Session {
         explained.into_iter().map(row).collect()
     }
 
-    fn state(&mut self) -> Table {
+    pub(in crate::session) fn state(&mut self) -> Table {
         let policy = self.house.policy.load_full();
         let effective = self.standing.get(&policy, &self.principal, self.house.clock.now()).clone();
         let mode = match effective.mode {
@@ -345,14 +192,72 @@ impl Session {
         rows.into_iter().map(|(name, value)| vec![some(name), Some(value)]).collect()
     }
 
-    pub(in crate::session) fn subject(&self, statement: &str) -> Subjected {
-        let text = Bytes::copy_from_slice(statement.as_bytes());
-        Subjected::Source(self.source(&text))
+    /// What PREVIEW shows.
+    pub(in crate::session) fn preview_rows(&self, judgement: &Judgement) -> Table {
+        let shown = self.preview(judgement, None);
+        let lines = shown.message.lines().chain(shown.detail.lines());
+        let mut rows: Table = lines.map(|line| vec![some(line)]).collect();
+        let would = match judgement.is_to_be_tried() {
+            true => "it is tried, and judged by what it did; SLUICE REHEARSE shows that".to_owned(),
+            false => judgement.verdict.in_force().to_string(),
+        };
+        rows.push(vec![Some(format!("what would happen: {would}"))]);
+        rows
+    }
+
+    /// What EXPLAIN shows.
+    pub(in crate::session) fn explanation_rows(&self, judgement: &Judgement) -> Table {
+        let now = self.house.clock.now();
+        let policy = self.house.policy.load_full();
+        let caller = Caller { max_affected: judgement.told.max_affected, script: judgement.told.script.clone() };
+        let mut rows = Vec::new();
+        for (piece, evidence) in judgement.pieces.iter().zip(&judgement.evidence) {
+            let names = policy::names(&piece.facts, evidence);
+            let effective = policy::scope::effective(&policy, &self.principal, &names, now);
+            for rule in policy::explain(&piece.facts, evidence, &effective, &caller) {
+                let matches =
+                    rule.findings.iter().map(|finding| finding.message.as_str()).collect::<Vec<_>>().join("; ");
+                let matches = Some(matches).filter(|_| !rule.findings.is_empty());
+                rows.push(vec![some(rule.code), Some(rule.level.to_string()), some(&rule.origin), matches]);
+            }
+        }
+        // What would happen, the rules that match, the others.
+        rows.sort_by_key(|row: &Vec<Option<String>>| row.last().is_some_and(Option::is_none));
+        let level = judgement.verdict.level().to_string();
+        let why = match judgement.verdict.in_force() == judgement.verdict.level() {
+            true if judgement.is_to_be_tried() => {
+                "what would happen before it is tried; then it is judged by what it did (SLUICE REHEARSE shows that)"
+            }
+            true => "what would happen",
+            false => "what would happen in enforce mode; nothing is refused now",
+        };
+        rows.insert(0, vec![some("(verdict)"), Some(level), None, some(why)]);
+        rows
+    }
+
+    /// The scripts that ran in this database.
+    pub(in crate::session) async fn scripts(&self) -> Result<Table, Refusal> {
+        let cannot = |error| Refusal::new(Code::CannotKnow, format!("sluice: the store did not answer: {error}"));
+        let row = |script: crate::store::ledger::Script| {
+            let time = |time: jiff::Timestamp| Some(time.strftime("%Y-%m-%d %H:%M UTC").to_string());
+            let (ran, begun, rows) = (script.ran.to_string(), script.begun.to_string(), script.rows.to_string());
+            vec![
+                Some(script.name),
+                Some(ran),
+                Some(begun),
+                Some(rows),
+                time(script.first),
+                time(script.last),
+                Some(script.by),
+            ]
+        };
+        let found = self.house.store.ledger_scripts(&self.house.listener, &self.principal.database).await;
+        found.map(|scripts| scripts.into_iter().map(row).collect()).map_err(cannot)
     }
 }
 
 /// What was shown to the sender, and what would be run: the sender's own words behind a bar, line by line.
-fn about(challenge: &Challenge) -> Vec<String> {
+pub(in crate::session) fn about(challenge: &Challenge) -> Vec<String> {
     // Of what is over nothing is kept but that it is.
     if challenge.is_over() {
         return Vec::new();
@@ -371,12 +276,12 @@ fn about(challenge: &Challenge) -> Vec<String> {
     lines
 }
 
-fn quoted(line: &str) -> String {
+pub(in crate::session) fn quoted(line: &str) -> String {
     format!("  | {}", plain(&line.replace('\t', "    ")))
 }
 
 /// Words of our own little language, cut by the lexer that cuts everything else.
-fn parse(text: &str) -> Result<Command, Refusal> {
+pub(in crate::session) fn parse(text: &str) -> Result<Command, Refusal> {
     let tokens: Vec<_> = tokens(text);
     let word = |at: usize| tokens.get(at).map(|token: &lexer::Token| token.text(text).to_ascii_uppercase());
     let rest = |at: usize| {
@@ -414,27 +319,20 @@ fn parse(text: &str) -> Result<Command, Refusal> {
     }
 }
 
-fn tokens(text: &str) -> Vec<lexer::Token> {
+pub(in crate::session) fn tokens(text: &str) -> Vec<lexer::Token> {
     // A command's own words are few; a statement behind them is cut out by its start alone.
     Lexer::new(text, LexicalMode::default()).filter(|token| !token.is_comment()).take(8).collect()
 }
 
-fn unquoted(text: &str) -> String {
+pub(in crate::session) fn unquoted(text: &str) -> String {
     text.trim_matches(|quote| quote == '\'' || quote == '"').to_owned()
 }
 
-fn usage(what: &str) -> Refusal {
+pub(in crate::session) fn usage(what: &str) -> Refusal {
     Refusal::new(Code::Syntax, format!("sluice: {what}")).hint("SLUICE HELP lists the commands.")
 }
 
-/// The database finds the statement itself wrong.
-pub(in crate::session) fn of_the_server(error: &Frame) -> Refusal {
-    let field = |kind| command::error_field(error.body(), kind).unwrap_or_default();
-    Refusal::new(Code::Syntax, format!("sluice: the database refuses this statement: {}", field(b'M')))
-        .detail(format!("SQLSTATE {}", field(b'C')))
-}
-
-fn some(text: &str) -> Option<String> {
+pub(in crate::session) fn some(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
@@ -444,6 +342,7 @@ mod tests {
     use crate::ground::secret::{HashKey, Token};
     use crate::protocol::Parameters;
     use crate::store::kept::{Preview, ProtocolKind};
+    use bytes::Bytes;
     use jiff::Timestamp;
 
     #[test]

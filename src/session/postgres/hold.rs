@@ -8,7 +8,7 @@
 //! Invariant: what changed more than was agreed to, or could not be measured, does not commit.
 
 use crate::audit::{Outcome, Recording};
-use crate::change::{preview, promise};
+use crate::change::preview;
 use crate::database::effects::measure::{self, Snapshot, Telling};
 use crate::database::{Ask, AskError, catalog};
 use crate::ground::limits;
@@ -19,50 +19,24 @@ use crate::policy::settings::Mode;
 use crate::policy::{self, count};
 use crate::protocol::postgres::message::{self, Script, Severity};
 use crate::protocol::{Code, Refusal};
-use crate::session::act::{Form, note_unrecorded};
-use crate::session::ask::{Asker, Ground};
-use crate::session::look::{self, Judgement, unknown_state};
-use crate::session::pipeline::Watched;
-use crate::session::reaching;
-use crate::session::{End, Session};
+use crate::session::End;
+use crate::session::desk::Desk;
+use crate::session::desk::note_unrecorded;
+use crate::session::held::{Agreed, Hold, beyond_what_was_shown, compared, comparison, unmeasured};
+use crate::session::judgement;
+use crate::session::judgement::Judgement;
+use crate::session::postgres::Session;
+use crate::session::postgres::act::Form;
+use crate::session::postgres::ask::{Asker, Ground};
+use crate::session::postgres::look::unknown_state;
+use crate::session::postgres::pipeline::Watched;
+use crate::session::postgres::reaching;
 use crate::sql::facts::{Facts, Kind};
 use crate::store::kept::ProtocolKind;
 use bytes::Bytes;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-
-/// What one statement is held to.
-pub(in crate::session) struct Hold {
-    pub judgement: Arc<Judgement>,
-    pub protocol: ProtocolKind,
-    pub agreed: Agreed,
-    /// Rows changed by what of it was run before: a portal can be run in portions.
-    pub so_far: AtomicU64,
-    /// Rows that the database counted when it was last measured, added ones included; `None`: it was not.
-    pub measured: OnceLock<u64>,
-    /// The record's line that waits for it.
-    pub line: OnceLock<u64>,
-}
-
-/// Who agreed to it, and to what.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::session) enum Agreed {
-    /// Nobody was asked: so much passes unasked.
-    Unasked { most: u64 },
-    /// Its rows were shown, and confirmed.
-    Counted { most: u64 },
-    /// It was tried, and what it did was shown, and confirmed.
-    Tried(Effects),
-    /// It was said that it cannot be tried.
-    Untried,
-}
-
-impl std::fmt::Debug for Hold {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hold").field("agreed", &self.agreed).finish_non_exhaustive()
-    }
-}
 
 /// A statement under way, and the counts before it; `None`: the database does not count.
 #[derive(Debug)]
@@ -79,52 +53,6 @@ pub(in crate::session) enum Ends {
     Transaction,
     /// The client's transaction block goes on, and what waits for its COMMIT is measured there.
     Statement,
-}
-
-impl Hold {
-    /// For ordering: what lets least pass.
-    pub fn most(&self) -> u64 {
-        match &self.agreed {
-            Agreed::Unasked { most } | Agreed::Counted { most } => *most,
-            Agreed::Tried(effects) => effects.destroyed(),
-            Agreed::Untried => u64::MAX,
-        }
-    }
-
-    /// What the record says of a statement that was carried out: its tag tells nothing of what its functions did.
-    pub fn outcome_rows(&self, told: u64) -> Option<u64> {
-        if !self.judgement.reaches() {
-            return Some(told);
-        }
-        self.measured.get().map(|measured| told.max(*measured))
-    }
-
-    /// What it did is a change that the policy's freeze does not let pass.
-    fn is_frozen(&self, effects: &Effects) -> bool {
-        !effects.is_nothing() && self.judgement.is_frozen_by(effects, self.was_confirmed())
-    }
-
-    pub fn was_confirmed(&self) -> bool {
-        !matches!(self.agreed, Agreed::Unasked { .. })
-    }
-
-    /// In words, what was more than agreed to.
-    fn exceeded_by(&self, effects: &Effects) -> Option<String> {
-        let tolerance = self.judgement.sizes.tolerance;
-        match &self.agreed {
-            Agreed::Untried => None,
-            Agreed::Tried(shown) => promise::beyond(shown, effects, tolerance),
-            Agreed::Unasked { most } | Agreed::Counted { most } => {
-                let changed = effects.destroyed().saturating_add(self.so_far.load(Ordering::Relaxed));
-                if changed > *most {
-                    let (changed, most) = (count::grouped(changed), count::grouped(*most));
-                    return Some(format!("changed {changed} rows where at most {most} were agreed to"));
-                }
-                let object = effects.objects.iter().find(|object| !self.judgement.says(object))?;
-                Some(format!("did more than change rows: {object}"))
-            }
-        }
-    }
 }
 
 /// The explicit transaction that is open.
@@ -150,10 +78,10 @@ pub(in crate::session) struct Tally {
 impl Tally {
     /// Some schema change of the transaction says so.
     fn meant(&self, object: &str) -> bool {
-        self.removes && look::is_counted_object(object)
+        self.removes && judgement::is_counted_object(object)
             // What is altered and keeps its rows can be another than is named: a table whose index goes.
             || self.alters && object.ends_with(measure::ALTERED)
-            || self.schema_changes.iter().any(|text| reaching::names_object(text, object))
+            || self.schema_changes.iter().any(|text| judgement::names_object(text, object))
     }
 
     pub fn note(&mut self, rows: u64, shown: bool) {
@@ -167,7 +95,7 @@ impl Tally {
 impl Session {
     /// Counts of the current transaction. Nothing may be outstanding. `None`: the database does not count (`track_counts`).
     pub(in crate::session) async fn snapshot(&mut self, telling: Telling) -> Result<Option<Snapshot>, End> {
-        let time = self.house.ask_timeout;
+        let time = self.desk.house.ask_timeout;
         let asker = Asker::begin(&mut self.link, &self.seat, &self.talk, Ground::Implicit, time, time).await;
         let mut asker = asker.map_err(unknown_state)?;
         let answer = asker.ask(&measure::question(telling), None).await;
@@ -255,7 +183,7 @@ impl Session {
         let Some(line) = hold.line.get().filter(|_| hold.judgement.reaches()) else { return };
         let note = Some("measured before its commit");
         let outcome = Outcome { of: Some(*line), actual_rows: Some(effects.changed()), sqlstate: None, note };
-        if let Err(error) = self.house.recorder.outcome(self.recording(), outcome) {
+        if let Err(error) = self.desk.house.recorder.outcome(self.desk.recording(), outcome) {
             note_unrecorded(&error);
         }
     }
@@ -277,16 +205,16 @@ impl Session {
         let level = judgement.verdict.in_force();
         let was_unknown = hold.judgement.reaches() && !hold.was_confirmed();
         let destroyed = judgement.effects().map_or(0, Effects::destroyed);
-        if was_unknown && Session::passes(level) {
+        if was_unknown && Desk::passes(level) {
             self.warn(&judgement);
             self.tally.note(destroyed, false);
             return Ok(None);
         }
         if was_unknown && level < Level::Deny {
-            match self.redeem_by_hint(&judgement, level).await? {
+            match self.desk.redeem_by_hint(&judgement, level).await {
                 Some(Ok(redeemed)) => {
-                    let about = Recording { challenge: Some(redeemed.challenge().id), ..self.recording() };
-                    if let Err(error) = self.house.recorder.command(about, "CONFIRM", None) {
+                    let about = Recording { challenge: Some(redeemed.challenge().id), ..self.desk.recording() };
+                    if let Err(error) = self.desk.house.recorder.command(about, "CONFIRM", None) {
                         note_unrecorded(&error);
                         let message = format!("sluice: what was confirmed cannot be recorded: {error}");
                         return Ok(Some(Refusal::new(Code::CannotKnow, message)));
@@ -298,7 +226,7 @@ impl Session {
                 None => {}
             }
         }
-        let mut refusal = self.refusal(&judgement, hold.protocol).await?;
+        let mut refusal = self.desk.refusal(&judgement, hold.protocol).await;
         if !was_unknown && level < Level::Deny {
             refusal.code = Code::ExceedsConfirmed;
             let how = how.unwrap_or_else(|| "could not be measured".to_owned());
@@ -312,7 +240,7 @@ impl Session {
     /// Lets triggers that wait for the COMMIT fire now, so that what they do is measured. `Some`: what failed in it, and with it the
     /// transaction.
     async fn fire_deferred(&mut self) -> Result<Option<String>, End> {
-        let time = self.house.ask_timeout;
+        let time = self.desk.house.ask_timeout;
         let asker = Asker::begin(&mut self.link, &self.seat, &self.talk, Ground::Implicit, time, time).await;
         let mut asker = asker.map_err(unknown_state)?;
         let fired = asker.ask("SET CONSTRAINTS ALL IMMEDIATE", None).await;
@@ -350,7 +278,7 @@ impl Session {
     /// Before a change of the schema in a transaction block: what names lead to may change for what was opened, queued or looked at
     /// before, so all that it does is measured at its end.
     pub(in crate::session) async fn expect_new_names(&mut self, judgement: &Judgement) -> Result<(), End> {
-        let changes: Vec<&look::Piece> =
+        let changes: Vec<&judgement::Piece> =
             judgement.pieces.iter().filter(|piece| reaching::changes_schema(piece)).collect();
         if changes.is_empty()
             || judgement.mode != Mode::Enforce
@@ -359,7 +287,7 @@ impl Session {
         {
             return Ok(());
         }
-        let removes = changes.iter().any(|piece| look::removes(piece));
+        let removes = changes.iter().any(|piece| judgement::removes(piece));
         self.tally.removes |= removes;
         if !self.tally.alters {
             // What goes from here on is to be told by its name, and apart from indexes, TOAST tables and the like.
@@ -380,8 +308,8 @@ impl Session {
         if self.tally.changing && !self.talk.is_quiet() {
             self.drain().await?;
         }
-        let policy = self.house.policy.load_full();
-        let effective = self.standing.get(&policy, &self.principal, self.house.clock.now()).clone();
+        let policy = self.desk.house.policy.load_full();
+        let effective = self.desk.standing.get(&policy, &self.desk.principal, self.desk.house.clock.now()).clone();
         // What waits for the COMMIT was queued, or opened, when names led elsewhere.
         let waiting = self.names_moved;
         let nothing = self.tally.baseline.is_none() && self.tally.unshown <= effective.sizes.batch_rows && !waiting;
@@ -475,8 +403,8 @@ impl Session {
         let facts = Facts { kind: Kind::Transaction, ..Facts::default() };
         let evidence = Evidence { unshown: Some(unshown), ..Evidence::default() };
         let verdict = policy::judge(&facts, &evidence, effective, &caller);
-        let about = Recording { promised_rows: Some(unshown), ..self.recording() };
-        if Session::passes(verdict.in_force()) {
+        let about = Recording { promised_rows: Some(unshown), ..self.desk.recording() };
+        if Desk::passes(verdict.in_force()) {
             for judged in verdict.warnings() {
                 let text = format!("sluice: {}: {}", judged.finding.rule, judged.finding.message);
                 let words = self.said(&Refusal::new(Code::Denied, text));
@@ -485,7 +413,7 @@ impl Session {
             return Ok(None);
         }
         let refused = Code::Denied;
-        if let Err(error) = self.house.recorder.refusal(&verdict, refused.sqlstate(), about) {
+        if let Err(error) = self.desk.house.recorder.refusal(&verdict, refused.sqlstate(), about) {
             note_unrecorded(&error);
         }
         let rules: Vec<&str> = verdict.judged().iter().map(|judged| judged.finding.rule).collect();
@@ -503,7 +431,7 @@ impl Session {
 
     /// `SET sluice.max_affected`, asked of the session.
     pub(in crate::session) async fn stated_limit(&mut self, ground: Ground) -> Result<Caller, End> {
-        let time = self.house.ask_timeout;
+        let time = self.desk.house.ask_timeout;
         let asker = Asker::begin(&mut self.link, &self.seat, &self.talk, ground, time, time).await;
         let mut asker = asker.map_err(unknown_state)?;
         let question = "SELECT pg_catalog.current_setting('sluice.max_affected', true)";
@@ -520,7 +448,7 @@ impl Session {
         self.talk.set_status(b'I');
         self.transaction_ended();
         self.pipeline.executed = false;
-        self.cache.clear();
+        self.desk.cache.clear();
         metrics::counter!(crate::ground::metrics::REFUSALS_TOTAL, "code" => refusal.code.sqlstate()).increment(1);
         let refusal = self.formatted(refusal).await?;
         let error = message::error(&self.said(&refusal), Severity::Error);
@@ -557,55 +485,4 @@ impl Session {
         self.talk.set_status(b'T');
         self.snapshot(telling).await
     }
-}
-
-fn compared(before: Option<&Snapshot>, after: Option<&Snapshot>) -> Result<Effects, String> {
-    match (before, after) {
-        (Some(before), Some(after)) => measure::between(before, after),
-        _ => Err("the database does not count what it changes (track_counts)".to_owned()),
-    }
-}
-
-fn unmeasured(why: &str) -> Refusal {
-    let message = "sluice: what the statement changed could not be measured; it was rolled back";
-    Refusal::new(Code::ExceedsConfirmed, message).detail(why.to_owned())
-}
-
-fn beyond_what_was_shown(beyond: u64, effects: &Effects) -> Refusal {
-    let message = format!(
-        "sluice: the transaction changed {} rows more than its statements told; it was rolled back",
-        count::grouped(beyond)
-    );
-    let hint = "Functions and triggers did it: send the statement that runs them outside the transaction, where it is tried and shown.";
-    Refusal::new(Code::ExceedsConfirmed, message).detail(preview::effects_lines(effects)).hint(hint)
-}
-
-/// Promised and actual rows, table by table.
-fn comparison(agreed: &Agreed, effects: Option<&Effects>) -> String {
-    let Some(effects) = effects else { return String::new() };
-    let promised = |name: &str| match agreed {
-        Agreed::Tried(shown) => {
-            let table = shown.tables.iter().find(|table| table.name == name);
-            count::grouped(table.map_or(0, |table| table.destroyed()))
-        }
-        _ => "-".to_owned(),
-    };
-    let mut out = format!("  {:<40} {:>12} {:>12}\n", "table", "promised", "actual");
-    for table in effects.tables.iter().filter(|table| table.destroyed() > 0).take(40) {
-        let _ = writeln!(
-            out,
-            "  {:<40} {:>12} {:>12}",
-            table.name,
-            promised(&table.name),
-            count::grouped(table.destroyed())
-        );
-    }
-    if let Agreed::Unasked { most } | Agreed::Counted { most } = agreed {
-        let all = count::grouped(effects.destroyed());
-        let _ = writeln!(out, "  {:<40} {:>12} {:>12}", "all together", count::grouped(*most), all);
-    }
-    for object in effects.objects.iter().take(10) {
-        let _ = writeln!(out, "  {object}");
-    }
-    out
 }

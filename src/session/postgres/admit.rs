@@ -23,10 +23,10 @@ use crate::protocol::postgres::scram::{Asked, Channel, Fault, Proven, SCRAM, SCR
 use crate::protocol::{Code, Refusal};
 use crate::session::House;
 use crate::session::door::{Checked, Proof, Shown, Stored, Verifiers, may_be};
-use crate::session::enter::{Credential, Shut, enter, nonce};
 use crate::session::link::Leg;
-use crate::session::login::{self, Arrived, Trouble, Turned};
 use crate::session::place::Place;
+use crate::session::postgres::enter::{Credential, Shut, enter, nonce};
+use crate::session::postgres::login::{self, Arrived, Trouble, Turned};
 use crate::session::registry::Registry;
 use crate::session::tries::{Met, Seeker};
 use bytes::Bytes;

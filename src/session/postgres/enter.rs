@@ -14,7 +14,7 @@ use crate::protocol::postgres::authentication::{self, Mechanisms, Request};
 use crate::protocol::postgres::scram::{Asking, Challenged, Channel, Expecting, Fault, Keys, Knows, Learned};
 use crate::session::door::Password;
 use crate::session::link::Leg;
-use crate::session::login::next_upstream;
+use crate::session::postgres::login::next_upstream;
 use crate::session::upstream::{Attempt, Target};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

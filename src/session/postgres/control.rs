@@ -13,9 +13,9 @@ use crate::protocol::cursor::{Cursor, Short};
 use crate::protocol::postgres::handshake;
 use crate::protocol::postgres::message::Script;
 use crate::session::door::{AuthQuery, Checked, Stored};
-use crate::session::enter::{self, Credential, enter};
 use crate::session::link::Leg;
-use crate::session::login::next_upstream;
+use crate::session::postgres::enter::{self, Credential, enter};
+use crate::session::postgres::login::next_upstream;
 use crate::session::upstream::Target;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -89,7 +89,7 @@ async fn connect(target: &Target, query: &AuthQuery) -> Result<Leg, String> {
 
 async fn ask(leg: &mut Leg, query: &str, user: &str) -> Result<Answer, String> {
     let values = vec![Some(Bytes::copy_from_slice(user.as_bytes()))];
-    let parameters = Parameters { types: Vec::new(), formats: Vec::new(), values };
+    let parameters = Parameters { values, ..Parameters::default() };
     let script = Script::default().parse("", query, &[]).bind("", "", Some(&parameters)).execute("", 2).sync();
     leg.send(script.bytes());
     until_ready(leg).await

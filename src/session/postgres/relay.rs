@@ -8,105 +8,11 @@ use crate::protocol::postgres::conversation::{Event, Expected};
 use crate::protocol::postgres::frame::Next;
 use crate::protocol::postgres::message::Script;
 use crate::protocol::{Code, Housekeeping, Refusal};
-use crate::session::link::{Link, Listen, Woke};
-use crate::session::pipeline::{Exceeded, Mark, Watched};
-use crate::session::{End, House, Session};
-use std::future::poll_fn;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
-use tokio::sync::watch;
-use tokio::time::Sleep;
-
-/// What may end a wait besides bytes. Both are told of once and then left alone: a timer or a waiter of its own for each wait
-/// would cost every statement.
-struct Vigil {
-    draining: watch::Receiver<bool>,
-    drain: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// The task that `drain` wakes.
-    listener: Option<Waker>,
-    is_draining: bool,
-    idle: Option<(Duration, Pin<Box<Sleep>>)>,
-    /// When there last was something to do.
-    since: Instant,
-}
-
-enum Called {
-    Woke(Woke),
-    /// Nothing was said for too long.
-    Idle,
-    Draining,
-    /// Nobody is left who could say so.
-    ShutDown,
-}
-
-impl Vigil {
-    fn new(house: &House) -> Vigil {
-        let mut told = house.draining.clone();
-        let drain = async move {
-            let _ = told.wait_for(|draining| *draining).await;
-        };
-        Vigil {
-            draining: house.draining.clone(),
-            drain: Box::pin(drain),
-            listener: None,
-            is_draining: false,
-            idle: house.idle_timeout.map(|time| (time, Box::pin(tokio::time::sleep(time)))),
-            since: Instant::now(),
-        }
-    }
-
-    async fn wait(&mut self, link: &mut Link, listen: Listen, may_idle: bool) -> Called {
-        if self.idle.is_some() {
-            self.since = Instant::now();
-        }
-        poll_fn(|cx| {
-            if let Poll::Ready(called) = self.poll_drain(cx) {
-                return Poll::Ready(called);
-            }
-            if let Poll::Ready(woke) = link.poll_wait(listen, cx) {
-                return Poll::Ready(Called::Woke(woke));
-            }
-            self.poll_idle(may_idle, cx)
-        })
-        .await
-    }
-
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Called> {
-        if self.is_draining {
-            return Poll::Pending;
-        }
-        let listens = self.listener.as_ref().is_some_and(|listener| listener.will_wake(cx.waker()));
-        let draining = match self.draining.has_changed() {
-            Err(_) => return Poll::Ready(Called::ShutDown),
-            Ok(true) => true,
-            Ok(false) if listens => false,
-            Ok(false) => {
-                self.listener = Some(cx.waker().clone());
-                self.drain.as_mut().poll(cx).is_ready()
-            }
-        };
-        if draining {
-            self.is_draining = true;
-            return Poll::Ready(Called::Draining);
-        }
-        Poll::Pending
-    }
-
-    fn poll_idle(&mut self, may_idle: bool, cx: &mut Context<'_>) -> Poll<Called> {
-        let Some((time, timer)) = &mut self.idle else { return Poll::Pending };
-        while timer.as_mut().poll(cx).is_ready() {
-            let quiet_for = self.since.elapsed();
-            if may_idle && quiet_for >= *time {
-                return Poll::Ready(Called::Idle);
-            }
-            // Something was said since the timer was set: the rest of the time remains.
-            let rest = if may_idle { time.saturating_sub(quiet_for) } else { *time };
-            timer.as_mut().reset(tokio::time::Instant::now() + rest);
-        }
-        Poll::Pending
-    }
-}
+use crate::session::End;
+use crate::session::link::{Listen, Woke};
+use crate::session::postgres::Session;
+use crate::session::postgres::pipeline::{Exceeded, Mark, Watched};
+use crate::session::vigil::{Called, Vigil};
 
 impl Session {
     /// Until it ends.
@@ -118,7 +24,7 @@ impl Session {
     }
 
     async fn converse(&mut self) -> Result<std::convert::Infallible, End> {
-        let mut vigil = Vigil::new(&self.house);
+        let mut vigil = Vigil::new(&self.desk.house);
         loop {
             self.pass_answers()?;
             if self.link.upstream_ended() {
@@ -221,7 +127,7 @@ impl Session {
         match woke {
             Woke::Client | Woke::Upstream => Ok(()),
             Woke::ClientGone(error) => {
-                tracing::debug!(session = %self.id, %error, "client lost");
+                tracing::debug!(session = %self.desk.id, %error, "client lost");
                 Err(End::Client)
             }
             Woke::UpstreamGone(error) => {
@@ -267,7 +173,7 @@ impl Session {
             }
             Event::Setting { name, value } => {
                 if name == "application_name" {
-                    self.principal.application = value.clone();
+                    self.desk.principal.application = value.clone();
                 }
                 self.settings.insert(name, value);
             }
@@ -291,7 +197,7 @@ impl Session {
         }
         let exceeded = failed.is_none() && watched.rows_max.is_some_and(|most| changed > most);
         if exceeded {
-            self.cache.clear();
+            self.desk.cache.clear();
             if watched.withheld {
                 let agreed = watched.rows_max.unwrap_or_default();
                 self.pipeline.exceeded = Some(Exceeded::Rows { changed, agreed });
@@ -331,13 +237,13 @@ impl Session {
             self.pipeline.transacted = false;
             self.pipeline.bound = false;
         }
-        if self.talk.is_quiet() && !self.runs.is_empty() {
+        if self.talk.is_quiet() && !self.desk.runs.is_empty() {
             self.close_runs();
         }
         let status = self.talk.status();
         if status == b'I' && self.names_touched {
             // What gave names another meaning may have been rolled back, and with it what was seen of tables since.
-            self.cache.clear();
+            self.desk.cache.clear();
             self.names_touched = !self.talk.is_quiet();
         }
         if status == b'I' && self.talk.is_quiet() {

@@ -12,11 +12,13 @@ use crate::database::effects::reach::{self, Reach, runs_a_text};
 use crate::ground::limits;
 use crate::policy::count::adds_only;
 use crate::policy::settings::Mode;
-use crate::session::ask::{Asker, Ground};
-use crate::session::look::{Judgement, Piece, unknown_state};
-use crate::session::{End, Session};
+use crate::session::End;
+use crate::session::judgement::copies_in;
+use crate::session::judgement::{Judgement, MERGE, Piece, words};
+use crate::session::postgres::Session;
+use crate::session::postgres::ask::{Asker, Ground};
+use crate::session::postgres::look::unknown_state;
 use crate::sql::facts::{Change, Facts, Kind, TransactionVerb, Verb};
-use crate::sql::lexer::Lexer;
 use crate::sql::statement::LexicalMode;
 use arc_swap::ArcSwapOption;
 use std::collections::HashMap;
@@ -204,8 +206,8 @@ impl Session {
         if self.reaching.is_fresh() {
             return Ok(());
         }
-        let policy = self.house.policy.load_full();
-        if self.standing.get(&policy, &self.principal, self.house.clock.now()).mode != Mode::Enforce {
+        let policy = self.desk.house.policy.load_full();
+        if self.desk.standing.get(&policy, &self.desk.principal, self.desk.house.clock.now()).mode != Mode::Enforce {
             // Nothing is held back, so nothing is measured.
             self.reaching.keep(Arc::default(), 0, Duration::ZERO);
             return Ok(());
@@ -213,7 +215,7 @@ impl Session {
         let before = self.reaching.epoch;
         if self.reaching.adopt() {
             if self.reaching.epoch != before {
-                self.cache.clear();
+                self.desk.cache.clear();
             }
             return Ok(());
         }
@@ -231,10 +233,10 @@ impl Session {
         let epoch = self.reaching.schema.epoch.load(Ordering::Acquire);
         if epoch != self.reaching.epoch {
             // Somebody changed the schema: what was seen of tables may not hold either.
-            self.cache.clear();
+            self.desk.cache.clear();
         }
         let (time, known, version) =
-            (self.house.ask_timeout, self.reaching.known.clone(), self.settings.server_version);
+            (self.desk.house.ask_timeout, self.reaching.known.clone(), self.settings.server_version);
         let asker = Asker::begin(&mut self.link, &self.seat, &self.talk, ground, time, time).await;
         let mut asker = asker.map_err(unknown_state)?;
         let learned = learn(&mut asker, known, version).await;
@@ -251,7 +253,7 @@ impl Session {
             }
             Err(error) => {
                 let why = catalog::reason(&error);
-                tracing::warn!(session = %self.id, why, "what runs behind the names of the schema could not be learned");
+                tracing::warn!(session = %self.desk.id, why, "what runs behind the names of the schema could not be learned");
                 // One session's cancel or deadline is no news for the others.
                 self.reaching.keep(Arc::new(Reach::unknown(&why)), epoch, Duration::ZERO);
                 self.reaching.schema.asking.store(false, Ordering::Release);
@@ -391,9 +393,6 @@ pub(in crate::session) fn reached(
     }
 }
 
-/// How a statement is named that leads to no code, but whose rows only the database can count.
-pub(in crate::session) const MERGE: &str = "MERGE";
-
 fn merges(change: &Change) -> bool {
     matches!(change.verb, Verb::Merge { .. }) && !adds_only(change)
 }
@@ -445,10 +444,6 @@ fn untriable(facts: &Facts, text: &str, block: Block) -> Option<&'static str> {
     None
 }
 
-pub(in crate::session) fn copies_in(facts: &Facts) -> bool {
-    facts.changes.iter().any(|change| change.verb == Verb::CopyIn)
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::session) enum Declared {
     Nothing,
@@ -464,18 +459,6 @@ pub(in crate::session) fn declares(text: &str) -> Declared {
         Some("declare") => Declared::Cursor,
         _ => Declared::Nothing,
     }
-}
-
-/// Whether a text names the object that effects tell of ("public.t truncated or rewritten").
-pub(in crate::session) fn names_object(text: &str, object: &str) -> bool {
-    let name = object.split(' ').next().unwrap_or_default();
-    let bare = name.rsplit('.').next().unwrap_or_default().trim_matches('"');
-    !bare.is_empty() && words(text).any(|word| word.trim_matches('"') == bare.to_lowercase())
-}
-
-fn words(text: &str) -> impl Iterator<Item = String> + '_ {
-    let tokens = Lexer::new(text, LexicalMode::default()).filter(|token| !token.is_comment());
-    tokens.map(|token| token.text(text).to_ascii_lowercase())
 }
 
 #[cfg(test)]

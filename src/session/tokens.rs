@@ -3,24 +3,19 @@
 //! Invariant: a token carries out exactly the statement it was made for, once, and only while what was shown still holds: counts and
 //! schema are asked for again, and what moved is shown anew instead of run.
 
-use crate::audit::event::Action;
 use crate::audit::{Plain, Recording};
 use crate::change::challenge::{self, Draft, Misuse, Redeemed};
 use crate::change::promise::{self, Moved};
 use crate::ground::metrics::CHALLENGES_TOTAL;
 use crate::policy::finding::Level;
-use crate::protocol::postgres::message::Script;
-use crate::protocol::{Code, Parameters, Refusal};
-use crate::session::act::{Form, note_unrecorded};
-use crate::session::look::{Bound, Judgement, Looked, Subjected};
-use crate::session::run::Run;
-use crate::session::{End, Session};
+use crate::protocol::{Code, Refusal};
+use crate::session::desk::{Desk, note_unrecorded};
+use crate::session::judgement::Judgement;
 use crate::sql::essence;
 use crate::store::Whose;
 use crate::store::kept::{Context, Needs, ProtocolKind};
-use bytes::Bytes;
 
-impl Session {
+impl Desk {
     pub(in crate::session) async fn issue(
         &mut self,
         judgement: &Judgement,
@@ -59,13 +54,13 @@ impl Session {
         &mut self,
         judgement: &Judgement,
         level: Level,
-    ) -> Result<Option<Result<Redeemed, Refusal>>, End> {
+    ) -> Option<Result<Redeemed, Refusal>> {
         if level >= Level::Deny || judgement.pieces.len() != 1 || judgement.source.is_empty() {
-            return Ok(None);
+            return None;
         }
         // A token is not used up for a statement that could not be recorded.
         if let Some(refusal) = self.refused_as(Plain::Changes) {
-            return Ok(Some(Err(refusal)));
+            return Some(Err(refusal));
         }
         let told = &judgement.told;
         let (typed, on_session) = match (&told.confirm, &told.confirm_on_session) {
@@ -81,7 +76,7 @@ impl Session {
             Ok(_) => Redeeming::Refused(misused(&Misuse::OtherStatement)),
             Err(refusal) => Redeeming::Refused(refusal),
         };
-        Ok(match redeeming {
+        match redeeming {
             Redeeming::Done(redeemed) => Some(Ok(*redeemed)),
             // What was shown no longer holds: the refusal that follows shows it anew, with a new token.
             Redeeming::Moved => None,
@@ -91,7 +86,7 @@ impl Session {
                 self.note_token(None, &refusal);
                 Some(Err(refusal))
             }
-        })
+        }
     }
 
     /// A token that did not work is in the record: somebody may be trying.
@@ -108,18 +103,18 @@ impl Session {
         &mut self,
         judgement: &Judgement,
         level: Level,
-    ) -> Result<Option<Result<Redeemed, Refusal>>, End> {
+    ) -> Option<Result<Redeemed, Refusal>> {
         if level != Level::Approve {
-            return Ok(None);
+            return None;
         }
         let holder = challenge::holder(&self.house.listener, &self.principal);
-        let Ok(waiting) = self.house.store.approved(&holder, self.house.clock.now()).await else { return Ok(None) };
+        let Ok(waiting) = self.house.store.approved(&holder, self.house.clock.now()).await else { return None };
         let approved = waiting.into_iter().find(|challenge| self.says_the_same(challenge, judgement));
-        let Some(approved) = approved else { return Ok(None) };
+        let approved = approved?;
         match self.redeem(&approved, judgement).await {
-            Redeeming::Done(redeemed) => Ok(Some(Ok(*redeemed))),
+            Redeeming::Done(redeemed) => Some(Ok(*redeemed)),
             // It is shown anew.
-            Redeeming::Moved | Redeeming::Refused(_) => Ok(None),
+            Redeeming::Moved | Redeeming::Refused(_) => None,
         }
     }
 
@@ -148,7 +143,7 @@ impl Session {
         challenge: &crate::store::kept::Challenge,
         judgement: &Judgement,
     ) -> bool {
-        let mode = self.mode();
+        let mode = judgement.lexical;
         essence::same(&challenge.statement, &judgement.source, mode)
             && challenge::check_statement(challenge, &challenge.statement, judgement.parameters.as_ref()).is_ok()
     }
@@ -209,90 +204,6 @@ impl Session {
             )),
         }
     }
-
-    /// `SLUICE CONFIRM`: the statement is looked at again and, if what was shown still holds, carried out.
-    pub(in crate::session) async fn confirm(&mut self, typed: &str, form: Form) -> Result<(), End> {
-        self.drain().await?;
-        self.cache.clear();
-        if form == Form::Extended && (self.pipeline.executed || self.pipeline.bound) {
-            let refusal =
-                Refusal::new(Code::Token, "sluice: CONFIRM cannot run behind other statements of the same pipeline")
-                    .hint("Send a Sync first: the token is still good.");
-            return self.refuse(&refusal, form).await;
-        }
-        if self.talk.status() == b'E' {
-            let refusal = Refusal::new(
-                Code::Token,
-                "sluice: the transaction has failed; ROLLBACK first, the token is still good",
-            );
-            return self.refuse(&refusal, form).await;
-        }
-        let challenge = match self.find_challenge(typed).await {
-            Ok(challenge) => challenge,
-            Err(refusal) => {
-                self.note_token(None, &refusal);
-                return self.refuse(&refusal, form).await;
-            }
-        };
-        // Whose it is, and whether it still lives, comes before anything is asked of the database.
-        let now = self.house.clock.now();
-        if let Err(misuse) =
-            challenge::check(&challenge, &self.house.listener, &self.principal, &challenge.context, now)
-        {
-            let refusal = misused(&misuse);
-            self.note_token(Some(challenge.id), &refusal);
-            return self.refuse(&refusal, form).await;
-        }
-        let about = Recording { challenge: Some(challenge.id), ..self.recording() };
-        if let Err(error) = self.house.recorder.command(about, "CONFIRM", None) {
-            note_unrecorded(&error);
-            let refusal = Refusal::new(Code::CannotKnow, format!("sluice: the command cannot be recorded: {error}"));
-            return self.refuse(&refusal, form).await;
-        }
-        let parameters = challenge.parameters.as_ref().map(challenge::restored);
-        let bound = parameters.map(|parameters| Bound { statement: None, parameters });
-        let source = self.source(&Bytes::from(challenge.statement.clone()));
-        let mut judgement = match self.look(Subjected::Source(source), bound).await? {
-            Looked::At(judgement) => *judgement,
-            Looked::Not(refusal) => return self.refuse(&refusal, form).await,
-            Looked::Wrong(error) => return self.fail_with(error.into_bytes(), form).await,
-            Looked::Discarded => return Ok(()),
-            Looked::Missing => return self.refuse(&misused(&Misuse::OtherStatement), form).await,
-        };
-        if judgement.verdict.in_force() >= Level::Deny {
-            let refusal = self.refusal(&judgement, ProtocolKind::Simple).await?;
-            return self.refuse(&refusal, form).await;
-        }
-        if judgement.context.is_empty() {
-            judgement.context = challenge.context.clone();
-        }
-        match self.redeem(&challenge, &judgement).await {
-            Redeeming::Refused(refusal) => self.refuse(&refusal, form).await,
-            Redeeming::Moved => {
-                let mut refusal = self.refusal(&judgement, ProtocolKind::Simple).await?;
-                refusal.detail = Some(format!(
-                    "What was shown no longer holds, so nothing was run; this is the new preview.\n{}",
-                    refusal.detail.unwrap_or_default()
-                ));
-                self.refuse(&refusal, form).await
-            }
-            Redeeming::Done(redeemed) => {
-                if let Some(refusal) = self.enter_in_ledger(&judgement).await {
-                    return self.refuse(&refusal, form).await;
-                }
-                self.remember(&judgement);
-                let agreed = self.confirmed(&judgement, redeemed.challenge());
-                let run = Run { form, challenge: Some(redeemed.challenge().id), agreed };
-                let bytes = match &judgement.parameters {
-                    None => Script::default().query(&challenge.statement),
-                    Some(parameters) => bound_script(&challenge.statement, parameters),
-                };
-                self.run_script(bytes.bytes(), Action::Confirmed, judgement, run).await?;
-                self.close_runs();
-                Ok(())
-            }
-        }
-    }
 }
 
 pub(in crate::session) enum Redeeming {
@@ -311,22 +222,10 @@ pub(in crate::session) fn misused(misuse: &Misuse) -> Refusal {
 }
 
 /// What a token is bound to: what gives names and texts their meaning, not what the sender said beside.
-fn binding(context: &Context) -> Context {
+pub(in crate::session) fn binding(context: &Context) -> Context {
     context
         .iter()
         .filter(|(name, _)| !name.starts_with("sluice."))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
-}
-
-fn bound_script(text: &str, parameters: &Parameters) -> Script {
-    const NAME: &str = "sluice_run";
-    Script::default()
-        .close_statement(NAME)
-        .parse(NAME, text, &parameters.types)
-        .bind(NAME, NAME, Some(parameters))
-        .execute(NAME, 0)
-        .close_portal(NAME)
-        .close_statement(NAME)
-        .sync()
 }

@@ -19,11 +19,15 @@ use crate::policy::question::{Effects, Known};
 use crate::protocol::postgres::command;
 use crate::protocol::postgres::message::Script;
 use crate::protocol::{Code, Refusal};
-use crate::session::act::{denial, note_unrecorded};
-use crate::session::ask::{Asker, Ground};
-use crate::session::console::{Table, of_the_server};
-use crate::session::look::{self, Depth, Judgement, Looked, unknown_state};
-use crate::session::{End, Session};
+use crate::session::End;
+use crate::session::commands::Table;
+use crate::session::desk::{denial, note_unrecorded};
+use crate::session::judgement;
+use crate::session::judgement::{Depth, Judgement};
+use crate::session::postgres::Session;
+use crate::session::postgres::ask::{Asker, Ground};
+use crate::session::postgres::console::of_the_server;
+use crate::session::postgres::look::{Looked, unknown_state};
 use crate::sql::facts::Kind;
 use std::time::Instant;
 
@@ -68,7 +72,7 @@ impl Session {
         };
         self.own("ROLLBACK", b'I').await?;
         self.talk.set_status(b'I');
-        self.cache.clear();
+        self.desk.cache.clear();
         self.prepared_may_have_changed(&judgement);
         Ok(refused)
     }
@@ -115,7 +119,7 @@ impl Session {
             _ => None,
         };
         row(&mut table, "verdict", "to run it twice", &verdict(&second, effects.as_ref(), again.as_ref()));
-        let counts_on = |piece: &look::Piece| piece.facts.functions.iter().any(|name| name.ends_with("nextval"));
+        let counts_on = |piece: &judgement::Piece| piece.facts.functions.iter().any(|name| name.ends_with("nextval"));
         if judgement.reaches() || judgement.pieces.iter().any(counts_on) {
             let text = "what its functions do outside the database, and to sequences, is not rolled back";
             row(&mut table, "note", "rollback", text);
@@ -125,14 +129,14 @@ impl Session {
 
     /// The statement, recorded like any that goes to the database; its rows are dropped.
     async fn run_once(&mut self, judgement: &Judgement) -> Result<Result<Ran, Refusal>, End> {
-        let noted = self.noted(judgement);
+        let noted = self.desk.noted(judgement);
         let about = Recording {
             statement: noted.text.as_deref(),
             fingerprint: noted.fingerprint.as_deref(),
-            ..self.recording()
+            ..self.desk.recording()
         };
         let script = Script::default().query(&judgement.source).bytes();
-        let permit = match self.house.recorder.record(&judgement.verdict, Action::Rehearsed, about, script) {
+        let permit = match self.desk.house.recorder.record(&judgement.verdict, Action::Rehearsed, about, script) {
             Ok(permit) => permit,
             Err(error) => {
                 note_unrecorded(&error);
@@ -182,7 +186,7 @@ impl Session {
 
     /// Locks on the users' relations that the transaction holds: mode and relation, strongest first.
     async fn locks(&mut self) -> Result<Vec<(String, String)>, End> {
-        let time = self.house.ask_timeout;
+        let time = self.desk.house.ask_timeout;
         let asker = Asker::begin(&mut self.link, &self.seat, &self.talk, Ground::Implicit, time, time).await;
         let mut asker = asker.map_err(unknown_state)?;
         let answer = asker.ask(&quote::catalog(LOCKS), None).await;

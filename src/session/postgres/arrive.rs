@@ -14,14 +14,14 @@ use crate::protocol::postgres::handshake::Startup;
 use crate::protocol::postgres::message::{self, Severity};
 use crate::protocol::{Code, Refusal};
 use crate::session::House;
-use crate::session::act;
-use crate::session::admit::{Arrival, admit};
+use crate::session::desk;
 use crate::session::door::{Demands, Door, Logins};
-use crate::session::enter;
 use crate::session::link::Leg;
 use crate::session::lobby::Full;
-use crate::session::login::{self, Arrived, LoggedIn, Turned, Visit};
 use crate::session::place::Peer;
+use crate::session::postgres::admit::{Arrival, admit};
+use crate::session::postgres::enter;
+use crate::session::postgres::login::{self, Arrived, LoggedIn, Turned, Visit};
 use crate::session::refused::Noted;
 use crate::session::wire::Wire;
 use crate::sql::facts::{Facts, Kind, SettingChange, SettingScope};
@@ -227,7 +227,7 @@ fn principal(startup: &Startup, address: &str) -> Principal {
 /// Replication is another protocol; settings made at the start are judged as SET would be.
 fn judge_startup(house: &House, startup: &Startup, principal: &Principal) -> Result<(), (Refusal, String)> {
     if startup.wants_replication() {
-        return Err(plainly(act::denial(&policy::refuse_door("the replication protocol"))));
+        return Err(plainly(desk::denial(&policy::refuse_door("the replication protocol"))));
     }
     if let Some(word) = startup.unread_option() {
         let shown: String = word.chars().take(60).collect();
@@ -251,7 +251,7 @@ fn judge_startup(house: &House, startup: &Startup, principal: &Principal) -> Res
     }
     let rules = verdict.judged().iter().map(|judged| judged.finding.rule).collect::<Vec<_>>().join(", ");
     let names = settings.iter().map(|(name, _)| name_of_setting(name)).collect::<Vec<_>>().join(", ");
-    Err((act::denial(&verdict), format!("denied by {rules}; settings made at the start: {names}")))
+    Err((desk::denial(&verdict), format!("denied by {rules}; settings made at the start: {names}")))
 }
 
 /// The operator is told what the client is.

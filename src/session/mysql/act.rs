@@ -1,0 +1,229 @@
+//! What follows from a judgement: forwarded, forwarded with its commit withheld, refused with a token, or carried out because its token
+//! came back.
+//!
+//! Invariant: a refusal is what any error of the server would be: the statement did nothing, and a transaction that is open goes on. What
+//! does not fit into an error's 512 bytes is told by SHOW WARNINGS.
+
+use crate::audit::event::Action;
+use crate::audit::{Permit, Recording};
+use crate::ground::metrics::REFUSALS_TOTAL;
+use crate::policy::count::adds_only;
+use crate::policy::settings::Mode;
+use crate::protocol::mysql::frame::Frame;
+use crate::protocol::mysql::message;
+use crate::protocol::mysql::response::{Expected, Failure};
+use crate::protocol::{Code, Refusal};
+use crate::session::End;
+use crate::session::desk::{Desk, Entry, count};
+use crate::session::format::Format;
+use crate::session::judgement::Judgement;
+use crate::session::mysql::Session;
+use crate::session::mysql::relay::{Mark, Watched};
+use crate::session::mysql::run::Run;
+use crate::session::record;
+use crate::sql::facts::{Facts, Kind, TransactionVerb, Verb};
+use crate::store::kept::ProtocolKind;
+
+/// Which protocol the statement came by, and how rows of an answer are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::session) enum Form {
+    /// COM_QUERY.
+    Text,
+    /// COM_STMT_EXECUTE.
+    Binary,
+}
+
+impl Form {
+    pub fn kind(self) -> ProtocolKind {
+        match self {
+            Form::Text => ProtocolKind::Simple,
+            Form::Binary => ProtocolKind::Extended,
+        }
+    }
+}
+
+impl Session {
+    /// A statement that was looked at.
+    pub(in crate::session) async fn act(&mut self, frame: Frame, judgement: Judgement, form: Form) -> Result<(), End> {
+        count(&judgement.verdict);
+        let level = judgement.verdict.in_force();
+        if Desk::passes(level) {
+            return self.let_pass(frame, judgement, form).await;
+        }
+        match self.desk.redeem_by_hint(&judgement, level).await {
+            Some(Ok(redeemed)) => {
+                if let Some(refusal) = self.desk.enter_in_ledger(&judgement).await {
+                    return self.refuse(&refusal).await;
+                }
+                self.remember(&judgement);
+                let agreed = self.desk.confirmed(&judgement, redeemed.challenge());
+                let run = Run { form, challenge: Some(redeemed.challenge().id), agreed };
+                self.run_held(frame.into_bytes(), Action::Confirmed, judgement, run).await
+            }
+            Some(Err(refusal)) => self.refuse(&refusal).await,
+            None => {
+                let refusal = self.desk.refusal(&judgement, form.kind()).await;
+                self.refuse(&refusal).await
+            }
+        }
+    }
+
+    async fn let_pass(&mut self, frame: Frame, judgement: Judgement, form: Form) -> Result<(), End> {
+        if let Some(refusal) = self.desk.enter_in_ledger(&judgement).await {
+            return self.refuse(&refusal).await;
+        }
+        if judgement.pieces.iter().any(|piece| ends_transaction(&piece.facts))
+            && let Some(refusal) = self.hold_commit().await?
+        {
+            return self.refuse_commit(&refusal).await;
+        }
+        self.warn(&judgement);
+        self.remember(&judgement);
+        if is_withheld(&judgement) {
+            let run = Run { form, challenge: None, agreed: self.desk.unasked(&judgement) };
+            return self.run_held(frame.into_bytes(), Action::Forward, judgement, run).await;
+        }
+        let (permit, mut watched) = match self.watch(&judgement, Action::Forward, frame) {
+            Ok(permitted) => permitted,
+            Err(refusal) => return self.refuse(&refusal).await,
+        };
+        watched.destroys = destroys(&judgement);
+        watched.touches_session = touches_session(&judgement);
+        self.link.forward(permit);
+        self.expect(Expected::Results, Mark::Statement(watched));
+        Ok(())
+    }
+
+    /// The statement fails with this: an error as the server would send one, and the rest of it by SHOW WARNINGS.
+    pub(in crate::session) async fn refuse(&mut self, refusal: &Refusal) -> Result<(), End> {
+        metrics::counter!(REFUSALS_TOTAL, "code" => refusal.code.sqlstate()).increment(1);
+        let formatted = self.desk.format.unwrap_or(Format::Text).of_refusal(refusal);
+        self.answer_error(&formatted);
+        self.desk.runs.failed(&self.desk.house.store);
+        Ok(())
+    }
+
+    /// A COMMIT that is refused ends the transaction, as one that fails does.
+    pub(in crate::session) async fn refuse_commit(&mut self, refusal: &Refusal) -> Result<(), End> {
+        self.own("ROLLBACK").await?;
+        self.transaction_ended();
+        self.desk.cache.clear();
+        self.refuse(refusal).await
+    }
+
+    pub(in crate::session) fn answer_error(&mut self, refusal: &Refusal) {
+        let said = self.said(refusal);
+        self.aftermath.refused(&said);
+        self.reply(message::error(self.to_client(), &said));
+    }
+
+    /// The server's own error for a text that was not run.
+    pub(in crate::session) fn answer_failure(&mut self, failure: Failure) {
+        self.aftermath.failed(&failure);
+        self.reply(message::failure(self.to_client(), failure.errno, &failure.sqlstate, &failure.message));
+        self.desk.runs.failed(&self.desk.house.store);
+    }
+
+    /// Records and permits; the rows it may change are watched.
+    fn watch(&mut self, judgement: &Judgement, action: Action, frame: Frame) -> Result<(Permit, Watched), Refusal> {
+        let noted = self.desk.noted(judgement);
+        let rows_max = self.desk.expected_rows(judgement);
+        let about = Recording {
+            statement: noted.text.as_deref(),
+            fingerprint: noted.fingerprint.as_deref(),
+            parameters: noted.parameters.as_deref(),
+            promised_rows: rows_max,
+            plain: record::plain(judgement),
+            reason: judgement.told.reason.as_deref(),
+            ..self.desk.recording()
+        };
+        match self.desk.house.recorder.record(&judgement.verdict, action, about, frame.into_bytes()) {
+            Ok(permit) => {
+                let entry = Entry { line: permit.line(), challenge: None, rows_max };
+                Ok((permit, Watched { entry, rows_max, ..Watched::default() }))
+            }
+            Err(error) => Err(record::unrecorded(&error)),
+        }
+    }
+
+    /// The level `warn`: the client finds it among its warnings, and the statement goes on.
+    pub(in crate::session) fn warn(&mut self, judgement: &Judgement) {
+        for judged in judgement.verdict.warnings() {
+            let text = format!("sluice: {}: {}", judged.finding.rule, judged.finding.message);
+            let words = self.said(&Refusal::new(Code::Denied, text));
+            self.aftermath.warn(words.message);
+        }
+    }
+
+    /// What a statement that goes on changes in what we hold to be known.
+    pub(in crate::session) fn remember(&mut self, judgement: &Judgement) {
+        let source = judgement.source.to_ascii_lowercase();
+        self.desk.scripted |= source.contains("sluice_script");
+        let facts = judgement.pieces.iter().map(|piece| &piece.facts);
+        if judgement.runs_code() || facts.clone().any(|facts| facts.changes_session || changes_names(facts)) {
+            self.desk.cache.clear();
+            self.desk.format = None;
+        }
+        for piece in &judgement.pieces {
+            self.remember_prepared(&piece.facts, judgement.runs_code());
+        }
+        self.note_schema_change(judgement);
+    }
+
+    /// PREPARE by SQL: the server keeps the text under a name, and so do we.
+    fn remember_prepared(&mut self, facts: &Facts, runs_code: bool) {
+        if runs_code {
+            // A procedure can prepare under any name.
+            self.named.clear();
+        }
+        let Some(name) = &facts.prepares else {
+            if facts.forgets_prepared {
+                self.named.clear();
+            }
+            return;
+        };
+        let name = name.to_lowercase();
+        match &facts.prepared_text {
+            Some(text) if self.named.len() < crate::ground::limits::PREPARED_MAX => {
+                self.named.insert(name, text.as_str().into());
+            }
+            _ => {
+                self.named.remove(&name);
+            }
+        }
+    }
+}
+
+/// A change whose rows were counted, or what leads to code of the users' own: it must not commit more. Not where Sluice cannot hold a
+/// commit back.
+fn is_withheld(judgement: &Judgement) -> bool {
+    let can_wait = |facts: &Facts| {
+        !facts.outside_transaction_only
+            && !facts.commits_implicitly
+            && facts.transaction.is_none()
+            && facts.prepares.is_none()
+            && facts.changes.iter().all(|change| change.verb != Verb::CopyIn)
+    };
+    judgement.mode == Mode::Enforce
+        && (judgement.was_counted() || judgement.may_miss() || judgement.reaches())
+        && judgement.pieces.iter().all(|piece| can_wait(&piece.facts))
+}
+
+/// The open transaction is committed by it: COMMIT, or what commits before it begins.
+pub(in crate::session) fn ends_transaction(facts: &Facts) -> bool {
+    facts.commits_implicitly || matches!(facts.transaction, Some(TransactionVerb::Commit | TransactionVerb::Begin))
+}
+
+/// It updates or deletes rows, as far as it says.
+pub(in crate::session) fn destroys(judgement: &Judgement) -> bool {
+    judgement.pieces.iter().flat_map(|piece| &piece.facts.changes).any(|change| !adds_only(change))
+}
+
+pub(in crate::session) fn touches_session(judgement: &Judgement) -> bool {
+    judgement.runs_code()
+        || judgement.pieces.iter().any(|piece| piece.facts.changes_session || piece.facts.unread.is_some())
+}
+
+fn changes_names(facts: &Facts) -> bool {
+    matches!(facts.kind, Kind::Create | Kind::Alter | Kind::Drop) || facts.unread.is_some()
+}

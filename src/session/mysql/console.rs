@@ -1,0 +1,117 @@
+//! `SLUICE …`: the commands that Sluice answers itself, as results of rows.
+//!
+//! Invariant: what is typed here never reaches the database as such; a statement inside (PREVIEW, EXPLAIN) is looked at, not run.
+
+use crate::change::preview::words::plain;
+use crate::protocol::mysql::message::{self, Done};
+use crate::protocol::mysql::response::Failure;
+use crate::protocol::{Code, Refusal};
+use crate::session::End;
+use crate::session::commands::{Command, HELP, Table, columns, parse, some, usage};
+use crate::session::judgement::{Depth, Judgement};
+use crate::session::mysql::Session;
+use crate::session::mysql::act::Form;
+use crate::session::mysql::look::Looked;
+use bytes::Bytes;
+
+impl Session {
+    /// One command, answered in the form it came by.
+    pub(in crate::session) async fn command(&mut self, text: &str, form: Form) -> Result<(), End> {
+        let command = match parse(text) {
+            Ok(command) => command,
+            Err(refusal) => return self.refuse(&refusal).await,
+        };
+        let named = matches!(command, Command::Approve(_) | Command::Confirm(_) | Command::Reject(_));
+        // What Sluice knows by itself is told though the record fails: how else could anybody see that it does?
+        let told_anyway = matches!(command, Command::Help | Command::Policy | Command::Status);
+        if !named
+            && let Err(error) = self.desk.house.recorder.command(self.desk.recording(), command.name(), None)
+            && !told_anyway
+        {
+            let refusal = Refusal::new(Code::CannotKnow, format!("sluice: the command cannot be recorded: {error}"));
+            return self.refuse(&refusal).await;
+        }
+        if let Command::Confirm(token) = &command {
+            return self.confirm(token).await;
+        }
+        let answered = match &command {
+            Command::Help => Ok(HELP.iter().map(|(command, does)| vec![some(command), some(does)]).collect()),
+            Command::Preview(statement) => self.preview_of(statement).await?,
+            Command::Explain(statement) => self.explanation_of(statement).await?,
+            Command::Rehearse(_) => {
+                Err(Refusal::new(Code::Syntax, "sluice: REHEARSE is not there for this database yet"))
+            }
+            Command::Approve(token) => self.desk.approve(token).await.map(|what| vec![vec![Some(what)]]),
+            Command::Reject(token) => self.desk.reject(token).await,
+            Command::Show(token) => self.desk.shown(token).await,
+            Command::Pending => self.desk.pending().await,
+            Command::Scripts => self.desk.scripts().await,
+            Command::Policy => Ok(self.desk.levels()),
+            Command::Status => Ok(self.desk.state()),
+            Command::Confirm(_) => Ok(Vec::new()),
+        };
+        match answered {
+            Ok(rows) => {
+                self.answer(command.columns(), &rows, form);
+                Ok(())
+            }
+            Err(refusal) => self.refuse(&refusal).await,
+        }
+    }
+
+    /// Rows of ours, or an OK where there are no columns.
+    pub(in crate::session) fn answer(&mut self, columns: &[&str], rows: &Table, form: Form) {
+        let to = self.to_client();
+        if columns.is_empty() {
+            let done = Done { status: self.status, ..Done::default() };
+            self.reply(message::ok(to, &done));
+            return;
+        }
+        let said = |value: &Option<String>| value.as_deref().map(|value| self.spoken(&plain(value)));
+        let rows: Table = rows.iter().map(|row| row.iter().map(said).collect()).collect();
+        let form = match form {
+            Form::Text => message::Form::Text,
+            Form::Binary => message::Form::Binary,
+        };
+        self.reply(message::rows(to, form, columns, &rows, (self.status, 0)));
+    }
+
+    /// A command of ours that is prepared: the upstream never hears of it.
+    pub(in crate::session) fn prepare_command(&mut self, text: &str) {
+        let number = self.prepared.insert_command(text.into());
+        let answer = message::prepared(self.to_client(), number, columns(text), (self.status, 0));
+        self.reply(answer);
+    }
+
+    async fn judged_for(&mut self, statement: &str, depth: Depth) -> Result<Result<Box<Judgement>, Refusal>, End> {
+        self.know_settings().await?;
+        let source = self.source(&Bytes::copy_from_slice(statement.as_bytes()));
+        Ok(match self.look_at(source, None, depth).await? {
+            Looked::At(judgement) => Ok(judgement),
+            Looked::Not(refusal) => Err(refusal),
+            Looked::Wrong(failure) => Err(of_the_server(&failure)),
+        })
+    }
+
+    async fn preview_of(&mut self, statement: &str) -> Result<Result<Table, Refusal>, End> {
+        let judgement = match self.judged_for(statement, Depth::Everything).await? {
+            Ok(judgement) => judgement,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        Ok(Ok(self.desk.preview_rows(&judgement)))
+    }
+
+    async fn explanation_of(&mut self, statement: &str) -> Result<Result<Table, Refusal>, End> {
+        let judgement = match self.judged_for(statement, Depth::WhatRulesNeed).await? {
+            Ok(judgement) => judgement,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        Ok(Ok(self.desk.explanation_rows(&judgement)))
+    }
+}
+
+/// The database finds the statement itself wrong.
+fn of_the_server(failure: &Failure) -> Refusal {
+    Refusal::new(Code::Syntax, format!("sluice: the database refuses this statement: {}", failure.message))
+        .detail(format!("error {}, SQLSTATE {}", failure.errno, failure.sqlstate))
+}

@@ -1,0 +1,387 @@
+//! How a statement is read, asked about and judged.
+//!
+//! Invariant: the verdict is about exactly the text that is forwarded, read under the settings that the server reads it under.
+
+use crate::change::ledger::{self, Part};
+use crate::database::{Ask, AskError, catalog};
+use crate::ground::limits;
+use crate::ground::metrics::QUESTIONS_SECONDS;
+use crate::policy::question::Evidence;
+use crate::policy::scope::Principal;
+use crate::policy::settings::{Effective, Mode, Policy};
+use crate::policy::{self, Asked};
+use crate::protocol::mysql::response::Failure;
+use crate::protocol::{Code, Parameters, Refusal};
+use crate::session::desk::Desk;
+use crate::session::format::Format;
+use crate::session::judgement::{
+    Bound, Depth, Gathering, Judgement, Piece, Seen, Silence, Source, for_tables, forget_what_changes, gather, judged,
+    only_shown, pieces, show, strongest, told, too_many_removals, unread, verdicts,
+};
+use crate::session::mysql::Session;
+use crate::session::mysql::ask::{Asker, Broken, Ground};
+use crate::session::{End, House, readings};
+use crate::sql::facts::Facts;
+use crate::sql::{self, encoding};
+use crate::store::kept::Context;
+use std::time::Instant;
+
+pub(in crate::session) enum Looked {
+    At(Box<Judgement>),
+    /// It could not be judged: what the client is told.
+    Not(Refusal),
+    /// The server refuses the text itself: its error.
+    Wrong(Failure),
+}
+
+impl Session {
+    pub(in crate::session) async fn look(
+        &mut self,
+        source: Source,
+        parameters: Option<Parameters>,
+    ) -> Result<Looked, End> {
+        self.look_at(source, parameters, Depth::WhatRulesNeed).await
+    }
+
+    /// Reads, asks, judges. Not to be cancelled half-way: the connection would be left in a transaction of ours.
+    pub(in crate::session) async fn look_at(
+        &mut self,
+        source: Source,
+        parameters: Option<Parameters>,
+        depth: Depth,
+    ) -> Result<Looked, End> {
+        let now = self.desk.house.clock.now();
+        let policy = self.desk.house.policy.load_full();
+        let effective = self.desk.standing.get(&policy, &self.desk.principal, now).clone();
+        let read = self.read(&source).await;
+        let text = std::str::from_utf8(&source.text).unwrap_or_default().to_owned();
+        if effective.mode == Mode::Enforce
+            && let Some(why) = sql::hints::wrong(&text, source.mode)
+        {
+            let hint = format!("Hints are: {}.", sql::hints::KNOWN.join(", "));
+            return Ok(Looked::Not(Refusal::new(Code::Syntax, format!("sluice: {why}")).hint(hint)));
+        }
+        let bound = parameters.map(|parameters| Bound { statement: None, parameters });
+        let mut seen = Seen { pieces: read, bound, ..Seen::default() };
+        let resolves = seen.pieces.iter().any(|piece| needs_resolving(&piece.facts));
+        if depth == Depth::WhatRulesNeed && !resolves {
+            match self.without_asking(&text, &source, seen, &policy, &effective).await {
+                Ok(judgement) => return Ok(Looked::At(judgement)),
+                Err(unchanged) => seen = *unchanged,
+            }
+        }
+        if let Some(refusal) = too_many_removals(&seen.pieces).filter(|_| effective.mode == Mode::Enforce) {
+            return Ok(Looked::Not(refusal));
+        }
+        self.interviewed(text, source, seen, depth, &policy, effective).await
+    }
+
+    async fn read(&self, source: &Source) -> Vec<Piece> {
+        if source.text.len() <= limits::SQL_READ_INLINE_BYTES_MAX {
+            return read(source);
+        }
+        let beside = source.clone();
+        let pieces = tokio::task::spawn_blocking(move || read(&beside)).await;
+        pieces.unwrap_or_else(|_| vec![unread("", "reading it failed")])
+    }
+
+    /// What no rule needs to know anything about, or what memory alone lets pass.
+    async fn without_asking(
+        &mut self,
+        text: &str,
+        source: &Source,
+        mut seen: Seen,
+        policy: &Policy,
+        standing: &Effective,
+    ) -> Result<Box<Judgement>, Box<Seen>> {
+        let (pieces, bound) = (seen.pieces.clone(), seen.bound.clone());
+        let again = || Box::new(Seen { pieces, bound, ..Seen::default() });
+        let scripted = self.desk.is_scripted(&seen.pieces);
+        let asks = seen.pieces.iter().any(|piece| !policy::questions(&piece.facts, standing).none());
+        if standing.mode == Mode::Off || !(asks || scripted) {
+            let judgement = self.judged(text.to_owned(), source, seen, standing);
+            return if Desk::passes(judgement.verdict.in_force()) { Ok(Box::new(judgement)) } else { Err(again()) };
+        }
+        if scripted || self.desk.cache.is_empty() {
+            return Err(again());
+        }
+        for piece in &seen.pieces {
+            let with = Gathering { cache: &mut self.desk.cache, sizes: &standing.sizes, mode: source.mode };
+            let parameters = seen.bound.as_ref().map(|bound| &bound.parameters);
+            let asked = policy::questions(&piece.facts, standing);
+            seen.evidence.push(gather(&mut Silence, piece, &asked, parameters, with).await);
+        }
+        forget_what_changes(&seen.pieces, &mut seen.evidence);
+        let effective = for_tables(policy, standing, &self.desk.principal, &seen, self.desk.house.clock.now());
+        let judgement = self.judged(text.to_owned(), source, seen, &effective);
+        let unbounded = judgement.was_counted() || judgement.reaches() || judgement.mode != Mode::Enforce;
+        match Desk::passes(judgement.verdict.in_force()) && !unbounded {
+            true => Ok(Box::new(judgement)),
+            false => Err(again()),
+        }
+    }
+
+    async fn interviewed(
+        &mut self,
+        text: String,
+        source: Source,
+        mut seen: Seen,
+        depth: Depth,
+        policy: &Policy,
+        standing: Effective,
+    ) -> Result<Looked, End> {
+        self.keep_aftermath().await?;
+        let ground = self.ground();
+        let time = standing.sizes.preview_timeout;
+        let started = Instant::now();
+        let mode = self.settings.own_mode();
+        let together = self.desk.house.ask_timeout;
+        let asker = Asker::begin(&mut self.link, self.server, mode, ground, time, together).await;
+        let mut asker = asker.map_err(unknown_state)?;
+        let scene = Scene {
+            source: &source,
+            text: &text,
+            depth,
+            policy,
+            standing: &standing,
+            principal: &self.desk.principal,
+            house: &self.desk.house,
+            named: &self.named,
+            now: self.desk.house.clock.now(),
+        };
+        let interviewed = interview(&mut asker, &scene, &mut seen, &mut self.desk.cache).await;
+        let cancelled = asker.end().await.map_err(unknown_state)?;
+        self.ended_asking(ground).await?;
+        metrics::histogram!(QUESTIONS_SECONDS).record(started.elapsed().as_secs_f64());
+        if !seen.context.is_empty() {
+            self.desk.format = Some(Format::of(seen.context.get("sluice.format").map(String::as_str)));
+        }
+        if cancelled {
+            return Ok(Looked::Not(Refusal::new(Code::Cancelled, "Query execution was interrupted")));
+        }
+        match interviewed {
+            Ok(Interviewed::Judged(effective)) => {
+                let judgement = self.judged(text, &source, seen, &effective);
+                Ok(Looked::At(Box::new(judgement)))
+            }
+            Ok(Interviewed::Wrong(failure)) => Ok(Looked::Wrong(failure)),
+            Err(error) => {
+                let message = format!("sluice: the statement could not be judged: {}", catalog::reason(&error));
+                Ok(Looked::Not(Refusal::new(Code::CannotKnow, message)))
+            }
+        }
+    }
+
+    fn judged(&self, text: String, source: &Source, seen: Seen, effective: &Effective) -> Judgement {
+        judged(text, seen, effective, source.mode, |pieces, evidence| self.lead(pieces, evidence))
+    }
+
+    /// Where questions can be asked now.
+    pub(in crate::session) fn ground(&self) -> Ground {
+        if self.in_transaction() { Ground::Block } else { Ground::Own }
+    }
+}
+
+struct Scene<'a> {
+    source: &'a Source,
+    text: &'a str,
+    depth: Depth,
+    policy: &'a Policy,
+    /// The policy for tables that are not known yet: as strict as for any.
+    standing: &'a Effective,
+    principal: &'a Principal,
+    house: &'a House,
+    /// Texts that were prepared by SQL, by their names.
+    named: &'a std::collections::HashMap<String, std::sync::Arc<str>>,
+    now: jiff::Timestamp,
+}
+
+enum Interviewed {
+    Judged(Effective),
+    Wrong(Failure),
+}
+
+/// Everything that is asked about one message, in its order.
+async fn interview(
+    asker: &mut Asker<'_>,
+    scene: &Scene<'_>,
+    seen: &mut Seen,
+    cache: &mut catalog::Cache,
+) -> Result<Interviewed, AskError> {
+    seen.context = context(asker).await?;
+    let resolved = resolve(asker, scene, &mut seen.pieces).await?;
+    seen.doubtful = resolved;
+    if resolved {
+        // What stands behind the name can come to be another text: a confirmation is bound to what it is now.
+        let meant = seen.pieces.iter().map(|piece| piece.text.as_str()).collect::<Vec<_>>().join(";");
+        seen.context.insert("prepared".to_owned(), meant);
+    }
+    let questions = |piece: &Piece| match scene.depth {
+        Depth::WhatRulesNeed => policy::questions(&piece.facts, scene.standing),
+        Depth::Everything => Asked::preview(&piece.facts),
+    };
+    let (sizes, mode) = (&scene.standing.sizes, scene.source.mode);
+    seen.told = told(&seen.pieces, &seen.context);
+    consult_ledger(scene, seen).await;
+    for change in seen.pieces.iter().flat_map(|piece| &piece.facts.changes) {
+        cache.forget(&change.target);
+    }
+    cache.settle(seen.pieces.iter().map(|piece| &piece.facts));
+    for piece in &seen.pieces {
+        let parameters = seen.bound.as_ref().map(|bound| &bound.parameters);
+        let with = Gathering { cache, sizes, mode };
+        seen.evidence.push(gather(asker, piece, &questions(piece), parameters, with).await);
+    }
+    forget_what_changes(&seen.pieces, &mut seen.evidence);
+    let effective = for_tables(scene.policy, scene.standing, scene.principal, seen, scene.now);
+    let verdicts = verdicts(&seen.pieces, &seen.evidence, &effective, &seen.told);
+    let worst = strongest(&verdicts);
+    let refused = verdicts.get(worst).is_some_and(|verdict| !Desk::passes(verdict.in_force()));
+    if !refused && scene.depth == Depth::WhatRulesNeed {
+        return Ok(Interviewed::Judged(effective));
+    }
+    // Before anything is refused, the server has its word: what it would not run is answered with its own error.
+    if seen.bound.is_none()
+        && seen.pieces.len() == 1
+        && let Some(failure) = asker.text_error(scene.text).await?
+    {
+        return Ok(Interviewed::Wrong(failure));
+    }
+    if let (Some(piece), Some(known), Depth::WhatRulesNeed) =
+        (seen.pieces.get(worst), seen.evidence.get_mut(worst), scene.depth)
+    {
+        let parameters = seen.bound.as_ref().map(|bound| &bound.parameters);
+        let with = Gathering { cache, sizes, mode };
+        let shown: Evidence = gather(asker, piece, &only_shown(&piece.facts), parameters, with).await;
+        show(known, shown);
+    }
+    Ok(Interviewed::Judged(effective))
+}
+
+/// What the ledger knows of a statement that belongs to a script. This product's transactions have no number that could be asked about
+/// later, so an entry that was begun in one and never ended stays as it is.
+async fn consult_ledger(scene: &Scene<'_>, seen: &mut Seen) {
+    let Some(script) = &mut seen.told.script else { return };
+    let hints = seen.pieces.iter().flat_map(|piece| &piece.facts.hints);
+    let step = hints.filter(|(key, _)| key == "step").map(|(_, value)| value.as_str()).next_back();
+    let part = Part {
+        listener: &scene.house.listener,
+        database: &scene.principal.database,
+        script: &script.name,
+        step: step.unwrap_or_default(),
+        texts: seen.pieces.iter().map(|piece| piece.text.as_str()).collect(),
+        mode: scene.source.mode,
+        parameters: seen.bound.as_ref().map(|bound| &bound.parameters),
+    };
+    let (said, claim) = ledger::consult(&scene.house.store, &mut Silence, &part, true).await;
+    (script.ledger, seen.claim) = (said, claim);
+}
+
+/// The settings that give names and texts their meaning, and what the sender told its session.
+async fn context(asker: &mut impl Ask) -> Result<Context, AskError> {
+    const NAMES: &[(&str, &str)] = &[
+        ("sql_mode", "@@SESSION.sql_mode"),
+        ("database", "DATABASE()"),
+        ("user", "CURRENT_USER()"),
+        ("role", "CURRENT_ROLE()"),
+        ("character_set_client", "@@SESSION.character_set_client"),
+        ("time_zone", "@@SESSION.time_zone"),
+        ("sluice.max_affected", "@sluice_max_affected"),
+        ("sluice.confirm", "@sluice_confirm"),
+        ("sluice.reason", "@sluice_reason"),
+        ("sluice.format", "@sluice_format"),
+        ("sluice.script", "@sluice_script"),
+        ("sluice.rerun", "@sluice_rerun"),
+    ];
+    let columns: Vec<&str> = NAMES.iter().map(|(_, expression)| *expression).collect();
+    let answer = asker.ask(&format!("SELECT {}", columns.join(", ")), None).await?;
+    let values = answer.rows.into_iter().next().unwrap_or_default();
+    Ok(NAMES.iter().zip(values).filter_map(|((name, _), value)| Some(((*name).to_owned(), value?))).collect())
+}
+
+fn needs_resolving(facts: &Facts) -> bool {
+    facts.executes.is_some() || facts.text_in.is_some()
+}
+
+/// Puts what is executed in the place of EXECUTE, and the text that a variable holds in the place of the variable. Whether there was
+/// anything of the kind.
+async fn resolve(asker: &mut impl Ask, scene: &Scene<'_>, pieces: &mut Vec<Piece>) -> Result<bool, AskError> {
+    let mut resolved = false;
+    let alone = pieces.len() == 1;
+    for piece in pieces.iter_mut() {
+        if let Some(expression) = piece.facts.text_in.clone() {
+            resolved = true;
+            *piece = match alone {
+                true => variable(asker, scene, piece, &expression).await?,
+                false => unread(&piece.text, "its text stands in a variable, which a statement before it may change"),
+            };
+        } else if let Some(execution) = piece.facts.executes.clone() {
+            resolved = true;
+            let hints = std::mem::take(&mut piece.facts.hints);
+            let text = scene.named.get(&execution.name.to_lowercase()).filter(|_| alone);
+            *piece = match text {
+                Some(text) => one_statement(text, scene),
+                None => unread(&piece.text, "what was prepared under this name is not known"),
+            };
+            piece.facts.hints.extend(hints);
+            // Its values stand in variables: they are not looked at.
+        }
+    }
+    Ok(resolved)
+}
+
+async fn variable(asker: &mut impl Ask, scene: &Scene<'_>, piece: &Piece, expression: &str) -> Result<Piece, AskError> {
+    let is_variable = expression.starts_with('@')
+        && !expression.starts_with("@@")
+        && expression[1..].bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'.'));
+    if !is_variable {
+        return Ok(unread(&piece.text, "its text is worked out when it is run"));
+    }
+    let answer = asker.ask(&format!("SELECT {expression}"), None).await?;
+    let text = answer.rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten();
+    let Some(text) = text else { return Ok(unread(&piece.text, "its variable holds no text")) };
+    let mut meant = one_statement(&text, scene);
+    if piece.facts.prepares.is_some() {
+        meant.facts.prepares.clone_from(&piece.facts.prepares);
+        meant.facts.prepared_text = Some(text);
+    }
+    meant.facts.hints.extend(piece.facts.hints.iter().cloned());
+    Ok(meant)
+}
+
+/// What a prepared text does when it is executed.
+fn one_statement(text: &str, scene: &Scene<'_>) -> Piece {
+    let reading = sql::read(text, scene.source.mode);
+    let mut found = pieces(text, reading.statements);
+    match found.pop() {
+        Some(piece) if found.is_empty() => Piece { facts: policy::executed(&piece.facts), text: piece.text },
+        _ => unread(text, "it was prepared together with other statements"),
+    }
+}
+
+fn read(source: &Source) -> Vec<Piece> {
+    if source.ambiguous && !source.text.is_ascii() {
+        let why = "in its character set it could be read in more than one way; SET NAMES utf8mb4 first";
+        return vec![unread(&String::from_utf8_lossy(&source.text), why)];
+    }
+    let Ok(text) = std::str::from_utf8(&source.text) else {
+        return vec![unread(&String::from_utf8_lossy(&source.text), "it is not UTF-8 text")];
+    };
+    let reading = readings::read(text, source.mode);
+    if !source.settled && (reading.mode_sensitive || encoding::is_sensitive(text)) {
+        return vec![unread(text, "sql_mode or the character set, which decide how it is read, are not known")];
+    }
+    pieces(text, reading.statements.clone())
+}
+
+pub(in crate::session) fn unknown_state(broken: Broken) -> End {
+    End::Refused(match broken {
+        Broken::Lost(how) => {
+            Refusal::new(Code::Upstream, format!("sluice: the connection to the database was lost: {how}"))
+        }
+        Broken::Unknown(how) => {
+            let message = format!("sluice: the connection to the database is in an unknown state: {how}");
+            Refusal::new(Code::CannotKnow, message)
+        }
+    })
+}

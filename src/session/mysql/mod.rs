@@ -1,0 +1,168 @@
+//! One conversation in MySQL's and MariaDB's protocol.
+//!
+//! Reading order: `relay` the loop; `pipeline` what each command of the client leads to; `settings` what decides how its texts are read;
+//! `look` how a statement is read, asked about and judged; `act` what follows: forwarded, refused or carried out; `run` a statement
+//! carried out with its commit withheld; `hold` what it and its transaction are held to; `redeem` tokens; `console` the `SLUICE …`
+//! commands; `ask` how questions leave no trace, `aftermath` what the client can still ask about its last statement.
+//!
+//! Invariant: a session ends rather than go on in a state that it does not know.
+
+mod act;
+mod aftermath;
+mod ask;
+mod console;
+mod hold;
+mod leading;
+mod look;
+mod pipeline;
+mod prepared;
+mod recall;
+mod redeem;
+mod relay;
+mod run;
+mod settings;
+
+use crate::ground::metrics::{SESSIONS, SESSIONS_TOTAL};
+use crate::protocol::Refusal;
+use crate::protocol::mysql::capabilities::Capabilities;
+use crate::protocol::mysql::frame::ClientCutter;
+use crate::protocol::mysql::message::{self, To};
+use crate::protocol::mysql::response::{self, status};
+use crate::session::End;
+use crate::session::desk::Desk;
+use crate::session::link::Link;
+use crate::session::mysql::aftermath::Aftermath;
+use crate::session::mysql::hold::Tally;
+use crate::session::mysql::prepared::Statements;
+use crate::session::mysql::relay::Pending;
+use crate::session::mysql::settings::Settings;
+use crate::session::registry::Seat;
+use crate::session::room::Room;
+use crate::sql::encoding;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One conversation past its login.
+pub(in crate::session) struct Session {
+    desk: Desk,
+    link: Link,
+    cutter: ClientCutter,
+    /// What is in force on the leg to the client, and on the one to the server.
+    client: Capabilities,
+    server: Capabilities,
+    /// The sequence number that the answer to the command under way begins with.
+    sequence: u8,
+    pending: Option<Pending>,
+    /// The session's status flags as the server told them last.
+    status: u16,
+    #[allow(dead_code)] // held for as long as the session lives
+    seat: Seat,
+    settings: Settings,
+    prepared: Statements,
+    /// Texts that were prepared by SQL, by their names in lower case.
+    named: HashMap<String, Arc<str>>,
+    /// Its part of what large things of all sessions may take.
+    room: Room,
+    aftermath: Aftermath,
+    tally: Tally,
+}
+
+impl Session {
+    async fn finish(mut self, end: End) {
+        if let End::Refused(refusal) = &end {
+            tracing::warn!(session = %self.desk.id, code = refusal.code.sqlstate(), message = %refusal.message, "session ended by Sluice");
+            if self.pending.as_ref().is_none_or(|pending| pending.answer.is_untouched()) {
+                let error = message::error(self.to_client(), refusal);
+                self.link.client.send(error);
+            }
+        }
+        tracing::debug!(session = %self.desk.id, ?end, "session ends");
+        let closing = async {
+            self.link.client.close().await;
+            self.link.close_upstream().await;
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(5), closing).await;
+        let _ = self.desk.house.recorder.logout(self.desk.id, &self.desk.house.listener, &self.desk.principal);
+    }
+
+    pub(in crate::session) fn in_transaction(&self) -> bool {
+        self.status & status::IN_TRANSACTION != 0
+    }
+
+    pub(in crate::session) fn autocommits(&self) -> bool {
+        self.status & status::AUTOCOMMIT != 0
+    }
+
+    /// The server told its status.
+    pub(in crate::session) fn take_status(&mut self, told: u16) {
+        const LASTING: u16 = status::IN_TRANSACTION
+            | status::AUTOCOMMIT
+            | status::NO_BACKSLASH_ESCAPES
+            | status::IN_READ_ONLY_TRANSACTION;
+        self.status = told & LASTING;
+        self.settings.note_backslashes(told & status::NO_BACKSLASH_ESCAPES != 0);
+    }
+
+    /// What the last packet of a result tells of the session.
+    pub(in crate::session) fn note_status(&mut self, end: &response::End, packet: &[u8]) {
+        if let Some(told) = end.status() {
+            self.take_status(told);
+        }
+        let response::End::Okay(okay) = end else { return };
+        if okay.state.is_empty() {
+            return;
+        }
+        match response::tracked(packet, okay) {
+            Ok(changes) => {
+                for change in &changes {
+                    self.settings.note(change);
+                    if let response::Tracked::Schema(name) = change {
+                        self.desk.principal.database.clone_from(name);
+                        self.desk.cache.clear();
+                    }
+                }
+            }
+            // What changed is not known: it is asked.
+            Err(_) => self.settings.forget(),
+        }
+    }
+
+    /// The packet as this client agreed to be told.
+    pub(in crate::session) fn as_the_client_can(&self, packet: Bytes, end: &response::End) -> Bytes {
+        let sequence = packet.get(3).copied().unwrap_or(1);
+        let to = To { capabilities: self.client, sequence };
+        message::retold(self.server, to, &packet, end)
+    }
+
+    /// An answer of ours to the command under way.
+    pub(in crate::session) fn to_client(&self) -> To {
+        To { capabilities: self.client, sequence: self.sequence }
+    }
+
+    /// Our words as this client can read them.
+    pub(in crate::session) fn spoken(&self, text: &str) -> String {
+        match self.settings.takes_utf8 {
+            true => text.to_owned(),
+            false => encoding::in_ascii(text),
+        }
+    }
+
+    pub(in crate::session) fn said(&self, refusal: &Refusal) -> Refusal {
+        let spoken = |text: &Option<String>| text.as_deref().map(|text| self.spoken(text));
+        let (detail, hint) = (spoken(&refusal.detail), spoken(&refusal.hint));
+        Refusal { code: refusal.code, message: self.spoken(&refusal.message), detail, hint, document: None }
+    }
+}
+
+/// A connection's sessions are counted while they last.
+pub(in crate::session) async fn converse(mut session: Session) {
+    tracing::debug!(session = %session.desk.id, user = ?session.desk.principal.user, "session begins");
+    let listener = session.desk.house.listener.clone();
+    metrics::counter!(SESSIONS_TOTAL, "listener" => listener.clone()).increment(1);
+    metrics::gauge!(SESSIONS, "listener" => listener.clone()).increment(1);
+    let end = session.run().await;
+    metrics::gauge!(SESSIONS, "listener" => listener).decrement(1);
+    Box::pin(session.finish(end)).await;
+}

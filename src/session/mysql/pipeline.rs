@@ -1,0 +1,379 @@
+//! What each command of the client leads to.
+//!
+//! ```text
+//! Query    glance → harmless: on it goes · a command of ours: console · else: look, then act
+//! Prepare  the text is read and remembered; a Prepare runs nothing, so it goes on
+//! Execute  where the values are known: the statement is judged here
+//! others   a closed list that has nothing in it to judge; what is not in it is refused by name
+//! ```
+//!
+//! Invariant: every command leaves by a permit or by the closed list of housekeeping.
+
+use crate::audit::Plain;
+use crate::audit::event::Action;
+use crate::ground::limits;
+use crate::policy;
+use crate::protocol::mysql::command::{self, Command, Executes};
+use crate::protocol::mysql::frame::Frame;
+use crate::protocol::mysql::response::Expected;
+use crate::protocol::mysql::values::Texts;
+use crate::protocol::{Code, Refusal};
+use crate::session::End;
+use crate::session::desk;
+use crate::session::judgement::Source;
+use crate::session::mysql::Session;
+use crate::session::mysql::act::Form;
+use crate::session::mysql::look::Looked;
+use crate::session::mysql::prepared::{Prepared, What};
+use crate::session::mysql::relay::{Mark, Watched};
+use crate::sql::facts::{Kind, TransactionVerb};
+use crate::sql::{self, Glance};
+use bytes::{Bytes, BytesMut};
+
+impl Session {
+    /// One command; nothing is outstanding.
+    pub(in crate::session) async fn take(&mut self, frame: Frame) -> Result<(), End> {
+        let Ok(command) = command::read(&frame, self.client) else {
+            return Err(End::Refused(Refusal::new(Code::Protocol, "sluice: malformed command packet")));
+        };
+        match command {
+            Command::Query(query) => self.query(frame, query.text).await,
+            Command::Prepare(text) => self.prepare(frame, text).await,
+            Command::Execute(executes) => self.execute(frame, executes).await,
+            Command::Bulk(executes) => Box::pin(self.bulk(frame, executes)).await,
+            Command::LongData(data) => self.long_data(frame, data).await,
+            Command::CloseStatement(number) => {
+                if self.prepared.remove(number).is_some_and(|closed| !matches!(closed.what, What::Command(_))) {
+                    self.pass_on(frame, None, Mark::Passing);
+                }
+                Ok(())
+            }
+            Command::ResetStatement(number) => {
+                match self.prepared.change(number, |prepared| prepared.long.clear()) {
+                    Some(()) => self.pass_on(frame, Some(Expected::End), Mark::Passing),
+                    None => self.unknown_statement(number),
+                }
+                Ok(())
+            }
+            Command::Fetch { statement, .. } => {
+                match self.prepared.get(statement) {
+                    Some(_) => self.pass_on(frame, Some(Expected::Rows), Mark::Passing),
+                    None => self.unknown_statement(statement),
+                }
+                Ok(())
+            }
+            Command::InitDb(_) => {
+                self.settings.forget();
+                self.pass_on(frame, Some(Expected::End), Mark::Database);
+                Ok(())
+            }
+            Command::ResetConnection => self.reset(frame).await,
+            Command::Quit => {
+                self.pass_on(frame, None, Mark::Passing);
+                Err(End::Client)
+            }
+            Command::FieldList { .. } => self.pass(frame, Expected::Fields),
+            Command::Statistics => self.pass(frame, Expected::Text),
+            Command::Ping | Command::SetOption(_) | Command::Debug => self.pass(frame, Expected::End),
+            Command::ProcessInfo => self.pass(frame, Expected::Results),
+            Command::ChangeUser(_) => self.refuse_door("COM_CHANGE_USER").await,
+            Command::ProcessKill(_) => self.refuse_door("COM_PROCESS_KILL").await,
+            Command::Refresh(_) => self.refuse_door("COM_REFRESH").await,
+            Command::Door(door) => self.refuse_door(door.name()).await,
+        }
+    }
+
+    fn pass(&mut self, frame: Frame, expected: Expected) -> Result<(), End> {
+        self.pass_on(frame, Some(expected), Mark::Passing);
+        Ok(())
+    }
+
+    async fn refuse_door(&mut self, name: &str) -> Result<(), End> {
+        self.refuse(&desk::denial(&policy::refuse_door(name))).await
+    }
+
+    /// The transaction that is open is rolled back by it, and prepared statements and settings go.
+    async fn reset(&mut self, frame: Frame) -> Result<(), End> {
+        self.pass_on(frame, Some(Expected::End), Mark::Reset);
+        Ok(())
+    }
+
+    /// Everything of the session is as after its login.
+    pub(in crate::session) fn was_reset(&mut self) {
+        self.prepared.clear();
+        self.named.clear();
+        self.settings.forget();
+        self.desk.cache.clear();
+        self.desk.format = None;
+        self.desk.scripted = false;
+        self.aftermath = Default::default();
+    }
+
+    fn unknown_statement(&mut self, number: u32) {
+        let refusal = Refusal::new(
+            Code::UnknownStatement,
+            format!("Unknown prepared statement handler ({number}) given to Sluice"),
+        );
+        self.answer_error(&refusal);
+    }
+
+    async fn query(&mut self, frame: Frame, text: Bytes) -> Result<(), End> {
+        if let Some(answered) = self.answer_aftermath(&text).await? {
+            return answered.map_or(Ok(()), |rewritten| self.forward_rewritten(rewritten));
+        }
+        match self.glance(&text).await? {
+            Glance::Harmless { changes_session, transaction, ref kind, .. }
+                if *kind != Kind::Insert || !self.heeds_inserts() =>
+            {
+                if let Some(refusal) = self.before_transaction(transaction).await? {
+                    return self.refuse_commit(&refusal).await;
+                }
+                if let Some(refusal) = self.refused_uncounted(transaction, kind) {
+                    return self.refuse(&refusal).await;
+                }
+                let watched = Watched { touches_session: changes_session, ..Watched::default() };
+                self.forward_counted(frame, watched)
+            }
+            Glance::Sluice => {
+                let text = String::from_utf8_lossy(&text).into_owned();
+                Box::pin(self.command(&text, Form::Text)).await
+            }
+            Glance::Harmless { .. } | Glance::NeedsReading => {
+                self.know_settings().await?;
+                let source = self.source(&text);
+                match Box::pin(self.look(source, None)).await? {
+                    Looked::At(judgement) => Box::pin(self.act(frame, *judgement, Form::Text)).await,
+                    Looked::Not(refusal) => self.refuse(&refusal).await,
+                    Looked::Wrong(error) => {
+                        self.answer_failure(error);
+                        Ok(())
+                    }
+                }
+            }
+        }
+    }
+
+    /// A glance under settings that are known as far as the text depends on them.
+    pub(in crate::session) async fn glance(&mut self, text: &Bytes) -> Result<Glance, End> {
+        let glanced = self.glance_now(text);
+        let depends = match &glanced {
+            Glance::Harmless { mode_sensitive, .. } => *mode_sensitive || !text.is_ascii(),
+            Glance::Sluice => false,
+            // It is going to be read, whatever it is.
+            Glance::NeedsReading => true,
+        };
+        if !depends || self.settings.is_known() {
+            return Ok(glanced);
+        }
+        self.know_settings().await?;
+        Ok(self.glance_now(text))
+    }
+
+    fn glance_now(&self, text: &Bytes) -> Glance {
+        let Ok(text) = std::str::from_utf8(text) else { return Glance::NeedsReading };
+        if self.settings.is_known() && self.settings.is_ambiguous && !text.is_ascii() {
+            return Glance::NeedsReading;
+        }
+        match sql::glance(text, self.settings.mode()) {
+            Glance::Harmless { ref kind, .. } if self.leads_on(text, kind) => Glance::NeedsReading,
+            glanced => glanced,
+        }
+    }
+
+    /// The text, and how the server reads it. The settings are known.
+    pub(in crate::session) fn source(&self, text: &Bytes) -> Source {
+        Source {
+            text: text.clone(),
+            mode: self.settings.mode(),
+            settled: self.settings.is_known(),
+            ambiguous: self.settings.is_ambiguous,
+        }
+    }
+
+    /// Plain INSERTs are judged as well: changes are frozen, or belong to a script.
+    pub(in crate::session) fn heeds_inserts(&mut self) -> bool {
+        let policy = self.desk.house.policy.load();
+        self.desk.scripted
+            || self.desk.standing.get(&policy, &self.desk.principal, self.desk.house.clock.now()).frozen.is_some()
+    }
+
+    /// What was only glanced at is only counted, but where the record fails it may be refused all the same.
+    fn refused_uncounted(&self, transaction: Option<TransactionVerb>, kind: &Kind) -> Option<Refusal> {
+        if self.desk.house.recorder.works() {
+            return None;
+        }
+        self.desk.refused_as(match (transaction, kind) {
+            (Some(_), _) => Plain::Passes,
+            (None, Kind::Insert) => Plain::Changes,
+            (None, _) => Plain::Reads,
+        })
+    }
+
+    fn forward_counted(&mut self, frame: Frame, watched: Watched) -> Result<(), End> {
+        let (verdict, recording) = (policy::harmless(), self.desk.recording());
+        let permitted = self.desk.house.recorder.record(&verdict, Action::Forward, recording, frame.into_bytes());
+        let permit = permitted.map_err(|error| End::Refused(crate::session::record::unrecorded(&error)))?;
+        self.link.forward(permit);
+        self.expect(Expected::Results, Mark::Statement(watched));
+        Ok(())
+    }
+
+    pub(in crate::session) fn forward_rewritten(&mut self, frame: Frame) -> Result<(), End> {
+        self.forward_counted(frame, Watched::default())
+    }
+
+    async fn prepare(&mut self, frame: Frame, text: Bytes) -> Result<(), End> {
+        if self.prepared.len() >= limits::PREPARED_MAX {
+            return Err(End::Refused(Refusal::new(Code::Limit, "sluice: too many prepared statements in one session")));
+        }
+        if self.prepared.bytes() + text.len() > limits::PREPARED_BYTES_MAX {
+            let message = format!(
+                "sluice: the texts of this session's prepared statements would pass {} MiB",
+                limits::PREPARED_BYTES_MAX >> 20
+            );
+            let refusal = Refusal::new(Code::Limit, message).hint("Close those that are not needed any more.");
+            return self.refuse(&refusal).await;
+        }
+        let glanced = self.glance(&text).await?;
+        let source = Source { text: Bytes::copy_from_slice(&text), ..self.source(&text) };
+        let what = match glanced {
+            Glance::Harmless { kind, transaction, .. } => {
+                What::Harmless { source, adds: kind == Kind::Insert, transaction }
+            }
+            Glance::NeedsReading => What::Guarded(source),
+            Glance::Sluice => {
+                let text = String::from_utf8_lossy(&text).into_owned();
+                self.prepare_command(&text);
+                return Ok(());
+            }
+        };
+        // A Prepare runs nothing: what it prepares is judged when it is run.
+        self.pass_on(frame, Some(Expected::Prepared), Mark::Prepare(Box::new(Prepared::new(what))));
+        Ok(())
+    }
+
+    async fn execute(&mut self, frame: Frame, executes: Executes) -> Result<(), End> {
+        let Some(prepared) = self.prepared.get(executes.statement) else {
+            self.unknown_statement(executes.statement);
+            return Ok(());
+        };
+        let what = prepared.what.clone();
+        match what {
+            What::Command(text) => Box::pin(self.command(&text, Form::Binary)).await,
+            What::Harmless { adds: false, transaction, ref source } if self.is_still_harmless(source).await? => {
+                self.note_kinds(&frame, executes.statement)?;
+                if let Some(refusal) = self.before_transaction(transaction).await? {
+                    return self.refuse_commit(&refusal).await;
+                }
+                if let Some(refusal) = self.refused_uncounted(transaction, &Kind::Read) {
+                    return self.refuse(&refusal).await;
+                }
+                self.forward_counted(frame, Watched::default())
+            }
+            What::Harmless { adds: true, ref source, .. }
+                if !self.heeds_inserts() && self.is_still_harmless(source).await? =>
+            {
+                self.note_kinds(&frame, executes.statement)?;
+                if let Some(refusal) = self.refused_uncounted(None, &Kind::Insert) {
+                    return self.refuse(&refusal).await;
+                }
+                self.forward_counted(frame, Watched::default())
+            }
+            What::Harmless { source, .. } | What::Guarded(source) => {
+                Box::pin(self.execute_guarded(frame, executes.statement, source)).await
+            }
+        }
+    }
+
+    /// What was found harmless when it was prepared is looked at again when names may have come to lead elsewhere.
+    async fn is_still_harmless(&mut self, source: &Source) -> Result<bool, End> {
+        if !self.leads_anywhere() {
+            return Ok(true);
+        }
+        Ok(matches!(self.glance_now(&source.text), Glance::Harmless { .. }))
+    }
+
+    async fn execute_guarded(&mut self, frame: Frame, number: u32, source: Source) -> Result<(), End> {
+        self.know_settings().await?;
+        let Some(execute) = self.read_execute(&frame, number) else {
+            return Err(End::Refused(Refusal::new(Code::Protocol, "sluice: malformed COM_STMT_EXECUTE")));
+        };
+        let texts = self.texts();
+        let Ok(parameters) = execute.parameters(&texts) else {
+            return Err(End::Refused(Refusal::new(
+                Code::Protocol,
+                "sluice: a value of COM_STMT_EXECUTE cannot be read",
+            )));
+        };
+        // It is read as the server read it when it was prepared.
+        match Box::pin(self.look(source, Some(parameters))).await? {
+            Looked::At(judgement) => Box::pin(self.act(frame, *judgement, Form::Binary)).await,
+            Looked::Not(refusal) => self.refuse(&refusal).await,
+            Looked::Wrong(error) => {
+                self.answer_failure(error);
+                Ok(())
+            }
+        }
+    }
+
+    /// The values of an execution, by what is known of the statement; its long data is used up.
+    fn read_execute(&mut self, frame: &Frame, number: u32) -> Option<command::Execute> {
+        let capabilities = self.client;
+        self.prepared.change(number, |prepared| {
+            let long = std::mem::take(&mut prepared.long);
+            let long = long.into_iter().map(|(at, data)| (at, data.freeze())).collect();
+            let known = command::Known { parameters: prepared.parameters, kinds: &prepared.kinds, long: &long };
+            let execute = command::execute(frame, capabilities, known).ok()?;
+            prepared.kinds.clone_from(&execute.kinds);
+            Some(execute)
+        })?
+    }
+
+    /// What is forwarded unjudged still tells the types that later executions go by.
+    fn note_kinds(&mut self, frame: &Frame, number: u32) -> Result<(), End> {
+        match self.read_execute(frame, number) {
+            Some(_) => Ok(()),
+            None => Err(End::Refused(Refusal::new(Code::Protocol, "sluice: malformed COM_STMT_EXECUTE"))),
+        }
+    }
+
+    /// How the client writes texts.
+    pub(in crate::session) fn texts(&self) -> Texts {
+        Texts {
+            charset: self.settings.charset().to_owned(),
+            no_backslash_escapes: self.settings.own_mode().no_backslash_escapes,
+        }
+    }
+
+    /// MariaDB's execution of many rows of values at once.
+    async fn bulk(&mut self, frame: Frame, executes: Executes) -> Result<(), End> {
+        let Some(prepared) = self.prepared.get(executes.statement) else {
+            self.unknown_statement(executes.statement);
+            return Ok(());
+        };
+        match prepared.what.clone() {
+            What::Harmless { adds: true, source, .. } if !self.heeds_inserts() => {
+                if !self.is_still_harmless(&source).await? {
+                    return self.refuse_door("COM_STMT_BULK_EXECUTE of what runs code").await;
+                }
+                if let Some(refusal) = self.refused_uncounted(None, &Kind::Insert) {
+                    return self.refuse(&refusal).await;
+                }
+                self.forward_counted(frame, Watched::default())
+            }
+            _ => self.refuse_door("COM_STMT_BULK_EXECUTE of a statement that has to be judged row by row").await,
+        }
+    }
+
+    async fn long_data(&mut self, frame: Frame, data: command::LongData) -> Result<(), End> {
+        let kept = self.prepared.change(data.statement, |prepared| {
+            let part = prepared.long.entry(data.parameter).or_insert_with(BytesMut::new);
+            part.extend_from_slice(&data.data);
+        });
+        // Nothing answers it: what is wrong with it is told when the statement is run.
+        if kept.is_some() {
+            self.pass_on(frame, None, Mark::Passing);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,130 @@
+//! What the numbers of prepared statements stand for.
+//!
+//! Invariant: a number that is not here is refused, not passed on: only what was read when it was prepared can be run. The bytes counted
+//! are those of what is kept.
+
+use crate::protocol::mysql::values::Kind;
+use crate::session::judgement::Source;
+use crate::sql::facts::TransactionVerb;
+use bytes::BytesMut;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// One text that was prepared.
+#[derive(Debug, Clone)]
+pub(in crate::session) struct Prepared {
+    pub what: What,
+    /// How many `?` it has, as the server counts them.
+    pub parameters: u16,
+    /// The types that were bound last: they hold until others are sent.
+    pub kinds: Vec<Kind>,
+    /// What COM_STMT_SEND_LONG_DATA brought for each parameter, since it was last run.
+    pub long: BTreeMap<u16, BytesMut>,
+}
+
+#[derive(Debug, Clone)]
+pub(in crate::session) enum What {
+    /// A glance found nothing in it to ask about, whatever is bound; `Insert`: as long as no freeze and no script heeds INSERTs.
+    Harmless { source: Source, adds: bool, transaction: Option<TransactionVerb> },
+    /// Judged with its values, when it is run.
+    Guarded(Source),
+    /// A `SLUICE …` command: the upstream never heard of it.
+    Command(Arc<str>),
+}
+
+impl Prepared {
+    pub fn new(what: What) -> Prepared {
+        Prepared { what, parameters: 0, kinds: Vec::new(), long: BTreeMap::new() }
+    }
+
+    pub fn of(mut self, parameters: u16) -> Prepared {
+        self.parameters = parameters;
+        self
+    }
+
+    fn bytes(&self) -> usize {
+        const ENTRY: usize = 256;
+        let text = match &self.what {
+            What::Harmless { source, .. } | What::Guarded(source) => source.text.len(),
+            What::Command(text) => text.len(),
+        };
+        ENTRY + text + 2 * self.kinds.len() + self.long.values().map(BytesMut::len).sum::<usize>()
+    }
+}
+
+/// All of a session.
+#[derive(Debug, Default)]
+pub(in crate::session) struct Statements {
+    by_number: HashMap<u32, Prepared>,
+    bytes: usize,
+    /// Commands of ours that were prepared: their numbers count down from the highest, where no server's come.
+    commands: u32,
+}
+
+impl Statements {
+    pub fn len(&self) -> usize {
+        self.by_number.len()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn get(&self, number: u32) -> Option<&Prepared> {
+        self.by_number.get(&number)
+    }
+
+    /// Looks at one and changes it, keeping count.
+    pub fn change<T>(&mut self, number: u32, with: impl FnOnce(&mut Prepared) -> T) -> Option<T> {
+        let prepared = self.by_number.get_mut(&number)?;
+        let before = prepared.bytes();
+        let result = with(prepared);
+        self.bytes = self.bytes - before + prepared.bytes();
+        Some(result)
+    }
+
+    pub fn insert(&mut self, number: u32, prepared: Prepared) {
+        self.bytes += prepared.bytes();
+        if let Some(before) = self.by_number.insert(number, prepared) {
+            self.bytes -= before.bytes();
+        }
+    }
+
+    /// A command of ours; the number that it goes by.
+    pub fn insert_command(&mut self, text: Arc<str>) -> u32 {
+        const FIRST: u32 = 0x8000_0000;
+        let number = FIRST | (self.commands & 0x7fff_fffe);
+        self.commands = self.commands.wrapping_add(1);
+        self.insert(number, Prepared::new(What::Command(text)));
+        number
+    }
+
+    pub fn remove(&mut self, number: u32) -> Option<Prepared> {
+        let removed = self.by_number.remove(&number)?;
+        self.bytes -= removed.bytes();
+        Some(removed)
+    }
+
+    pub fn clear(&mut self) {
+        let commands = self.commands;
+        *self = Statements { commands, ..Statements::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_counted() {
+        let mut kept = Statements::default();
+        let number = kept.insert_command("SLUICE HELP".into());
+        let bytes = kept.bytes();
+        kept.change(number, |prepared| prepared.long.insert(0, BytesMut::zeroed(1000)));
+        assert_eq!(kept.bytes(), bytes + 1000);
+        assert_ne!(kept.insert_command("SLUICE STATUS".into()), number);
+        assert!(kept.remove(number).is_some() && kept.remove(number).is_none());
+        kept.clear();
+        assert_eq!((kept.bytes(), kept.len()), (0, 0));
+    }
+}

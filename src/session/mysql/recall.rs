@@ -1,0 +1,169 @@
+//! What the server is asked beside a statement's own questions: the session's settings, what our questions would make it forget, the number
+//! of a statement of ours; and what the client asks about its last statement, answered from what was kept.
+//!
+//! Invariant: as [`crate::session::mysql::aftermath`].
+
+use crate::protocol::mysql::frame::Frame;
+use crate::protocol::mysql::message::Script;
+use crate::protocol::mysql::response::{self, End as Ended, Failure};
+use crate::session::End;
+use crate::session::commands::Table;
+use crate::session::mysql::Session;
+use crate::session::mysql::act::Form;
+use crate::session::mysql::aftermath::{Condition, Counted, Wish, wish};
+use crate::session::mysql::ask::{Asker, Broken, Ground, Line};
+use crate::session::mysql::look::unknown_state;
+use crate::session::mysql::settings;
+use bytes::Bytes;
+use std::time::Instant;
+
+impl Session {
+    /// The settings that decide how a text is read are known from here on.
+    pub(in crate::session) async fn know_settings(&mut self) -> Result<(), End> {
+        if self.settings.is_known() {
+            return Ok(());
+        }
+        self.keep_aftermath().await?;
+        let ground = self.ground();
+        let heard = self.own(settings::QUESTION).await?;
+        self.ended_asking(ground).await?;
+        let mut cells = heard.answer.rows.into_iter().next().unwrap_or_default().into_iter();
+        let (sql_mode, charset) = (cells.next().flatten(), cells.next().flatten());
+        let (Some(sql_mode), Some(charset)) = (sql_mode, charset) else {
+            return Err(unknown_state(Broken::Unknown("the session's settings could not be asked for".to_owned())));
+        };
+        self.settings.learn(&sql_mode, &charset);
+        let database = cells.next().flatten().unwrap_or_default();
+        if self.desk.principal.database != database {
+            self.desk.principal.database = database;
+            self.desk.cache.clear();
+        }
+        Ok(())
+    }
+
+    /// Before any question of ours: what the client could still ask about its last statement.
+    pub(in crate::session) async fn keep_aftermath(&mut self) -> Result<(), End> {
+        let conditions = match self.aftermath.has_unkept_warnings() {
+            true => Some(conditions(self.words("SHOW WARNINGS").await?.answer.rows)),
+            false => None,
+        };
+        let found_rows = match self.aftermath.needs_found_rows() {
+            true => {
+                let heard = self.words("SELECT FOUND_ROWS()").await?;
+                heard.answer.rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten()
+            }
+            false => None,
+        };
+        self.aftermath.keep(conditions, found_rows);
+        Ok(())
+    }
+
+    /// Behind a statement that was carried out with its commit withheld: what the client can ask about it.
+    pub(in crate::session) async fn keep_what_it_left(&mut self, end: &Ended) -> Result<(), End> {
+        self.aftermath.followed_by(end);
+        self.keep_aftermath().await
+    }
+
+    /// With autocommit off a question begins a transaction, which is no client's.
+    pub(in crate::session) async fn ended_asking(&mut self, ground: Ground) -> Result<(), End> {
+        if ground == Ground::Own && !self.autocommits() {
+            self.own("ROLLBACK").await?;
+        }
+        Ok(())
+    }
+
+    /// Answers what asks about the statement before, where the server could not. `Some(Some)`: a command to send in its stead.
+    pub(in crate::session) async fn answer_aftermath(&mut self, text: &Bytes) -> Result<Option<Option<Frame>>, End> {
+        if !self.aftermath.is_disturbed() {
+            return Ok(None);
+        }
+        let Ok(text) = std::str::from_utf8(text) else { return Ok(None) };
+        let Some(wish) = wish(text, self.settings.mode()) else { return Ok(None) };
+        match wish {
+            Wish::Conditions { errors_only, skip, most } => {
+                let all = self.all_conditions().await?;
+                let rows = all.iter().filter(|condition| !errors_only || condition.level == "Error");
+                let row = |condition: &Condition| {
+                    vec![
+                        Some(condition.level.clone()),
+                        Some(condition.code.to_string()),
+                        Some(condition.message.clone()),
+                    ]
+                };
+                let rows: Table = rows.skip(skip).take(most).map(row).collect();
+                self.answer(&["Level", "Code", "Message"], &rows, Form::Text);
+            }
+            Wish::Count { errors_only, name } => {
+                let all = self.all_conditions().await?;
+                let count = all.iter().filter(|condition| !errors_only || condition.level == "Error").count();
+                self.answer(&[&name], &vec![vec![Some(count.to_string())]], Form::Text);
+            }
+            Wish::Value { name, what } => {
+                let Some(value) = self.aftermath.value(what) else { return Ok(None) };
+                self.answer(&[&name], &vec![vec![Some(value)]], Form::Text);
+            }
+            Wish::Within(places) => return Ok(self.replaced(text, &places).map(Some)),
+        }
+        Ok(Some(None))
+    }
+
+    async fn all_conditions(&mut self) -> Result<Vec<Condition>, End> {
+        let server = match self.aftermath.needs_the_servers() {
+            true => conditions(self.words("SHOW WARNINGS").await?.answer.rows),
+            false => Vec::new(),
+        };
+        Ok(self.aftermath.conditions(server))
+    }
+
+    /// The text with the numbers in it that the server does not know any more.
+    fn replaced(&self, text: &str, places: &[(std::ops::Range<usize>, Counted)]) -> Option<Frame> {
+        let mut out = String::with_capacity(text.len());
+        let (mut from, mut any) = (0, false);
+        for (place, what) in places {
+            let Some(value) = self.aftermath.value(*what) else { continue };
+            out.push_str(text.get(from..place.start)?);
+            out.push_str(&value);
+            (from, any) = (place.end, true);
+        }
+        out.push_str(text.get(from..)?);
+        any.then(|| Frame::encoded(Script::new(self.server).query(&out).bytes())).flatten()
+    }
+
+    /// A statement of ours is prepared: its number, or the server's error.
+    pub(in crate::session) async fn prepare_own(&mut self, text: &str) -> Result<Result<u32, Failure>, End> {
+        self.link.say(Script::new(self.server).prepare(text.as_bytes()));
+        let deadline = Instant::now() + self.desk.house.ask_timeout;
+        let mut line = Line { link: &mut self.link, server: self.server, deadline };
+        line.hear_prepared().await.map_err(unknown_state)
+    }
+}
+
+impl Asker<'_> {
+    /// What the server itself says of a text before anything of it runs: its own error, if it refuses to parse or to resolve it. `None`
+    /// where it finds nothing wrong, or where its error is not about the text.
+    pub async fn text_error(&mut self, text: &str) -> Result<Option<Failure>, crate::database::AskError> {
+        let prepared = self.prepared(text).await.map_err(|_| crate::database::AskError::Lost)?;
+        Ok(match prepared {
+            Ok(number) => {
+                self.close(number);
+                None
+            }
+            Err(failure) => Some(failure).filter(is_about_the_text),
+        })
+    }
+}
+
+/// Errors of syntax, names and rights. Not those that say the text cannot be prepared.
+fn is_about_the_text(failure: &response::Failure) -> bool {
+    // ER_UNSUPPORTED_PS
+    failure.errno != 1295 && failure.sqlstate.starts_with("42")
+}
+
+fn conditions(rows: Table) -> Vec<Condition> {
+    let condition = |row: Vec<Option<String>>| {
+        let mut cells = row.into_iter().flatten();
+        let (level, code, message) = (cells.next()?, cells.next()?, cells.next()?);
+        Some(Condition { level, code: code.parse().ok()?, message })
+    };
+    rows.into_iter().filter_map(condition).collect()
+}
