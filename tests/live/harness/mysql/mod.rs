@@ -10,6 +10,7 @@ pub mod comparison;
 pub mod login;
 pub mod packet;
 pub mod server;
+pub mod shop;
 pub mod wire;
 
 /// Tells each story of this file once on MariaDB and once on MySQL: `stories! { name, … }` makes the tests `name::mariadb_10_11` and

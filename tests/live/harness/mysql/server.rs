@@ -171,9 +171,9 @@ impl MyDatabase {
         self.connect_as(ROOT).query(sql).expect_fine(sql);
     }
 
-    /// The first column of the first row, straight from the server.
+    /// The first column of the first row, straight from the server, as root sees it.
     pub fn value(&self, sql: &str) -> String {
-        self.connect().query(sql).value()
+        self.connect_as(ROOT).query(sql).value()
     }
 
     pub fn count(&self, table: &str) -> u64 {
@@ -196,7 +196,9 @@ fn mysql_home() -> PathBuf {
 }
 
 fn accounts(product: Product) -> Vec<String> {
-    let mut accounts = Vec::new();
+    // Debian's and MySQL's own root comes by the unix socket alone.
+    let root = format!("CREATE USER IF NOT EXISTS {ROOT}@'127.0.0.1'; GRANT ALL ON *.* TO {ROOT}@'127.0.0.1' WITH GRANT OPTION");
+    let mut accounts = vec![root];
     let by_password = format!("IDENTIFIED BY '{PASSWORD}'");
     let by_other_plugin = match product {
         Product::MariaDb => format!("IDENTIFIED VIA ed25519 USING PASSWORD('{PASSWORD}')"),
@@ -210,7 +212,8 @@ fn accounts(product: Product) -> Vec<String> {
         (ONLY_TLS, by_password.as_str(), "REQUIRE SSL"),
         (BY_OTHER_PLUGIN, by_other_plugin.as_str(), ""),
     ] {
-        accounts.push(format!("CREATE USER {name} {proof} {requires}; GRANT ALL ON `story\\_%`.* TO {name}"));
+        let may = format!("GRANT ALL ON `story\\_%`.* TO {name} WITH GRANT OPTION");
+        accounts.push(format!("CREATE USER {name} {proof} {requires}; {may}"));
         if name != BLIND {
             accounts.push(format!("GRANT PROCESS ON *.* TO {name}"));
         }
