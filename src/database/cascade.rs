@@ -9,6 +9,7 @@
 //! The server carries ON DELETE and ON UPDATE out as the table's owner, past row security (`utils/adt/ri_triggers.c`).
 
 mod graph;
+pub(in crate::database) mod mysql;
 mod reach;
 
 use crate::database::Ask;

@@ -7,12 +7,13 @@
 use crate::database::catalog::{self, Cache};
 use crate::database::harmless::{self, Calls};
 use crate::database::interview::Interview;
-use crate::database::{Ask, Parameters, cascade, quote, removal, scan};
+use crate::database::{Ask, Parameters, cascade, pins, quote, removal, scan};
 use crate::ground::limits;
 use crate::policy::question::{
     ChangeEvidence, Evidence, Known, Questions, RemovalEvidence, Rows, Sample, Table, TableKind,
 };
 use crate::policy::settings::Sizes;
+use crate::sql::Product;
 use crate::sql::facts::{Change, Clauses, Facts, OnConflict, Restriction, Source, Verb};
 use crate::sql::rewrite;
 use crate::sql::statement::LexicalMode;
@@ -40,7 +41,8 @@ pub struct Inquiry<'a> {
 pub async fn gather<A: Ask>(asker: &mut A, inquiry: &Inquiry<'_>, cache: &mut Cache) -> Evidence {
     let start = (inquiry.now)();
     let deadline = start.checked_add(inquiry.sizes.preview_timeout).unwrap_or(start);
-    let mut interview = Interview::new(asker, inquiry.parameters, inquiry.now, deadline, inquiry.count_bound);
+    let product = inquiry.mode.product();
+    let mut interview = Interview::new(asker, inquiry.parameters, inquiry.now, deadline, inquiry.count_bound, product);
     let mut subjects = Vec::with_capacity(inquiry.facts.changes.len());
     for (at, change) in inquiry.facts.changes.iter().enumerate() {
         let asked = inquiry.changes.get(at).copied().unwrap_or_default();
@@ -58,6 +60,7 @@ pub async fn gather<A: Ask>(asker: &mut A, inquiry: &Inquiry<'_>, cache: &mut Ca
         evidence.removals.push(match asked.none() {
             false if too_many => removal::unknown("it names too many objects to look each of them up"),
             true => RemovalEvidence { tables: Known::NotAsked, dependents: Known::NotAsked, refused_for: Vec::new() },
+            false if product.is_mysql() => removal::mysql::evidence(&mut interview, removal, cache.names()).await,
             false => removal::evidence(&mut interview, removal, &inquiry.facts.removals, cache.names()).await,
         });
     }
@@ -77,7 +80,10 @@ async fn table<A: Ask>(interview: &mut Interview<'_, A>, change: &Change, cache:
     if let Err(reason) = interview.open() {
         return Known::Unknown(reason);
     }
-    let table = catalog::table(interview.asker, &change.target).await;
+    let table = match interview.product {
+        Product::PostgreSql => catalog::table(interview.asker, &change.target).await,
+        product => catalog::mysql::table(interview.asker, product, &change.target).await,
+    };
     if let Known::Known(table) = &table {
         cache.put(&change.target, table.clone(), (interview.now)());
     }
@@ -102,6 +108,9 @@ async fn calls<A: Ask>(
     }
     let views: Vec<u64> =
         subjects.iter().filter_map(|s| s.table.known()).filter(|t| t.kind == TableKind::View).map(|t| t.id).collect();
+    if interview.product.is_mysql() {
+        return Ok(Calls::of_mysql(inquiry.facts, inquiry.mode, !views.is_empty()));
+    }
     harmless::look_up(interview, inquiry.facts, inquiry.text, &views).await
 }
 
@@ -119,8 +128,7 @@ async fn change<A: Ask>(
     let count = match unaskable.clone() {
         Some(why) => Err(why),
         None if !counts => Err("its rows were told by its text".to_owned()),
-        None => rewrite::count_text(inquiry.text, inquiry.mode, change, Some(inquiry.count_bound.saturating_add(1)))
-            .ok_or_else(|| "no question can be made from this statement".to_owned()),
+        None => count_text(inquiry, change, &table).ok_or_else(|| uncountable(change, &table, inquiry)),
     };
     let rows = match (asked.rows, told, &count) {
         (false, ..) => Known::NotAsked,
@@ -130,6 +138,10 @@ async fn change<A: Ask>(
     };
     let cascade = match (asked.cascade, &table) {
         (false, _) => Known::NotAsked,
+        (true, Known::Known(table)) if interview.product.is_mysql() => {
+            let source = source(inquiry, change, Some(table));
+            cascade::mysql::walk(interview, &source, table, unaskable.clone()).await
+        }
         (true, Known::Known(table)) => {
             let through_view = (table.kind == TableKind::View).then(|| "rows below a view are not counted".to_owned());
             let start = cascade::Start {
@@ -149,24 +161,59 @@ async fn change<A: Ask>(
         total(interview, change, &mut table).await;
         sample = match &unaskable {
             Some(why) => Known::Unknown(why.clone()),
+            None if interview.product.is_mysql() => mysql_sample(interview, inquiry, change, &table, calls).await,
             None => self::sample(interview, inquiry, change, calls).await,
         };
         scan = match &count {
-            Ok(count) => {
-                interview.plan(count).await.map_or_else(Known::Unknown, |plan| scan::describe(&plan, change, &table))
-            }
+            Ok(count) => self::scan(interview, count, change, &table).await,
             Err(why) => Known::Unknown(why.clone()),
         };
     }
     if asked.plan && !asked.preview && is_counted(&rows) && is_large(&table, inquiry.sizes) {
         scan = match &count {
-            Ok(count) => {
-                interview.plan(count).await.map_or_else(Known::Unknown, |plan| scan::describe(&plan, change, &table))
-            }
+            Ok(count) => self::scan(interview, count, change, &table).await,
             Err(why) => Known::Unknown(why.clone()),
         };
     }
     ChangeEvidence { verb: change.verb, table, rows, cascade, sample, scan }
+}
+
+async fn scan<A: Ask>(
+    interview: &mut Interview<'_, A>,
+    count: &str,
+    change: &Change,
+    table: &Known<Table>,
+) -> Known<String> {
+    let describe = if interview.product.is_mysql() { scan::mysql::describe } else { scan::describe };
+    interview.plan(count).await.map_or_else(Known::Unknown, |plan| describe(&plan, change, table))
+}
+
+fn count_text(inquiry: &Inquiry<'_>, change: &Change, table: &Known<Table>) -> Option<String> {
+    let limit = Some(inquiry.count_bound.saturating_add(1));
+    match inquiry.mode.product() {
+        Product::PostgreSql => rewrite::count_text(inquiry.text, inquiry.mode, change, limit),
+        _ => rewrite::mysql::count_text(&source(inquiry, change, table.known()), limit),
+    }
+}
+
+fn uncountable(change: &Change, table: &Known<Table>, inquiry: &Inquiry<'_>) -> String {
+    let joined = change.clauses.as_ref().is_some_and(|clauses| clauses.tables.is_some());
+    let keyless = table.known().is_some_and(|table| table.primary_key.is_empty());
+    match inquiry.mode.product().is_mysql() && joined && keyless {
+        true => "the rows of a join are told apart by the table's primary key, and it has none".to_owned(),
+        false => "no question can be made from this statement".to_owned(),
+    }
+}
+
+/// What MySQL's questions are made of.
+fn source<'a>(inquiry: &Inquiry<'a>, change: &'a Change, table: Option<&'a Table>) -> rewrite::mysql::Source<'a> {
+    rewrite::mysql::Source {
+        text: inquiry.text,
+        mode: inquiry.mode,
+        change,
+        literals: inquiry.parameters.map(|bound| bound.literals.as_slice()).unwrap_or_default(),
+        key: table.map(|table| table.primary_key.as_slice()).unwrap_or_default(),
+    }
 }
 
 /// Its rows were asked about: one question more, and the plan is known.
@@ -203,6 +250,14 @@ fn told_by_text(change: &Change, table: &Known<Table>, inquiry: &Inquiry<'_>) ->
         // What was not read may lift what was.
         _ if facts.unread.is_some() => None,
         (_, Restriction::CurrentOf { .. }, _) => Some(Known::Known(Rows::AtMost(1))),
+        _ if limited(change).is_some_and(|most| most <= inquiry.sizes.free_rows) => {
+            limited(change).map(|most| Known::Known(Rows::AtMost(most)))
+        }
+        (_, Restriction::Restricts { pinned }, _) if inquiry.mode.product().is_mysql() => {
+            let table = table.known()?;
+            let pinned = pins::all(change, pinned, table, source(inquiry, change, None).literals);
+            one_row(change, table, &pinned).then_some(Known::Known(Rows::AtMost(1)))
+        }
         (_, Restriction::Restricts { pinned }, _)
             if compares_exactly(inquiry) && one_row(change, table.known()?, pinned) =>
         {
@@ -210,6 +265,12 @@ fn told_by_text(change: &Change, table: &Known<Table>, inquiry: &Inquiry<'_>) ->
         }
         _ => None,
     }
+}
+
+/// The LIMIT of a change of one table: MySQL's, written as a number.
+fn limited(change: &Change) -> Option<u64> {
+    let of_one_table = change.clauses.as_ref().is_some_and(|clauses| clauses.tables.is_none());
+    change.limit.filter(|_| of_one_table && matches!(change.verb, Verb::Update | Verb::Delete))
 }
 
 /// A parameter's type decides how a key is compared with it: as float8, many a numeric is the same. A type that was not stated is that of
@@ -271,7 +332,9 @@ fn unbuildable(subject: &Subject<'_>, inquiry: &Inquiry<'_>) -> Option<String> {
     if let Known::Unknown(why) = &subject.table {
         return Some(why.clone());
     }
-    if inquiry.facts.parameters > 0 && inquiry.parameters.is_none() {
+    let values = source(inquiry, subject.change, None).literals.len();
+    let too_few = inquiry.mode.product().is_mysql() && values != rewrite::mysql::parameters(inquiry.text, inquiry.mode);
+    if too_few || inquiry.facts.parameters > 0 && inquiry.parameters.is_none() {
         return Some("its parameters have no values yet".to_owned());
     }
     if subject.change.clauses.is_some() {
@@ -301,7 +364,8 @@ fn unaskable(subject: &Subject<'_>, inquiry: &Inquiry<'_>, calls: &Result<Calls,
 
 /// The parts of the text that go into a question.
 fn parts<'a>(text: &'a str, clauses: &Clauses) -> Option<Vec<&'a str>> {
-    let spans = [clauses.with.clone(), Some(clauses.target.clone()), clauses.from.clone(), clauses.condition.clone()];
+    let Clauses { with, target, from, tables, condition, order, limit } = clauses.clone();
+    let spans = [with, Some(target), from, tables, condition, order, limit];
     spans.into_iter().flatten().map(|span| text.get(span)).collect()
 }
 
@@ -334,6 +398,41 @@ async fn sample<A: Ask>(
     }
 }
 
+/// The columns of new values get their names here, for they would not be ASCII in the question.
+async fn mysql_sample<A: Ask>(
+    interview: &mut Interview<'_, A>,
+    inquiry: &Inquiry<'_>,
+    change: &Change,
+    table: &Known<Table>,
+    calls: &Result<Calls, String>,
+) -> Known<Sample> {
+    if change.verb == Verb::Insert {
+        return Known::Unknown("which rows an INSERT would meet is not looked up".to_owned());
+    }
+    let values: Vec<&str> = change.assignments.iter().filter_map(|one| one.value.as_deref()).collect();
+    let computable = calls.as_ref().is_ok_and(|calls| calls.objection(&values).is_none());
+    let before = Change { verb: Verb::Delete, assignments: Vec::new(), ..change.clone() };
+    let change = if computable { change } else { &before };
+    let text = rewrite::mysql::sample_text(&source(inquiry, change, table.known()), inquiry.sizes.sample_rows);
+    let Some((text, columns)) = text else {
+        return Known::Unknown(uncountable(change, table, inquiry));
+    };
+    if interview.out_of_time() {
+        return Known::Unknown("no time was left for it".to_owned());
+    }
+    match interview.ask(&text, None).await {
+        Ok(mut answer) => {
+            let own = answer.columns.len().saturating_sub(columns.len());
+            for (heading, column) in answer.columns.iter_mut().skip(own).zip(&columns) {
+                *heading = format!("{column} →");
+            }
+            let rows = answer.rows.into_iter().map(|row| row.into_iter().map(|cell| cell.map(cut)).collect()).collect();
+            Known::Known(Sample { columns: answer.columns, rows })
+        }
+        Err(error) => Known::Unknown(catalog::reason(&error)),
+    }
+}
+
 fn cut(cell: String) -> String {
     match cell.char_indices().nth(limits::CELL_CHARS) {
         Some((at, _)) => format!("{}…", &cell[..at]),
@@ -353,8 +452,15 @@ async fn total<A: Ask>(interview: &mut Interview<'_, A>, change: &Change, table:
     let only = if change.only { "ONLY " } else { "" };
     let name = quote::dotted(&[table.schema.clone(), table.name.clone()]);
     let limit = limits::EXACT_TOTAL_ROWS + 1;
-    let question =
-        format!("SELECT pg_catalog.count(*) FROM (SELECT 1 FROM {only}{name} LIMIT {limit}) AS sluice_counted");
+    let question = match interview.product {
+        Product::PostgreSql => {
+            format!("SELECT pg_catalog.count(*) FROM (SELECT 1 FROM {only}{name} LIMIT {limit}) AS sluice_counted")
+        }
+        _ => {
+            let name = quote::mysql::dotted(&[table.schema.clone(), table.name.clone()]);
+            format!("SELECT COUNT(*) FROM (SELECT 1 FROM {name} LIMIT {limit}) AS sluice_counted")
+        }
+    };
     let answer = interview.ask(&question, None).await.unwrap_or_default();
     table.exact_rows = crate::database::interview::first_number(&answer).filter(|rows| *rows < limit);
 }

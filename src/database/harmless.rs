@@ -5,10 +5,13 @@
 //! user's function stands behind. Source: PostgreSQL manual, "Function Volatility Categories"; object ids below 16384 are the
 //! server's own (`access/transam.h`). Left to the read-only transaction that questions run in: casts and domain checks of the user's.
 
+pub(in crate::database) mod mysql;
+
 use crate::database::catalog::list;
 use crate::database::interview::Interview;
 use crate::database::{Ask, quote};
 use crate::sql::facts::Facts;
+use crate::sql::statement::LexicalMode;
 
 /// What the catalog says of the functions that one statement calls.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +22,8 @@ pub(in crate::database) struct Calls {
     /// Why a view is not to be read, if so.
     views: Option<String>,
     unread: Option<String>,
+    /// MySQL's rules, and how its texts are read.
+    mysql: Option<LexicalMode>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -45,14 +50,24 @@ pub(in crate::database) async fn look_up<A: Ask>(
     let called = crate::database::catalog::texts(&answer["viewed"]).ok_or_else(crate::database::catalog::odd)?;
     let calls = facts.functions.iter().zip(&names).map(|(written, name)| judge(written, name, &found)).collect();
     let views = called.first().map(|function| objection_text(function).replace("condition", "view"));
-    Ok(Calls { calls, operators, views, unread: facts.unread.clone() })
+    Ok(Calls { calls, operators, views, unread: facts.unread.clone(), mysql: None })
 }
 
 impl Calls {
+    /// What needs no question: the server's own functions are known by their names. What a view calls would have to be looked up.
+    pub fn of_mysql(facts: &Facts, mode: LexicalMode, views: bool) -> Calls {
+        let views = views.then(|| "what the view itself runs is not looked up".to_owned());
+        let unread = facts.unread.clone();
+        Calls { calls: Vec::new(), operators: Vec::new(), views, unread, mysql: Some(mode) }
+    }
+
     /// Why these parts of the statement may not be run, if so.
     pub fn objection(&self, parts: &[&str]) -> Option<String> {
         if let Some(why) = &self.unread {
             return Some(format!("the statement was not read to its end: {why}"));
+        }
+        if let Some(mode) = self.mysql {
+            return self.views.clone().or_else(|| mysql::objection(parts, mode));
         }
         let text = parts.join("\n").to_lowercase();
         // An identifier written with escapes does not show its name: then every function counts.
@@ -229,6 +244,7 @@ mod tests {
             operators: vec!["===".into()],
             views: None,
             unread: None,
+            mysql: None,
         };
         for (text, fine) in [("a = 1", true), ("F(a)", false), ("u&\"\\0066\"(a)", false), ("a === 1", false)] {
             assert_eq!(calls.objection(&[text]).is_none(), fine, "{text}");

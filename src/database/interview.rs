@@ -5,9 +5,10 @@
 //! A number is called exact only when the server counted to the end.
 
 use crate::database::catalog::{odd, reason};
-use crate::database::{Answer, Ask, AskError};
+use crate::database::{Answer, Ask, AskError, scan};
 use crate::policy::question::{Known, Rows};
 use crate::protocol::Parameters;
+use crate::sql::Product;
 use serde_json::Value;
 use std::time::Instant;
 
@@ -19,6 +20,7 @@ pub(in crate::database) struct Interview<'a, A> {
     pub deadline: Instant,
     /// The most rows that are counted one by one.
     pub count_bound: u64,
+    pub product: Product,
     late: bool,
     over: Option<AskError>,
 }
@@ -30,8 +32,11 @@ impl<'a, A: Ask> Interview<'a, A> {
         now: &'a (dyn Fn() -> Instant + Sync),
         deadline: Instant,
         count_bound: u64,
+        product: Product,
     ) -> Interview<'a, A> {
-        Interview { asker, parameters, now, deadline, count_bound, late: false, over: None }
+        // MySQL's questions have the values in their text.
+        let parameters = parameters.filter(|_| !product.is_mysql());
+        Interview { asker, parameters, now, deadline, count_bound, product, late: false, over: None }
     }
 
     /// Whether there is still somebody to ask.
@@ -74,7 +79,7 @@ impl<'a, A: Ask> Interview<'a, A> {
             }
         }
         match self.plan(count).await {
-            Ok(plan) => plan_rows(&plan).map_or_else(|| Known::Unknown(odd()), |n| Known::Known(Rows::Estimate(n))),
+            Ok(plan) => self.rows_of(&plan).map_or_else(|| Known::Unknown(odd()), |n| Known::Known(Rows::Estimate(n))),
             Err(reason) => Known::Unknown(reason),
         }
     }
@@ -82,16 +87,24 @@ impl<'a, A: Ask> Interview<'a, A> {
     /// The plan of a question. Only for texts whose functions are known to be harmless: planning can run them.
     pub async fn plan(&mut self, question: &str) -> Result<Value, String> {
         let parameters = self.parameters;
-        let answer = self.ask(&format!("EXPLAIN (FORMAT JSON) {question}"), parameters).await;
+        let explain = if self.product.is_mysql() { "EXPLAIN FORMAT=JSON" } else { "EXPLAIN (FORMAT JSON)" };
+        let answer = self.ask(&format!("{explain} {question}"), parameters).await;
         let answer = answer.map_err(|error| reason(&error))?;
         let lines: Vec<&str> = answer.rows.iter().filter_map(|row| row.first()?.as_deref()).collect();
         let plan: Value = serde_json::from_str(&lines.join("\n")).map_err(|_| odd())?;
+        if self.product.is_mysql() {
+            return Ok(plan);
+        }
         plan.get(0).and_then(|plan| plan.get("Plan")).cloned().ok_or_else(odd)
     }
 
     pub fn out_of_time(&mut self) -> bool {
         self.late = self.late || (self.now)() >= self.deadline;
         self.late
+    }
+
+    fn rows_of(&self, plan: &Value) -> Option<u64> {
+        if self.product.is_mysql() { scan::mysql::rows(plan) } else { plan_rows(plan) }
     }
 
     fn bounded(&self, counted: u64) -> Rows {

@@ -8,6 +8,7 @@ pub mod effects;
 pub mod evidence;
 mod harmless;
 mod interview;
+mod pins;
 pub mod quote;
 mod removal;
 mod scan;

@@ -4,6 +4,8 @@
 //! encoding (it is always an `E''` string); an operator written by [`catalog`] is the server's own, whatever the search path says.
 //! Source: PostgreSQL manual, "Lexical Structure" (4.1.2.2, 4.1.3) and "Operator Type Resolution"; tried on 15.
 
+pub mod mysql;
+
 use crate::sql::facts::Name;
 use std::fmt::Write;
 

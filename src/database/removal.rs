@@ -6,6 +6,8 @@
 //! Invariant: a list is whole, or the answer is unknown with its reason. Rows are counted where the user may read them,
 //! else they are the server's estimate or what fits into the table's pages at most, and say so.
 
+pub(in crate::database) mod mysql;
+
 use crate::database::catalog::{Names, list, odd, texts};
 use crate::database::interview::Interview;
 use crate::database::{Ask, quote};

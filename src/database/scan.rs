@@ -2,6 +2,8 @@
 //!
 //! Invariant: only the plan of a harmless question comes here; what the plan does not show is unknown.
 
+pub(in crate::database) mod mysql;
+
 use crate::policy::question::{Known, Table};
 use crate::sql::facts::Change;
 use serde_json::Value;

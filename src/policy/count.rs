@@ -235,7 +235,11 @@ fn carries(change: &Change, table: &Table, key: &ForeignKey) -> bool {
 /// An update that sets no column that anything refers to reaches no other table, whatever else is unknown of them. With
 /// children, keys may refer to one of those alone, which the parent does not list.
 fn cannot_cascade(change: &Change, table: &Table) -> bool {
-    is_plain(table) && table.children == 0 && !table.referenced_by.iter().any(|key| carries(change, table, key))
+    let all_seen = table.unseen_keys.is_none();
+    is_plain(table)
+        && all_seen
+        && table.children == 0
+        && !table.referenced_by.iter().any(|key| carries(change, table, key))
 }
 
 fn branch(cascade: &Cascade) -> Count {

@@ -203,6 +203,12 @@ pub struct Table {
     /// All rows, counted just now: only for previews, and only of a table that is small enough.
     pub exact_rows: Option<u64>,
     pub bytes: u64,
+    /// The storage engine, where it keeps no transactions: what it changed is not rolled back (MySQL: MyISAM, Aria, MEMORY…).
+    pub keeps_no_transactions: Option<String>,
+    /// Why foreign keys may point here that this user is not shown (MySQL shows a key only to who has some right to its table).
+    pub unseen_keys: Option<String>,
+    /// Why there may be triggers that this user is not shown.
+    pub unseen_triggers: Option<String>,
     /// A digest over everything above that a confirmation depends on: columns, keys, foreign keys, triggers.
     pub shape: String,
 }

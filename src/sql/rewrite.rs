@@ -3,6 +3,8 @@
 //! Invariant: every text handed out was read back and is exactly one SELECT that changes and sets nothing; parameters keep their
 //! numbers. The parts are spliced from the client's own text, so names and operators mean what they mean there. In doubt: `None`.
 
+pub mod mysql;
+
 use crate::sql::dialect::{is_one_read, quoted};
 use crate::sql::facts::{Change, Clauses, Verb};
 use crate::sql::lexer::{self, Kind, Lexer};

@@ -3,6 +3,8 @@
 //! Invariant: every token that is not a closing semicolon lies in exactly one piece. Semicolons inside parentheses (CREATE RULE … DO
 //! (a; b)) and inside the body of a SQL function (BEGIN ATOMIC … END) close nothing, as in the server's grammar.
 
+mod mysql;
+
 use crate::sql::lexer::{Kind, Lexer, Token};
 use crate::sql::statement::LexicalMode;
 use std::ops::Range;
@@ -14,10 +16,15 @@ pub struct Piece {
     pub span: Range<usize>,
     /// From its first to its last token that is not a comment.
     pub code: Range<usize>,
+    /// Why it is not certain that the statement ends here and not before: it must count as unread. It is then the text's last piece.
+    pub unclear: Option<&'static str>,
 }
 
 /// The statements of a text, empty ones left out.
 pub fn split(text: &str, mode: LexicalMode) -> Vec<Piece> {
+    if let LexicalMode::MySql(own) = mode {
+        return mysql::split(text, own);
+    }
     let mut pieces = Vec::new();
     let mut open = Open::default();
     for token in Lexer::new(text, mode) {
@@ -69,7 +76,7 @@ impl Open {
     }
 
     fn piece(self) -> Option<Piece> {
-        Some(Piece { span: self.span?, code: self.code? })
+        Some(Piece { span: self.span?, code: self.code?, unclear: None })
     }
 
     fn take(&mut self, text: &str, token: Token) {

@@ -3,7 +3,9 @@
 //! Invariant: only what the server answered in full is remembered or returned; a field that is missing or odd makes the whole answer
 //! [`Known::Unknown`]. Whoever sees a statement that may change what names mean calls [`Cache::clear`].
 
+pub mod mysql;
 pub mod postgres;
+mod rights;
 
 use crate::database::{Ask, AskError, quote};
 use crate::ground::limits;
@@ -184,6 +186,9 @@ fn read_table(json: &str) -> Option<Table> {
         referenced_by: list(&shape["foreign_keys"])?.iter().map(foreign_key).collect::<Option<_>>()?,
         triggers: list(&shape["triggers"])?.iter().map(trigger).collect::<Option<_>>()?,
         has_rules: shape["rules"].as_bool()?,
+        keeps_no_transactions: None,
+        unseen_keys: None,
+        unseen_triggers: None,
         maps_to_one: kind == TableKind::View && shape["maps_to_one"].as_bool()?,
         row_security: shape["row_security"].as_bool()?,
         children: if is_view { 0 } else { answer["children"].as_u64()? },

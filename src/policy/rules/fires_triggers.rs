@@ -55,7 +55,12 @@ const NAMED: usize = 2;
 
 fn fired(change: &Change, table: &Table) -> Option<String> {
     let firing: Vec<&Trigger> = table.triggers.iter().filter(|trigger| fires(trigger, change)).collect();
-    let named = firing.iter().take(NAMED).map(|trigger| format!("{} runs {}()", trigger.name, trigger.function));
+    // MySQL's triggers have their body with them, and no function.
+    let runs = |trigger: &&&Trigger| match trigger.function.as_str() {
+        "" => format!("{} runs", trigger.name),
+        function => format!("{} runs {function}()", trigger.name),
+    };
+    let named = firing.iter().take(NAMED).map(|trigger| runs(&trigger));
     let named = named.collect::<Vec<_>>().join(", ");
     match firing.len() {
         0 => None,

@@ -58,7 +58,8 @@ fn chooses(change: &Change) -> bool {
 fn scanned(evidence: Option<&ChangeEvidence>, batch_rows: u64) -> Option<String> {
     let table = count::table(evidence)?;
     let scan = evidence?.scan.known()?;
-    let whole = scan == "Seq Scan" || scan.starts_with("Seq Scan and ");
+    // PostgreSQL's words, and those for MySQL's ALL.
+    let whole = scan == "Seq Scan" || scan.starts_with("Seq Scan and ") || scan.starts_with("full table scan");
     match table.exact_rows.or(table.estimated_rows) {
         Some(rows) if whole && rows > batch_rows => Some(format!("about {} rows", grouped(rows))),
         None if whole => Some("rows".to_owned()),

@@ -21,6 +21,7 @@ pub mod capabilities;
 pub mod command;
 pub mod cursor;
 pub mod frame;
+pub mod handshake;
 pub mod message;
 pub mod response;
 pub mod values;

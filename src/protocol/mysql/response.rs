@@ -651,13 +651,16 @@ mod tests {
             .collect()
     }
 
+    /// Its name, what is expected on a leg of which capabilities, the payloads, and what happens behind which of them.
+    type Case = (&'static str, Expected, Capabilities, &'static [&'static [u8]], &'static [&'static str]);
+
     const COLUMN: &[u8] = b"\x03def\0\0\0\x01a\0\x0c\x3f\0\x01\0\0\0\x08\x81\0\0\0\0";
     const EOF: &[u8] = b"\xfe\0\0\x02\0";
     const OK_END: &[u8] = b"\xfe\0\0\x02\0\0\0";
 
     #[test]
     fn an_answer_ends_where_the_protocol_says() {
-        let cases: &[(&str, Expected, Capabilities, &[&[u8]], &[&str])] = &[
+        let cases: &[Case] = &[
             ("an update", Expected::Results, OLD, &[b"\0\x05\0\x02\0\0\0info"], &["1 ok 5 0x2 true"]),
             ("rows", Expected::Results, OLD, &[b"\x01", COLUMN, EOF, b"\x011", EOF], &["5 eof 0x2 true"]),
             ("rows without EOF", Expected::Results, NEW, &[b"\x01", COLUMN, b"\x011", OK_END], &["4 ok 0 0x2 true"]),

@@ -7,7 +7,7 @@ use crate::protocol::mysql::message::{self, Done};
 use crate::protocol::mysql::response::Failure;
 use crate::protocol::{Code, Refusal};
 use crate::session::End;
-use crate::session::commands::{Command, HELP, Table, columns, parse, some, usage};
+use crate::session::commands::{Command, HELP, Table, columns, parse, some};
 use crate::session::judgement::{Depth, Judgement};
 use crate::session::mysql::Session;
 use crate::session::mysql::act::Form;

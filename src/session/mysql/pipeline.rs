@@ -33,6 +33,7 @@ use bytes::{Bytes, BytesMut};
 impl Session {
     /// One command; nothing is outstanding.
     pub(in crate::session) async fn take(&mut self, frame: Frame) -> Result<(), End> {
+        self.sequence = frame.answer_sequence();
         let Ok(command) = command::read(&frame, self.client) else {
             return Err(End::Refused(Refusal::new(Code::Protocol, "sluice: malformed command packet")));
         };
@@ -210,7 +211,10 @@ impl Session {
     }
 
     fn forward_counted(&mut self, frame: Frame, watched: Watched) -> Result<(), End> {
-        let (verdict, recording) = (policy::harmless(), self.desk.recording());
+        let policy = self.desk.house.policy.load();
+        let now = || self.desk.house.clock.now();
+        let verdict = policy::harmless(self.desk.standing.get_at(&policy, &self.desk.principal, now));
+        let recording = self.desk.recording();
         let permitted = self.desk.house.recorder.record(&verdict, Action::Forward, recording, frame.into_bytes());
         let permit = permitted.map_err(|error| End::Refused(crate::session::record::unrecorded(&error)))?;
         self.link.forward(permit);
@@ -248,7 +252,7 @@ impl Session {
             }
         };
         // A Prepare runs nothing: what it prepares is judged when it is run.
-        self.pass_on(frame, Some(Expected::Prepared), Mark::Prepare(Box::new(Prepared::new(what))));
+        self.pass_on(frame, Some(Expected::Prepared), Mark::Prepare(Some(Box::new(Prepared::new(what)))));
         Ok(())
     }
 

@@ -31,7 +31,7 @@ pub(in crate::session) enum Mark {
     /// A statement that only reads: its end may be asked for (`FOUND_ROWS()`).
     Statement(Watched),
     /// A text that will stand under the number that the server gives it.
-    Prepare(Box<Prepared>),
+    Prepare(Option<Box<Prepared>>),
     /// COM_INIT_DB: the default database is another if it succeeds.
     Database,
     /// COM_RESET_CONNECTION: everything of the session is as after its login.
@@ -221,8 +221,9 @@ impl Session {
             }
             Event::Prepared { prepared, .. } => {
                 if let Some(Pending { mark: Mark::Prepare(text), .. }) = &mut self.pending {
-                    let text = std::mem::take(&mut **text);
-                    self.prepared.insert(prepared.statement, text.of(prepared.parameters));
+                    if let Some(text) = text.take() {
+                        self.prepared.insert(prepared.statement, text.of(prepared.parameters));
+                    }
                 }
                 self.link.client.send(packet);
             }

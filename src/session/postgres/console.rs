@@ -6,8 +6,6 @@
 
 use crate::change::ledger;
 use crate::change::preview::words::plain;
-use crate::policy;
-use crate::policy::rules::Caller;
 use crate::protocol::postgres::command;
 use crate::protocol::postgres::frame::Frame;
 use crate::protocol::postgres::message;

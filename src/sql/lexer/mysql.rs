@@ -191,11 +191,18 @@ impl Lexer<'_> {
         if mode.version < DOLLAR_QUOTES_SINCE {
             return self.broken(Flaw::UnknownVersion);
         }
-        let delimiter = self.bytes.get(self.at..=tag).unwrap_or_default();
-        match memmem::find(self.rest(tag + 1), delimiter) {
-            Some(found) => (Kind::String(StringKind::Dollar), tag + 1 + found + delimiter.len()),
-            None => self.broken(Flaw::UnterminatedString),
+        // The server does not look twice at a dollar: in `$a$ $$a$` it takes the second one with the first (get_dollar_quoted_text).
+        let rest_of_tag = self.bytes.get(self.at + 1..=tag).unwrap_or_default();
+        let mut at = tag + 1;
+        while let Some(found) = memchr(b'$', self.rest(at)) {
+            at += found + 1;
+            let alike = rest_of_tag.iter().zip(self.rest(at)).take_while(|(tag, byte)| tag == byte).count();
+            if alike == rest_of_tag.len() {
+                return (Kind::String(StringKind::Dollar), at + alike);
+            }
+            at += alike + 1;
         }
+        self.broken(Flaw::UnterminatedString)
     }
 
     /// `MY_LEX_NUMBER_IDENT`: digits with letters stuck to them are a name.
@@ -360,14 +367,13 @@ impl Lexer<'_> {
         self.broken(Flaw::UnterminatedComment)
     }
 
-    /// `/*+ … */` is read by a scanner of its own, for which quotes may hide the closing marker. Where they cannot, all agree.
+    /// `/*+ … */` is read by a scanner of its own. It ends at the first marker, as any comment; should another version heed quotes
+    /// there, then none may be open.
     fn optimizer_hint(&self) -> (Kind, usize) {
         let Some(end) = self.comment_end(self.at + 2) else { return self.broken(Flaw::UnterminatedComment) };
         let inner = self.bytes.get(self.at..end).unwrap_or_default();
         let count = |quote: u8| inner.iter().filter(|byte| **byte == quote).count();
-        let counts = [count(b'\''), count(b'"'), count(b'`')];
-        let kinds = counts.iter().filter(|count| **count > 0).count();
-        let clear = kinds == 0 || (kinds == 1 && counts.iter().all(|count| count % 2 == 0) && count(b'\\') == 0);
+        let clear = [b'\'', b'"', b'`'].iter().all(|quote| count(*quote) % 2 == 0) && count(b'\\') == 0;
         match clear {
             true => (Kind::BlockComment, end),
             false => self.broken(Flaw::QuotesInHint),
@@ -467,6 +473,7 @@ mod tests {
         both("? ?x", "p[?] stray[?] w[x]");
         apart("$a $$;$$", "w[$a] S[$$;$$]", "w[$a] w[$$] [;] w[$$]");
         apart("$a$ ; $a$", "S[$a$ ; $a$]", "w[$a$] [;] w[$a$]");
+        apart("$a$ $$a$ $a$", "S[$a$ $$a$ $a$]", "w[$a$] w[$$a$] w[$a$]");
         let escapes = MySqlMode { no_backslash_escapes: true, ..of(Product::MySql) };
         assert_eq!(shape(r"'a\' b", escapes), r"s['a\'] w[b]");
         let ansi = MySqlMode { ansi_quotes: true, ..of(Product::MySql) };
