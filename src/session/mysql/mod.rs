@@ -14,6 +14,7 @@ mod ask;
 mod console;
 mod hold;
 mod leading;
+mod login;
 mod look;
 mod pipeline;
 mod prepared;
