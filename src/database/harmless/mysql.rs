@@ -199,6 +199,7 @@ mod tests {
         no_backslash_escapes: false,
         pipes_as_concat: false,
         ignore_space: false,
+        unknown: false,
     });
 
     #[test]
