@@ -245,6 +245,8 @@ const KNOWS_PRODUCTS: &[&str] = &[
     "src/session/readings",
     "src/session/upstream",
     "src/serve/tls",
+    // Which listener speaks what.
+    "src/cli/run",
 ];
 
 fn product_names(source: &Source) -> Vec<String> {

@@ -8,7 +8,7 @@ use crate::admin::{self, Admin, Health, Phase};
 use crate::audit::Recorder;
 use crate::audit::sink::Sink;
 use crate::cli::door;
-use crate::config::{self, Address, Config, Listener, LogFormat, Sessions, UpstreamTls};
+use crate::config::{self, Address, Config, Listener, LogFormat, Protocol, Sessions, UpstreamTls};
 use crate::ground::clock::Clock;
 use crate::ground::metrics::{POLICY_RELOADS_TOTAL, RECORD_FAILING, STORE_FAILURES_TOTAL};
 use crate::policy::settings::Policy;
@@ -21,7 +21,7 @@ use crate::session::registry::Registry;
 use crate::session::room::Rooms;
 use crate::session::tries::Tries;
 use crate::session::upstream::{self, Target, TlsMode};
-use crate::session::{Control, House, Schemas};
+use crate::session::{Control, House, Schemas, Speaks};
 use crate::store::Store;
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
@@ -136,18 +136,24 @@ impl Service {
             tracing::info!(listener = %listener.name, address = %socket.address(), upstream = %target.address, "listening");
             self.addresses.push(socket.address());
             self.doors.push(Arc::new(ArcSwap::from_pointee(door)));
-            bound.push((listener.name.clone(), socket, target));
+            let speaks = match listener.protocol {
+                Protocol::Postgres => Speaks::Postgres,
+                Protocol::MySql => Speaks::MySql,
+            };
+            bound.push((listener.name.clone(), speaks, socket, target));
         }
         // Listeners before one server share what is known of it.
         let mut by_server: std::collections::HashMap<String, Arc<Schemas>> = std::collections::HashMap::new();
-        let shared =
-            |(_, _, target): &(String, Bound, Target)| by_server.entry(target.address.to_string()).or_default().clone();
+        let shared = |(_, _, _, target): &(String, Speaks, Bound, Target)| {
+            by_server.entry(target.address.to_string()).or_default().clone()
+        };
         let schemas: Vec<Arc<Schemas>> = bound.iter().map(shared).collect();
         for number in 0..threads() {
             let mut houses = Vec::new();
-            for (((name, socket, target), door), schemas) in bound.iter().zip(&self.doors).zip(&schemas) {
+            for (((name, speaks, socket, target), door), schemas) in bound.iter().zip(&self.doors).zip(&schemas) {
                 let house = House {
                     listener: name.clone(),
+                    speaks: *speaks,
                     target: target.clone(),
                     door: door.clone(),
                     control: Control::default(),

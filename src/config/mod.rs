@@ -84,6 +84,8 @@ impl Listener {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     Postgres,
+    /// MySQL and MariaDB.
+    MySql,
 }
 
 /// Who decides who may come in, and by what.

@@ -123,8 +123,8 @@ fn listener(mut section: Section<'_, '_>) -> Option<Listener> {
 fn protocol(text: &str) -> Result<Protocol, String> {
     match text {
         "postgres" => Ok(Protocol::Postgres),
-        "mysql" => Err("protocol = \"mysql\" comes with a later version: this one speaks \"postgres\"".to_owned()),
-        _ => Err(format!("`{text}` is not a protocol: this version speaks \"postgres\"")),
+        "mysql" => Ok(Protocol::MySql),
+        _ => Err(format!("`{text}` is not a protocol: there are \"postgres\" and \"mysql\" (which is MariaDB's too)")),
     }
 }
 

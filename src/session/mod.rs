@@ -53,6 +53,7 @@ use tokio::sync::watch;
 /// What all sessions of one listener share, on one thread.
 pub struct House {
     pub listener: String,
+    pub speaks: Speaks,
     pub target: Target,
     /// The certificate and how clients prove themselves; swapped at a reload.
     pub door: Arc<ArcSwap<Door>>,
@@ -93,7 +94,17 @@ pub(in crate::session) enum End {
     Refused(Refusal),
 }
 
+/// Whose protocol a listener's connections speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    Postgres,
+    MySql,
+}
+
 /// A connection's life.
 pub async fn visit(house: Arc<House>, wire: Wire, peer: Peer) {
-    postgres::visit(house, wire, peer).await;
+    match house.speaks {
+        Speaks::Postgres => postgres::visit(house, wire, peer).await,
+        Speaks::MySql => mysql::visit(house, wire, peer).await,
+    }
 }

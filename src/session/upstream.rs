@@ -106,7 +106,8 @@ impl Target {
         }
     }
 
-    async fn dial(&self) -> io::Result<Wire> {
+    /// The bare connection. Bounded by the caller.
+    pub(in crate::session) async fn dial(&self) -> io::Result<Wire> {
         match &self.address {
             Address::Unix(path) => Ok(Wire::Unix(UnixStream::connect(path).await?)),
             Address::Tcp { host, port } => {
@@ -119,7 +120,8 @@ impl Target {
         }
     }
 
-    async fn wrap(&self, leg: Leg) -> io::Result<Leg> {
+    /// TLS over it, with nothing buffered.
+    pub(in crate::session) async fn wrap(&self, leg: Leg) -> io::Result<Leg> {
         let name = match &self.address {
             Address::Tcp { host, .. } => ServerName::try_from(host.clone()).map_err(io::Error::other)?,
             Address::Unix(_) => ServerName::try_from("localhost").map_err(io::Error::other)?,

@@ -18,6 +18,7 @@ mod login;
 mod logins;
 mod logins_attacked;
 mod memory;
+mod mysql;
 mod operation;
 mod pipelines;
 mod record;

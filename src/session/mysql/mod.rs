@@ -9,6 +9,7 @@
 
 mod act;
 mod aftermath;
+mod arrive;
 mod ask;
 mod console;
 mod hold;
@@ -22,23 +23,29 @@ mod relay;
 mod run;
 mod settings;
 
+use crate::ground::ids::SessionId;
 use crate::ground::metrics::{SESSIONS, SESSIONS_TOTAL};
+use crate::policy::scope::Principal;
 use crate::protocol::Refusal;
 use crate::protocol::mysql::capabilities::Capabilities;
 use crate::protocol::mysql::frame::ClientCutter;
 use crate::protocol::mysql::message::{self, To};
 use crate::protocol::mysql::response::{self, status};
 use crate::session::End;
+use crate::session::House;
 use crate::session::desk::Desk;
-use crate::session::link::Link;
+use crate::session::link::{Leg, Link};
 use crate::session::mysql::aftermath::Aftermath;
 use crate::session::mysql::hold::Tally;
 use crate::session::mysql::prepared::Statements;
 use crate::session::mysql::relay::Pending;
 use crate::session::mysql::settings::Settings;
+use crate::session::place::Peer;
 use crate::session::registry::Seat;
 use crate::session::room::Room;
+use crate::session::wire::Wire;
 use crate::sql::encoding;
+use crate::sql::statement::MySqlMode;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -70,6 +77,36 @@ pub(in crate::session) struct Session {
 }
 
 impl Session {
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        house: Arc<House>,
+        id: SessionId,
+        principal: Principal,
+        (client, upstream): (Leg, Leg),
+        (agreed, asked): (Capabilities, Capabilities),
+        status: u16,
+        seat: Seat,
+        mode: MySqlMode,
+    ) -> Session {
+        Session {
+            link: Link::new(client, upstream),
+            cutter: ClientCutter::default(),
+            client: agreed,
+            server: asked,
+            sequence: 1,
+            pending: None,
+            status,
+            seat,
+            settings: Settings::of(mode),
+            prepared: Statements::default(),
+            named: HashMap::new(),
+            room: Room::of(&house.rooms),
+            aftermath: Aftermath::default(),
+            tally: Tally::default(),
+            desk: Desk::new(house, id, principal, false),
+        }
+    }
+
     async fn finish(mut self, end: End) {
         if let End::Refused(refusal) = &end {
             tracing::warn!(session = %self.desk.id, code = refusal.code.sqlstate(), message = %refusal.message, "session ended by Sluice");
@@ -156,8 +193,11 @@ impl Session {
     }
 }
 
-/// A connection's sessions are counted while they last.
-pub(in crate::session) async fn converse(mut session: Session) {
+/// A connection's life.
+pub(in crate::session) async fn visit(house: Arc<House>, wire: Wire, peer: Peer) {
+    // Boxed: what logging in needs is given back before the session begins.
+    let Some(session) = Box::pin(arrive::arrive(&house, wire, &peer)).await else { return };
+    let mut session = *session;
     tracing::debug!(session = %session.desk.id, user = ?session.desk.principal.user, "session begins");
     let listener = session.desk.house.listener.clone();
     metrics::counter!(SESSIONS_TOTAL, "listener" => listener.clone()).increment(1);

@@ -33,6 +33,7 @@ use bytes::{Bytes, BytesMut};
 impl Session {
     /// One command; nothing is outstanding.
     pub(in crate::session) async fn take(&mut self, frame: Frame) -> Result<(), End> {
+        self.sequence = frame.answer_sequence();
         let Ok(command) = command::read(&frame, self.client) else {
             return Err(End::Refused(Refusal::new(Code::Protocol, "sluice: malformed command packet")));
         };

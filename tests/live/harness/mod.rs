@@ -8,6 +8,7 @@ use std::time::Duration;
 pub mod certificates;
 pub mod comparison;
 pub mod message;
+pub mod mysql;
 pub mod scram;
 pub mod server;
 pub mod shop;

@@ -5,6 +5,7 @@
 
 use super::PATIENCE;
 use super::certificates::{Certificates, Files};
+use super::mysql::server::MyServer;
 use super::server::{Database, PASSWORD, TRUSTED};
 use super::tool::{Said, Tool};
 use super::wire::{Address, Wire};
@@ -22,6 +23,7 @@ use tempfile::TempDir;
 
 /// How a Sluice is to be started.
 pub struct Setup {
+    protocol: &'static str,
     upstream: String,
     listen: String,
     listener: String,
@@ -66,6 +68,11 @@ impl Setup {
         Setup::before_address(&database.server.tcp())
     }
 
+    /// The smallest configuration before MySQL or MariaDB.
+    pub fn before_mysql(server: &MyServer) -> Setup {
+        Setup { protocol: "mysql", ..Setup::before_address(&server.tcp()) }
+    }
+
     pub fn before_address(upstream: &Address) -> Setup {
         let upstream = match upstream {
             Address::Tcp(address) => address.to_string(),
@@ -75,6 +82,7 @@ impl Setup {
         let certificates = Certificates::get().write(folder.path());
         let listen = "127.0.0.1:0".to_owned();
         Setup {
+            protocol: "postgres",
             upstream,
             listen,
             listener: String::new(),
@@ -169,10 +177,10 @@ impl Setup {
     }
 
     fn write(&self) {
-        let Setup { upstream, listen, listener, rest, audit: keys, .. } = self;
+        let Setup { protocol, upstream, listen, listener, rest, audit: keys, .. } = self;
         let (store, audit) = (self.path("sluice.db"), &self.record);
         let text = format!(
-            "[[listener]]\nname = \"story\"\nprotocol = \"postgres\"\nlisten = \"{listen}\"\nupstream = \"{upstream}\"\n{listener}\n\
+            "[[listener]]\nname = \"story\"\nprotocol = \"{protocol}\"\nlisten = \"{listen}\"\nupstream = \"{upstream}\"\n{listener}\n\
              [store]\nurl = \"sqlite:{}\"\n[audit]\npath = \"{}\"\n{keys}\n[admin]\nlisten = \"127.0.0.1:0\"\n{rest}",
             store.display(),
             audit.display()

@@ -87,6 +87,11 @@ impl Wire {
 
     /// TLS from the first byte (PostgreSQL 17's direct negotiation), or after an SSLRequest that was answered with S.
     pub fn into_tls(self) -> Wire {
+        self.into_tls_as(&[b"postgresql"])
+    }
+
+    /// TLS in which these protocols are named.
+    pub fn into_tls_as(self, protocols: &[&[u8]]) -> Wire {
         let Stream::Tcp(stream) = self.stream else { panic!("TLS goes over TCP here") };
         assert!(self.held.is_empty(), "nothing may be said before TLS: {:?}", self.held);
         let authority =
@@ -97,7 +102,7 @@ impl Wire {
         let config =
             ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
         let mut config = config.with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = vec![b"postgresql".to_vec()];
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         let name = ServerName::try_from("localhost").expect("a name");
         let session = ClientConnection::new(Arc::new(config), name).expect("a TLS client");
         let stream = Stream::Tls(Box::new(StreamOwned::new(session, stream)));

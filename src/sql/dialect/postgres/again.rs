@@ -3,10 +3,11 @@
 //! Invariant: a new value that reads its own old one counts as building on it unless the form is known to give the same again
 //! (`lower(a)`, `COALESCE(a, 0)`), and a condition only excuses it where it is certainly false of a row that was changed.
 
+use crate::sql::dialect::ends::ends_itself;
 use crate::sql::dialect::postgres::names;
 use crate::sql::dialect::postgres::term::{Scope, condition, value};
 use crate::sql::facts::Again;
-use crate::sql::predicate::{Comparison, Term};
+use crate::sql::predicate::Term;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AExpr, AExprKind, FuncCall, Node, ResTarget};
 
@@ -19,7 +20,10 @@ pub fn of_update(targets: &[Node], restriction: Option<&Node>, scope: &Scope) ->
     if columns.is_empty() {
         return Again::Same;
     }
-    let ends = restriction.is_some_and(|node| ends_itself(&condition(node, scope), &targets, &columns, scope));
+    let find = |column: &str| targets.iter().find(|target| target.name == column);
+    let assigned = |column: &str| Some(value(new_value(find(column)?)?, scope));
+    let never_null = |column: &str| find(column).is_some_and(|target| is_never_null(target, scope));
+    let ends = restriction.is_some_and(|node| ends_itself(&condition(node, scope), &columns, &assigned, &never_null));
     if ends { Again::Same } else { Again::BuildsOn(columns) }
 }
 
@@ -121,73 +125,6 @@ fn reads(node: &Node, column: &str) -> bool {
         }
         _ => false,
     }
-}
-
-/// A term that every row had to meet is false of a row that was changed: nothing is left to be changed again.
-fn ends_itself(restriction: &Term, targets: &[&ResTarget], built: &[String], scope: &Scope) -> bool {
-    let terms = match restriction {
-        Term::And(terms) => terms.as_slice(),
-        other => std::slice::from_ref(other),
-    };
-    let assigned = |column: &String| {
-        let target = targets.iter().find(|target| target.name == *column)?;
-        Some(value(new_value(target)?, scope))
-    };
-    terms.iter().any(|term| match term {
-        Term::Compare(Comparison::Equal, left, right) => match (&**left, &**right) {
-            (Term::Column(column), old) | (old, Term::Column(column)) if is_constant(old) => {
-                built.contains(column) || assigned(column).is_some_and(|new| differ(old, &new))
-            }
-            _ => false,
-        },
-        Term::Compare(Comparison::NotEqual, left, right) => match (&**left, &**right) {
-            (Term::Column(column), old) | (old, Term::Column(column)) => assigned(column).is_some_and(|new| is_constant(&new) && new == *old),
-            _ => false,
-        },
-        Term::IsNull(inner) => {
-            matches!(&**inner, Term::Column(column) if targets.iter().any(|target| target.name == *column && is_never_null(target, scope)))
-        }
-        Term::Column(column) => assigned(column) == Some(Term::Bool(false)),
-        Term::Not(inner) => match &**inner {
-            Term::Column(column) => assigned(column) == Some(Term::Bool(true)),
-            Term::Same(left, right) => match (&**left, &**right) {
-                (Term::Column(column), old) | (old, Term::Column(column)) => {
-                    assigned(column).is_some_and(|new| is_constant(&new) && new == *old)
-                }
-                _ => false,
-            },
-            _ => false,
-        },
-        Term::Is(inner, wanted) => {
-            matches!(&**inner, Term::Column(column) if assigned(column) == Some(Term::Bool(!wanted)))
-        }
-        _ => false,
-    })
-}
-
-fn is_constant(term: &Term) -> bool {
-    matches!(term, Term::Bool(_) | Term::Integer(_) | Term::Constant(_) | Term::Parameter(_))
-}
-
-/// Certainly not equal: constants of one kind that are written differently. Two texts may be one value of another type ('1', '01').
-fn differ(old: &Term, new: &Term) -> bool {
-    match (old, new) {
-        (Term::Integer(old), Term::Integer(new)) => old != new,
-        (Term::Bool(old), Term::Bool(new)) => old != new,
-        (Term::Constant(old), Term::Constant(new)) => {
-            old.to_lowercase().trim() != new.to_lowercase().trim() && is_word(old) && is_word(new)
-        }
-        (_, Term::Null) => true,
-        _ => false,
-    }
-}
-
-/// `'open'` and `'done'` are different values of whatever type: no number, no time and no truth value is written so.
-fn is_word(constant: &str) -> bool {
-    let word = constant.strip_prefix("s:").unwrap_or_default();
-    let is_truth = ["t", "f", "y", "n", "on", "of"].iter().any(|start| word.eq_ignore_ascii_case(start))
-        || ["tr", "fa", "ye", "no", "off"].iter().any(|start| word.to_ascii_lowercase().starts_with(start));
-    word.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic()) && !is_truth
 }
 
 fn is_never_null(target: &ResTarget, scope: &Scope) -> bool {

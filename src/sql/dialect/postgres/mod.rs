@@ -44,16 +44,6 @@ pub fn read(text: &str, mode: LexicalMode) -> Reading {
     Reading { statements, mode_sensitive }
 }
 
-/// Whether a text is exactly one statement that reads and nothing else: for texts that we made ourselves.
-pub fn is_one_read(text: &str, mode: LexicalMode) -> bool {
-    let reading = read(text, mode);
-    let [statement] = reading.statements.as_slice() else {
-        return false;
-    };
-    let facts = &statement.facts;
-    facts.kind == Kind::Read && facts.unread.is_none() && facts.changes.is_empty() && facts.settings.is_empty()
-}
-
 /// Too long to parse: what the short way can say, and unread otherwise.
 fn glanced(text: &str, mode: LexicalMode) -> Reading {
     let (facts, mode_sensitive) = match glance::glance(text, mode) {

@@ -1,0 +1,505 @@
+//! INSERT, REPLACE, UPDATE, DELETE and LOAD DATA: the changes they make, from the tokens.
+//!
+//! Invariant: each table whose rows a statement can change has a [`Change`] of its own. Where the text does not tell which of several
+//! joined tables an assignment means, each of them has one.
+//!
+//! Sources: `insert_stmt`, `update_stmt`, `delete_stmt`, `load_stmt` in MySQL 9.7's `sql_yacc.yy`; MariaDB 10.11's for RETURNING and
+//! FOR PORTION OF. Forms tried on both servers.
+
+use crate::sql::dialect::mysql::again;
+use crate::sql::dialect::mysql::cursor::{Cursor, Read, Unread};
+use crate::sql::dialect::mysql::facts::Reader;
+use crate::sql::dialect::mysql::names;
+use crate::sql::dialect::mysql::tables::{self, References, Table, partitions, references};
+use crate::sql::dialect::mysql::term::{self, Other, Scope};
+use crate::sql::facts::{Again, Assignment, Change, Clauses, Kind, Name, OnConflict, Restriction, Source, Verb};
+use std::ops::Range;
+
+/// One `column = value`.
+pub struct Set {
+    /// Before the column: `t.`, `db.t.`; without quotes.
+    pub qualifier: Vec<String>,
+    pub column: String,
+    /// In tokens.
+    pub value: Range<usize>,
+}
+
+/// What stands behind the tables of an UPDATE or DELETE.
+#[derive(Default)]
+struct Tail {
+    condition: Option<Range<usize>>,
+    order: Option<Range<usize>>,
+    limit: Option<Range<usize>>,
+    /// LIMIT as a number.
+    most: Option<u64>,
+}
+
+/// Behind every condition of an UPDATE or DELETE.
+const AFTER_CONDITION: &[&str] = &["order", "limit"];
+
+impl Reader<'_> {
+    /// INSERT and REPLACE, from behind the verb.
+    pub fn insert(&mut self, replaces: bool) -> Read<()> {
+        self.facts.kind = Kind::Insert;
+        let mut ignores = false;
+        while self.cursor.any(&["low_priority", "delayed", "high_priority", "ignore"]) {
+            ignores |= self.cursor.word("ignore");
+            self.cursor.at += 1;
+        }
+        self.cursor.eat("into");
+        let name = self.cursor.object()?;
+        partitions(&mut self.cursor)?;
+        let (source, query) = self.inserted()?;
+        let mut change = self.change(Verb::Insert, name);
+        change.source = source;
+        let mut sets = Vec::new();
+        if self.cursor.eat_words(&["on", "duplicate", "key", "update"]) {
+            if replaces {
+                return Err(self.cursor.lost());
+            }
+            sets = self.sets(self.returning_words())?;
+            change.on_conflict = OnConflict::Updates;
+        } else if replaces {
+            change.on_conflict = OnConflict::Replaces;
+        } else if ignores {
+            change.on_conflict = OnConflict::Nothing;
+        }
+        self.returning()?;
+        change.assignments = sets.iter().map(|set| self.assignment(set)).collect();
+        // Counted are only the rows that overwrite others.
+        let counted = source == Source::Select && change.on_conflict.overwrites() && self.with.is_none();
+        let target = query.filter(|_| counted).and_then(|query| self.span(&query));
+        change.clauses = target.map(|target| Clauses { target, ..Clauses::default() });
+        let again = match (change.on_conflict, source) {
+            (OnConflict::Fails, Source::Values(_)) => Again::Adds,
+            (OnConflict::Updates, _) => again::of_upsert(&self.cursor, &sets),
+            _ => Again::Same,
+        };
+        self.push(change, again);
+        Ok(())
+    }
+
+    /// The columns and the rows: how many there are, and of a query where it stands.
+    fn inserted(&mut self) -> Read<(Source, Option<Range<usize>>)> {
+        if self.cursor.eat("set") {
+            self.sets(if self.cursor.is_mariadb() { &["on", "as", "returning"] } else { &["on", "as"] })?;
+            self.row_alias()?;
+            return Ok((Source::Values(1), None));
+        }
+        if self.cursor.mark("(") && !begins_query(&self.cursor) {
+            self.columns()?;
+        }
+        let is_list = self.cursor.word("values") && !self.cursor.word_at(1, "row");
+        if is_list || self.cursor.word("value") {
+            self.cursor.at += 1;
+            let mut rows = 0u64;
+            loop {
+                self.cursor.parenthesized()?;
+                rows += 1;
+                if !self.cursor.eat_mark(",") {
+                    break;
+                }
+            }
+            self.row_alias()?;
+            return Ok((Source::Values(rows), None));
+        }
+        if self.cursor.words(&["values", "row"]) && !self.is_query_of_rows() {
+            self.cursor.at += 1;
+            let mut rows = 0u64;
+            while self.cursor.eat("row") {
+                self.cursor.parenthesized()?;
+                rows += 1;
+                if !self.cursor.eat_mark(",") {
+                    break;
+                }
+            }
+            self.row_alias()?;
+            return Ok((Source::Values(rows), None));
+        }
+        if !begins_query(&self.cursor) {
+            return Err(self.cursor.lost());
+        }
+        let returning = self.returning_words();
+        let query = self.cursor.run(|here| here.words(&["on", "duplicate", "key"]) || here.keyword(returning))?;
+        self.query(&query)?;
+        Ok((Source::Select, Some(query)))
+    }
+
+    /// `VALUES ROW(1), ROW(2) UNION SELECT …`, `… ORDER BY`, `… LIMIT`: a query like any.
+    fn is_query_of_rows(&self) -> bool {
+        let mut ahead = self.cursor;
+        let combining = ["union", "except", "intersect", "order", "limit"];
+        ahead.run(|here| here.keyword(&combining)).is_ok() && ahead.any(&combining)
+    }
+
+    /// `(a, t.b, db.t.c)`
+    fn columns(&mut self) -> Read<()> {
+        self.cursor.expect_mark("(")?;
+        while !self.cursor.mark(")") {
+            self.cursor.object()?;
+            if !self.cursor.eat_mark(",") {
+                break;
+            }
+        }
+        self.cursor.expect_mark(")")
+    }
+
+    /// `AS new (a, b)`: MySQL's name for the rows that are to be inserted.
+    fn row_alias(&mut self) -> Read<()> {
+        if self.cursor.eat("as") {
+            self.cursor.identifier()?;
+            if self.cursor.mark("(") {
+                self.cursor.names_in_parentheses()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// UPDATE, from behind the verb.
+    pub fn update(&mut self) -> Read<()> {
+        self.facts.kind = Kind::Update;
+        while self.cursor.eat_any(&["low_priority", "ignore"]) {}
+        let found = references(&mut self.cursor)?;
+        let portion = self.portion()?;
+        self.cursor.expect("set")?;
+        let sets = self.sets(self.behind_set())?;
+        let tail = self.tail()?;
+        self.returning()?;
+        let candidates: Vec<&Table> = found.tables.iter().filter(|table| self.is_base(table)).collect();
+        let mut reached = false;
+        for table in &candidates {
+            let meant = |set: &&Set| match set.qualifier.is_empty() {
+                true => true,
+                false => self.is_called(table, &set.qualifier),
+            };
+            let own: Vec<&Set> = sets.iter().filter(meant).collect();
+            if own.is_empty() {
+                continue;
+            }
+            reached = true;
+            let scope = self.scope(Some(table), &found);
+            let mut change = self.chosen(Verb::Update, table, &found, &tail, &scope);
+            change.assignments = own.iter().map(|set| self.assignment(set)).collect();
+            if portion {
+                change.clauses = None;
+            }
+            let again = again::of_update(&self.cursor, &own, tail.condition.clone(), &scope);
+            self.push(change, again);
+        }
+        let lost = sets.iter().any(|set| !set.qualifier.is_empty() && !self.names_one(&candidates, &set.qualifier));
+        match reached && !lost {
+            true => Ok(()),
+            false => Err(Unread("which table it updates is not to be told".to_owned())),
+        }
+    }
+
+    /// DELETE, from behind the verb, in its three forms.
+    pub fn delete(&mut self) -> Read<()> {
+        self.facts.kind = Kind::Delete;
+        while self.cursor.eat_any(&["low_priority", "quick", "ignore"]) {}
+        if !self.cursor.eat("from") {
+            let targets = self.targets()?;
+            self.cursor.expect("from")?;
+            return self.delete_joined(&targets);
+        }
+        let start = self.cursor.at;
+        let several = self.targets().is_ok() && self.cursor.word("using");
+        if several {
+            self.cursor.at = start;
+            let targets = self.targets()?;
+            self.cursor.expect("using")?;
+            return self.delete_joined(&targets);
+        }
+        self.cursor.at = start;
+        let name = self.cursor.object()?;
+        let mut partial = partitions(&mut self.cursor)?.is_some();
+        let alias = tables::alias(&mut self.cursor)?;
+        partial |= partitions(&mut self.cursor)?.is_some();
+        let span = start..self.cursor.at;
+        let portion = self.portion()?;
+        let tail = self.tail()?;
+        self.returning()?;
+        let table = Table { name, alias, span: span.clone(), outer: false, derived: false, partial };
+        let found = References { tables: vec![table.clone()], span, ..References::default() };
+        let scope = self.scope(Some(&table), &found);
+        let mut change = self.chosen(Verb::Delete, &table, &found, &tail, &scope);
+        if portion {
+            change.clauses = None;
+        }
+        self.push(change, Again::Same);
+        Ok(())
+    }
+
+    /// `a, db.b.*`: what a DELETE over several tables deletes from.
+    fn targets(&mut self) -> Read<Vec<Vec<String>>> {
+        let mut found = Vec::new();
+        loop {
+            let name = self.cursor.object()?;
+            if self.cursor.mark(".") && self.cursor.mark_at(1, "*") {
+                self.cursor.at += 2;
+            }
+            found.push(name.parts);
+            if !self.cursor.eat_mark(",") {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn delete_joined(&mut self, targets: &[Vec<String>]) -> Read<()> {
+        let found = references(&mut self.cursor)?;
+        let tail = self.tail()?;
+        self.returning()?;
+        for target in targets {
+            let table = found.tables.iter().find(|table| self.is_base(table) && self.is_called(table, target));
+            let Some(table) = table else {
+                return Err(Unread(format!("which table {} is, is not to be told", target.join("."))));
+            };
+            let scope = self.scope(Some(table), &found);
+            let mut change = self.chosen(Verb::Delete, table, &found, &tail, &scope);
+            // In this form the list of tables is one, however short.
+            if let Some(clauses) = &mut change.clauses {
+                clauses.tables = clauses.tables.take().or_else(|| self.span(&found.span));
+            }
+            self.push(change, Again::Same);
+        }
+        Ok(())
+    }
+
+    /// LOAD DATA and LOAD XML, from behind both words.
+    pub fn load(&mut self) -> Read<()> {
+        self.facts.kind = Kind::Copy;
+        self.cursor.eat_any(&["low_priority", "concurrent"]);
+        let local = self.cursor.eat("local");
+        self.cursor.eat("from");
+        if !self.cursor.eat_any(&["infile", "url", "s3"]) {
+            return Err(self.cursor.lost());
+        }
+        if !local {
+            self.outside("LOAD DATA reads a file of the server");
+        }
+        if !self.cursor.string_at(0) {
+            return Err(self.cursor.lost());
+        }
+        self.cursor.at += 1;
+        self.cursor.run(|here| here.keyword(&["replace", "ignore", "into"]))?;
+        let replaces = self.cursor.eat("replace");
+        let ignores = self.cursor.eat("ignore");
+        self.cursor.expect("into")?;
+        self.cursor.expect("table")?;
+        let name = self.cursor.object()?;
+        partitions(&mut self.cursor)?;
+        self.cursor.rest()?;
+        let mut change = self.change(Verb::CopyIn, name);
+        change.source = Source::Stream;
+        change.on_conflict = match (replaces, ignores || local) {
+            (true, _) => OnConflict::Replaces,
+            (false, true) => OnConflict::Nothing,
+            (false, false) => OnConflict::Fails,
+        };
+        self.push(change, Again::Same);
+        Ok(())
+    }
+
+    /// `a = 1, t.b = DEFAULT`, up to one of these words.
+    pub fn sets(&mut self, stops: &[&str]) -> Read<Vec<Set>> {
+        let mut found = Vec::new();
+        loop {
+            let mut parts = self.cursor.object()?.parts;
+            if !(self.cursor.eat_mark("=") || self.cursor.eat_mark(":=")) {
+                return Err(self.cursor.lost());
+            }
+            let value = self.cursor.expression(stops)?;
+            let column = parts.pop().map(|column| names::folded(&column)).unwrap_or_default();
+            found.push(Set { qualifier: parts, column, value });
+            if !self.cursor.eat_mark(",") {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn assignment(&self, set: &Set) -> Assignment {
+        Assignment { column: set.column.clone(), value: self.cursor.slice(&set.value).map(str::to_owned) }
+    }
+
+    fn behind_set(&self) -> &'static [&'static str] {
+        if self.cursor.is_mariadb() { &["where", "order", "limit", "returning"] } else { &["where", "order", "limit"] }
+    }
+
+    /// A reserved word in MariaDB, and a name like any in MySQL.
+    fn returning_words(&self) -> &'static [&'static str] {
+        if self.cursor.is_mariadb() { &["returning"] } else { &[] }
+    }
+
+    /// MariaDB: `FOR PORTION OF period FROM a TO b`. What lies outside of the portion is inserted anew.
+    fn portion(&mut self) -> Read<bool> {
+        if !self.cursor.eat_words(&["for", "portion", "of"]) {
+            return Ok(false);
+        }
+        self.cursor.identifier()?;
+        self.cursor.expect("from")?;
+        self.cursor.expression(&["to"])?;
+        self.cursor.expect("to")?;
+        self.cursor.expression(&["set", "where", "order", "limit", "returning"])?;
+        Ok(true)
+    }
+
+    /// WHERE, ORDER BY, LIMIT.
+    fn tail(&mut self) -> Read<Tail> {
+        let mut tail = Tail::default();
+        let returning = self.returning_words();
+        let with = |words: &[&'static str]| words.iter().chain(returning).copied().collect::<Vec<_>>();
+        if self.cursor.eat("where") {
+            let stops = with(AFTER_CONDITION);
+            let condition = self.cursor.run(|here| here.keyword(&stops))?;
+            if condition.is_empty() {
+                return Err(self.cursor.lost());
+            }
+            tail.condition = Some(condition);
+        }
+        if self.cursor.eat_words(&["order", "by"]) {
+            tail.order = Some(self.cursor.expressions(&with(&["limit"]))?);
+        }
+        if self.cursor.eat("limit") {
+            let limit = self.cursor.run(|here| here.keyword(returning))?;
+            if limit.len() != 1 {
+                // `LIMIT 1, 2` and LIMIT with an OFFSET are of SELECT alone.
+                return Err(Unread("a LIMIT that is not one number".to_owned()));
+            }
+            tail.most = self.cursor.slice(&limit).and_then(|written| written.parse().ok());
+            tail.limit = Some(limit);
+        }
+        Ok(tail)
+    }
+
+    /// MariaDB: what it gives back is only read.
+    fn returning(&mut self) -> Read<()> {
+        if self.cursor.is_mariadb() && self.cursor.eat("returning") {
+            self.cursor.expressions(&[])?;
+        }
+        Ok(())
+    }
+
+    /// Not a derived table, nor a name that WITH gives to a query.
+    fn is_base(&self, table: &Table) -> bool {
+        let hidden = match table.name.parts.as_slice() {
+            [name] => self.hidden.iter().any(|hidden| hidden.eq_ignore_ascii_case(name)),
+            _ => false,
+        };
+        !table.derived && !hidden
+    }
+
+    /// Whether `x` or `db.x` means this table. Whether case matters is for the server to say: too many tables are better than too few.
+    fn is_called(&self, table: &Table, qualifier: &[String]) -> bool {
+        let same = |a: &str, b: &str| names::folded(a) == names::folded(b);
+        match qualifier {
+            [name] => same(name, table.called()),
+            [database, name] => {
+                let fits = match table.name.parts.as_slice() {
+                    [own, _] => same(database, own),
+                    _ => true,
+                };
+                fits && same(name, table.called())
+            }
+            _ => false,
+        }
+    }
+
+    fn names_one(&self, tables: &[&Table], qualifier: &[String]) -> bool {
+        tables.iter().any(|table| self.is_called(table, qualifier))
+    }
+
+    fn scope(&self, target: Option<&Table>, found: &References) -> Scope {
+        let others = found.tables.iter().filter(|table| target.is_none_or(|target| target.span != table.span));
+        let other = |table: &Table| Other {
+            called: table.called().to_owned(),
+            is_target: target.is_some_and(|target| self.is_base(table) && target.name == table.name && !table.partial),
+            outer: table.outer,
+        };
+        Scope {
+            target: target.map(|table| table.name.parts.clone()).unwrap_or_default(),
+            alias: target.and_then(|table| table.alias.clone()),
+            others: others.map(other).collect(),
+            hidden: self.hidden.clone(),
+        }
+    }
+
+    /// A change of the rows that conditions choose.
+    fn chosen(&self, verb: Verb, table: &Table, found: &References, tail: &Tail, scope: &Scope) -> Change {
+        let mut change = self.change(verb, table.name.clone());
+        let own = || match table.alias.as_deref() {
+            Some(alias) => names::quoted(alias),
+            // Tables of one name in two databases are called by both.
+            None if found.tables.iter().filter(|other| other.called() == table.called()).count() > 1 => {
+                table.name.written.clone()
+            }
+            None => names::quoted(table.called()),
+        };
+        change.called = own();
+        let inner = found.conditions.iter().filter(|_| !table.outer);
+        let conditions: Vec<&Range<usize>> = inner.chain(&tail.condition).collect();
+        (change.restriction, change.pinned_if) = term::restriction(&self.cursor, &conditions, found.by_name, scope);
+        change.limit = tail.most;
+        if tail.limit.is_some() && !matches!(change.restriction, Restriction::Restricts { .. }) {
+            // A limit keeps rows out, whatever the condition says of them.
+            change.restriction = Restriction::Restricts { pinned: Vec::new() };
+        }
+        change.clauses = self.clauses(table, found, tail);
+        change
+    }
+
+    fn clauses(&self, table: &Table, found: &References, tail: &Tail) -> Option<Clauses> {
+        let spanned = |tokens: &Option<Range<usize>>| match tokens {
+            Some(tokens) => self.span(tokens).map(Some),
+            None => Some(None),
+        };
+        let joined = found.tables.len() > 1 || !found.conditions.is_empty();
+        Some(Clauses {
+            with: spanned(&self.with)?,
+            target: self.span(&table.span)?,
+            from: None,
+            tables: spanned(&joined.then(|| found.span.clone()))?,
+            condition: spanned(&tail.condition)?,
+            order: spanned(&tail.order)?,
+            limit: spanned(&tail.limit)?,
+        })
+    }
+
+    /// In bytes; `None` where the span would cut a conditional comment (`/*! … */`) in two.
+    fn span(&self, tokens: &Range<usize>) -> Option<Range<usize>> {
+        let bytes = self.cursor.bytes(tokens)?;
+        let text = self.cursor.text.get(bytes.clone())?;
+        // A comment's marker in a string counts too: then there is no question, which is safe.
+        let whole = text.matches("/*").count() == text.matches("*/").count();
+        (whole && self.spans_hold).then_some(bytes)
+    }
+
+    fn change(&self, verb: Verb, target: Name) -> Change {
+        let called = target.parts.last().map(|name| names::quoted(name)).unwrap_or_default();
+        Change {
+            verb,
+            target,
+            called,
+            only: false,
+            restriction: Restriction::NotApplicable,
+            pinned_if: Vec::new(),
+            limit: None,
+            assignments: Vec::new(),
+            source: Source::None,
+            on_conflict: OnConflict::Fails,
+            nesting: self.nesting,
+            clauses: None,
+        }
+    }
+
+    fn push(&mut self, change: Change, again: Again) {
+        self.facts.changes.push(change);
+        self.facts.again.push(again);
+    }
+}
+
+/// SELECT, WITH, VALUES, TABLE, however many parentheses stand before it.
+pub fn begins_query(cursor: &Cursor) -> bool {
+    let mut ahead = *cursor;
+    while ahead.eat_mark("(") {}
+    ahead.any(&["select", "with", "values", "table"])
+}
