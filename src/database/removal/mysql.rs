@@ -239,6 +239,7 @@ async fn database<A: Ask>(interview: &mut Interview<'_, A>, removal: &Removal, n
         let because = Some("in the database".to_owned());
         tables.push(RemovedTable { name: shown(name, &table), rows, bytes: number(3).unwrap_or_default(), because });
     }
+    tables.sort_by(|one, two| one.name.written.cmp(&two.name.written));
     Ok((tables, dependents))
 }
 

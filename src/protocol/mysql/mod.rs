@@ -20,8 +20,10 @@
 pub mod capabilities;
 pub mod command;
 pub mod cursor;
+pub mod exchange;
 pub mod frame;
 pub mod handshake;
 pub mod message;
 pub mod response;
+pub mod rsa;
 pub mod values;

@@ -114,7 +114,8 @@ impl Session {
     pub(in crate::session) fn answer_error(&mut self, refusal: &Refusal) {
         let said = self.said(refusal);
         self.aftermath.refused(&said);
-        self.reply(message::error(self.to_client(), &said));
+        let short = Refusal { message: in_short(&said), ..said };
+        self.reply(message::error(self.to_client(), &short));
     }
 
     /// The server's own error for a text that was not run.
@@ -226,4 +227,41 @@ pub(in crate::session) fn touches_session(judgement: &Judgement) -> bool {
 
 fn changes_names(facts: &Facts) -> bool {
     matches!(facts.kind, Kind::Create | Kind::Alter | Kind::Drop) || facts.unread.is_some()
+}
+
+/// What fits into an error's message: what it is, and what to do; the token before all, for without it nothing can be done.
+fn in_short(refusal: &Refusal) -> String {
+    const MORE: &str = "SHOW WARNINGS tells more.";
+    let in_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let hint = refusal.hint.as_deref().map(in_line).unwrap_or_default();
+    let more = if refusal.detail.is_some() { MORE } else { "" };
+    let message = refusal.message.trim_end_matches('.');
+    let room = message::MESSAGE_BYTES_MAX.saturating_sub(hint.len() + more.len() + 6);
+    let mut end = message.len().min(room);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    if hint.is_empty() && more.is_empty() {
+        return message.to_owned();
+    }
+    let cut = if end < message.len() { "..." } else { "." };
+    let first = format!("{}{cut}", &message[..end]);
+    let parts = [first.as_str(), hint.as_str(), more];
+    parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_fits_whatever_else_does_not() {
+        let hint = "To run it:\n  SLUICE CONFIRM 'K7QF-2M9X';  valid 10 minutes";
+        let long = Refusal::new(Code::NeedsConfirming, "x".repeat(2_000)).detail("rules: y").hint(hint);
+        let said = in_short(&long);
+        assert!(
+            said.len() <= message::MESSAGE_BYTES_MAX && said.contains("K7QF-2M9X") && said.ends_with("tells more.")
+        );
+        assert_eq!(in_short(&Refusal::new(Code::Token, "sluice: no such token")), "sluice: no such token");
+    }
 }

@@ -54,7 +54,15 @@ pub(in crate::session) enum Wish {
         what: Counted,
     },
     /// Its numbers stand in another statement: these places are to be replaced.
-    Within(Vec<(std::ops::Range<usize>, Counted)>),
+    Within(Vec<Place>),
+}
+
+/// Where one of the numbers stands, and whether it is a column of its own, which is called as it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::session) struct Place {
+    pub span: std::ops::Range<usize>,
+    pub what: Counted,
+    pub is_column: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +206,7 @@ pub(in crate::session) fn wish(text: &str, mode: LexicalMode) -> Option<Wish> {
     }
     match (&places[..], tokens.len()) {
         // SELECT ROW_COUNT(), and with a name of its own.
-        ([(span, what)], 4..=6) if first.is_word(text, "select") => {
+        ([Place { span, what, .. }], 4..=6) if first.is_word(text, "select") => {
             let name = match &tokens[4..] {
                 [] => text.get(span.clone()).unwrap_or_default().to_owned(),
                 [alias] => bare(text, alias),
@@ -242,9 +250,10 @@ fn shown(text: &str, tokens: &[Token]) -> Option<Wish> {
 }
 
 /// Where `ROW_COUNT()` and `FOUND_ROWS()` stand.
-fn places(text: &str, tokens: &[Token]) -> Vec<(std::ops::Range<usize>, Counted)> {
+fn places(text: &str, tokens: &[Token]) -> Vec<Place> {
     let mut found = Vec::new();
-    for window in tokens.windows(3) {
+    let selects = tokens.first().is_some_and(|first| first.is_word(text, "select"));
+    for (at, window) in tokens.windows(3).enumerate() {
         let [name, open, close] = window else { continue };
         if name.kind != lexer::Kind::Word || !open.is(b'(') || !close.is(b')') {
             continue;
@@ -254,7 +263,10 @@ fn places(text: &str, tokens: &[Token]) -> Vec<(std::ops::Range<usize>, Counted)
             word if word.eq_ignore_ascii_case("found_rows") => Counted::FoundRows,
             _ => continue,
         };
-        found.push((name.start..close.end, what));
+        let before = at.checked_sub(1).and_then(|at| tokens.get(at));
+        let begins = before.is_some_and(|token| token.is(b',') || token.is_word(text, "select"));
+        let ends = tokens.get(at + 3).is_none_or(|token| token.is(b',') || token.is_word(text, "from"));
+        found.push(Place { span: name.start..close.end, what, is_column: selects && begins && ends });
     }
     found
 }
@@ -290,7 +302,7 @@ mod tests {
         );
         assert_eq!(
             wished("INSERT INTO log VALUES (ROW_COUNT())"),
-            Some(Wish::Within(vec![(24..35, Counted::RowCount)]))
+            Some(Wish::Within(vec![Place { span: 24..35, what: Counted::RowCount, is_column: false }]))
         );
         for text in ["SELECT 1", "SHOW TABLES", "SELECT row_count FROM t", "SELECT 'row_count()'", "SHOW WARNINGS x"] {
             assert_eq!(wished(text), None, "{text}");

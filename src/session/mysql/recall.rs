@@ -3,6 +3,7 @@
 //!
 //! Invariant: as [`crate::session::mysql::aftermath`].
 
+use crate::database::quote;
 use crate::protocol::mysql::frame::Frame;
 use crate::protocol::mysql::message::Script;
 use crate::protocol::mysql::response::{self, End as Ended, Failure};
@@ -10,7 +11,7 @@ use crate::session::End;
 use crate::session::commands::Table;
 use crate::session::mysql::Session;
 use crate::session::mysql::act::Form;
-use crate::session::mysql::aftermath::{Condition, Counted, Wish, wish};
+use crate::session::mysql::aftermath::{Condition, Place, Wish, wish};
 use crate::session::mysql::ask::{Asker, Broken, Ground, Line};
 use crate::session::mysql::look::unknown_state;
 use crate::session::mysql::settings;
@@ -96,15 +97,21 @@ impl Session {
             Wish::Count { errors_only, name } => {
                 let all = self.all_conditions().await?;
                 let count = all.iter().filter(|condition| !errors_only || condition.level == "Error").count();
-                self.answer(&[&name], &vec![vec![Some(count.to_string())]], Form::Text);
+                return Ok(Some(self.number(&name, &count.to_string())));
             }
             Wish::Value { name, what } => {
                 let Some(value) = self.aftermath.value(what) else { return Ok(None) };
-                self.answer(&[&name], &vec![vec![Some(value)]], Form::Text);
+                return Ok(Some(self.number(&name, &value)));
             }
             Wish::Within(places) => return Ok(self.replaced(text, &places).map(Some)),
         }
         Ok(Some(None))
+    }
+
+    /// The server itself says the number, as it would a count of its own.
+    fn number(&self, name: &str, value: &str) -> Option<Frame> {
+        let text = format!("SELECT {value} AS {}", quote::mysql::ident(name));
+        Frame::encoded(Script::new(self.server).query(&text).bytes())
     }
 
     async fn all_conditions(&mut self) -> Result<Vec<Condition>, End> {
@@ -116,14 +123,17 @@ impl Session {
     }
 
     /// The text with the numbers in it that the server does not know any more.
-    fn replaced(&self, text: &str, places: &[(std::ops::Range<usize>, Counted)]) -> Option<Frame> {
+    fn replaced(&self, text: &str, places: &[Place]) -> Option<Frame> {
         let mut out = String::with_capacity(text.len());
         let (mut from, mut any) = (0, false);
-        for (place, what) in places {
+        for Place { span, what, is_column } in places {
             let Some(value) = self.aftermath.value(*what) else { continue };
-            out.push_str(text.get(from..place.start)?);
+            out.push_str(text.get(from..span.start)?);
             out.push_str(&value);
-            (from, any) = (place.end, true);
+            if *is_column {
+                out.push_str(&format!(" AS {}", quote::mysql::ident(text.get(span.clone())?)));
+            }
+            (from, any) = (span.end, true);
         }
         out.push_str(text.get(from..)?);
         any.then(|| Frame::encoded(Script::new(self.server).query(&out).bytes())).flatten()

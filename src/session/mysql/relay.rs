@@ -14,7 +14,7 @@ use crate::session::link::{Listen, Woke};
 use crate::session::mysql::Session;
 use crate::session::mysql::prepared::Prepared;
 use crate::session::vigil::{Called, Vigil};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 /// The command whose answer is on its way to the client.
 #[derive(Debug)]
@@ -215,7 +215,9 @@ impl Session {
     fn learn(&mut self, event: Event, packet: Bytes) {
         match event {
             Event::End { end, .. } => {
+                let coming = self.aftermath.coming();
                 self.note_end(&end, &packet);
+                let packet = self.with_warnings(packet, &end, coming);
                 let packet = self.as_the_client_can(packet, &end);
                 self.link.client.send(packet);
             }
@@ -233,6 +235,16 @@ impl Session {
             }
             Event::Over => self.link.client.send(packet),
         }
+    }
+
+    /// The packet with our own warnings counted among the server's.
+    fn with_warnings(&self, packet: Bytes, end: &response::End, ours: u16) -> Bytes {
+        if ours == 0 || end.failed().is_some() {
+            return packet;
+        }
+        let mut patched = BytesMut::from(&packet[..]);
+        response::patch_warnings(&mut patched, self.server, end.warnings().saturating_add(ours));
+        patched.freeze()
     }
 
     /// What the end of a result tells of the session and of the statement.

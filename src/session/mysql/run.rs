@@ -212,6 +212,7 @@ impl Session {
 
     /// It did what was agreed to: it is kept, and the client is told.
     async fn keep(&mut self, ran: Ran, apart: Apart, entry: Entry, judgement: &Judgement) -> Result<(), End> {
+        let coming = self.aftermath.coming();
         self.keep_what_it_left(&ran.end).await?;
         let told = match apart {
             Apart::Own => {
@@ -244,13 +245,13 @@ impl Session {
         self.desk.record_outcome(entry, Some(ran.changed()), None, None);
         let committed = !self.in_transaction();
         self.desk.close_runs(committed);
-        let packet = self.with_status(ran.packet, &ran.end);
+        let packet = self.with_status(ran.packet, &ran.end, coming);
         self.reply(packet);
         Ok(())
     }
 
     /// The packet as it would be had nothing been sent around the statement.
-    fn with_status(&mut self, packet: Bytes, end: &response::End) -> Bytes {
+    fn with_status(&mut self, packet: Bytes, end: &response::End, coming: u16) -> Bytes {
         let kept = status::MORE_RESULTS
             | status::CURSOR
             | status::LAST_ROW
@@ -264,6 +265,9 @@ impl Session {
         let now = (told & kept) | (self.status & !kept);
         let mut patched = BytesMut::from(&packet[..]);
         response::patch_status(&mut patched, self.server, now);
+        if coming > 0 {
+            response::patch_warnings(&mut patched, self.server, end.warnings().saturating_add(coming));
+        }
         self.as_the_client_can(patched.freeze(), end)
     }
 

@@ -1,0 +1,1 @@
+//! What a statement did, on both servers.
