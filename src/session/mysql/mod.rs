@@ -11,6 +11,7 @@ mod act;
 mod aftermath;
 mod arrive;
 mod ask;
+mod change;
 mod console;
 mod hold;
 mod leading;
@@ -37,6 +38,7 @@ use crate::session::House;
 use crate::session::desk::Desk;
 use crate::session::link::{Leg, Link};
 use crate::session::mysql::aftermath::Aftermath;
+use crate::session::mysql::change::Entered;
 use crate::session::mysql::hold::Tally;
 use crate::session::mysql::prepared::Statements;
 use crate::session::mysql::relay::Pending;
@@ -77,6 +79,7 @@ pub(in crate::session) struct Session {
     room: Room,
     aftermath: Aftermath,
     tally: Tally,
+    entered: Entered,
 }
 
 impl Session {
@@ -90,6 +93,7 @@ impl Session {
         status: u16,
         seat: Seat,
         mode: MySqlMode,
+        entered: Entered,
     ) -> Session {
         Session {
             link: Link::new(client, upstream),
@@ -107,6 +111,7 @@ impl Session {
             room: Room::of(&house.rooms),
             aftermath: Aftermath::default(),
             tally: Tally::default(),
+            entered,
             desk: Desk::new(house, id, principal, false),
         }
     }

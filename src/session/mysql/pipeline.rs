@@ -78,7 +78,7 @@ impl Session {
             Command::Statistics => self.pass(frame, Expected::Text),
             Command::Ping | Command::SetOption(_) | Command::Debug => self.pass(frame, Expected::End),
             Command::ProcessInfo => self.pass(frame, Expected::Results),
-            Command::ChangeUser(_) => self.refuse_door("COM_CHANGE_USER").await,
+            Command::ChangeUser(change) => Box::pin(self.change_user(change)).await,
             Command::ProcessKill(_) => self.refuse_door("COM_PROCESS_KILL").await,
             Command::Refresh(_) => self.refuse_door("COM_REFRESH").await,
             Command::Door(door) => self.refuse_door(door.name()).await,
