@@ -179,7 +179,7 @@ impl Session {
 
     fn glance_now(&self, text: &Bytes) -> Glance {
         let Ok(text) = std::str::from_utf8(text) else { return self.glance_at_bytes(text) };
-        if self.settings.is_known() && self.settings.is_ambiguous && !text.is_ascii() {
+        if self.settings.is_known() && self.settings.reads_otherwise(text) {
             return Glance::NeedsReading;
         }
         match sql::glance(text, self.settings.mode()) {
@@ -204,7 +204,7 @@ impl Session {
             text: text.clone(),
             mode: self.settings.mode(),
             settled: self.settings.is_known(),
-            ambiguous: self.settings.is_ambiguous,
+            ambiguous: std::str::from_utf8(text).is_ok_and(|text| self.settings.reads_otherwise(text)),
         }
     }
 
