@@ -252,6 +252,9 @@ pub const MYSQL_PARENTHESES_MAX: usize = 200;
 pub const MYSQL_BLOCK_DEPTH_MAX: usize = 64;
 pub const MYSQL_EXPRESSION_DEPTH_MAX: usize = 64;
 
+/// Tokens of a statement of MySQL's that is shown to a second parser: that one recurses, and drops its trees recursively.
+pub const MYSQL_SECOND_TOKENS_MAX: usize = 400;
+
 /// Statements in one text. Each costs a few kilobytes of facts.
 pub const SQL_STATEMENTS_MAX: usize = 100_000;
 
