@@ -13,6 +13,11 @@ pub const LARGE_FRAME_BYTES_MAX: usize = 0x3fff_ffff - 1;
 /// One packet of a MySQL login: the answer to a greeting carries attributes of up to 64 KiB (MySQL cuts what it keeps of them at that,
 /// `performance_schema_session_connect_attrs_size`), names of at most some hundred bytes, and a password.
 pub const LOGIN_PACKET_BYTES_MAX: usize = 128 << 10;
+/// Words of a MySQL login, either way. Real ones have at most seven; numbers are counted by bytes, and one that came round to 0 would be a
+/// command's.
+pub const LOGIN_WORDS_MAX: usize = 64;
+/// How long a client that is sent away may take to hear why.
+pub const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Control answers of an upstream that we look into (command tags, settings, errors). A longer one is an upstream gone wrong;
 /// an error text repeats the statement's line at most, so 16 MiB is far above what a server sends.
 pub const ANSWER_FRAME_BYTES_MAX: usize = 16 << 20;

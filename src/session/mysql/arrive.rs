@@ -1,85 +1,267 @@
-//! From an accepted socket to a session: the login that the database decides.
+//! From an accepted socket to a session that may begin: room in the lobby, the server met, who comes and as whom, the login, and a line
+//! about it in the record.
 //!
-//! Invariant: nothing of a session runs before the server said OK.
+//! Invariants: who has not logged in holds a place in the lobby and no seat; each login is noted ([`crate::session::logins`]); the name
+//! that policy and record see is the name that the server takes it for.
 
+use crate::audit::Login as Outcome;
 use crate::ground::ids::SessionId;
 use crate::ground::limits;
 use crate::policy::scope::Principal;
-use crate::protocol::mysql::capabilities::{self, Capabilities};
-use crate::protocol::mysql::frame::{Packet, packet};
-use crate::protocol::mysql::handshake::{self, Greeting, Opening, Said};
-use crate::protocol::mysql::response;
+use crate::protocol::mysql::handshake::{Greeting, Login};
+use crate::protocol::mysql::response::{self, End, Failure};
+use crate::protocol::{Code, Refusal};
 use crate::session::House;
-use crate::session::link::Leg;
+use crate::session::door::{self, Demands, Door};
+use crate::session::lobby::Full;
+use crate::session::logins::{LEFT, Logins, cut};
 use crate::session::mysql::Session;
+use crate::session::mysql::login::{self, Arrived, Came, LoggedIn, Meeting, Met, Side, Turned, Visit};
 use crate::session::place::Peer;
 use crate::session::wire::Wire;
 use crate::sql::statement::{MySqlMode, Product};
 use std::sync::Arc;
 
-async fn next(leg: &mut Leg) -> Option<Packet> {
-    loop {
-        if let Some(packet) = packet(&mut leg.inbox, limits::LOGIN_PACKET_BYTES_MAX).ok()? {
-            return Some(packet);
-        }
-        if !leg.fill().await.ok()? {
+/// `None`: it left, or was sent away.
+pub(in crate::session) async fn arrive(house: &Arc<House>, wire: Wire, peer: &Peer) -> Option<Box<Session>> {
+    let logins = Logins { house, peer };
+    let stay = match house.lobby.enter(&peer.place, house.clock.instant()) {
+        Ok(stay) => stay,
+        Err(full) => {
+            logins.note_crowd(match full {
+                Full::Place => "too many connections from this address are logging in",
+                Full::House => "too many connections are logging in",
+            });
+            let refusal = Refusal::new(Code::TooMany, "sluice: sorry, too many clients are logging in already");
+            login::send_away(Side::new(wire), &refusal).await;
             return None;
+        }
+    };
+    let arriving = Arriving { house, peer, logins };
+    tokio::select! {
+        session = arriving.open(wire) => session,
+        () = stay.is_over() => {
+            logins.note_crowd("it took its time to log in, and others needed the room");
+            None
         }
     }
 }
 
-/// `None`: it left, or was sent away.
-pub(in crate::session) async fn arrive(house: &Arc<House>, wire: Wire, peer: &Peer) -> Option<Box<Session>> {
-    let mut client = Leg::new(wire);
-    let mut upstream = Leg::new(house.target.dial().await.ok()?);
-    let greeting = Greeting::read(next(&mut upstream).await?).ok()?;
-    let offered = capabilities::offered(greeting.capabilities, false);
-    client.send(greeting.offering(offered));
-    client.flush().await.ok()?;
-    let Ok(Opening::Login(login)) = handshake::opening(&next(&mut client).await?, offered) else { return None };
-    let agreed = capabilities::agreed(login.capabilities, offered);
-    let asked = capabilities::asked(agreed, greeting.capabilities, false);
-    upstream.send(login.told(1, asked));
-    upstream.flush().await.ok()?;
-    let status = loop {
-        let packet = next(&mut upstream).await?;
-        let said = handshake::said(&packet).ok()?;
-        let bytes = packet.into_bytes();
-        match said {
-            Said::In => {
-                let end = response::read_end(&bytes, asked).ok()?;
-                let status = end.status().unwrap_or_default();
-                let to = crate::protocol::mysql::message::To { capabilities: agreed, sequence: bytes.get(3).copied()? };
-                client.send(crate::protocol::mysql::message::retold(asked, to, &bytes, &end));
-                break status;
-            }
-            Said::Refused => {
-                client.send(bytes);
-                client.close().await;
+struct Arriving<'a> {
+    house: &'a Arc<House>,
+    peer: &'a Peer,
+    logins: Logins<'a>,
+}
+
+impl Arriving<'_> {
+    async fn open(&self, wire: Wire) -> Option<Box<Session>> {
+        let (house, address) = (self.house, &self.peer.address);
+        // The same door to the end of the login.
+        let door = house.door.load_full();
+        if house.registry.is_full() {
+            self.logins.note_crowd(&login::no_seat().message);
+            login::send_away(Side::new(wire), &login::no_seat()).await;
+            return None;
+        }
+        let met = self.meet(wire).await;
+        let (wire, met) = met?;
+        let acceptor = door.tls.as_ref().map(|shown| &shown.acceptor);
+        let receiving = login::receive(wire, acceptor, &met.greeting);
+        match tokio::time::timeout(house.login_timeout, receiving).await {
+            Ok(Ok(Visit::Login(came))) => return self.log_in(&door, *came, met).await,
+            Ok(Ok(Visit::Gone)) => {}
+            Ok(Err(error)) => tracing::debug!(%address, %error, "connection lost before the login"),
+            Err(_) => tracing::debug!(%address, "no login within the timeout"),
+        }
+        None
+    }
+
+    /// The server speaks first: without it a client cannot be greeted.
+    async fn meet(&self, wire: Wire) -> Option<(Wire, Met)> {
+        let target = &self.house.target;
+        let meeting = tokio::time::timeout(target.timeout, login::meet(target)).await;
+        let why = match meeting {
+            Ok(Ok(Meeting::Met(met))) => return Some((wire, *met)),
+            Ok(Ok(Meeting::SentAway(error))) => {
+                let failure = response::read_failure(error.payload()).ok();
+                let said = failure.map(|failure| failure.message).unwrap_or_default();
+                tracing::warn!(address = %self.peer.address, said, "the database takes nobody");
+                Side::new(wire).say_last(&error.into_bytes()).await;
                 return None;
             }
-            Said::More(ref data) if data.as_ref() == [handshake::sha2::FAST_OK] => client.send(bytes),
-            _ => {
-                client.send(bytes);
-                client.flush().await.ok()?;
-                upstream.send(next(&mut client).await?.into_bytes());
-                upstream.flush().await.ok()?;
-            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer within the connect timeout".to_owned(),
+        };
+        let message = format!("sluice: cannot reach the database at {}: {why}", target.address);
+        tracing::warn!(address = %self.peer.address, message);
+        login::send_away(Side::new(wire), &Refusal::new(Code::Upstream, message)).await;
+        None
+    }
+
+    async fn log_in(&self, door: &Door, came: Came, met: Met) -> Option<Box<Session>> {
+        let house = self.house;
+        let Ok(id) = SessionId::new(house.clock.now()) else {
+            let refusal = Refusal::new(Code::CannotKnow, "sluice: no randomness for a session id");
+            came.send_away(&refusal).await;
+            return None;
+        };
+        let principal = principal(&came.login, &self.peer.address);
+        if let Err(refusal) = self.may_try(door, &came, &met.greeting) {
+            let (sqlstate, why) = (refusal.code.mysql_sqlstate(), &refusal.message);
+            self.logins.note(id, &principal, Outcome::Refused { sqlstate, why });
+            came.send_away(&refusal).await;
+            return None;
         }
-    };
-    let id = SessionId::new(house.clock.now()).ok()?;
+        let entering = Box::pin(login::enter(came, met, &house.target, &house.registry));
+        let (sqlstate, why, turned) = match tokio::time::timeout(house.login_timeout, entering).await {
+            Ok(Ok(Arrived::In(logged_in))) => {
+                self.logins.note(id, &principal, Outcome::Accepted);
+                return Some(Box::new(session(house, id, principal, *logged_in)));
+            }
+            Ok(Ok(Arrived::SentAway(failure))) => {
+                let (sqlstate, why) = by_the_database(&failure);
+                (sqlstate, why, None)
+            }
+            Ok(Ok(Arrived::Left)) => (LEFT, "the client left before it was in".to_owned(), None),
+            Ok(Err(Turned { client, refusal })) => {
+                (refusal.code.mysql_sqlstate(), refusal.message.clone(), Some((client, refusal)))
+            }
+            Err(_) => ("57014", "login timeout".to_owned(), None),
+        };
+        self.logins.note(id, &principal, Outcome::Refused { sqlstate, why: &why });
+        if let Some((client, refusal)) = turned {
+            login::send_away(client, &refusal).await;
+        }
+        None
+    }
+
+    /// What is refused before the server hears of it.
+    fn may_try(&self, door: &Door, came: &Came, greeting: &Greeting) -> Result<(), Refusal> {
+        let refused = |message: &str| Refusal::new(Code::LoginRefused, message);
+        if door.demands == Demands::Tls && !came.wire().is_tls() {
+            let refusal = refused("sluice: the connection requires TLS");
+            return Err(refusal.hint("Say --ssl-mode=REQUIRED (or --ssl of MariaDB's clients)."));
+        }
+        if !matches!(door.logins, door::Logins::Passthrough) {
+            return Err(refused("sluice: this listener's way of checking logins is not there for MySQL yet"));
+        }
+        names_are_whole(&came.login, greeting)
+    }
+}
+
+/// A name that the server would cut, unquote or convert would be judged as one and let in as another.
+fn names_are_whole(login: &Login, greeting: &Greeting) -> Result<(), Refusal> {
+    let longest = if greeting.server().is_mariadb { 128 } else { 32 };
+    let database = login.database.clone().unwrap_or_default();
+    for (what, name, most) in [("user", &login.user, longest), ("database", &database, 64)] {
+        let refused = |why: &str| {
+            let message = format!("sluice: the {what}'s name {why}");
+            Err(Refusal::new(Code::LoginRefused, message))
+        };
+        if !name.is_ascii() && !is_utf8(login.collation) {
+            return refused("is not in UTF-8: set the client's character set to utf8mb4");
+        }
+        let Ok(text) = std::str::from_utf8(name) else { return refused("is not UTF-8") };
+        if text.chars().count() > most {
+            return refused(&format!("has more than {most} characters"));
+        }
+        // Servers take these off.
+        if text.len() > 1 && text.starts_with('\'') && text.ends_with('\'') {
+            return refused("stands in quotes");
+        }
+    }
+    Ok(())
+}
+
+/// The collations of utf8mb3 and utf8mb4 that fit into a login's one byte (`SHOW COLLATION` of MySQL 9.7 and MariaDB 10.11).
+fn is_utf8(collation: u8) -> bool {
+    matches!(collation, 33 | 45 | 46 | 76 | 83 | 192..=215 | 223..=247 | 255)
+}
+
+fn principal(login: &Login, address: &str) -> Principal {
     let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let principal = Principal {
+    Principal {
         user: name(&login.user),
         database: login.database.as_deref().map(name).unwrap_or_default(),
-        address: peer.address.clone(),
-        application: login.attribute("program_name").unwrap_or_default(),
-    };
-    let seat = house.registry.seat()?;
+        address: address.to_owned(),
+        application: cut(&login.attribute("program_name").unwrap_or_default(), limits::APPLICATION_BYTES_MAX),
+    }
+}
+
+fn session(house: &Arc<House>, id: SessionId, principal: Principal, logged_in: LoggedIn) -> Session {
+    let LoggedIn { client, upstream, agreed, asked, okay, end, greeting, seat, .. } = logged_in;
     let server = greeting.server();
     let product = if server.is_mariadb { Product::MariaDb } else { Product::MySql };
-    let mode = MySqlMode::of(product, server.version);
+    let mut mode = MySqlMode::of(product, server.version);
+    mode.ignore_space = asked.has(crate::protocol::mysql::capabilities::Capabilities::IGNORE_SPACE);
+    let status = end.status().unwrap_or_default();
     let legs = (client, upstream);
-    let in_force: (Capabilities, Capabilities) = (agreed, asked);
-    Some(Box::new(Session::new(house.clone(), id, principal, legs, in_force, status, seat, mode)))
+    let mut session = Session::new(house.clone(), id, principal, legs, (agreed, asked), status, seat, mode);
+    // It may say what the session's settings are.
+    if matches!(end, End::Okay(_)) {
+        session.note_status(&end, &okay);
+    }
+    session
+}
+
+/// How the record calls what the database said no with. Of errors about logging in it repeats the words, which hold names at most; of
+/// others the number alone.
+fn by_the_database(failure: &Failure) -> (&'static str, String) {
+    let sqlstate = ["28000", "42000", "08004"].into_iter().find(|state| *state == failure.sqlstate).unwrap_or("28000");
+    // Too many connections, no right to the database, access denied, no such database, host blocked, host not allowed, user's limits,
+    // old proofs, unknown plugin, password expired, account locked, TLS required, blocked for wrong tries.
+    const ABOUT_LOGINS: &[u16] =
+        &[1040, 1044, 1045, 1049, 1129, 1130, 1203, 1226, 1251, 1275, 1524, 1698, 1820, 1862, 3118, 3159, 3955, 4151];
+    let why = match ABOUT_LOGINS.contains(&failure.errno) {
+        true => format!("by the database: {} {}", failure.errno, failure.message),
+        false => format!("by the database: {}", failure.errno),
+    };
+    (sqlstate, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::mysql::capabilities::Capabilities;
+    use bytes::Bytes;
+
+    fn greeting(version: &str) -> Greeting {
+        let mut payload = vec![10];
+        payload.extend_from_slice(version.as_bytes());
+        payload.extend_from_slice(b"\0\x01\0\0\0abcdefgh\0\xff\xff\x2d\x02\0\xff\xff\x15");
+        payload.extend_from_slice(&[0; 10]);
+        payload.extend_from_slice(b"ijklmnopqrst\0mysql_native_password\0");
+        Greeting::read(crate::protocol::mysql::frame::Packet::new(0, &payload)).expect("a greeting")
+    }
+
+    #[test]
+    fn a_name_that_a_server_takes_for_another_is_refused() {
+        let whole = |user: &str, collation: u8, version: &str| {
+            let login = Login {
+                capabilities: Capabilities::PROTOCOL_41,
+                max_packet: 0,
+                collation,
+                user: Bytes::copy_from_slice(user.as_bytes()),
+                proof: Default::default(),
+                database: None,
+                plugin: None,
+                attributes: None,
+            };
+            names_are_whole(&login, &greeting(version)).is_ok()
+        };
+        let long = "x".repeat(33);
+        for (user, collation, version, expected) in [
+            ("root", 8, "9.7.0", true),
+            ("", 8, "9.7.0", true),
+            ("'root'", 8, "9.7.0", false),
+            ("'", 8, "9.7.0", true),
+            ("zoë", 255, "9.7.0", true),
+            ("zoë", 8, "9.7.0", false),
+            (&long[..], 45, "9.7.0", false),
+            (&long[..], 45, "10.11.14-MariaDB", true),
+            (&long[..32], 45, "9.7.0", true),
+        ] {
+            assert_eq!(whole(user, collation, version), expected, "{user} {collation} {version}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod ask;
 mod console;
 mod hold;
 mod leading;
+mod login;
 mod look;
 mod pipeline;
 mod prepared;
@@ -70,6 +71,8 @@ pub(in crate::session) struct Session {
     prepared: Statements,
     /// Texts that were prepared by SQL, by their names in lower case.
     named: HashMap<String, Arc<str>>,
+    /// No other names stand for a text: no code ran that could have prepared any.
+    names_known: bool,
     /// Its part of what large things of all sessions may take.
     room: Room,
     aftermath: Aftermath,
@@ -100,6 +103,7 @@ impl Session {
             settings: Settings::of(mode),
             prepared: Statements::default(),
             named: HashMap::new(),
+            names_known: true,
             room: Room::of(&house.rooms),
             aftermath: Aftermath::default(),
             tally: Tally::default(),

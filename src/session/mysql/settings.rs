@@ -49,11 +49,7 @@ impl Settings {
 
     /// The answer to [`QUESTION`].
     pub fn learn(&mut self, sql_mode: &str, character_set: &str) {
-        let has = |name: &str| sql_mode.split(',').any(|mode| mode.eq_ignore_ascii_case(name));
-        self.mode.ansi_quotes = has("ANSI_QUOTES") || has("ANSI");
-        self.mode.no_backslash_escapes = has("NO_BACKSLASH_ESCAPES");
-        self.mode.pipes_as_concat = has("PIPES_AS_CONCAT");
-        self.mode.ignore_space = has("IGNORE_SPACE");
+        self.mode = self.mode.with_sql_mode(sql_mode);
         self.take_character_set(character_set);
         self.known = true;
     }

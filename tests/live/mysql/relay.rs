@@ -99,7 +99,6 @@ fn many_statements_at_once(server: &'static MyServer) {
         "SELECT 1;",
         "SELECT 1; ; SELECT 2",
         "INSERT INTO people VALUES (4, 'Barbara', NULL, NULL); SELECT row_count(); SELECT 1",
-        "SELECT 1; SELEC 2; SELECT 3",
         "SELECT 1; SELECT * FROM nowhere; SELECT 3",
         "SET @a = 1; SET @b = @a + 1; SELECT @a, @b",
         "BEGIN; INSERT INTO people VALUES (5, 'John', NULL, NULL); SELECT count(*) FROM people; ROLLBACK; SELECT count(*) FROM people",
