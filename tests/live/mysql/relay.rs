@@ -17,7 +17,7 @@ my_stories! {
     prepared_statements_kept_and_forgotten, cursors, a_pipeline, simple_commands, another_user, clients_of_old,
     metadata_left_out, attributes_of_a_query, mariadb_metadata, mariadb_bulk, mariadb_progress, local_infile,
     texts_over_16_mb, rows_over_16_mb, character_sets, odd_texts, small_changes, many_rows, locks_and_handlers,
-    two_phase_commit,
+    two_phase_commit, a_large_file,
 }
 
 const PEOPLE: &str = "CREATE TABLE people (id int PRIMARY KEY, name varchar(100) NOT NULL UNIQUE, born date,
@@ -828,4 +828,23 @@ fn two_phase_commit(server: &'static MyServer) {
         }
         place.keep("client", wire);
     });
+}
+
+/// Fifty megabytes pass through without being kept, and arrive whole.
+fn a_large_file(server: &'static MyServer) {
+    let database = server.database("CREATE TABLE big (id int PRIMARY KEY, v varchar(1100))");
+    let sluice = crate::harness::sluice::Setup::before_mysql(server).start();
+    let mut wire = sluice.my_connect(&database);
+    wire.query("SELECT 1").expect_fine("warm");
+    let before = sluice.memory_now();
+    wire.file = (0..50_000).flat_map(|id| format!("{id}\t{:01$}\n", id, 1_050).into_bytes()).collect();
+    assert!(wire.file.len() > 50 << 20);
+    let outcome = wire.query("LOAD DATA LOCAL INFILE 'big' INTO TABLE big");
+    assert_eq!(outcome.end().affected, 50_000, "{outcome:?}");
+    let grown = sluice.most_memory().saturating_sub(before);
+    assert!(grown < 8 << 20, "the file is streamed: {grown} bytes more");
+    assert_eq!(
+        database.value("SELECT concat(count(*), ' ', sum(length(v)), ' ', sum(v)) FROM big"),
+        "50000 52500000 1249975000"
+    );
 }
