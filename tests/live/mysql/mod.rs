@@ -6,3 +6,4 @@ mod gate;
 mod login;
 mod relay;
 mod servers;
+mod tripwire;
