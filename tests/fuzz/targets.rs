@@ -162,7 +162,10 @@ pub fn mysql_lexer(data: &[u8]) {
         assert_glance(text, mode, &code);
         let without = hints::without(text, mode);
         assert!(hints::hints(&without, mode).is_empty(), "hints are left in {without:?} of {text:?}");
-        assert!(essence::same(text, &without, mode) || is_broken(&tokens), "{without:?} says something else than {text:?}");
+        assert!(
+            essence::same(text, &without, mode) || is_broken(&tokens),
+            "{without:?} says something else than {text:?}"
+        );
         let _any_answer = (fingerprint(text, mode), redact(text, mode), read(text, mode));
     }
     let [first, .., last] = mysql_modes();
@@ -174,9 +177,8 @@ pub fn mysql_lexer(data: &[u8]) {
 
 /// The second differs from the first in its settings alone, the fourth from the third.
 fn mysql_modes() -> [LexicalMode; 4] {
-    let of = |product, version, sql_mode: &str| {
-        LexicalMode::MySql(MySqlMode::of(product, version).with_sql_mode(sql_mode))
-    };
+    let of =
+        |product, version, sql_mode: &str| LexicalMode::MySql(MySqlMode::of(product, version).with_sql_mode(sql_mode));
     [
         of(Product::MySql, 90_704, ""),
         of(Product::MySql, 90_704, "ANSI_QUOTES,NO_BACKSLASH_ESCAPES"),
@@ -190,7 +192,10 @@ fn mysql_tokens(text: &str, mode: LexicalMode) -> Vec<Lexed> {
     let mut end = 0;
     for token in &tokens {
         let closes = matches!(token.kind, lexer::Kind::Broken(_)) && token.start == text.len();
-        assert!(token.start >= end && (token.end > token.start || closes), "in order, and not empty: {token:?} {text:?}");
+        assert!(
+            token.start >= end && (token.end > token.start || closes),
+            "in order, and not empty: {token:?} {text:?}"
+        );
         assert!(text.get(token.span()).is_some(), "on borders of characters: {token:?} {text:?}");
         let between = &text.as_bytes()[end..token.start];
         assert!(between.iter().all(|byte| matches!(byte, b'\t'..=b'\r' | b' ')), "left out: {between:?} of {text:?}");

@@ -23,39 +23,158 @@ const SETUP: &str = "CREATE TABLE ran (n INT AUTO_INCREMENT PRIMARY KEY, v VARCH
 
 /// Between any two tokens of a statement. A mark of 900 and more is never to be left.
 const GAPS: &[&str] = &[
-    "\n", "/* */", "/* ' */", "/* \" */", "/* ` */", "/* ; INSERT INTO ran (v) VALUES (900); */", "/*/ ' */", "/***/", "/*'*/",
-    "-- ' \n", "-- ; INSERT INTO ran (v) VALUES (901)\n", "--\t'\n", "--\n", "--\u{1}'\n", "# '\n", "#\n",
-    "#;INSERT INTO ran (v) VALUES (902)\n", "# '\r\n", "-- \r ; INSERT INTO ran (v) VALUES (903) \n", "/*! */", "/*!*/",
-    "/*!50000*/", "/*!50000 */", "/*!050000 */", "/*!99999 ' */", "/*!99999 ; INSERT INTO ran (v) VALUES (904) ; */",
-    "/*!99999 /* ' */ ' */", "/*!999999 ; */", "/*M! */", "/*M!100000 */", "/*M!999999 ; */", "/*!50701 */", "/*!100000 */",
-    "/*!090704 */", "/*!90704 */", "/*! /* ' */ */", "/*! -- '\n */", "/*! # */ '\n */", "/*+ x */", "/*+ ` */", "/*+ `a` */",
-    "/*!99999 /* */ */", "/*m! ' */", "/*!99999*/", "\u{c}", "\u{b}", "\r", "/* -- */", "/* # */", "--/**/\n", "-- /*\n",
+    "\n",
+    "/* */",
+    "/* ' */",
+    "/* \" */",
+    "/* ` */",
+    "/* ; INSERT INTO ran (v) VALUES (900); */",
+    "/*/ ' */",
+    "/***/",
+    "/*'*/",
+    "-- ' \n",
+    "-- ; INSERT INTO ran (v) VALUES (901)\n",
+    "--\t'\n",
+    "--\n",
+    "--\u{1}'\n",
+    "# '\n",
+    "#\n",
+    "#;INSERT INTO ran (v) VALUES (902)\n",
+    "# '\r\n",
+    "-- \r ; INSERT INTO ran (v) VALUES (903) \n",
+    "/*! */",
+    "/*!*/",
+    "/*!50000*/",
+    "/*!50000 */",
+    "/*!050000 */",
+    "/*!99999 ' */",
+    "/*!99999 ; INSERT INTO ran (v) VALUES (904) ; */",
+    "/*!99999 /* ' */ ' */",
+    "/*!999999 ; */",
+    "/*M! */",
+    "/*M!100000 */",
+    "/*M!999999 ; */",
+    "/*!50701 */",
+    "/*!100000 */",
+    "/*!090704 */",
+    "/*!90704 */",
+    "/*! /* ' */ */",
+    "/*! -- '\n */",
+    "/*! # */ '\n */",
+    "/*+ x */",
+    "/*+ ` */",
+    "/*+ `a` */",
+    "/*!99999 /* */ */",
+    "/*m! ' */",
+    "/*!99999*/",
+    "\u{c}",
+    "\u{b}",
+    "\r",
+    "/* -- */",
+    "/* # */",
+    "--/**/\n",
+    "-- /*\n",
 ];
 
 const VALUES: &[&str] = &[
-    "5", "0", "17", "'a'", "'a''b'", "'a\\'b'", "'a\\\\'", "'\\\\'", "\"a\"", "\"a'b\"", "'a\"b'", "\"a\"\"b\"", "'a' 'b'",
-    "'a' \"b\"", "n'a'", "_utf8mb4'a'", "x'41'", "b'1'", "'; INSERT INTO ran (v) VALUES (905); -- '",
-    "'a\\'; INSERT INTO ran (v) VALUES (906); -- '", "\"a\\\"; INSERT INTO ran (v) VALUES (907); -- \"", "'/*'", "'-- '", "'#'",
-    "'*/'", "''", "'\n'", "'a\\", "1.5e", "1.5e3", "$$a$$", "@x", ".5", "1.", "1e5", "0x41", "0X41", "\\N", "NULL", "'\\n\\%'",
-    "'\u{e9}\u{1f600}'", "'a'\n'b'", "'a'/* */'b'", "''''", "\"\"\"\"", "`v`", "1..5", "x'4'", "'a\\'", "\"\\\"",
+    "5",
+    "0",
+    "17",
+    "'a'",
+    "'a''b'",
+    "'a\\'b'",
+    "'a\\\\'",
+    "'\\\\'",
+    "\"a\"",
+    "\"a'b\"",
+    "'a\"b'",
+    "\"a\"\"b\"",
+    "'a' 'b'",
+    "'a' \"b\"",
+    "n'a'",
+    "_utf8mb4'a'",
+    "x'41'",
+    "b'1'",
+    "'; INSERT INTO ran (v) VALUES (905); -- '",
+    "'a\\'; INSERT INTO ran (v) VALUES (906); -- '",
+    "\"a\\\"; INSERT INTO ran (v) VALUES (907); -- \"",
+    "'/*'",
+    "'-- '",
+    "'#'",
+    "'*/'",
+    "''",
+    "'\n'",
+    "'a\\",
+    "1.5e",
+    "1.5e3",
+    "$$a$$",
+    "@x",
+    ".5",
+    "1.",
+    "1e5",
+    "0x41",
+    "0X41",
+    "\\N",
+    "NULL",
+    "'\\n\\%'",
+    "'\u{e9}\u{1f600}'",
+    "'a'\n'b'",
+    "'a'/* */'b'",
+    "''''",
+    "\"\"\"\"",
+    "`v`",
+    "1..5",
+    "x'4'",
+    "'a\\'",
+    "\"\\\"",
 ];
 
 /// Behind a value that is a number.
 const ADDED: &[&str] = &[
-    "+ 1", "/*! + 2 */", "/*!50000 + 3 */", "/*!50701 + 4 */", "/*!50699 +5*/", "/*!99999 + 6 */", "/*!100000 + 7 */",
-    "/*M! + 8 */", "/*M!50701 + 9 */", "/*M!999999 + 10 */", "/*!080000 + 11 */", "/*!101100 + 12 */", "--1", "-- 1\n",
-    "--/**/1", "-/**/-1", "/*!1234567 + 1 */", "/*!50000+1*/", "/*!50000 + 1 /* ' */ + 1 */", "/*! + 1 /*!99999 + 5 */ + 1 */",
-    "/*! + 1 /*! + 1 */", "/*!99997 + 1 */", "- -1", "/*!90704+1*/", "/*!90705+1*/", "/*!51000+1*/", "/*!100000+1*/", "#\n+2",
-    "-- \n+3", "/*!*/+4", "/*M!100000+1*/", "/*!99999+1/**/+1*/", "/*!5000 + 1*/", "/*!! 1*/",
+    "+ 1",
+    "/*! + 2 */",
+    "/*!50000 + 3 */",
+    "/*!50701 + 4 */",
+    "/*!50699 +5*/",
+    "/*!99999 + 6 */",
+    "/*!100000 + 7 */",
+    "/*M! + 8 */",
+    "/*M!50701 + 9 */",
+    "/*M!999999 + 10 */",
+    "/*!080000 + 11 */",
+    "/*!101100 + 12 */",
+    "--1",
+    "-- 1\n",
+    "--/**/1",
+    "-/**/-1",
+    "/*!1234567 + 1 */",
+    "/*!50000+1*/",
+    "/*!50000 + 1 /* ' */ + 1 */",
+    "/*! + 1 /*!99999 + 5 */ + 1 */",
+    "/*! + 1 /*! + 1 */",
+    "/*!99997 + 1 */",
+    "- -1",
+    "/*!90704+1*/",
+    "/*!90705+1*/",
+    "/*!51000+1*/",
+    "/*!100000+1*/",
+    "#\n+2",
+    "-- \n+3",
+    "/*!*/+4",
+    "/*M!100000+1*/",
+    "/*!99999+1/**/+1*/",
+    "/*!5000 + 1*/",
+    "/*!! 1*/",
 ];
 
 /// What a mutation puts in.
 const BITS: &[&str] = &[
-    "'", "\"", "`", "\\", ";", "/*", "*/", "/*!", "/*!99999", "--", "-- ", "#", "\n", "$$", "1.5e", "x'", "(", ")", "@", "*", "/",
-    "!", "M", "5", " ", ".", "N'",
+    "'", "\"", "`", "\\", ";", "/*", "*/", "/*!", "/*!99999", "--", "-- ", "#", "\n", "$$", "1.5e", "x'", "(", ")",
+    "@", "*", "/", "!", "M", "5", " ", ".", "N'",
 ];
 
-const MODES: &[&str] = &["", "NO_BACKSLASH_ESCAPES", "ANSI_QUOTES", "ANSI_QUOTES,NO_BACKSLASH_ESCAPES", "PIPES_AS_CONCAT,IGNORE_SPACE"];
+const MODES: &[&str] =
+    &["", "NO_BACKSLASH_ESCAPES", "ANSI_QUOTES", "ANSI_QUOTES,NO_BACKSLASH_ESCAPES", "PIPES_AS_CONCAT,IGNORE_SPACE"];
 
 fn texts_are_cut_as_the_server_cuts_them(server: &'static MyServer) {
     let database = server.database(SETUP);
@@ -155,6 +274,8 @@ enum Mark {
     Value(String),
     /// A mark whose value is not worked out here.
     Some,
+    /// None, and an error: something stands behind the statement's end.
+    Refused,
     /// Anything: another statement than those that were made.
     Whatever,
 }
@@ -203,13 +324,15 @@ impl<'s> Asker<'s> {
             return None;
         }
         let opening = ["insert", "into", "ran", "(", "v", ")", "values", "("];
-        let (Some((last, inner)), true) = (words.split_last(), words.starts_with(&opening.map(str::to_owned))) else {
+        let values = words.strip_prefix(opening.map(str::to_owned).as_slice());
+        let Some(values) = values.filter(|values| !values.iter().any(|word| word == "," || word == "(")) else {
             return Some(Mark::Whatever);
         };
-        if last != ")" || inner.len() < opening.len() || inner[opening.len()..].iter().any(|word| word == ")" || word == ",") {
-            return Some(Mark::Whatever);
+        let Some(end) = values.iter().position(|word| word == ")") else { return Some(Mark::Refused) };
+        if end + 1 < values.len() {
+            return Some(Mark::Refused);
         }
-        let value = value(text, &tokens[opening.len()..tokens.len() - 1], self.mode);
+        let value = value(text, &tokens[opening.len()..opening.len() + end], self.mode);
         Some(value.map_or(Mark::Some, Mark::Value))
     }
 
@@ -217,7 +340,9 @@ impl<'s> Asker<'s> {
         let ran = self.run(text);
         let shown = format!("{text:?} under {:?}: {ran:?}", self.mode);
         match glance(text, self.mode) {
-            Glance::Harmless { kind: What::Insert, .. } => assert!(ran.marks.len() <= 1, "at a glance one insert: {shown}"),
+            Glance::Harmless { kind: What::Insert, .. } => {
+                assert!(ran.marks.len() <= 1, "at a glance one insert: {shown}")
+            }
             Glance::Harmless { .. } => assert!(ran.marks.is_empty(), "harmless at a glance: {shown}"),
             _ => {}
         }
@@ -233,11 +358,16 @@ impl<'s> Asker<'s> {
                 Some(Mark::Value(value)) => assert_eq!(mark, value, "the {at}th mark of {shown}"),
                 Some(Mark::Some) => {}
                 Some(Mark::Whatever) => return,
+                Some(Mark::Refused) => panic!("a statement ran that should have been refused: {shown}"),
                 None => panic!("a statement ran that was not found: {shown}"),
             }
         }
         if !ran.failed && !expected.contains(&Mark::Whatever) {
-            assert_eq!(ran.marks.len(), expected.len(), "a statement was found that did not run: {shown}, {expected:?}");
+            assert_eq!(
+                ran.marks.len(),
+                expected.len(),
+                "a statement was found that did not run: {shown}, {expected:?}"
+            );
         }
     }
 }

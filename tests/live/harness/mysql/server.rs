@@ -180,13 +180,14 @@ impl MyDatabase {
         self.value(&format!("SELECT count(*) FROM {table}")).parse().expect("a count")
     }
 
-    /// Until this question is answered with 1, as root sees it; asks every few milliseconds: the server has no event for this.
+    /// Until this question is answered with 1, as root sees it. The server has no event for this, and what it shows of transactions and
+    /// locks is made anew only when nobody asked for 100 ms.
     pub fn wait_until(&self, question: &str) {
         let mut watcher = self.connect_as(ROOT);
         let deadline = Instant::now() + PATIENCE;
         while watcher.query(question).value() != "1" {
             assert!(Instant::now() < deadline, "it never came true: {question}");
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(120));
         }
     }
 }
@@ -197,7 +198,9 @@ fn mysql_home() -> PathBuf {
 
 fn accounts(product: Product) -> Vec<String> {
     // Debian's and MySQL's own root comes by the unix socket alone.
-    let root = format!("CREATE USER IF NOT EXISTS {ROOT}@'127.0.0.1'; GRANT ALL ON *.* TO {ROOT}@'127.0.0.1' WITH GRANT OPTION");
+    let root = format!(
+        "CREATE USER IF NOT EXISTS {ROOT}@'127.0.0.1'; GRANT ALL ON *.* TO {ROOT}@'127.0.0.1' WITH GRANT OPTION"
+    );
     let mut accounts = vec![root];
     let by_password = format!("IDENTIFIED BY '{PASSWORD}'");
     let by_other_plugin = match product {
