@@ -101,7 +101,8 @@ impl Statements {
     /// A command of ours; the number that it goes by.
     pub fn insert_command(&mut self, text: Arc<str>) -> u32 {
         const FIRST: u32 = 0x8000_0000;
-        let number = FIRST | (self.commands & 0x7fff_fffe);
+        // The highest of all stands for the statement that was prepared last.
+        let number = FIRST + self.commands % (u32::MAX - FIRST);
         self.commands = self.commands.wrapping_add(1);
         self.insert(number, Prepared::new(What::Command(text)));
         number
