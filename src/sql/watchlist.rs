@@ -18,6 +18,10 @@ pub struct Watchlist {
     likely: [u64; 4],
     /// Why every statement is to be watched, if so.
     everything: Option<String>,
+    /// MySQL's: names are compared without regard to case and accents.
+    folds: bool,
+    /// Of those, the ones with other than ASCII in them.
+    accented: Vec<Box<str>>,
     /// Why every change of the schema is to be watched, if so: an event trigger fires on it.
     schema_changes: Option<String>,
 }
@@ -35,6 +39,17 @@ impl Watchlist {
             likely,
             operators: operators.into_iter().map(String::into_boxed_str).collect(),
             ..Watchlist::default()
+        }
+    }
+
+    /// MySQL and MariaDB look routines up by `utf8mb3_general_ci`: `FDÉL()` calls `fdel` (seen on MySQL 9.7 and MariaDB 10.11).
+    pub fn of_mysql(names: impl IntoIterator<Item = String>) -> Watchlist {
+        let folded = names.into_iter().map(|name| name.to_lowercase());
+        let (plain, accented): (Vec<String>, Vec<String>) = folded.partition(|name| name.is_ascii());
+        Watchlist {
+            folds: true,
+            accented: accented.into_iter().map(String::into_boxed_str).collect(),
+            ..Watchlist::new(plain.into_iter().map(|name| cut(&name)), [])
         }
     }
 
@@ -59,7 +74,7 @@ impl Watchlist {
 
     /// Nothing to look for.
     pub fn is_empty(&self) -> bool {
-        self.everything.is_none() && self.names.is_empty() && self.operators.is_empty()
+        self.everything.is_none() && self.names.is_empty() && self.operators.is_empty() && self.accented.is_empty()
     }
 
     pub fn has_name(&self, name: &str) -> bool {
@@ -76,6 +91,7 @@ impl Watchlist {
             return true;
         }
         match token.kind {
+            lexer::Kind::Word | lexer::Kind::QuotedName if self.folds => self.has_folded(token.text(text)),
             lexer::Kind::Word => !self.names.is_empty() && self.has_word(token.text(text)),
             lexer::Kind::QuotedName => !self.names.is_empty() && self.has_quoted(token.text(text)),
             lexer::Kind::Operator | lexer::Kind::Punctuation(_) => {
@@ -128,6 +144,25 @@ impl Watchlist {
         self.names.contains(ascii.as_str()) || self.names.contains(cut(&word.to_lowercase()).as_str())
     }
 
+    /// What the collation takes for the same letter is not known here: a name with other than ASCII in it counts, and a listed one is met by
+    /// whatever has its other letters. The collation compares one character with one.
+    fn has_folded(&self, written: &str) -> bool {
+        let quote = written.chars().next().filter(|c| matches!(c, '`' | '"'));
+        let inner = quote.and_then(|quote| written.strip_prefix(quote)?.strip_suffix(quote));
+        let name = match (quote, inner) {
+            (Some(quote), Some(inner)) => inner.replace(&format!("{quote}{quote}"), &quote.to_string()),
+            _ => written.to_owned(),
+        };
+        if !name.is_ascii() {
+            return !self.is_empty();
+        }
+        let alike = |listed: &str| {
+            listed.chars().count() == name.len()
+                && listed.chars().zip(name.chars()).all(|(l, n)| !l.is_ascii() || l == n.to_ascii_lowercase())
+        };
+        self.has_word(&name) || self.accented.iter().any(|listed| alike(listed))
+    }
+
     /// `U&"…"` can spell anything.
     fn has_quoted(&self, written: &str) -> bool {
         let Some(inner) = written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return true };
@@ -162,6 +197,7 @@ fn cut(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::statement::{MySqlMode, Product};
 
     fn list() -> Watchlist {
         Watchlist::new(["purge".to_owned(), "Größe".to_owned(), "a\"b".to_owned()], ["<=>".to_owned()])
@@ -191,6 +227,26 @@ mod tests {
             assert_eq!(list().met(text, LexicalMode::default()), Vec::<String>::new(), "{text}");
         }
         assert!(Watchlist::default().met("SELECT purge()", LexicalMode::default()).is_empty());
+    }
+
+    #[test]
+    fn mysqls_names_are_met_without_regard_to_case_and_accents() {
+        let mode = LexicalMode::MySql(MySqlMode::of(Product::MySql, 90704));
+        let list = Watchlist::of_mysql(["Purge".to_owned(), "Löschen".to_owned(), "a`b".to_owned(), "x".repeat(64)]);
+        for (text, met) in [
+            ("SELECT PURGE ( )", true),
+            ("SELECT s.`pUrge`()", true),
+            ("SELECT purgé()", true),
+            ("SELECT loschen()", true),
+            ("SELECT LÖSCHEN()", true),
+            ("SELECT `a``b`", true),
+            (&format!("SELECT {}()", "X".repeat(64)), true),
+            ("SELECT 'purge()', \"purge\", @purge -- purge", false),
+            ("SELECT purges, loeschen", false),
+        ] {
+            assert_eq!(!list.met(text, mode).is_empty(), met, "{text}");
+        }
+        assert!(Watchlist::of_mysql([]).met("SELECT é", mode).is_empty());
     }
 
     #[test]

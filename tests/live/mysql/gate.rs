@@ -64,13 +64,7 @@ const CASES: &[Case] = &[
         after: "4940 9880 80",
         affected: 60,
     },
-    Case {
-        rule: "truncate",
-        statement: "TRUNCATE logs",
-        probe: "SELECT count(*) FROM logs",
-        after: "0",
-        affected: 0,
-    },
+    Case { rule: "truncate", statement: "TRUNCATE logs", probe: "SELECT count(*) FROM logs", after: "0", affected: 0 },
     Case {
         rule: "drop-data",
         statement: "DROP TABLE logs",
@@ -228,7 +222,8 @@ fn a_preview_shows_what_it_would_do(server: &'static MyServer) {
     let refused = Refused::to_confirm(&mut wire, "DELETE FROM carts WHERE status = 'abandoned'");
     assert!(refused.message.contains("delete 2,000") && refused.message.contains("carts"), "{refused:?}");
     assert!(refused.says("4,200 rows more by cascade"), "4,000 items and 200 notes: {refused:?}");
-    for part in ["cart_items", "4,000", "of_cart", "item_notes", "200", "first 10 rows", "abandoned", "10 min", "once"] {
+    for part in ["cart_items", "4,000", "of_cart", "item_notes", "200", "first 10 rows", "abandoned", "10 min", "once"]
+    {
         assert!(refused.says(part), "no {part} in {}", refused.detail);
     }
     let refused = Refused::to_confirm(&mut wire, "UPDATE logs SET line = 'after'");
@@ -357,7 +352,8 @@ fn parameters_decide(server: &'static MyServer) {
     let mut wire = sluice.my_connect(&database);
     let id = wire.prepare("DELETE FROM carts WHERE id > ? AND status <> ?");
     let run = |wire: &mut MyWire, from: i32| {
-        let values = [(packet::LONG, Some(from.to_le_bytes().to_vec())), (packet::VAR_STRING, Some(packet::lenenc_string("x")))];
+        let values =
+            [(packet::LONG, Some(from.to_le_bytes().to_vec())), (packet::VAR_STRING, Some(packet::lenenc_string("x")))];
         wire.command(&execute_typed(id, 0, &values))
     };
     assert_eq!(run(&mut wire, 4995).end().affected, 5, "few rows pass");
@@ -416,7 +412,8 @@ fn temporary_tables_are_ones_own(server: &'static MyServer) {
     wire.query("TRUNCATE scratch").expect_fine("nobody else's");
     wire.query("DROP TABLE scratch").expect_fine("nobody else's");
     // A temporary table that hides the real one is a temporary table; dropped, the name means the real one again.
-    wire.query("CREATE TEMPORARY TABLE logs (id int); INSERT INTO logs VALUES (1)").expect_fine("it hides the real one");
+    wire.query("CREATE TEMPORARY TABLE logs (id int); INSERT INTO logs VALUES (1)")
+        .expect_fine("it hides the real one");
     assert_eq!(wire.query("DELETE FROM logs").end().affected, 1);
     wire.query("DROP TEMPORARY TABLE logs").expect_fine("gone");
     Refused::to_confirm(&mut wire, "DELETE FROM logs");
@@ -460,7 +457,11 @@ fn the_questions_leave_no_trace(server: &'static MyServer) {
     wire.query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION").expect_fine("begun");
     Refused::to_confirm(&mut wire, "DELETE FROM carts WHERE status = 'abandoned'");
     database.run("INSERT INTO logs VALUES (7777, 'later', NULL)");
-    assert_eq!(wire.query("SELECT count(*) FROM logs WHERE id = 7777").value(), "1", "no snapshot was taken by a question");
+    assert_eq!(
+        wire.query("SELECT count(*) FROM logs WHERE id = 7777").value(),
+        "1",
+        "no snapshot was taken by a question"
+    );
     wire.query("COMMIT").expect_fine("COMMIT");
 }
 
@@ -675,11 +676,17 @@ fn tables_without_transactions(server: &'static MyServer) {
 fn joins_and_orders(server: &'static MyServer) {
     let (database, sluice) = shop(server);
     let mut wire = sluice.my_connect(&database);
-    let refused = Refused::to_confirm(&mut wire, "DELETE c, i FROM carts AS c JOIN cart_items AS i ON i.cart_id = c.id WHERE c.id BETWEEN 1000 AND 1200");
+    let refused = Refused::to_confirm(
+        &mut wire,
+        "DELETE c, i FROM carts AS c JOIN cart_items AS i ON i.cart_id = c.id WHERE c.id BETWEEN 1000 AND 1200",
+    );
     assert!(refused.says("carts") && refused.says("cart_items"), "{refused:?}");
     let confirmed = wire.query(&refused.confirm());
     assert_eq!(confirmed.end().affected, 603, "201 carts and their 402 items");
-    let refused = Refused::to_confirm(&mut wire, "UPDATE carts AS c JOIN cart_items AS i ON i.cart_id = c.id SET c.note = 'y' WHERE i.id <= 800");
+    let refused = Refused::to_confirm(
+        &mut wire,
+        "UPDATE carts AS c JOIN cart_items AS i ON i.cart_id = c.id SET c.note = 'y' WHERE i.id <= 800",
+    );
     assert!(refused.says("400"), "{refused:?}");
     assert_eq!(wire.query(&refused.confirm()).end().affected, 400);
     assert_eq!(wire.query("DELETE FROM logs WHERE kind = 'odd' ORDER BY id DESC LIMIT 90").end().affected, 90);

@@ -197,7 +197,9 @@ fn mysql_home() -> PathBuf {
 
 fn accounts(product: Product) -> Vec<String> {
     // Debian's and MySQL's own root comes by the unix socket alone.
-    let root = format!("CREATE USER IF NOT EXISTS {ROOT}@'127.0.0.1'; GRANT ALL ON *.* TO {ROOT}@'127.0.0.1' WITH GRANT OPTION");
+    let root = format!(
+        "CREATE USER IF NOT EXISTS {ROOT}@'127.0.0.1'; GRANT ALL ON *.* TO {ROOT}@'127.0.0.1' WITH GRANT OPTION"
+    );
     let mut accounts = vec![root];
     let by_password = format!("IDENTIFIED BY '{PASSWORD}'");
     let by_other_plugin = match product {
