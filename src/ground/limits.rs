@@ -13,6 +13,11 @@ pub const LARGE_FRAME_BYTES_MAX: usize = 0x3fff_ffff - 1;
 /// One packet of a MySQL login: the answer to a greeting carries attributes of up to 64 KiB (MySQL cuts what it keeps of them at that,
 /// `performance_schema_session_connect_attrs_size`), names of at most some hundred bytes, and a password.
 pub const LOGIN_PACKET_BYTES_MAX: usize = 128 << 10;
+/// Words of a MySQL login, either way. Real ones have at most seven; numbers are counted by bytes, and one that came round to 0 would be a
+/// command's.
+pub const LOGIN_WORDS_MAX: usize = 64;
+/// How long a client that is sent away may take to hear why.
+pub const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Control answers of an upstream that we look into (command tags, settings, errors). A longer one is an upstream gone wrong;
 /// an error text repeats the statement's line at most, so 16 MiB is far above what a server sends.
 pub const ANSWER_FRAME_BYTES_MAX: usize = 16 << 20;
@@ -246,6 +251,9 @@ pub const SQL_STACK_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const MYSQL_PARENTHESES_MAX: usize = 200;
 pub const MYSQL_BLOCK_DEPTH_MAX: usize = 64;
 pub const MYSQL_EXPRESSION_DEPTH_MAX: usize = 64;
+
+/// Tokens of a statement of MySQL's that is shown to a second parser: that one recurses, and drops its trees recursively.
+pub const MYSQL_SECOND_TOKENS_MAX: usize = 400;
 
 /// Statements in one text. Each costs a few kilobytes of facts.
 pub const SQL_STATEMENTS_MAX: usize = 100_000;

@@ -15,6 +15,7 @@ mod held;
 mod judgement;
 pub mod link;
 pub mod lobby;
+mod logins;
 mod mysql;
 pub mod place;
 pub mod postgres;

@@ -34,8 +34,20 @@ use zeroize::Zeroizing;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Privacy {
     Open,
-    /// TLS, or a unix socket.
+    /// A unix socket: private to most plugins, but not to sha256_password, which wants TLS for a password in clear.
+    Local,
     Sealed,
+}
+
+impl Privacy {
+    /// Whether this plugin sends a password in clear on such a leg.
+    fn is_clear(self, plugin: &[u8]) -> bool {
+        match self {
+            Privacy::Open => false,
+            Privacy::Local => plugin != SHA256,
+            Privacy::Sealed => true,
+        }
+    }
 }
 
 /// What is to be done with what somebody said.
@@ -68,6 +80,15 @@ pub struct Exchange {
     plugin: Bytes,
     scramble: [u8; SCRAMBLE],
     step: Step,
+    turn: Turn,
+}
+
+/// Whose word is due: what is said out of turn could be a command that nobody judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Server,
+    /// Or the server's again: of a plugin that is not known, nobody can tell.
+    Client,
 }
 
 enum Step {
@@ -109,11 +130,12 @@ impl Exchange {
         client: Privacy,
         server: Privacy,
         plugin: Option<&Bytes>,
-        proof: &Bytes,
+        proof: &Password,
         scramble: [u8; SCRAMBLE],
-    ) -> Result<(Exchange, Option<Bytes>, Bytes), Refusal> {
+    ) -> Result<(Exchange, Option<Bytes>, Password), Refusal> {
         let named = plugin.cloned().unwrap_or(Bytes::from_static(NATIVE));
-        let exchange = Exchange { client, server, plugin: named.clone(), scramble, step: Step::Passing };
+        let exchange =
+            Exchange { client, server, plugin: named.clone(), scramble, step: Step::Passing, turn: Turn::Server };
         if named == OLD {
             return Err(too_old());
         }
@@ -121,20 +143,15 @@ impl Exchange {
             return Err(in_clear(&named, "the client's connection"));
         }
         // A proof may be a password then: the server is to ask for it, and the answer is carried over as it must be.
-        if client != server && !PROOFS_ONLY.contains(&&named[..]) {
+        if exchange.legs_differ() && !PROOFS_ONLY.contains(&&named[..]) {
             let exchange = Exchange { step: Step::SwitchDue, ..exchange };
-            return Ok((exchange, Some(Bytes::from_static(NO_PLUGIN)), Bytes::new()));
+            return Ok((exchange, Some(Bytes::from_static(NO_PLUGIN)), Password::default()));
         }
         let clear = named == CLEAR || named == DIALOG;
         if clear && server == Privacy::Open && !proof.is_empty() {
             return Err(in_clear(&named, "the database's connection"));
         }
         Ok((exchange, plugin.cloned(), proof.clone()))
-    }
-
-    /// Whether a key of ours may be asked for.
-    pub fn needs_keys(&self) -> bool {
-        self.client == Privacy::Open && self.server == Privacy::Sealed
     }
 
     /// The scramble of the last proof.
@@ -147,8 +164,28 @@ impl Exchange {
         &self.plugin
     }
 
+    /// Whether the client may speak now.
+    pub fn is_clients_turn(&self) -> bool {
+        self.turn == Turn::Client
+    }
+
+    /// Whether a key of ours is shown next, or used.
+    pub fn wants_keys(&self) -> bool {
+        matches!(self.step, Step::WishDue { .. } | Step::CiphertextDue)
+    }
+
     /// The server said something.
     pub fn server_said(&mut self, packet: &Packet) -> Result<Next, Refusal> {
+        let next = self.heard_of_server(packet)?;
+        let proof_was_right = self.plugin == CACHING_SHA2 && packet.payload() == [0x01, sha2::FAST_OK];
+        self.turn = match next {
+            Next::ToClient(_) if !proof_was_right => Turn::Client,
+            _ => Turn::Server,
+        };
+        Ok(next)
+    }
+
+    fn heard_of_server(&mut self, packet: &Packet) -> Result<Next, Refusal> {
         let said = handshake::said(packet).map_err(|Short| strange("an empty packet"))?;
         match (said, std::mem::replace(&mut self.step, Step::Passing)) {
             (Said::In, _) => Ok(Next::In),
@@ -167,7 +204,7 @@ impl Exchange {
                 Step::SwitchDue | Step::PasswordDue { .. } | Step::WishDue { .. } | Step::CiphertextDue,
             ) => Err(strange("something before its turn")),
             (Said::More(data), Step::Passing) => {
-                if self.plugin == CACHING_SHA2 && self.client != self.server {
+                if self.plugin == CACHING_SHA2 && self.legs_differ() {
                     match data[..] {
                         [sha2::FAST_OK] => {}
                         [sha2::FULL] => self.step = self.password_wanted(sha2::KEY_WANTED),
@@ -177,7 +214,7 @@ impl Exchange {
                 Ok(Next::ToClient(packet.payload_bytes()))
             }
             (Said::Other, Step::Passing) => {
-                if self.client != self.server && (self.plugin == CACHING_SHA2 || self.plugin == SHA256) {
+                if self.legs_differ() && (self.plugin == CACHING_SHA2 || self.plugin == SHA256) {
                     return Err(strange("an unknown word of its plugin"));
                 }
                 Ok(Next::ToClient(packet.payload_bytes()))
@@ -185,9 +222,17 @@ impl Exchange {
         }
     }
 
-    /// The client said something. `keys` are ours, where [`Exchange::needs_keys`].
-    pub fn client_said(&mut self, packet: &Packet, keys: Option<&Keys>) -> Result<Next, Refusal> {
-        let words = packet.payload();
+    /// The client said something. `keys` are ours, where [`Exchange::wants_keys`].
+    pub fn client_said(&mut self, words: &[u8], keys: Option<&Keys>) -> Result<Next, Refusal> {
+        if self.turn == Turn::Server {
+            return Err(malformed("something before its turn"));
+        }
+        let next = self.heard(words, keys)?;
+        self.turn = if matches!(next, Next::ToClient(_)) { Turn::Client } else { Turn::Server };
+        Ok(next)
+    }
+
+    fn heard(&mut self, words: &[u8], keys: Option<&Keys>) -> Result<Next, Refusal> {
         match std::mem::replace(&mut self.step, Step::Passing) {
             // No password: there is nothing to encrypt.
             Step::PasswordDue { .. } | Step::WishDue { .. } if words.is_empty() || words == [0] => {
@@ -220,7 +265,7 @@ impl Exchange {
             Step::KeyDue { .. } | Step::SwitchDue => Err(malformed("something before its turn")),
             Step::Passing => {
                 let is_proof = matches!(words.len(), 0 | PROOF_BYTES) || words == [0];
-                if self.plugin == CACHING_SHA2 && self.client != self.server && !is_proof {
+                if self.plugin == CACHING_SHA2 && self.legs_differ() && !is_proof {
                     return Err(malformed("something else than a proof"));
                 }
                 Ok(Next::ToServer(Zeroizing::new(words.to_vec())))
@@ -240,7 +285,7 @@ impl Exchange {
             }
         }
         let known = plugin == SHA256 || PROOFS_ONLY.contains(&&plugin[..]);
-        if self.client == Privacy::Sealed && self.server == Privacy::Open && !known {
+        if self.client != Privacy::Open && self.server == Privacy::Open && !known {
             return Err(in_clear(&plugin, "the database's connection"));
         }
         if let Some(scramble) = handshake::scramble(data) {
@@ -255,11 +300,16 @@ impl Exchange {
 
     /// The client will send its password, in the form that its leg has.
     fn password_wanted(&self, wish: u8) -> Step {
-        match (self.client, self.server) {
-            (Privacy::Sealed, Privacy::Open) => Step::PasswordDue { wish },
-            (Privacy::Open, Privacy::Sealed) => Step::WishDue { wish },
+        match (self.client.is_clear(&self.plugin), self.server.is_clear(&self.plugin)) {
+            (true, false) => Step::PasswordDue { wish },
+            (false, true) => Step::WishDue { wish },
             _ => Step::Passing,
         }
+    }
+
+    /// A password has one form on the one and another on the other.
+    fn legs_differ(&self) -> bool {
+        self.client.is_clear(&self.plugin) != self.server.is_clear(&self.plugin)
     }
 
     fn password_under(&self, password: &Password, key: &[u8]) -> Result<Next, Refusal> {
@@ -298,7 +348,7 @@ fn no_keys() -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Privacy::{Open, Sealed};
+    use Privacy::{Local, Open, Sealed};
 
     const SCRAMBLED: [u8; SCRAMBLE] = *b"abcdefghijklmnopqrst";
 
@@ -308,7 +358,7 @@ mod tests {
 
     fn begun(client: Privacy, server: Privacy, plugin: &'static [u8]) -> Exchange {
         let plugin = Bytes::from_static(plugin);
-        let proof = Bytes::from_static(b"01234567890123456789");
+        let proof = Zeroizing::new(b"01234567890123456789".to_vec());
         Exchange::begin(client, server, Some(&plugin), &proof, SCRAMBLED).map(|(exchange, ..)| exchange).expect("begun")
     }
 
@@ -331,7 +381,7 @@ mod tests {
         for leg in [Open, Sealed] {
             let mut exchange = begun(leg, leg, CACHING_SHA2);
             assert_eq!(to_client(exchange.server_said(&packet(b"\x01\x04"))), &b"\x01\x04"[..]);
-            assert_eq!(to_server(exchange.client_said(&packet(b"secret\0"), None)), b"secret\0");
+            assert_eq!(to_server(exchange.client_said(b"secret\0", None)), b"secret\0");
             assert_eq!(exchange.server_said(&packet(b"\0\0\0\x02\0\0\0")), Ok(Next::In));
             assert_eq!(exchange.server_said(&packet(b"\xff\x15\x04no")), Ok(Next::Refused));
         }
@@ -342,14 +392,14 @@ mod tests {
         let keys = Keys::generate().expect("keys");
         let mut exchange = begun(Sealed, Open, CACHING_SHA2);
         to_client(exchange.server_said(&packet(b"\x01\x04")));
-        assert_eq!(to_server(exchange.client_said(&packet(b"secret\0"), None)), [0x02]);
+        assert_eq!(to_server(exchange.client_said(b"secret\0", None)), [0x02]);
         let key = [&[0x01], &keys.public()[..]].concat();
         let sent = to_server(exchange.server_said(&packet(&key)));
         assert_eq!(keys.decrypt(&sent, &SCRAMBLED).expect("a password")[..], b"secret\0"[..]);
         // With the scramble and the wish of another plugin.
         let mut exchange = begun(Sealed, Open, NATIVE);
         to_client(exchange.server_said(&packet(b"\xfesha256_password\0tsrqponmlkjihgfedcba\0")));
-        assert_eq!(to_server(exchange.client_said(&packet(b"secret\0"), None)), [0x01]);
+        assert_eq!(to_server(exchange.client_said(b"secret\0", None)), [0x01]);
         let sent = to_server(exchange.server_said(&packet(&key)));
         assert_eq!(keys.decrypt(&sent, b"tsrqponmlkjihgfedcba").expect("a password")[..], b"secret\0"[..]);
     }
@@ -358,15 +408,15 @@ mod tests {
     fn a_password_under_our_key_leaves_in_clear_where_nobody_reads_along() {
         let keys = Keys::generate().expect("keys");
         let mut exchange = begun(Open, Sealed, CACHING_SHA2);
-        assert!(exchange.needs_keys());
         to_client(exchange.server_said(&packet(b"\x01\x04")));
-        let shown = to_client(exchange.client_said(&packet(b"\x02"), Some(&keys)));
+        assert!(exchange.wants_keys());
+        let shown = to_client(exchange.client_said(b"\x02", Some(&keys)));
         let sent = rsa::encrypt(&Zeroizing::new(b"secret\0".to_vec()), &shown[1..], &SCRAMBLED).expect("encrypted");
-        assert_eq!(to_server(exchange.client_said(&packet(&sent), Some(&keys))), b"secret\0");
+        assert_eq!(to_server(exchange.client_said(&sent, Some(&keys))), b"secret\0");
         // What is not under our key tells nothing.
         let mut exchange = begun(Open, Sealed, CACHING_SHA2);
         to_client(exchange.server_said(&packet(b"\x01\x04")));
-        assert!(exchange.client_said(&packet(&sent), Some(&keys)).is_err());
+        assert!(exchange.client_said(&sent, Some(&keys)).is_err());
     }
 
     #[test]
@@ -379,7 +429,7 @@ mod tests {
                 assert!(exchange.server_said(&packet(&payload)).is_err(), "{plugin} {client:?} {server:?}");
             }
         }
-        let secret = Bytes::from_static(b"secret\0");
+        let secret = Zeroizing::new(b"secret\0".to_vec());
         for plugin in [CLEAR, SHA256, b"something_new"] {
             let plugin = Bytes::from_static(plugin);
             let (_, told, proof) =
@@ -395,12 +445,19 @@ mod tests {
     fn what_is_not_a_password_passes_as_it_is() {
         let mut exchange = begun(Sealed, Open, SHA256);
         to_client(exchange.server_said(&packet(b"\xfesha256_password\0abcdefghijklmnopqrst\0")));
-        assert_eq!(to_server(exchange.client_said(&packet(b"\0"), None)), b"\0", "no password");
+        assert_eq!(to_server(exchange.client_said(b"\0", None)), b"\0", "no password");
         let mut exchange = begun(Sealed, Open, CACHING_SHA2);
         assert_eq!(to_client(exchange.server_said(&packet(b"\x01\x03"))), &b"\x01\x03"[..], "the proof was enough");
+        // A unix socket is no TLS to this plugin, on either leg, and is to the other.
+        let mut exchange = begun(Open, Local, NATIVE);
+        to_client(exchange.server_said(&packet(b"\xfesha256_password\0abcdefghijklmnopqrst\0")));
+        assert_eq!(to_server(exchange.client_said(b"\x01", None)), b"\x01");
+        let mut exchange = begun(Open, Local, CACHING_SHA2);
+        to_client(exchange.server_said(&packet(b"\x01\x04")));
+        assert!(exchange.wants_keys());
         let mut exchange = begun(Sealed, Open, NATIVE);
         to_client(exchange.server_said(&packet(b"\xfeclient_ed25519\0a scramble of thirty-two bytes.\0\0")));
-        assert_eq!(to_server(exchange.client_said(&packet(b"a proof"), None)), b"a proof");
+        assert_eq!(to_server(exchange.client_said(b"a proof", None)), b"a proof");
     }
 
     #[test]
@@ -411,10 +468,10 @@ mod tests {
         }
         let mut exchange = begun(Sealed, Open, CACHING_SHA2);
         to_client(exchange.server_said(&packet(b"\x01\x04")));
-        assert!(exchange.client_said(&packet(b"no end"), None).is_err());
+        assert!(exchange.client_said(b"no end", None).is_err());
         let mut exchange = begun(Sealed, Open, CACHING_SHA2);
         to_client(exchange.server_said(&packet(b"\x01\x04")));
-        to_server(exchange.client_said(&packet(b"secret\0"), None));
+        to_server(exchange.client_said(b"secret\0", None));
         assert!(exchange.server_said(&packet(b"\x04Password: ")).is_err());
     }
 
@@ -431,10 +488,28 @@ mod tests {
             to_client(exchange.server_said(&packet(b"\x01\x04")));
             assert!(exchange.server_said(&packet(word)).is_err(), "{word:?}");
         }
-        let mut exchange = begun(Sealed, Open, CACHING_SHA2);
-        assert!(exchange.client_said(&packet(b"secret\0"), None).is_err(), "a password where a proof is due");
+        let mut exchange = begun(Sealed, Open, NATIVE);
+        to_client(exchange.server_said(&packet(b"\xfecaching_sha2_password\0abcdefghijklmnopqrst\0")));
+        assert!(exchange.client_said(b"secret\0", None).is_err(), "a password where a proof is due");
         let mut exchange = begun(Sealed, Open, SHA256);
         assert!(exchange.server_said(&packet(b"\x01key")).is_err());
-        assert!(begun(Sealed, Open, SHA256).client_said(&packet(b"secret\0"), None).is_err());
+        assert!(begun(Sealed, Open, SHA256).client_said(b"secret\0", None).is_err());
+    }
+
+    #[test]
+    fn nobody_speaks_out_of_turn() {
+        // A command sent ahead of the server's OK would reach it unjudged.
+        for leg in [Open, Sealed] {
+            let mut exchange = begun(leg, leg, CACHING_SHA2);
+            assert!(exchange.client_said(b"\x03DROP TABLE t", None).is_err(), "before the server's first word");
+            let mut exchange = begun(leg, leg, CACHING_SHA2);
+            to_client(exchange.server_said(&packet(b"\x01\x03")));
+            assert!(!exchange.is_clients_turn());
+            assert!(exchange.client_said(b"\x03DROP TABLE t", None).is_err(), "when the proof was right");
+            let mut exchange = begun(leg, leg, NATIVE);
+            to_client(exchange.server_said(&packet(b"\xfemysql_native_password\0abcdefghijklmnopqrst\0")));
+            to_server(exchange.client_said(b"a proof", None));
+            assert!(exchange.client_said(b"\x03DROP TABLE t", None).is_err(), "twice");
+        }
     }
 }

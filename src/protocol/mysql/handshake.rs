@@ -10,9 +10,11 @@
 
 use crate::protocol::cursor::Short;
 use crate::protocol::mysql::capabilities::Capabilities;
-use crate::protocol::mysql::cursor::{Reader, put_lenenc_bytes};
+use crate::protocol::mysql::cursor::{Reader, put_lenenc, put_lenenc_bytes};
 use crate::protocol::mysql::frame::{HEADER, Packet, put_packet};
+use crate::protocol::mysql::rsa::Password;
 use bytes::{BufMut, Bytes, BytesMut};
+use zeroize::Zeroizing;
 
 /// What a server says first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,7 +150,7 @@ pub struct Login {
     pub collation: u8,
     pub user: Bytes,
     /// What its plugin says first: a proof, a password, or nothing.
-    pub proof: Bytes,
+    pub proof: Password,
     pub database: Option<Bytes>,
     pub plugin: Option<Bytes>,
     /// Names and values as they came.
@@ -165,9 +167,10 @@ impl std::fmt::Debug for Login {
 const TLS_REQUEST_BYTES: usize = 32;
 
 /// Reads a client's first packet. `offered` is what the greeting said: what it did not offer is not heeded, but for the form.
-pub fn opening(packet: &Packet, offered: Capabilities) -> Result<Opening, BadOpening> {
-    let payload = packet.payload_bytes();
-    let mut reader = Reader::new(&payload);
+pub fn opening(payload: &[u8], offered: Capabilities) -> Result<Opening, BadOpening> {
+    let mut reader = Reader::new(payload);
+    // The rest may hold a password, which is wiped: what is kept is copied.
+    let own = Bytes::copy_from_slice;
     let said = u32::from(reader.u16()?);
     if !Capabilities::of_halves(said, 0).has(Capabilities::PROTOCOL_41) {
         return Err(BadOpening::TooOld);
@@ -183,7 +186,7 @@ pub fn opening(packet: &Packet, offered: Capabilities) -> Result<Opening, BadOpe
     if payload.len() == TLS_REQUEST_BYTES && capabilities.has(Capabilities::SSL) {
         return Ok(Opening::Tls { capabilities });
     }
-    let user = payload.slice_ref(reader.cstr()?);
+    let user = own(reader.cstr()?);
     let proof = if capabilities.has(Capabilities::PLUGIN_AUTH_LENENC) {
         reader.lenenc_bytes()?
     } else if capabilities.has(Capabilities::SECURE_CONNECTION) {
@@ -192,17 +195,17 @@ pub fn opening(packet: &Packet, offered: Capabilities) -> Result<Opening, BadOpe
     } else {
         reader.cstr()?
     };
-    let proof = payload.slice_ref(proof);
+    let proof = Zeroizing::new(proof.to_vec());
     let mut login =
         Login { capabilities, max_packet, collation, user, proof, database: None, plugin: None, attributes: None };
     if capabilities.has(Capabilities::CONNECT_WITH_DB) && !reader.is_empty() {
-        login.database = Some(payload.slice_ref(reader.cstr()?)).filter(|name| !name.is_empty());
+        login.database = Some(own(reader.cstr()?)).filter(|name| !name.is_empty());
     }
     if capabilities.has(Capabilities::PLUGIN_AUTH) && !reader.is_empty() {
-        login.plugin = Some(payload.slice_ref(reader.cstr()?));
+        login.plugin = Some(own(reader.cstr()?));
     }
     if capabilities.has(Capabilities::CONNECT_ATTRS) && !reader.is_empty() {
-        login.attributes = Some(payload.slice_ref(reader.lenenc_bytes()?));
+        login.attributes = Some(own(reader.lenenc_bytes()?));
     }
     if capabilities.has(Capabilities::ZSTD) && !reader.is_empty() {
         // The level of a compression that was not offered.
@@ -214,27 +217,25 @@ pub fn opening(packet: &Packet, offered: Capabilities) -> Result<Opening, BadOpe
 
 impl Login {
     /// As it is told to a server, with these capabilities: they decide its form.
-    pub fn told(&self, sequence: u8, capabilities: Capabilities) -> Bytes {
+    pub fn told(&self, sequence: u8, capabilities: Capabilities) -> Password {
         let capabilities = self.fitting(capabilities);
-        let mut payload = head(capabilities, self.max_packet, self.collation);
-        payload.put_slice(&self.user);
-        payload.put_u8(0);
+        let mut before = head(capabilities, self.max_packet, self.collation);
+        before.put_slice(&self.user);
+        before.put_u8(0);
         if capabilities.has(Capabilities::PLUGIN_AUTH_LENENC) {
-            put_lenenc_bytes(&mut payload, &self.proof);
+            put_lenenc(&mut before, self.proof.len() as u64);
         } else {
-            payload.put_u8(self.proof.len() as u8);
-            payload.put_slice(&self.proof);
+            before.put_u8(self.proof.len() as u8);
         }
+        let mut behind = BytesMut::new();
         for name in [&self.database, &self.plugin].into_iter().flatten() {
-            payload.put_slice(name);
-            payload.put_u8(0);
+            behind.put_slice(name);
+            behind.put_u8(0);
         }
         if let Some(attributes) = self.attributes.as_ref().filter(|_| capabilities.has(Capabilities::CONNECT_ATTRS)) {
-            put_lenenc_bytes(&mut payload, attributes);
+            put_lenenc_bytes(&mut behind, attributes);
         }
-        let mut out = BytesMut::new();
-        put_packet(&mut out, sequence, &payload);
-        out.freeze()
+        said_once(sequence, &[&before, &self.proof, &behind])
     }
 
     /// The wish for TLS that goes ahead of it.
@@ -250,7 +251,7 @@ impl Login {
     }
 
     /// The capabilities that say which parts there are, set as there are those parts.
-    fn fitting(&self, capabilities: Capabilities) -> Capabilities {
+    pub fn fitting(&self, capabilities: Capabilities) -> Capabilities {
         let mut fitting = capabilities.with(Capabilities::PROTOCOL_41).with(Capabilities::SECURE_CONNECTION);
         for (capability, is_there) in [
             (Capabilities::CONNECT_WITH_DB, self.database.is_some()),
@@ -327,6 +328,16 @@ pub mod sha2 {
     pub const KEY_WANTED: u8 = 0x02;
     /// The same of sha256_password.
     pub const KEY_WANTED_SHA256: u8 = 0x01;
+}
+
+/// A packet of these parts, which may hold a password: made at its full length, so that no part of it stays behind elsewhere.
+pub fn said_once(sequence: u8, parts: &[&[u8]]) -> Password {
+    let length = parts.iter().map(|part| part.len()).sum::<usize>();
+    let mut packet = Zeroizing::new(Vec::with_capacity(HEADER + length));
+    packet.extend_from_slice(&(length as u32).to_le_bytes()[..3]);
+    packet.push(sequence);
+    parts.iter().for_each(|part| packet.extend_from_slice(part));
+    packet
 }
 
 /// What a server's plugin says, as a packet.
@@ -413,7 +424,7 @@ mod tests {
             max_packet: 1 << 24,
             collation: 45,
             user: Bytes::from_static(b"anna"),
-            proof: Bytes::from_static(b"01234567890123456789"),
+            proof: Zeroizing::new(b"01234567890123456789".to_vec()),
             database: Some(Bytes::from_static(b"shop")),
             plugin: Some(Bytes::from_static(NATIVE)),
             attributes: Some(Bytes::from_static(b"\x0cprogram_name\x04cron\x01a\0")),
@@ -427,18 +438,17 @@ mod tests {
             Capabilities(1 << 9 | 1 << 15 | 1 << 3 | 1 << 19 | 1 << 20 | 1 << 21),
         ] {
             let said = login(capabilities);
-            let packet = |bytes: Bytes| Packet::new(1, &bytes[HEADER..]);
-            let read = opening(&packet(said.told(1, capabilities)), EVERYTHING);
+            let read = opening(&said.told(1, capabilities)[HEADER..], EVERYTHING);
             assert_eq!(read, Ok(Opening::Login(Box::new(said.clone()))));
             assert_eq!(said.attribute("program_name").as_deref(), Some("cron"));
             assert_eq!(said.attribute("b"), None);
             let tls = capabilities.with(Capabilities::SSL);
-            assert_eq!(opening(&packet(said.tls_request(tls)), EVERYTHING), Ok(Opening::Tls { capabilities: tls }));
+            assert_eq!(opening(&said.tls_request(tls)[HEADER..], EVERYTHING), Ok(Opening::Tls { capabilities: tls }));
         }
         let mut bare = login(Capabilities(1 << 9 | 1 << 15));
         (bare.database, bare.plugin, bare.attributes) = (None, None, None);
         let told = bare.told(1, Capabilities(1 << 9 | 1 << 15 | 1 << 20));
-        assert_eq!(opening(&Packet::new(1, &told[HEADER..]), EVERYTHING), Ok(Opening::Login(Box::new(bare))));
+        assert_eq!(opening(&told[HEADER..], EVERYTHING), Ok(Opening::Login(Box::new(bare))));
     }
 
     #[test]
@@ -446,8 +456,8 @@ mod tests {
         let capabilities = Capabilities(0x4_0000_8200);
         let mut said = login(capabilities);
         (said.database, said.plugin, said.attributes) = (None, None, None);
-        let packet = Packet::new(1, &said.told(1, capabilities)[HEADER..]);
-        let read = |offered| match opening(&packet, offered) {
+        let told = said.told(1, capabilities);
+        let read = |offered| match opening(&told[HEADER..], offered) {
             Ok(Opening::Login(login)) => login.capabilities,
             other => panic!("{other:?}"),
         };
@@ -459,7 +469,7 @@ mod tests {
     fn what_is_no_login_is_refused() {
         let capabilities = Capabilities(1 << 9 | 1 << 15 | 1 << 3 | 1 << 19 | 1 << 20);
         let whole = login(capabilities).told(1, capabilities)[HEADER..].to_vec();
-        let read = |payload: &[u8]| opening(&Packet::new(1, payload), EVERYTHING);
+        let read = |payload: &[u8]| opening(payload, EVERYTHING);
         for length in (0..36).chain(whole.len() - 5..whole.len()) {
             assert_eq!(read(&whole[..length]), Err(BadOpening::Malformed), "{length} bytes");
         }

@@ -72,6 +72,23 @@ pub(in crate::session) enum Counted {
 }
 
 impl Aftermath {
+    /// SHOW WARNINGS has more to show than the server knows.
+    pub fn has_conditions(&self) -> bool {
+        self.kept.is_some() || !self.ours.is_empty()
+    }
+
+    /// It was asked for: that is a statement that gives rows, and leaves the conditions as they are.
+    pub fn was_asked(&mut self) {
+        self.last_row_count = -1;
+        self.row_count = Some(-1);
+    }
+
+    /// How many conditions the client is told of by packets that count them.
+    pub fn count(&self) -> u16 {
+        let own = self.kept.as_ref().map_or(usize::from(self.warnings), Vec::len);
+        u16::try_from(own + self.ours.len()).unwrap_or(u16::MAX)
+    }
+
     /// The server would not answer as it should, or has less to say than we.
     pub fn is_disturbed(&self) -> bool {
         self.kept.is_some() || !self.ours.is_empty() || self.row_count.is_some() || self.found_rows.is_some()

@@ -1,85 +1,255 @@
-//! From an accepted socket to a session: the login that the database decides.
+//! From an accepted socket to a session that may begin: room in the lobby, the server met, who comes and as whom, the login, and a line
+//! about it in the record.
 //!
-//! Invariant: nothing of a session runs before the server said OK.
+//! Invariants: who has not logged in holds a place in the lobby and no seat; each login is noted ([`crate::session::logins`]); the name
+//! that policy and record see is the name that the server takes it for.
 
+use crate::audit::Login as Outcome;
 use crate::ground::ids::SessionId;
 use crate::ground::limits;
 use crate::policy::scope::Principal;
-use crate::protocol::mysql::capabilities::{self, Capabilities};
-use crate::protocol::mysql::frame::{Packet, packet};
-use crate::protocol::mysql::handshake::{self, Greeting, Opening, Said};
-use crate::protocol::mysql::response;
+use crate::protocol::mysql::handshake::{Greeting, Login};
+use crate::protocol::mysql::response::{self, End, Failure};
+use crate::protocol::{Code, Refusal};
 use crate::session::House;
-use crate::session::link::Leg;
+use crate::session::door::{self, Demands, Door};
+use crate::session::lobby::Full;
+use crate::session::logins::{LEFT, Logins, cut};
 use crate::session::mysql::Session;
+use crate::session::mysql::login::{self, Arrived, Came, LoggedIn, Meeting, Met, Side, Turned, Visit};
 use crate::session::place::Peer;
 use crate::session::wire::Wire;
 use crate::sql::statement::{MySqlMode, Product};
 use std::sync::Arc;
 
-async fn next(leg: &mut Leg) -> Option<Packet> {
-    loop {
-        if let Some(packet) = packet(&mut leg.inbox, limits::LOGIN_PACKET_BYTES_MAX).ok()? {
-            return Some(packet);
-        }
-        if !leg.fill().await.ok()? {
+/// `None`: it left, or was sent away.
+pub(in crate::session) async fn arrive(house: &Arc<House>, wire: Wire, peer: &Peer) -> Option<Box<Session>> {
+    let logins = Logins { house, peer };
+    let stay = match house.lobby.enter(&peer.place, house.clock.instant()) {
+        Ok(stay) => stay,
+        Err(full) => {
+            logins.note_crowd(match full {
+                Full::Place => "too many connections from this address are logging in",
+                Full::House => "too many connections are logging in",
+            });
+            let refusal = Refusal::new(Code::TooMany, "sluice: sorry, too many clients are logging in already");
+            login::send_away(Side::new(wire), &refusal).await;
             return None;
+        }
+    };
+    let arriving = Arriving { house, peer, logins };
+    tokio::select! {
+        session = arriving.open(wire) => session,
+        () = stay.is_over() => {
+            logins.note_crowd("it took its time to log in, and others needed the room");
+            None
         }
     }
 }
 
-/// `None`: it left, or was sent away.
-pub(in crate::session) async fn arrive(house: &Arc<House>, wire: Wire, peer: &Peer) -> Option<Box<Session>> {
-    let mut client = Leg::new(wire);
-    let mut upstream = Leg::new(house.target.dial().await.ok()?);
-    let greeting = Greeting::read(next(&mut upstream).await?).ok()?;
-    let offered = capabilities::offered(greeting.capabilities, false);
-    client.send(greeting.offering(offered));
-    client.flush().await.ok()?;
-    let Ok(Opening::Login(login)) = handshake::opening(&next(&mut client).await?, offered) else { return None };
-    let agreed = capabilities::agreed(login.capabilities, offered);
-    let asked = capabilities::asked(agreed, greeting.capabilities, false);
-    upstream.send(login.told(1, asked));
-    upstream.flush().await.ok()?;
-    let status = loop {
-        let packet = next(&mut upstream).await?;
-        let said = handshake::said(&packet).ok()?;
-        let bytes = packet.into_bytes();
-        match said {
-            Said::In => {
-                let end = response::read_end(&bytes, asked).ok()?;
-                let status = end.status().unwrap_or_default();
-                let to = crate::protocol::mysql::message::To { capabilities: agreed, sequence: bytes.get(3).copied()? };
-                client.send(crate::protocol::mysql::message::retold(asked, to, &bytes, &end));
-                break status;
-            }
-            Said::Refused => {
-                client.send(bytes);
-                client.close().await;
+struct Arriving<'a> {
+    house: &'a Arc<House>,
+    peer: &'a Peer,
+    logins: Logins<'a>,
+}
+
+impl Arriving<'_> {
+    async fn open(&self, wire: Wire) -> Option<Box<Session>> {
+        let (house, address) = (self.house, &self.peer.address);
+        // The same door to the end of the login.
+        let door = house.door.load_full();
+        if house.registry.is_full() {
+            self.logins.note_crowd(&login::no_seat().message);
+            login::send_away(Side::new(wire), &login::no_seat()).await;
+            return None;
+        }
+        let met = self.meet(wire).await;
+        let (wire, met) = met?;
+        let acceptor = door.tls.as_ref().map(|shown| &shown.acceptor);
+        let receiving = login::receive(wire, acceptor, &met.greeting);
+        match tokio::time::timeout(house.login_timeout, receiving).await {
+            Ok(Ok(Visit::Login(came))) => return self.log_in(&door, *came, met).await,
+            Ok(Ok(Visit::Gone)) => {}
+            Ok(Err(error)) => tracing::debug!(%address, %error, "connection lost before the login"),
+            Err(_) => tracing::debug!(%address, "no login within the timeout"),
+        }
+        None
+    }
+
+    /// The server speaks first: without it a client cannot be greeted.
+    async fn meet(&self, wire: Wire) -> Option<(Wire, Met)> {
+        let target = &self.house.target;
+        let meeting = tokio::time::timeout(target.timeout, login::meet(target)).await;
+        let why = match meeting {
+            Ok(Ok(Meeting::Met(met))) => return Some((wire, *met)),
+            Ok(Ok(Meeting::SentAway(error))) => {
+                let failure = response::read_failure(error.payload()).ok();
+                let said = failure.map(|failure| failure.message).unwrap_or_default();
+                tracing::warn!(address = %self.peer.address, said, "the database takes nobody");
+                Side::new(wire).say_last(&error.into_bytes()).await;
                 return None;
             }
-            Said::More(ref data) if data.as_ref() == [handshake::sha2::FAST_OK] => client.send(bytes),
-            _ => {
-                client.send(bytes);
-                client.flush().await.ok()?;
-                upstream.send(next(&mut client).await?.into_bytes());
-                upstream.flush().await.ok()?;
-            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer within the connect timeout".to_owned(),
+        };
+        let message = format!("sluice: cannot reach the database at {}: {why}", target.address);
+        tracing::warn!(address = %self.peer.address, message);
+        login::send_away(Side::new(wire), &Refusal::new(Code::Upstream, message)).await;
+        None
+    }
+
+    async fn log_in(&self, door: &Door, came: Came, met: Met) -> Option<Box<Session>> {
+        let house = self.house;
+        let Ok(id) = SessionId::new(house.clock.now()) else {
+            let refusal = Refusal::new(Code::CannotKnow, "sluice: no randomness for a session id");
+            came.send_away(&refusal).await;
+            return None;
+        };
+        let principal = principal(&came.login, &self.peer.address);
+        if let Err(refusal) = self.may_try(door, &came, &met.greeting) {
+            let (sqlstate, why) = (refusal.code.mysql_sqlstate(), &refusal.message);
+            self.logins.note(id, &principal, Outcome::Refused { sqlstate, why });
+            came.send_away(&refusal).await;
+            return None;
         }
-    };
-    let id = SessionId::new(house.clock.now()).ok()?;
+        let entering = Box::pin(login::enter(came, met, &house.target, &house.registry));
+        let (sqlstate, why, turned) = match tokio::time::timeout(house.login_timeout, entering).await {
+            Ok(Ok(Arrived::In(logged_in))) => {
+                self.logins.note(id, &principal, Outcome::Accepted);
+                return Some(Box::new(session(house, id, principal, *logged_in)));
+            }
+            Ok(Ok(Arrived::SentAway(failure))) => {
+                let (sqlstate, why) = by_the_database(&failure);
+                (sqlstate, why, None)
+            }
+            Ok(Ok(Arrived::Left)) => (LEFT, "the client left before it was in".to_owned(), None),
+            Ok(Err(Turned { client, refusal })) => {
+                (refusal.code.mysql_sqlstate(), refusal.message.clone(), Some((client, refusal)))
+            }
+            Err(_) => ("57014", "login timeout".to_owned(), None),
+        };
+        self.logins.note(id, &principal, Outcome::Refused { sqlstate, why: &why });
+        if let Some((client, refusal)) = turned {
+            login::send_away(client, &refusal).await;
+        }
+        None
+    }
+
+    /// What is refused before the server hears of it.
+    fn may_try(&self, door: &Door, came: &Came, greeting: &Greeting) -> Result<(), Refusal> {
+        let refused = |message: &str| Refusal::new(Code::LoginRefused, message);
+        if door.demands == Demands::Tls && !came.wire().is_tls() {
+            let refusal = refused("sluice: the connection requires TLS");
+            return Err(refusal.hint("Say --ssl-mode=REQUIRED (or --ssl of MariaDB's clients)."));
+        }
+        if !matches!(door.logins, door::Logins::Passthrough) {
+            return Err(refused("sluice: this listener's way of checking logins is not there for MySQL yet"));
+        }
+        let database = came.login.database.clone().unwrap_or_default();
+        let collation = u16::from(came.login.collation);
+        names_are_whole(Names { user: &came.login.user, database: &database, collation }, product(greeting))
+    }
+}
+
+/// What a client calls itself, in the character set of this collation.
+#[derive(Clone, Copy)]
+pub(in crate::session) struct Names<'a> {
+    pub user: &'a [u8],
+    pub database: &'a [u8],
+    pub collation: u16,
+}
+
+/// A name that the server would cut, unquote or convert would be judged as one and let in as another.
+pub(in crate::session) fn names_are_whole(names: Names<'_>, product: Product) -> Result<(), Refusal> {
+    let longest = if product == Product::MariaDb { 128 } else { 32 };
+    for (what, name, most) in [("user", names.user, longest), ("database", names.database, 64)] {
+        let refused = |why: &str| {
+            let message = format!("sluice: the {what}'s name {why}");
+            Err(Refusal::new(Code::LoginRefused, message))
+        };
+        if !name.is_ascii() && !is_utf8(names.collation) {
+            return refused("is not in UTF-8: set the client's character set to utf8mb4");
+        }
+        let Ok(text) = std::str::from_utf8(name) else { return refused("is not UTF-8") };
+        if text.chars().count() > most {
+            return refused(&format!("has more than {most} characters"));
+        }
+        // Servers take these off.
+        if text.len() > 1 && text.starts_with('\'') && text.ends_with('\'') {
+            return refused("stands in quotes");
+        }
+    }
+    Ok(())
+}
+
+/// The collations of utf8mb3 and utf8mb4 (`SHOW COLLATION` of MySQL 9.7 and MariaDB 10.11).
+fn is_utf8(collation: u16) -> bool {
+    matches!(collation, 33 | 45 | 46 | 76 | 83 | 192..=215 | 223..=247 | 255..=323)
+}
+
+fn product(greeting: &Greeting) -> Product {
+    if greeting.server().is_mariadb { Product::MariaDb } else { Product::MySql }
+}
+
+fn principal(login: &Login, address: &str) -> Principal {
     let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let principal = Principal {
+    Principal {
         user: name(&login.user),
         database: login.database.as_deref().map(name).unwrap_or_default(),
-        address: peer.address.clone(),
-        application: login.attribute("program_name").unwrap_or_default(),
-    };
-    let seat = house.registry.seat()?;
-    let server = greeting.server();
-    let product = if server.is_mariadb { Product::MariaDb } else { Product::MySql };
-    let mode = MySqlMode::of(product, server.version);
+        address: address.to_owned(),
+        application: cut(&login.attribute("program_name").unwrap_or_default(), limits::APPLICATION_BYTES_MAX),
+    }
+}
+
+fn session(house: &Arc<House>, id: SessionId, principal: Principal, logged_in: LoggedIn) -> Session {
+    let LoggedIn { client, upstream, agreed, asked, okay, end, greeting, entered, seat } = logged_in;
+    let mut mode = MySqlMode::of(product(&greeting), greeting.server().version);
+    mode.ignore_space = asked.has(crate::protocol::mysql::capabilities::Capabilities::IGNORE_SPACE);
+    let status = end.status().unwrap_or_default();
     let legs = (client, upstream);
-    let in_force: (Capabilities, Capabilities) = (agreed, asked);
-    Some(Box::new(Session::new(house.clone(), id, principal, legs, in_force, status, seat, mode)))
+    let mut session = Session::new(house.clone(), id, principal, legs, (agreed, asked), status, seat, mode, entered);
+    // It may say what the session's settings are.
+    if matches!(end, End::Okay(_)) {
+        session.note_status(&end, &okay);
+    }
+    session
+}
+
+/// How the record calls what the database said no with. Of errors about logging in it repeats the words, which hold names at most; of
+/// others the number alone.
+pub(in crate::session) fn by_the_database(failure: &Failure) -> (&'static str, String) {
+    let sqlstate = ["28000", "42000", "08004"].into_iter().find(|state| *state == failure.sqlstate).unwrap_or("28000");
+    // Too many connections, no right to the database, access denied, no such database, host blocked, host not allowed, user's limits,
+    // old proofs, unknown plugin, password expired, account locked, TLS required, blocked for wrong tries.
+    const ABOUT_LOGINS: &[u16] =
+        &[1040, 1044, 1045, 1049, 1129, 1130, 1203, 1226, 1251, 1275, 1524, 1698, 1820, 1862, 3118, 3159, 3955, 4151];
+    let why = match ABOUT_LOGINS.contains(&failure.errno) {
+        true => format!("by the database: {} {}", failure.errno, failure.message),
+        false => format!("by the database: {}", failure.errno),
+    };
+    (sqlstate, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_a_server_takes_for_another_is_refused() {
+        let long = "x".repeat(33);
+        for (user, collation, product, expected) in [
+            ("root", 8, Product::MySql, true),
+            ("", 8, Product::MySql, true),
+            ("'root'", 8, Product::MySql, false),
+            ("'", 8, Product::MySql, true),
+            ("zoë", 255, Product::MySql, true),
+            ("zoë", 8, Product::MySql, false),
+            (&long[..], 45, Product::MySql, false),
+            (&long[..], 45, Product::MariaDb, true),
+            (&long[..32], 45, Product::MySql, true),
+        ] {
+            let names = Names { user: user.as_bytes(), database: b"shop", collation };
+            assert_eq!(names_are_whole(names, product).is_ok(), expected, "{user} {collation} {product:?}");
+        }
+    }
 }

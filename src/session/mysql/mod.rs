@@ -11,9 +11,11 @@ mod act;
 mod aftermath;
 mod arrive;
 mod ask;
+mod change;
 mod console;
 mod hold;
 mod leading;
+mod login;
 mod look;
 mod pipeline;
 mod prepared;
@@ -36,6 +38,7 @@ use crate::session::House;
 use crate::session::desk::Desk;
 use crate::session::link::{Leg, Link};
 use crate::session::mysql::aftermath::Aftermath;
+use crate::session::mysql::change::Entered;
 use crate::session::mysql::hold::Tally;
 use crate::session::mysql::prepared::Statements;
 use crate::session::mysql::relay::Pending;
@@ -70,10 +73,13 @@ pub(in crate::session) struct Session {
     prepared: Statements,
     /// Texts that were prepared by SQL, by their names in lower case.
     named: HashMap<String, Arc<str>>,
+    /// No other names stand for a text: no code ran that could have prepared any.
+    names_known: bool,
     /// Its part of what large things of all sessions may take.
     room: Room,
     aftermath: Aftermath,
     tally: Tally,
+    entered: Entered,
 }
 
 impl Session {
@@ -87,6 +93,7 @@ impl Session {
         status: u16,
         seat: Seat,
         mode: MySqlMode,
+        entered: Entered,
     ) -> Session {
         Session {
             link: Link::new(client, upstream),
@@ -100,9 +107,11 @@ impl Session {
             settings: Settings::of(mode),
             prepared: Statements::default(),
             named: HashMap::new(),
+            names_known: true,
             room: Room::of(&house.rooms),
             aftermath: Aftermath::default(),
             tally: Tally::default(),
+            entered,
             desk: Desk::new(house, id, principal, false),
         }
     }

@@ -1,13 +1,12 @@
 //! From an accepted socket to a session that may begin: room in the lobby, the first packets, what they ask for judged, the login,
 //! and a line about it in the record.
 //!
-//! Invariants: who has not logged in holds a place in the lobby and no seat; each login has its line, or is counted in one
-//! ([`crate::session::refused`]); of what a stranger sent, names are shown cut, values of settings and options not at all.
+//! Invariants: who has not logged in holds a place in the lobby and no seat; each login is noted ([`crate::session::logins`]); of what a
+//! stranger sent, values of settings and options are not shown.
 
 use crate::audit::Login;
 use crate::ground::ids::SessionId;
 use crate::ground::limits;
-use crate::ground::metrics::LOGINS_TOTAL;
 use crate::policy::scope::{Principal, Standing};
 use crate::policy::{self, finding::Level};
 use crate::protocol::postgres::handshake::Startup;
@@ -15,14 +14,14 @@ use crate::protocol::postgres::message::{self, Severity};
 use crate::protocol::{Code, Refusal};
 use crate::session::House;
 use crate::session::desk;
-use crate::session::door::{Demands, Door, Logins};
+use crate::session::door::{self, Demands, Door};
 use crate::session::link::Leg;
 use crate::session::lobby::Full;
+use crate::session::logins::{LEFT, Logins, cut};
 use crate::session::place::Peer;
 use crate::session::postgres::admit::{Arrival, admit};
 use crate::session::postgres::enter;
 use crate::session::postgres::login::{self, Arrived, LoggedIn, Turned, Visit};
-use crate::session::refused::Noted;
 use crate::session::wire::Wire;
 use crate::sql::facts::{Facts, Kind, SettingChange, SettingScope};
 use std::time::Duration;
@@ -38,11 +37,11 @@ pub(in crate::session) struct Admitted {
 
 /// `None`: it came for something else, or was sent away, or left.
 pub(in crate::session) async fn arrive(house: &House, wire: Wire, peer: Peer) -> Option<Box<Admitted>> {
-    let arrival = Arriving { house, peer: &peer };
+    let arrival = Arriving { house, peer: &peer, logins: Logins { house, peer: &peer } };
     let stay = match house.lobby.enter(&peer.place, house.clock.instant()) {
         Ok(stay) => stay,
         Err(full) => {
-            arrival.note_crowd(match full {
+            arrival.logins.note_crowd(match full {
                 Full::Place => "too many connections from this address are logging in",
                 Full::House => "too many connections are logging in",
             });
@@ -54,7 +53,7 @@ pub(in crate::session) async fn arrive(house: &House, wire: Wire, peer: Peer) ->
     tokio::select! {
         admitted = arrival.open(wire) => admitted,
         () = stay.is_over() => {
-            arrival.note_crowd("it took its time to log in, and others needed the room");
+            arrival.logins.note_crowd("it took its time to log in, and others needed the room");
             None
         }
     }
@@ -63,6 +62,7 @@ pub(in crate::session) async fn arrive(house: &House, wire: Wire, peer: Peer) ->
 struct Arriving<'a> {
     house: &'a House,
     peer: &'a Peer,
+    logins: Logins<'a>,
 }
 
 impl Arriving<'_> {
@@ -97,14 +97,14 @@ impl Arriving<'_> {
         };
         let principal = principal(&startup, &self.peer.address);
         if let Err((refusal, why)) = self.may_try(door, &client, &startup, &principal) {
-            self.note(id, &principal, Login::Refused { sqlstate: refusal.code.sqlstate(), why: &why });
+            self.logins.note(id, &principal, Login::Refused { sqlstate: refusal.code.sqlstate(), why: &why });
             send_away(client, &refusal).await;
             return None;
         }
         let logging_in = Box::pin(async {
             match &door.logins {
-                Logins::Passthrough => login::relay(client, &startup, &house.target, &house.registry).await,
-                Logins::Checked(checked) => {
+                door::Logins::Passthrough => login::relay(client, &startup, &house.target, &house.registry).await,
+                door::Logins::Checked(checked) => {
                     let (shown, startup, principal) = (door.tls.as_ref(), &startup, &principal);
                     let place = &self.peer.place;
                     admit(Arrival { house, shown, checked, startup, principal, place }, client, &house.registry).await
@@ -113,7 +113,7 @@ impl Arriving<'_> {
         });
         let (sqlstate, why, turned) = match tokio::time::timeout(house.login_timeout, logging_in).await {
             Ok(Ok(Arrived::In(logged_in))) => {
-                self.note(id, &principal, Login::Accepted);
+                self.logins.note(id, &principal, Login::Accepted);
                 let settings = startup.settings();
                 let scripted = settings.iter().any(|(name, _)| name.eq_ignore_ascii_case("sluice.script"));
                 return Some(Box::new(Admitted { id, principal, logged_in: *logged_in, scripted }));
@@ -125,13 +125,13 @@ impl Arriving<'_> {
             Ok(Ok(Arrived::Left)) => (LEFT, "the client left before it was in".to_owned(), None),
             Ok(Err(Turned { client, refusal, why })) => (refusal.code.sqlstate(), why, Some((client, refusal))),
             Err(_) => {
-                if let Logins::Checked(checked) = &door.logins {
+                if let door::Logins::Checked(checked) = &door.logins {
                     house.tries.gave_up(&checked.bounds, &self.peer.place, house.clock.instant());
                 }
                 ("57014", "login timeout".to_owned(), None)
             }
         };
-        self.note(id, &principal, Login::Refused { sqlstate, why: &why });
+        self.logins.note(id, &principal, Login::Refused { sqlstate, why: &why });
         if let Some((client, refusal)) = turned {
             send_away(client, &refusal).await;
         }
@@ -150,7 +150,7 @@ impl Arriving<'_> {
             let refusal = Refusal::new(Code::LoginRefused, "sluice: the connection requires TLS");
             return Err(plainly(refusal.hint("Say sslmode=require (or verify-full) in the client.")));
         }
-        let passed_on = matches!(door.logins, Logins::Passthrough);
+        let passed_on = matches!(door.logins, door::Logins::Passthrough);
         if self.house.registry.is_full() {
             return Err(plainly(login::no_seat()));
         }
@@ -162,50 +162,7 @@ impl Arriving<'_> {
         }
         judge_startup(self.house, startup, principal)
     }
-
-    fn note_crowd(&self, why: &str) {
-        let principal = Principal { address: self.peer.address.clone(), ..Principal::default() };
-        self.refused(None, &principal, Code::TooMany.sqlstate(), why);
-    }
-
-    fn note(&self, id: SessionId, principal: &Principal, login: Login<'_>) {
-        match login {
-            Login::Refused { sqlstate, why } => self.refused(Some(id), principal, sqlstate, why),
-            Login::Accepted => {
-                count_login(self.house, "accepted");
-                if let Err(error) = self.house.recorder.login(Some(id), &self.house.listener, principal, login) {
-                    tracing::error!(session = %id, %error, "a login could not be recorded");
-                }
-            }
-        }
-    }
-
-    fn refused(&self, id: Option<SessionId>, principal: &Principal, sqlstate: &'static str, why: &str) {
-        count_login(
-            self.house,
-            match sqlstate {
-                "28P01" => "wrong",
-                "53300" => "crowded",
-                LEFT => "left",
-                _ => "refused",
-            },
-        );
-        let (house, listener) = (self.house, &self.house.listener);
-        let (principal, why) = (shown(principal), cut(why, limits::REFUSED_WHY_BYTES_MAX));
-        let Noted::First(kind) = house.refused.note(listener, &self.peer.place, &principal, sqlstate, &why) else {
-            return;
-        };
-        let session = id.map(tracing::field::display);
-        tracing::warn!(session, user = ?principal.user, address = %principal.address, sqlstate, why = ?why, "login refused");
-        match house.recorder.login(id, listener, &principal, Login::Refused { sqlstate, why: &why }) {
-            Ok(line) => house.refused.written(&kind, line),
-            Err(error) => tracing::error!(%error, "a refused login could not be recorded"),
-        }
-    }
 }
-
-/// `connection_does_not_exist`: nobody was refused, but nobody came in either.
-const LEFT: &str = "08003";
 
 /// How the record calls what the database said no with. Of errors about logging in (auth.c, postinit.c) it repeats the words, which
 /// hold names at most; of others the code alone, as they may hold the value of a setting.
@@ -275,24 +232,6 @@ fn name_of_setting(name: &str) -> &str {
     if name.len() <= limits::USER_NAME_BYTES_MAX && name.bytes().all(fits) { name } else { "…" }
 }
 
-/// A stranger's names: what no user or database can be called is cut before a line grows by it.
-fn shown(principal: &Principal) -> Principal {
-    let name = |text: &str| cut(text, limits::USER_NAME_BYTES_MAX);
-    Principal { user: name(&principal.user), database: name(&principal.database), ..principal.clone() }
-}
-
-fn cut(text: &str, bytes_max: usize) -> String {
-    if text.len() <= bytes_max {
-        return text.to_owned();
-    }
-    let end = (0..=bytes_max).rev().find(|&end| text.is_char_boundary(end)).unwrap_or_default();
-    format!("{}…", &text[..end])
-}
-
-fn count_login(house: &House, outcome: &'static str) {
-    metrics::counter!(LOGINS_TOTAL, "listener" => house.listener.clone(), "outcome" => outcome).increment(1);
-}
-
 async fn send_away(mut leg: Leg, refusal: &Refusal) {
     leg.send(message::error(refusal, Severity::Fatal));
     let _ = tokio::time::timeout(Duration::from_secs(5), leg.close()).await;
@@ -328,14 +267,5 @@ mod tests {
         ] {
             assert_eq!(by_the_database(said), (expected.0, expected.1.to_owned()));
         }
-    }
-
-    #[test]
-    fn names_are_cut_between_characters() {
-        let long = "ä".repeat(5_000);
-        let principal = Principal { user: long.clone(), database: long, ..Principal::default() };
-        let shown = shown(&principal);
-        assert_eq!((shown.user.as_str(), shown.database), (&*format!("{}…", "ä".repeat(31)), shown.user.clone()));
-        assert_eq!(cut("anna", 4), "anna");
     }
 }

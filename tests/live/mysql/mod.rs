@@ -1,5 +1,9 @@
 //! The same stories for MySQL 9.7 and MariaDB 10.11, by the names that PostgreSQL's have.
 
+mod clients;
+mod doors;
 mod gate;
+mod login;
 mod relay;
 mod servers;
+mod tripwire;

@@ -62,9 +62,9 @@ pub async fn learn(asker: &mut impl Ask, fingerprint: String, mode: MySqlMode) -
     let leads = |name: &&String| changing.all().any(|one| one == *name);
     let outside: Vec<String> = outside.all().filter(leads).cloned().collect();
     Ok(Reach {
-        reads: Watchlist::of_mysql(changing.reads.iter().cloned()),
-        writes: Watchlist::of_mysql(changing.all().cloned()),
-        outside: Watchlist::of_mysql(outside),
+        reads: Watchlist::new(changing.reads.iter().cloned(), []).loose(),
+        writes: Watchlist::new(changing.all().cloned(), []).loose(),
+        outside: Watchlist::new(outside, []).loose(),
         deferred: false,
         in_tables: changing.tables,
         own_equality: false,
@@ -126,7 +126,7 @@ fn closed(bodies: &[Body], names: &[String], mut inside: Vec<bool>) -> Found {
         }
         found.tables |= !views.is_empty();
         views_of(&views, &mut found);
-        let list = Watchlist::of_mysql(found.all().cloned());
+        let list = Watchlist::new(found.all().cloned(), []).loose();
         let mut grew = false;
         for (body, inside) in bodies.iter().zip(&mut inside) {
             if !*inside && body.text.as_deref().is_none_or(|text| !list.met(text, body.mode).is_empty()) {
@@ -143,7 +143,7 @@ fn closed(bodies: &[Body], names: &[String], mut inside: Vec<bool>) -> Found {
 /// Whoever reads a view runs the functions in it; the triggers of the table below it only fire when it is written to.
 fn views_of(views: &[&Body], found: &mut Found) {
     loop {
-        let list = Watchlist::of_mysql(found.reads.iter().cloned());
+        let list = Watchlist::new(found.reads.iter().cloned(), []).loose();
         let runs = |view: &&&Body| view.text.as_deref().is_none_or(|text| !list.met(text, view.mode).is_empty());
         let before = found.reads.len();
         found.reads.extend(views.iter().filter(runs).map(|view| view.name.clone()));

@@ -10,6 +10,7 @@ mod cursor;
 mod facts;
 mod names;
 mod removals;
+mod second;
 mod settings;
 mod tables;
 mod term;
@@ -121,6 +122,13 @@ fn statement(text: &str, rest: &mut &[Token], own: MySqlMode, piece: &Piece) -> 
     *rest = rest.get(end..).unwrap_or_default();
     let part = text.get(piece.span.clone()).unwrap_or_default();
     let mut facts = facts::gather(part, &tokens, own);
+    if facts.unread.is_none() && !facts.changes.is_empty() {
+        facts.unread = second::objection(part, &tokens, &facts);
+    }
+    if let Some(why) = piece.unclear {
+        facts.unread.get_or_insert_with(|| why.to_owned());
+        facts.changes_session = true;
+    }
     facts.hints = hints::hints(part, LexicalMode::MySql(own));
     Statement { span: piece.span.clone(), facts }
 }
