@@ -219,8 +219,7 @@ impl Session {
                 let told = match &self.pending {
                     // MariaDB tells of none there.
                     Some(Pending { mark: Mark::Passing, .. })
-                        if self.aftermath.has_conditions()
-                            && self.settings.own_mode().product == Product::MySql =>
+                        if self.aftermath.has_conditions() && self.settings.own_mode().product == Product::MySql =>
                     {
                         self.aftermath.count().saturating_sub(end.warnings())
                     }
