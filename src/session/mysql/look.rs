@@ -130,6 +130,12 @@ impl Session {
         policy: &Policy,
         standing: Effective,
     ) -> Result<Looked, End> {
+        if self.once {
+            let message = "sluice: SET TRANSACTION is for the very next transaction, and looking at this statement would use it up";
+            let refusal =
+                Refusal::new(Code::CannotKnow, message).hint("Begin the transaction first: START TRANSACTION.");
+            return Ok(Looked::Not(refusal));
+        }
         self.keep_aftermath().await?;
         let ground = self.ground();
         let time = standing.sizes.preview_timeout;

@@ -42,6 +42,10 @@ impl Session {
             Product::MariaDb => self.as_meant(command),
             _ => command,
         };
+        let looks = matches!(command, Command::Query(_) | Command::Prepare(_) | Command::Execute(_) | Command::Bulk(_));
+        if looks && !self.reaching.is_fresh() {
+            Box::pin(self.refresh_reach()).await?;
+        }
         match command {
             Command::Query(query) => self.query(frame, query.text).await,
             Command::Prepare(text) => self.prepare(frame, text).await,
@@ -253,6 +257,7 @@ impl Session {
         let recording = self.desk.recording();
         let permitted = self.desk.house.recorder.record(&verdict, Action::Forward, recording, frame.into_bytes());
         let permit = permitted.map_err(|error| End::Refused(crate::session::record::unrecorded(&error)))?;
+        self.once = false;
         self.link.forward(permit);
         self.expect(Expected::Results, Mark::Statement(watched));
         Ok(())
