@@ -8,8 +8,12 @@
 use crate::sql::lexer::{Kind, Lexer, Token};
 use crate::sql::statement::LexicalMode;
 
-/// Hands over one token after the other.
+/// Hands over one token after the other. MySQL's grammar sees a little more than the tokens: whether letters of a table's name count is
+/// for the server's settings, so words stay as written; and a word may mean something else right before a parenthesis or a string
+/// (`count(x)`, `N'x'`), so what stands apart from it there says so.
 pub fn each(text: &str, mode: LexicalMode, mut take: impl FnMut(&[u8])) {
+    let mysql = mode.product().is_mysql();
+    let mut word_end = None;
     let mut ends = 0usize;
     for token in Lexer::new(text, mode).filter(|token| !token.is_comment()) {
         if token.is(b';') {
@@ -18,7 +22,11 @@ pub fn each(text: &str, mode: LexicalMode, mut take: impl FnMut(&[u8])) {
         }
         // Those within it (the statements of a function's body) separate something.
         (0..std::mem::take(&mut ends)).for_each(|_| take(b";"));
-        take(&said(&token, text));
+        let apart = mysql && (token.is(b'(') || matches!(token.kind, Kind::String(_))) && word_end < Some(token.start);
+        let mut bytes = if apart && word_end.is_some() { vec![b' '] } else { Vec::new() };
+        bytes.extend(said(&token, text, mysql));
+        take(&bytes);
+        word_end = (token.kind == Kind::Word).then_some(token.end);
     }
 }
 
@@ -32,9 +40,9 @@ pub fn same(one: &str, other: &str, mode: LexicalMode) -> bool {
     one == other || tokens(one) == tokens(other)
 }
 
-fn said(token: &Token, text: &str) -> Vec<u8> {
+fn said(token: &Token, text: &str, mysql: bool) -> Vec<u8> {
     let mut bytes = token.text(text).as_bytes().to_vec();
-    if token.kind == Kind::Word {
+    if token.kind == Kind::Word && !mysql {
         bytes.make_ascii_lowercase();
     }
     bytes
@@ -43,6 +51,7 @@ fn said(token: &Token, text: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::statement::{MySqlMode, Product};
 
     fn of(text: &str) -> Vec<String> {
         let mut tokens = Vec::new();
@@ -60,6 +69,30 @@ mod tests {
         ] {
             assert_eq!(of(text), plain, "{text}");
         }
+    }
+
+    #[test]
+    fn mysql_sees_a_little_more() {
+        let mode = LexicalMode::MySql(MySqlMode::of(Product::MySql, 90_704));
+        let is_same = |one: &str, other: &str| same(one, other, mode);
+        for other in [
+            "DELETE  FROM t WHERE\ta='x' # all",
+            "/*!50000 DELETE */ FROM t WHERE a /* sluice: confirm=x */ = 'x'",
+            "DELETE FROM t WHERE a = 'x';",
+        ] {
+            assert!(is_same("DELETE FROM t WHERE a = 'x'", other), "{other}");
+        }
+        for (one, other) in [
+            ("DELETE FROM t", "DELETE FROM T"),
+            ("DELETE FROM t WHERE f(1)", "DELETE FROM t WHERE f (1)"),
+            ("SELECT N'x'", "SELECT N 'x'"),
+            ("DELETE FROM t", "DELETE FROM t /*! WHERE a = 1 */"),
+            ("DELETE FROM t WHERE a --1", "DELETE FROM t WHERE a -- 1"),
+            ("DELETE FROM t WHERE a = `b`.1c", "DELETE FROM t WHERE a = b.1c"),
+        ] {
+            assert!(!is_same(one, other), "{one}");
+        }
+        assert!(is_same("DELETE FROM t", "DELETE FROM t /*!99999 WHERE a = 1 */"));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! stands that could make it change, remove or set anything. Everything else goes the long way. No allocation, no parser, linear
 //! time: a dump of hundreds of megabytes is glanced at, never parsed.
 
+mod mysql;
+
 use crate::sql::facts::{Kind, TransactionVerb};
 use crate::sql::lexer::{self, Lexer, Token};
 use crate::sql::reach;
@@ -26,6 +28,9 @@ pub enum Glance {
 }
 
 pub fn glance(text: &str, mode: LexicalMode) -> Glance {
+    if let LexicalMode::MySql(_) = mode {
+        return mysql::glance(text, mode);
+    }
     let mut lexer = Lexer::new(text, mode);
     let mut opening = Opening::default();
     let mut ended = false;
@@ -62,7 +67,7 @@ pub fn glance(text: &str, mode: LexicalMode) -> Glance {
 
 /// A hint: of a script, or one that is misspelt.
 fn is_hint(comment: &str) -> bool {
-    let body = comment.get(2..).unwrap_or_default().trim_start();
+    let body = comment.get(if comment.starts_with('#') { 1 } else { 2 }..).unwrap_or_default().trim_start();
     body.get(..7).is_some_and(|word| word.eq_ignore_ascii_case("sluice:"))
 }
 
@@ -181,6 +186,11 @@ fn dangerous_word(word: &str) -> bool {
         _ => &[],
     };
     listed.iter().any(|listed| word.eq_ignore_ascii_case(listed)) || dangerous_function(word)
+}
+
+/// As [`dangerous_function`], for MySQL and MariaDB.
+pub fn dangerous_mysql_function(name: &str) -> bool {
+    mysql::dangerous_function(name)
 }
 
 /// Functions with effects of their own, by name or by the family's prefix.

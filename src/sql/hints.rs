@@ -14,7 +14,8 @@ pub fn hints(text: &str, mode: LexicalMode) -> Vec<(String, String)> {
     bodies.flat_map(pairs).take(limits::SQL_HINTS_MAX).collect()
 }
 
-/// The text with every hint replaced by a space: what a statement says, whatever was said beside it.
+/// The text with every hint replaced by a space: what a statement says, whatever was said beside it. Where the space would make a
+/// comment of two dashes before it (to MySQL those alone are none), by an empty comment.
 pub fn without(text: &str, mode: LexicalMode) -> String {
     let mut out = String::with_capacity(text.len());
     let mut from = 0;
@@ -22,7 +23,7 @@ pub fn without(text: &str, mode: LexicalMode) -> String {
     for token in comments.filter(|token| body(token.kind, token.text(text)).is_some()) {
         let span = token.span();
         out.push_str(text.get(from..span.start).unwrap_or_default());
-        out.push(' ');
+        out.push_str(if out.ends_with('-') { "/**/" } else { " " });
         from = span.end;
     }
     out.push_str(text.get(from..).unwrap_or_default());
@@ -75,7 +76,7 @@ pub const KNOWN: [&str; 6] = ["max_affected", "confirm", "reason", "script", "st
 /// What follows `sluice:` in a comment that begins with it.
 fn body(kind: Kind, comment: &str) -> Option<&str> {
     let inner = match kind {
-        Kind::LineComment => comment.strip_prefix("--")?,
+        Kind::LineComment => comment.strip_prefix("--").or_else(|| comment.strip_prefix('#'))?,
         _ => comment.strip_prefix("/*")?.strip_suffix("*/")?,
     };
     let inner = inner.trim_start();
@@ -116,6 +117,27 @@ fn pair(text: &str) -> (Option<(String, String)>, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::statement::{MySqlMode, Product};
+
+    #[test]
+    fn mysql_has_comments_of_its_own() {
+        let mode = LexicalMode::MySql(MySqlMode::of(Product::MySql, 90_704));
+        for (text, expected) in [
+            ("#sluice: a=1\nDELETE FROM t # sluice: b=2", vec!["a", "b"]),
+            ("DELETE FROM t -- sluice: a=1", vec!["a"]),
+            ("DELETE FROM t --sluice: a=1", vec![]),
+            ("/*! sluice: a=1 */", vec![]),
+            ("/*!99999 sluice: a=1 */ /*+ sluice: a=1 */", vec![]),
+            ("/*! DELETE FROM t /* sluice: a=1 */ */", vec!["a"]),
+            ("SELECT `/* sluice: a=1 */`, \"# sluice: a=1\"", vec![]),
+        ] {
+            let found: Vec<String> = hints(text, mode).into_iter().map(|(key, _)| key).collect();
+            assert_eq!(found, expected, "{text}");
+        }
+        assert_eq!(without("SELECT 1 # sluice: a=1\n, 2", mode), "SELECT 1  \n, 2");
+        assert_eq!(without("SELECT 1 --/* sluice: a=1 */2", mode), "SELECT 1 --/**/2");
+        assert!(wrong("#sluice: x\nSELECT 1", mode).is_some());
+    }
 
     fn check(text: &str, expected: &[(&str, &str)]) {
         let found = hints(text, LexicalMode::default());

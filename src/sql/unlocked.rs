@@ -5,13 +5,21 @@
 //! Invariant: only `FOR UPDATE`, `FOR NO KEY UPDATE`, `FOR SHARE` and `FOR KEY SHARE` with what belongs to them goes, and only directly in
 //! parentheses that begin with SELECT or WITH: in `substring(a FOR update)` the last word is a column.
 //!
-//! Source: PostgreSQL's `gram.y` (15, 18), `for_locking_item`.
+//! Of MySQL's and MariaDB's, `LOCK IN SHARE MODE` goes as well, and MariaDB's `WAIT 5`.
+//!
+//! Source: PostgreSQL's `gram.y` (15, 18), `for_locking_item`; `locking_clause` in MySQL's `sql_yacc.yy` (9.7), `select_lock_type` in
+//! MariaDB's (10.11).
 
 use crate::sql::lexer::{Kind, Lexer, Token};
 use crate::sql::statement::LexicalMode;
 
 pub fn without_locks(text: &str, mode: LexicalMode) -> String {
-    let tokens: Vec<Token> = Lexer::new(text, mode).filter(|token| !token.is_comment()).collect();
+    let mut tokens: Vec<Token> = Lexer::new(text, mode).collect();
+    // A clause could begin or end inside of an executable comment: such a text stays as it is.
+    if tokens.iter().any(|token| matches!(token.kind, Kind::ExecutableOpen | Kind::ExecutableClose)) {
+        return text.to_owned();
+    }
+    tokens.retain(|token| !token.is_comment());
     let mut out = String::with_capacity(text.len());
     let (mut from, mut at) = (0, 0);
     // For each open parenthesis, whether it holds a query.
@@ -38,8 +46,14 @@ pub fn without_locks(text: &str, mode: LexicalMode) -> String {
 
 /// How many of these tokens, from the first on, are a locking clause: two at least.
 fn lock(text: &str, tokens: &[Token]) -> Option<usize> {
-    const STRENGTHS: &[&[&str]] =
-        &[&["for", "update"], &["for", "no", "key", "update"], &["for", "share"], &["for", "key", "share"]];
+    const STRENGTHS: &[&[&str]] = &[
+        &["for", "update"],
+        &["for", "no", "key", "update"],
+        &["for", "share"],
+        &["for", "key", "share"],
+        // In PostgreSQL these four cannot follow one another in a query.
+        &["lock", "in", "share", "mode"],
+    ];
     let begins = |words: &&&[&str]| words.iter().enumerate().all(|(at, word)| is_word(text, tokens.get(at), word));
     let mut length = STRENGTHS.iter().find(begins)?.len();
     if is_word(text, tokens.get(length), "of") {
@@ -47,6 +61,8 @@ fn lock(text: &str, tokens: &[Token]) -> Option<usize> {
     }
     if is_word(text, tokens.get(length), "nowait") {
         length += 1;
+    } else if is_word(text, tokens.get(length), "wait") && tokens.get(length + 1)?.kind == Kind::Number {
+        length += 2;
     } else if is_word(text, tokens.get(length), "skip") && is_word(text, tokens.get(length + 1), "locked") {
         length += 2;
     }
@@ -74,6 +90,7 @@ fn is_word(text: &str, token: Option<&Token>, word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::statement::{MySqlMode, Product};
 
     #[test]
     fn locks_go_and_nothing_else_does() {
@@ -105,6 +122,23 @@ mod tests {
             let got = without_locks(text, LexicalMode::default());
             let flat = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
             assert_eq!(flat(&got), flat(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn mysql_locks_go_too() {
+        let mode = LexicalMode::MySql(MySqlMode::of(Product::MariaDb, 101_119));
+        let cases = [
+            ("a IN (SELECT a FROM `q` LOCK IN SHARE MODE)", "a IN (SELECT a FROM `q` )"),
+            ("a IN (SELECT a FROM q FOR UPDATE WAIT 5)", "a IN (SELECT a FROM q )"),
+            ("a = (SELECT a FROM q LIMIT 1 FOR SHARE OF `q`, r SKIP LOCKED)", "a = (SELECT a FROM q LIMIT 1 )"),
+            ("a = (SELECT a FROM q LOCK IN SHARE MODE SKIP LOCKED)", "a = (SELECT a FROM q )"),
+            ("a = (SELECT a /*! FROM q FOR */ UPDATE)", "a = (SELECT a /*! FROM q FOR */ UPDATE)"),
+            ("a = (SELECT '#' FROM q # for update\n)", "a = (SELECT '#' FROM q # for update\n)"),
+            ("a = (SELECT SUBSTRING(b FROM 1 FOR 2) FROM q)", "a = (SELECT SUBSTRING(b FROM 1 FOR 2) FROM q)"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(without_locks(text, mode), expected, "{text}");
         }
     }
 }

@@ -16,6 +16,10 @@ pub struct Watchlist {
     operators: HashSet<Box<str>>,
     /// Which first letters and lengths there are among the names: nearly every word of a text fails here, unhashed.
     likely: [u64; 4],
+    /// Names are compared as MySQL compares those of routines: neither case nor accents count.
+    loose: bool,
+    /// Of such names, those with letters beyond ASCII: a plain word may mean them.
+    accented: Vec<Box<str>>,
     /// Why every statement is to be watched, if so.
     everything: Option<String>,
     /// Why every change of the schema is to be watched, if so: an event trigger fires on it.
@@ -36,6 +40,14 @@ impl Watchlist {
             operators: operators.into_iter().map(String::into_boxed_str).collect(),
             ..Watchlist::default()
         }
+    }
+
+    /// The same list for MySQL and MariaDB. Names of tables may heed case, but to meet one more costs only the longer way.
+    pub fn loose(self) -> Watchlist {
+        let names: HashSet<Box<str>> = self.names.iter().map(|name| name.to_lowercase().into_boxed_str()).collect();
+        let accented = names.iter().filter(|name| !name.is_ascii()).cloned().collect();
+        let fresh = Watchlist::new(names.into_iter().map(String::from), []);
+        Watchlist { loose: true, accented, names: fresh.names, likely: fresh.likely, ..self }
     }
 
     /// For when nothing is known.
@@ -112,6 +124,9 @@ impl Watchlist {
 
     /// The server folds ASCII only in UTF-8, and by the locale in other encodings: both readings are looked for.
     fn has_word(&self, word: &str) -> bool {
+        if self.loose && (!word.is_ascii() || !self.accented.is_empty() || word.len() > 63) {
+            return self.has_loose(word);
+        }
         const SHORT: usize = 63; // a longer one is cut
         if word.len() <= SHORT && word.is_ascii() {
             let at = likelihood(word.as_bytes());
@@ -128,8 +143,32 @@ impl Watchlist {
         self.names.contains(ascii.as_str()) || self.names.contains(cut(&word.to_lowercase()).as_str())
     }
 
+    /// MySQL finds the function `purgé` by `pürge`: where a letter is beyond ASCII, any other may stand for it. It compares letter by
+    /// letter (`utf8mb3_general_ci`), and cuts nothing.
+    fn has_loose(&self, name: &str) -> bool {
+        let name = name.to_lowercase();
+        let alike = |one: char, other: char| one == other || !one.is_ascii() || !other.is_ascii();
+        let reads_as = |listed: &str| {
+            let (mut one, mut other) = (listed.chars(), name.chars());
+            loop {
+                match (one.next(), other.next()) {
+                    (None, None) => return true,
+                    (Some(one), Some(other)) if alike(one, other) => {}
+                    _ => return false,
+                }
+            }
+        };
+        match name.is_ascii() {
+            true => self.names.contains(name.as_str()) || self.accented.iter().any(|listed| reads_as(listed)),
+            false => self.names.iter().any(|listed| reads_as(listed)),
+        }
+    }
+
     /// `U&"…"` can spell anything.
     fn has_quoted(&self, written: &str) -> bool {
+        if self.loose {
+            return lexer::unquoted(written).is_none_or(|name| self.has_loose(&name));
+        }
         let Some(inner) = written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return true };
         match inner.contains('"') {
             true => self.names.contains(cut(&inner.replace("\"\"", "\"")).as_str()),
@@ -162,6 +201,39 @@ fn cut(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::statement::{MySqlMode, Product};
+
+    #[test]
+    fn mysql_heeds_neither_case_nor_accents() {
+        let mode = LexicalMode::MySql(MySqlMode::of(Product::MySql, 90_704));
+        let long = "y".repeat(64);
+        let names = ["Purge".to_owned(), "Tr\u{e9}s".to_owned(), "a`b".to_owned(), long.clone()];
+        let list = Watchlist::new(names, []).loose();
+        let long_call = format!("SELECT {long}()");
+        for text in [
+            "SELECT purge()",
+            "SELECT `PURGE`()",
+            "SELECT p\u{fc}rge()",
+            "SELECT d.`p\u{fc}rge`()",
+            "SELECT tres()",
+            "SELECT TR\u{c8}S()",
+            "SELECT `a``b`()",
+            "SELECT 1 /*! + purge() */",
+            "SELECT 'open",
+            &long_call,
+        ] {
+            assert!(!list.met(text, mode).is_empty(), "{text}");
+        }
+        for text in [
+            "SELECT \"purge\"",
+            "SELECT 1 # purge",
+            "SELECT purges, pr\u{fc}ge, `treso`",
+            "SELECT 1 /*!99999 + purge() */",
+            "SELECT @purge",
+        ] {
+            assert_eq!(list.met(text, mode), Vec::<String>::new(), "{text}");
+        }
+    }
 
     fn list() -> Watchlist {
         Watchlist::new(["purge".to_owned(), "Größe".to_owned(), "a\"b".to_owned()], ["<=>".to_owned()])

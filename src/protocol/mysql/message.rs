@@ -93,7 +93,7 @@ pub struct Done<'a> {
 
 pub fn ok(to: To, done: &Done<'_>) -> Bytes {
     let mut payload = BytesMut::new();
-    put_ok(&mut payload, to.capabilities, 0x00, done);
+    put_ok(&mut payload, 0x00, done);
     packet(to.sequence, &payload)
 }
 
@@ -149,6 +149,34 @@ pub fn rows(to: To, form: Form, columns: &[&str], values: &[Vec<Option<String>>]
     answer.out.freeze()
 }
 
+/// A row of whole numbers in text, as the servers tell those that functions give: `ROW_COUNT()`.
+pub fn numbers(to: To, values: &[(String, String)], session: (u16, u16)) -> Bytes {
+    let mut answer = Packets::new(to);
+    let mut count = BytesMut::new();
+    put_lenenc(&mut count, values.len() as u64);
+    if to.capabilities.has(Capabilities::CACHE_METADATA) {
+        count.put_u8(1);
+    }
+    answer.put(&count);
+    values.iter().for_each(|(name, _)| answer.put(&number_definition(name, to.capabilities)));
+    if !to.capabilities.has(Capabilities::DEPRECATE_EOF) {
+        answer.eof(session);
+    }
+    let row: Vec<Option<String>> = values.iter().map(|(_, value)| Some(value.clone())).collect();
+    answer.put(&text_row(&row));
+    answer.end(session);
+    answer.out.freeze()
+}
+
+/// Rows of ours under definitions that a server gave: `head` is everything from its column count to the packet before the first row.
+pub fn rows_under(to: To, head: &[Bytes], values: &[Vec<Option<String>>], session: (u16, u16)) -> Bytes {
+    let mut answer = Packets::new(to);
+    head.iter().for_each(|payload| answer.put(payload));
+    values.iter().for_each(|row| answer.put(&text_row(row)));
+    answer.end(session);
+    answer.out.freeze()
+}
+
 /// The answer to a COM_STMT_PREPARE of ours, of a statement without parameters.
 pub fn prepared(to: To, statement: u32, columns: &[&str], session: (u16, u16)) -> Bytes {
     let mut answer = Packets::new(to);
@@ -189,7 +217,7 @@ pub fn retold(upstream: Capabilities, to: To, told: &Bytes, end: &End) -> Bytes 
     let header = told.get(crate::protocol::mysql::frame::HEADER).copied().unwrap_or_default();
     let mut payload = BytesMut::new();
     let done = Done { affected, last_insert_id, status, warnings, info: &info };
-    put_ok(&mut payload, to.capabilities, header, &done);
+    put_ok(&mut payload, header, &done);
     packet(to.sequence, &payload)
 }
 
@@ -330,7 +358,7 @@ impl Packets {
         }
         let mut payload = BytesMut::new();
         let done = Done { status: session.0, warnings: session.1, ..Done::default() };
-        put_ok(&mut payload, self.to.capabilities, 0xfe, &done);
+        put_ok(&mut payload, 0xfe, &done);
         self.put(&payload);
     }
 
@@ -342,7 +370,7 @@ impl Packets {
     }
 }
 
-fn put_ok(payload: &mut BytesMut, capabilities: Capabilities, header: u8, done: &Done<'_>) {
+fn put_ok(payload: &mut BytesMut, header: u8, done: &Done<'_>) {
     payload.put_u8(header);
     put_lenenc(payload, done.affected);
     put_lenenc(payload, done.last_insert_id);
@@ -351,31 +379,44 @@ fn put_ok(payload: &mut BytesMut, capabilities: Capabilities, header: u8, done: 
     if done.info.is_empty() {
         return;
     }
-    match capabilities.has(Capabilities::SESSION_TRACK) {
-        true => put_lenenc_bytes(payload, done.info.as_bytes()),
-        false => payload.put_slice(done.info.as_bytes()),
-    }
+    // Behind its length in either form, whatever the documentation says (`net_send_ok` of both).
+    put_lenenc_bytes(payload, done.info.as_bytes());
 }
 
-/// A column of text in utf8mb4, nullable.
+/// What a column's definition says of its values.
+struct Column {
+    collation: u16,
+    length: u32,
+    kind: u8,
+    flags: u16,
+    decimals: u8,
+}
+
+/// A column of text in utf8mb4, nullable; as long as anybody heeds it.
 fn definition(name: &str, capabilities: Capabilities) -> BytesMut {
-    const UTF8MB4_GENERAL_CI: u16 = 45;
-    const VAR_STRING: u8 = 0xfd;
+    // utf8mb4_general_ci, VAR_STRING, the decimals of what is no number.
+    described(name, capabilities, &Column { collation: 45, length: 1 << 16, kind: 0xfd, flags: 0, decimals: 31 })
+}
+
+/// A whole number that is never NULL: binary, LONGLONG.
+fn number_definition(name: &str, capabilities: Capabilities) -> BytesMut {
+    described(name, capabilities, &Column { collation: 63, length: 21, kind: 0x08, flags: 0x81, decimals: 0 })
+}
+
+fn described(name: &str, capabilities: Capabilities, column: &Column) -> BytesMut {
     let mut payload = BytesMut::new();
-    for text in ["def", "", "", "", name, name] {
+    for text in ["def", "", "", "", name, ""] {
         put_lenenc_bytes(&mut payload, text.as_bytes());
     }
     if capabilities.has(Capabilities::EXTENDED_METADATA) {
         put_lenenc_bytes(&mut payload, b"");
     }
     payload.put_u8(0x0c);
-    payload.put_u16_le(UTF8MB4_GENERAL_CI);
-    // The longest value, as far as anybody heeds it.
-    payload.put_u32_le(1 << 16);
-    payload.put_u8(VAR_STRING);
-    payload.put_u16_le(0);
-    // Decimals of what is no number.
-    payload.put_u8(31);
+    payload.put_u16_le(column.collation);
+    payload.put_u32_le(column.length);
+    payload.put_u8(column.kind);
+    payload.put_u16_le(column.flags);
+    payload.put_u8(column.decimals);
     payload.put_u16_le(0);
     payload
 }

@@ -452,7 +452,10 @@ pub fn read_okay(packet: &[u8], capabilities: Capabilities) -> Result<Okay, Shor
     let nothing = packet.len()..packet.len();
     let (mut info, mut state) = (nothing.clone(), nothing);
     if !capabilities.has(Capabilities::SESSION_TRACK) {
-        info = reader.at()..packet.len();
+        if !reader.is_empty() {
+            info = range(&mut reader)?;
+        }
+        reader.finish()?;
     } else if !reader.is_empty() {
         info = range(&mut reader)?;
         if status & status::STATE_CHANGED != 0 && !reader.is_empty() {

@@ -176,6 +176,7 @@ impl Session {
         if runs_code {
             // A procedure can prepare under any name.
             self.named.clear();
+            self.names_known = false;
         }
         let Some(name) = &facts.prepares else {
             if facts.forgets_prepared {
@@ -190,6 +191,7 @@ impl Session {
             }
             _ => {
                 self.named.remove(&name);
+                self.names_known = false;
             }
         }
     }

@@ -22,6 +22,7 @@ use crate::protocol::mysql::response::{self, End, status};
 use crate::session::link::{Link, Listen, Woke};
 use crate::sql::lexer::Lexer;
 use crate::sql::statement::{LexicalMode, MySqlMode, Product};
+use bytes::Bytes;
 use std::time::{Duration, Instant};
 
 /// How the questions are kept apart from what the client is doing.
@@ -63,6 +64,8 @@ pub(in crate::session) struct Line<'a> {
 #[derive(Debug)]
 pub(in crate::session) struct Heard {
     pub answer: Answer,
+    /// The payloads in front of the rows, as they came.
+    pub head: Vec<Bytes>,
     pub end: End,
     pub too_large: bool,
 }
@@ -78,21 +81,23 @@ impl Line<'_> {
     pub async fn hear(&mut self) -> Result<Heard, Broken> {
         let first = self.next().await?;
         if let Some(end) = self.ended(&first, true)? {
-            return Ok(Heard { answer: Answer::default(), end, too_large: false });
+            return Ok(Heard { answer: Answer::default(), head: Vec::new(), end, too_large: false });
         }
         let mut reader = Reader::new(first.payload());
         let columns = reader.lenenc().map_err(|_| odd("a column count"))?;
         let mut heard = Heard {
             answer: Answer::default(),
+            head: vec![first.payload_bytes()],
             end: End::Eof { status: 0, warnings: 0, status_at: 0, warnings_at: 0 },
             too_large: false,
         };
         for _ in 0..columns {
             let definition = self.next().await?;
             heard.answer.columns.push(column_name(definition.payload()).ok_or_else(|| odd("a column"))?);
+            heard.head.push(definition.payload_bytes());
         }
         if !self.server.has(Capabilities::DEPRECATE_EOF) {
-            self.next().await?;
+            heard.head.push(self.next().await?.payload_bytes());
         }
         let mut bytes = 0;
         loop {
@@ -200,8 +205,8 @@ impl<'a> Asker<'a> {
     }
 
     /// A text is prepared, and nothing of it run.
-    pub async fn prepared(&mut self, text: &str) -> Result<Result<u32, response::Failure>, Broken> {
-        self.line.link.say(Script::new(self.line.server).prepare(text.as_bytes()));
+    pub async fn prepared(&mut self, text: &[u8]) -> Result<Result<u32, response::Failure>, Broken> {
+        self.line.link.say(Script::new(self.line.server).prepare(text));
         self.line.hear_prepared().await
     }
 

@@ -21,7 +21,7 @@ use crate::session::judgement::{
 use crate::session::mysql::Session;
 use crate::session::mysql::ask::{Asker, Broken, Ground};
 use crate::session::{End, House, readings};
-use crate::sql::facts::Facts;
+use crate::sql::facts::{Facts, Kind};
 use crate::sql::{self, encoding};
 use crate::store::kept::Context;
 use std::time::Instant;
@@ -140,13 +140,13 @@ impl Session {
         let mut asker = asker.map_err(unknown_state)?;
         let scene = Scene {
             source: &source,
-            text: &text,
             depth,
             policy,
             standing: &standing,
             principal: &self.desk.principal,
             house: &self.desk.house,
             named: &self.named,
+            names_known: self.names_known,
             now: self.desk.house.clock.now(),
         };
         let interviewed = interview(&mut asker, &scene, &mut seen, &mut self.desk.cache).await;
@@ -178,13 +178,12 @@ impl Session {
 
     /// Where questions can be asked now.
     pub(in crate::session) fn ground(&self) -> Ground {
-        if self.in_transaction() { Ground::Block } else { Ground::Own }
+        if self.in_transaction() || self.savepoints { Ground::Block } else { Ground::Own }
     }
 }
 
 struct Scene<'a> {
     source: &'a Source,
-    text: &'a str,
     depth: Depth,
     policy: &'a Policy,
     /// The policy for tables that are not known yet: as strict as for any.
@@ -193,6 +192,8 @@ struct Scene<'a> {
     house: &'a House,
     /// Texts that were prepared by SQL, by their names.
     named: &'a std::collections::HashMap<String, std::sync::Arc<str>>,
+    /// There are no others.
+    names_known: bool,
     now: jiff::Timestamp,
 }
 
@@ -243,7 +244,7 @@ async fn interview(
     // Before anything is refused, the server has its word: what it would not run is answered with its own error.
     if seen.bound.is_none()
         && seen.pieces.len() == 1
-        && let Some(failure) = asker.text_error(scene.text).await?
+        && let Some(failure) = asker.text_error(&scene.source.text).await?
     {
         return Ok(Interviewed::Wrong(failure));
     }
@@ -308,6 +309,11 @@ fn needs_resolving(facts: &Facts) -> bool {
 async fn resolve(asker: &mut impl Ask, scene: &Scene<'_>, pieces: &mut Vec<Piece>) -> Result<bool, AskError> {
     let mut resolved = false;
     let alone = pieces.len() == 1;
+    // Nothing of the message gives a name another text before it is run.
+    let settled = !pieces.iter().any(|piece| {
+        let facts = &piece.facts;
+        facts.prepares.is_some() || facts.forgets_prepared || facts.unread.is_some() || facts.kind == Kind::Call
+    });
     for piece in pieces.iter_mut() {
         if let Some(expression) = piece.facts.text_in.clone() {
             resolved = true;
@@ -318,9 +324,13 @@ async fn resolve(asker: &mut impl Ask, scene: &Scene<'_>, pieces: &mut Vec<Piece
         } else if let Some(execution) = piece.facts.executes.clone() {
             resolved = true;
             let hints = std::mem::take(&mut piece.facts.hints);
-            let text = scene.named.get(&execution.name.to_lowercase()).filter(|_| alone);
+            let text = scene.named.get(&execution.name.to_lowercase()).filter(|_| alone || settled);
             *piece = match text {
                 Some(text) => one_statement(text, scene),
+                // Nothing of this name: the server refuses it.
+                None if scene.names_known && (alone || settled) => {
+                    Piece { facts: Facts { kind: Kind::Read, ..Facts::default() }, text: piece.text.clone() }
+                }
                 None => unread(&piece.text, "what was prepared under this name is not known"),
             };
             piece.facts.hints.extend(hints);
@@ -368,10 +378,20 @@ fn read(source: &Source) -> Vec<Piece> {
         return vec![unread(&String::from_utf8_lossy(&source.text), "it is not UTF-8 text")];
     };
     let reading = readings::read(text, source.mode);
-    if !source.settled && (reading.mode_sensitive || encoding::is_sensitive(text)) {
+    if !source.settled && (reading.mode_sensitive || encoding::mysql_reads_otherwise("", text)) {
         return vec![unread(text, "sql_mode or the character set, which decide how it is read, are not known")];
     }
-    pieces(text, reading.statements.clone())
+    let found = pieces(text, reading.statements.clone());
+    // Each statement is read when the one before it has run.
+    let before = &found[..found.len().saturating_sub(1)];
+    let moves = |piece: &Piece| {
+        let facts = &piece.facts;
+        facts.changes_session || facts.unread.is_some() || matches!(facts.kind, Kind::Call | Kind::Do)
+    };
+    if before.iter().any(moves) && (reading.mode_sensitive || !text.is_ascii()) {
+        return vec![unread(text, "a statement in it may change how those behind it are read")];
+    }
+    found
 }
 
 pub(in crate::session) fn unknown_state(broken: Broken) -> End {

@@ -73,10 +73,14 @@ pub(in crate::session) struct Session {
     prepared: Statements,
     /// Texts that were prepared by SQL, by their names in lower case.
     named: HashMap<String, Arc<str>>,
+    /// No other names stand for a text: no code ran that could have prepared any.
+    names_known: bool,
     /// Its part of what large things of all sessions may take.
     room: Room,
     aftermath: Aftermath,
     tally: Tally,
+    /// With autocommit off a savepoint may stand where no transaction is told of yet.
+    savepoints: bool,
     entered: Entered,
 }
 
@@ -105,9 +109,11 @@ impl Session {
             settings: Settings::of(mode),
             prepared: Statements::default(),
             named: HashMap::new(),
+            names_known: true,
             room: Room::of(&house.rooms),
             aftermath: Aftermath::default(),
             tally: Tally::default(),
+            savepoints: false,
             entered,
             desk: Desk::new(house, id, principal, false),
         }

@@ -15,7 +15,7 @@ use crate::ground::limits;
 use crate::policy;
 use crate::protocol::mysql::command::{self, Command, Executes};
 use crate::protocol::mysql::frame::Frame;
-use crate::protocol::mysql::response::Expected;
+use crate::protocol::mysql::response::{Expected, Failure};
 use crate::protocol::mysql::values::Texts;
 use crate::protocol::{Code, Refusal};
 use crate::session::End;
@@ -27,6 +27,7 @@ use crate::session::mysql::look::Looked;
 use crate::session::mysql::prepared::{Prepared, What};
 use crate::session::mysql::relay::{Mark, Watched};
 use crate::sql::facts::{Kind, TransactionVerb};
+use crate::sql::statement::Product;
 use crate::sql::{self, Glance};
 use bytes::{Bytes, BytesMut};
 
@@ -36,6 +37,10 @@ impl Session {
         self.sequence = frame.answer_sequence();
         let Ok(command) = command::read(&frame, self.client) else {
             return Err(End::Refused(Refusal::new(Code::Protocol, "sluice: malformed command packet")));
+        };
+        let command = match self.settings.own_mode().product {
+            Product::MariaDb => self.as_meant(command),
+            _ => command,
         };
         match command {
             Command::Query(query) => self.query(frame, query.text).await,
@@ -52,14 +57,14 @@ impl Session {
             Command::ResetStatement(number) => {
                 match self.prepared.change(number, |prepared| prepared.long.clear()) {
                     Some(()) => self.pass_on(frame, Some(Expected::End), Mark::Passing),
-                    None => self.unknown_statement(number),
+                    None => self.unknown_statement(number, "reset"),
                 }
                 Ok(())
             }
             Command::Fetch { statement, .. } => {
                 match self.prepared.get(statement) {
                     Some(_) => self.pass_on(frame, Some(Expected::Rows), Mark::Passing),
-                    None => self.unknown_statement(statement),
+                    None => self.unknown_statement(statement, "fetch"),
                 }
                 Ok(())
             }
@@ -84,6 +89,20 @@ impl Session {
         }
     }
 
+    /// MariaDB: -1 stands for the statement that was prepared last.
+    fn as_meant(&self, mut command: Command) -> Command {
+        match &mut command {
+            Command::Execute(executes) | Command::Bulk(executes) => {
+                executes.statement = self.prepared.meant(executes.statement);
+            }
+            Command::CloseStatement(number) | Command::ResetStatement(number) => *number = self.prepared.meant(*number),
+            Command::Fetch { statement, .. } => *statement = self.prepared.meant(*statement),
+            Command::LongData(data) => data.statement = self.prepared.meant(data.statement),
+            _ => {}
+        }
+        command
+    }
+
     fn pass(&mut self, frame: Frame, expected: Expected) -> Result<(), End> {
         self.pass_on(frame, Some(expected), Mark::Passing);
         Ok(())
@@ -103,6 +122,7 @@ impl Session {
     pub(in crate::session) fn was_reset(&mut self) {
         self.prepared.clear();
         self.named.clear();
+        self.names_known = true;
         self.settings.forget();
         self.desk.cache.clear();
         self.desk.format = None;
@@ -110,10 +130,15 @@ impl Session {
         self.aftermath = Default::default();
     }
 
-    fn unknown_statement(&mut self, number: u32) {
+    /// As the server itself would say it.
+    fn unknown_statement(&mut self, number: u32, what: &str) {
+        let who = match self.settings.own_mode().product {
+            Product::MariaDb => format!("mysqld_stmt_{what}"),
+            _ => "mysql_stmt_precheck".to_owned(),
+        };
         let refusal = Refusal::new(
             Code::UnknownStatement,
-            format!("Unknown prepared statement handler ({number}) given to Sluice"),
+            format!("Unknown prepared statement handler ({number}) given to {who}"),
         );
         self.answer_error(&refusal);
     }
@@ -171,8 +196,8 @@ impl Session {
     }
 
     fn glance_now(&self, text: &Bytes) -> Glance {
-        let Ok(text) = std::str::from_utf8(text) else { return Glance::NeedsReading };
-        if self.settings.is_known() && self.settings.is_ambiguous && !text.is_ascii() {
+        let Ok(text) = std::str::from_utf8(text) else { return self.glance_at_bytes(text) };
+        if self.settings.is_known() && self.settings.reads_otherwise(text) {
             return Glance::NeedsReading;
         }
         match sql::glance(text, self.settings.mode()) {
@@ -181,13 +206,24 @@ impl Session {
         }
     }
 
+    /// A text in a character set of single bytes, or of none that could hide one of ASCII: names and strings beyond ASCII are only passed
+    /// over.
+    fn glance_at_bytes(&self, text: &Bytes) -> Glance {
+        // What stands in for each byte is a letter in all character sets that hide nothing.
+        let characters: String = text.iter().map(|byte| char::from(*byte)).collect();
+        if !self.settings.is_known() || self.settings.reads_otherwise(&characters) || self.leads_anywhere() {
+            return Glance::NeedsReading;
+        }
+        sql::glance(&characters, self.settings.mode())
+    }
+
     /// The text, and how the server reads it. The settings are known.
     pub(in crate::session) fn source(&self, text: &Bytes) -> Source {
         Source {
             text: text.clone(),
             mode: self.settings.mode(),
             settled: self.settings.is_known(),
-            ambiguous: self.settings.is_ambiguous,
+            ambiguous: std::str::from_utf8(text).is_ok_and(|text| self.settings.reads_otherwise(text)),
         }
     }
 
@@ -258,7 +294,7 @@ impl Session {
 
     async fn execute(&mut self, frame: Frame, executes: Executes) -> Result<(), End> {
         let Some(prepared) = self.prepared.get(executes.statement) else {
-            self.unknown_statement(executes.statement);
+            self.unknown_statement(executes.statement, "execute");
             return Ok(());
         };
         let what = prepared.what.clone();
@@ -351,8 +387,14 @@ impl Session {
 
     /// MariaDB's execution of many rows of values at once.
     async fn bulk(&mut self, frame: Frame, executes: Executes) -> Result<(), End> {
+        if self.settings.own_mode().product != Product::MariaDb {
+            // ER_UNKNOWN_COM_ERROR, as MySQL itself says it.
+            let (errno, sqlstate, message) = (1047, "08S01".to_owned(), "Unknown command".to_owned());
+            self.answer_failure(Failure { errno, sqlstate, message });
+            return Ok(());
+        }
         let Some(prepared) = self.prepared.get(executes.statement) else {
-            self.unknown_statement(executes.statement);
+            self.unknown_statement(executes.statement, "execute");
             return Ok(());
         };
         match prepared.what.clone() {

@@ -5,12 +5,11 @@
 
 use crate::database::quote;
 use crate::protocol::mysql::frame::Frame;
-use crate::protocol::mysql::message::Script;
+use crate::protocol::mysql::message::{self, Script};
 use crate::protocol::mysql::response::{self, End as Ended, Failure};
 use crate::session::End;
 use crate::session::commands::Table;
 use crate::session::mysql::Session;
-use crate::session::mysql::act::Form;
 use crate::session::mysql::aftermath::{Condition, Place, Wish, wish};
 use crate::session::mysql::ask::{Asker, Broken, Ground, Line};
 use crate::session::mysql::look::unknown_state;
@@ -80,6 +79,9 @@ impl Session {
         }
         let Ok(text) = std::str::from_utf8(text) else { return Ok(None) };
         let Some(wish) = wish(text, self.settings.mode()) else { return Ok(None) };
+        if matches!(wish, Wish::Conditions { .. } | Wish::Count { .. }) && !self.aftermath.has_conditions() {
+            return Ok(None);
+        }
         match wish {
             Wish::Conditions { errors_only, skip, most } => {
                 let all = self.all_conditions().await?;
@@ -91,27 +93,44 @@ impl Session {
                         Some(condition.message.clone()),
                     ]
                 };
-                let rows: Table = rows.skip(skip).take(most).map(row).collect();
-                self.answer(&["Level", "Code", "Message"], &rows, Form::Text);
+                let said = |condition: &Condition| {
+                    row(condition).into_iter().map(|cell| cell.map(|text| self.spoken(&text))).collect()
+                };
+                let rows: Table = rows.skip(skip).take(most).map(said).collect();
+                // Under the server's own definitions, so that clients see the columns that they know.
+                let head = self.words("SHOW WARNINGS LIMIT 0").await?.head;
+                let counted = u16::try_from(all.len()).unwrap_or(u16::MAX);
+                let answer = message::rows_under(self.to_client(), &head, &rows, (self.status, counted));
+                self.reply(answer);
+                self.aftermath.was_asked();
             }
             Wish::Count { errors_only, name } => {
                 let all = self.all_conditions().await?;
                 let count = all.iter().filter(|condition| !errors_only || condition.level == "Error").count();
-                return Ok(Some(self.number(&name, &count.to_string())));
+                self.answer_number(&name, &count.to_string());
             }
             Wish::Value { name, what } => {
                 let Some(value) = self.aftermath.value(what) else { return Ok(None) };
-                return Ok(Some(self.number(&name, &value)));
+                self.answer_number(&name, &value);
+            }
+            Wish::Values(wanted) => {
+                let values: Option<Vec<(String, String)>> =
+                    wanted.into_iter().map(|(name, what)| Some((name, self.aftermath.value(what)?))).collect();
+                let Some(values) = values else { return Ok(None) };
+                let answer = message::numbers(self.to_client(), &values, (self.status, 0));
+                self.reply(answer);
+                self.aftermath.was_asked();
             }
             Wish::Within(places) => return Ok(self.replaced(text, &places).map(Some)),
         }
         Ok(Some(None))
     }
 
-    /// The server itself says the number, as it would a count of its own.
-    fn number(&self, name: &str, value: &str) -> Option<Frame> {
-        let text = format!("SELECT {value} AS {}", quote::mysql::ident(name));
-        Frame::encoded(Script::new(self.server).query(&text).bytes())
+    fn answer_number(&mut self, name: &str, value: &str) {
+        let value = [(name.to_owned(), value.to_owned())];
+        let answer = message::numbers(self.to_client(), &value, (self.status, 0));
+        self.reply(answer);
+        self.aftermath.was_asked();
     }
 
     async fn all_conditions(&mut self) -> Result<Vec<Condition>, End> {
@@ -151,7 +170,7 @@ impl Session {
 impl Asker<'_> {
     /// What the server itself says of a text before anything of it runs: its own error, if it refuses to parse or to resolve it. `None`
     /// where it finds nothing wrong, or where its error is not about the text.
-    pub async fn text_error(&mut self, text: &str) -> Result<Option<Failure>, crate::database::AskError> {
+    pub async fn text_error(&mut self, text: &[u8]) -> Result<Option<Failure>, crate::database::AskError> {
         let prepared = self.prepared(text).await.map_err(|_| crate::database::AskError::Lost)?;
         Ok(match prepared {
             Ok(number) => {

@@ -14,6 +14,7 @@ use crate::session::link::{Listen, Woke};
 use crate::session::mysql::Session;
 use crate::session::mysql::prepared::Prepared;
 use crate::session::vigil::{Called, Vigil};
+use crate::sql::statement::Product;
 use bytes::{Bytes, BytesMut};
 
 /// The command whose answer is on its way to the client.
@@ -215,9 +216,17 @@ impl Session {
     fn learn(&mut self, event: Event, packet: Bytes) {
         match event {
             Event::End { end, .. } => {
-                let coming = self.aftermath.coming();
+                let told = match &self.pending {
+                    // MariaDB tells of none there.
+                    Some(Pending { mark: Mark::Passing, .. })
+                        if self.aftermath.has_conditions() && self.settings.own_mode().product == Product::MySql =>
+                    {
+                        self.aftermath.count().saturating_sub(end.warnings())
+                    }
+                    _ => self.aftermath.coming(),
+                };
                 self.note_end(&end, &packet);
-                let packet = self.with_warnings(packet, &end, coming);
+                let packet = self.with_warnings(packet, &end, told);
                 let packet = self.as_the_client_can(packet, &end);
                 self.link.client.send(packet);
             }
@@ -250,7 +259,10 @@ impl Session {
     /// What the end of a result tells of the session and of the statement.
     pub(in crate::session) fn note_end(&mut self, end: &response::End, packet: &[u8]) {
         self.note_status(end, packet);
-        self.aftermath.followed_by(end);
+        // What carries no statement leaves what is known of the last one.
+        if !matches!(&self.pending, Some(Pending { mark: Mark::Passing, .. })) || end.failed().is_some() {
+            self.aftermath.followed_by(end);
+        }
         let Some(Pending { mark: Mark::Statement(watched), .. }) = &mut self.pending else { return };
         watched.changed = watched.changed.saturating_add(end.affected());
         if let Some(failure) = end.failed() {

@@ -94,7 +94,10 @@ impl Lexer<'_> {
             b'?' if !in_name(second) => (Kind::Parameter, at + 1),
             b'\\' if second == b'N' && mode.product == Product::MariaDb => (Kind::Word, at + 2), // NULL
             byte if in_name(byte) => self.name(at),
-            _ => self.sign(mode),
+            _ => {
+                self.mode_sensitive |= first == b'['; // in MariaDB's MSSQL mode a quoted name
+                self.sign(mode)
+            }
         }
     }
 

@@ -73,6 +73,10 @@ impl Setup {
         Setup { protocol: "mysql", ..Setup::before_address(&server.tcp()) }
     }
 
+    pub fn before_my_socket(server: &MyServer) -> Setup {
+        Setup { protocol: "mysql", ..Setup::before_address(&server.unix()) }
+    }
+
     pub fn before_address(upstream: &Address) -> Setup {
         let upstream = match upstream {
             Address::Tcp(address) => address.to_string(),

@@ -1,5 +1,10 @@
 //! The same stories for MySQL 9.7 and MariaDB 10.11, by the names that PostgreSQL's have.
 
+mod clients;
+mod doors;
 mod gate;
+mod lexing;
+mod login;
 mod relay;
 mod servers;
+mod tripwire;

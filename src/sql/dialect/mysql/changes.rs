@@ -250,19 +250,36 @@ impl Reader<'_> {
         let tail = self.tail()?;
         self.returning()?;
         for target in targets {
-            let table = found.tables.iter().find(|table| self.is_base(table) && self.is_called(table, target));
-            let Some(table) = table else {
+            let meant = self.meant(&found, target);
+            if meant.is_empty() {
                 return Err(Unread(format!("which table {} is, is not to be told", target.join("."))));
-            };
-            let scope = self.scope(Some(table), &found);
-            let mut change = self.chosen(Verb::Delete, table, &found, &tail, &scope);
-            // In this form the list of tables is one, however short.
-            if let Some(clauses) = &mut change.clauses {
-                clauses.tables = clauses.tables.take().or_else(|| self.span(&found.span));
             }
-            self.push(change, Again::Same);
+            for table in meant {
+                let scope = self.scope(Some(table), &found);
+                let mut change = self.chosen(Verb::Delete, table, &found, &tail, &scope);
+                // In this form the list of tables is one, however short.
+                if let Some(clauses) = &mut change.clauses {
+                    clauses.tables = clauses.tables.take().or_else(|| self.span(&found.span));
+                }
+                self.push(change, Again::Same);
+            }
         }
         Ok(())
+    }
+
+    /// The tables of a list that a target can mean: those written exactly so, else those of its name, in whatever case.
+    fn meant<'f>(&self, found: &'f References, target: &[String]) -> Vec<&'f Table> {
+        let exact = |table: &&Table| match &table.alias {
+            Some(alias) => matches!(target, [name] if name == alias),
+            None => table.name.parts == target,
+        };
+        let named =
+            |table: &&Table| target.last().is_some_and(|name| name == table.called()) && self.is_called(table, target);
+        let loose = |table: &&Table| self.is_called(table, target);
+        let base = || found.tables.iter().filter(|table| self.is_base(table));
+        let tiers: [Vec<&Table>; 3] =
+            [base().filter(exact).collect(), base().filter(named).collect(), base().filter(loose).collect()];
+        tiers.into_iter().find(|tier| !tier.is_empty()).unwrap_or_default()
     }
 
     /// LOAD DATA and LOAD XML, from behind both words.
@@ -426,7 +443,7 @@ impl Reader<'_> {
     /// A change of the rows that conditions choose.
     fn chosen(&self, verb: Verb, table: &Table, found: &References, tail: &Tail, scope: &Scope) -> Change {
         let mut change = self.change(verb, table.name.clone());
-        let own = || match table.alias.as_deref() {
+        change.called = match table.alias.as_deref() {
             Some(alias) => names::quoted(alias),
             // Tables of one name in two databases are called by both.
             None if found.tables.iter().filter(|other| other.called() == table.called()).count() > 1 => {
@@ -434,7 +451,6 @@ impl Reader<'_> {
             }
             None => names::quoted(table.called()),
         };
-        change.called = own();
         let inner = found.conditions.iter().filter(|_| !table.outer);
         let conditions: Vec<&Range<usize>> = inner.chain(&tail.condition).collect();
         (change.restriction, change.pinned_if) = term::restriction(&self.cursor, &conditions, found.by_name, scope);

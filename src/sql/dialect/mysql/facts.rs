@@ -242,7 +242,7 @@ impl Reader<'_> {
         use TransactionVerb::{Begin, Commit, Release, Rollback, RollbackTo, Savepoint};
         self.facts.kind = Kind::Transaction;
         let verb = match word {
-            "begin" if self.cursor.is_mariadb() && self.cursor.words(&["not", "atomic"]) => return self.code(0),
+            "begin" if self.cursor.is_mariadb() && self.cursor.words(&["not", "atomic"]) => return self.code(1),
             "begin" => {
                 self.cursor.eat("work");
                 Begin
@@ -439,7 +439,6 @@ impl Reader<'_> {
         self.facts.transaction = None;
         self.cursor.at -= back;
         let start = self.cursor.at;
-        self.cursor.eat_words(&["not", "atomic"]);
         body::block(&mut self.cursor)?;
         let all = start..self.cursor.at;
         self.calls(&all);
@@ -584,6 +583,7 @@ mod tests {
             ("DELETE FROM a.*, db.b USING a INNER JOIN db.b USING (id)", "Delete: delete a, delete db.b"),
             ("DELETE FROM x USING t AS x WHERE x.a = 1", "Delete: delete t called x if a=Integer"),
             ("DELETE x FROM t x, t y WHERE x.id = y.id", "Delete: delete t called x unless null id"),
+            ("DELETE d2.t FROM t JOIN d2.t USING (id)", "Delete: delete d2.t called d2.t"),
             ("DELETE d1.t FROM d1.t, d2.t WHERE d1.t.id = 3", "Delete: delete d1.t called d1.t if id=Integer"),
             ("DELETE FROM t WHERE id IN (SELECT id FROM u WHERE x = 1)", "Delete: delete t"),
             ("DELETE FROM t WHERE EXISTS (SELECT 1)", "Delete: delete t always"),
@@ -721,6 +721,8 @@ mod tests {
             ("CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO DELETE FROM t", "Create: !outside"),
             ("CREATE TABLE t (a INT) ENGINE=InnoDB SELECT 1", "Create: "),
             ("CREATE PROCEDURE p() DELETE FROM t", "Create: "),
+            ("CREATE PROCEDURE p() BEGIN DELETE FROM t; IF a THEN SELECT 1; END IF; END", "Create: "),
+            ("CREATE EVENT e ON SCHEDULE AT NOW() DO BEGIN DELETE FROM t; END", "Create: !outside"),
             ("CREATE DEFINER=`a`@`%` TRIGGER g BEFORE INSERT ON t FOR EACH ROW SET NEW.a = 1", "Create: "),
             ("CREATE VIEW v AS SELECT 1", "Create: "),
             ("KILL 5", "Other(\"KILL\"): "),

@@ -10,6 +10,7 @@ mod cursor;
 mod facts;
 mod names;
 mod removals;
+mod second;
 mod settings;
 mod tables;
 mod term;
@@ -35,10 +36,11 @@ pub fn read(text: &str, own: MySqlMode) -> Reading {
         return glanced(text, mode);
     }
     let refused = flaw(&tokens).map(|why| whole(text, unread(why)));
-    let statements = match refused.or_else(|| command(text, &tokens)) {
+    let mut statements = match refused.or_else(|| command(text, &tokens)) {
         Some(statement) => vec![statement],
         None => statements(text, &tokens, own),
     };
+    statements.iter_mut().for_each(|statement| statement.facts.product = own.product);
     Reading { statements, mode_sensitive }
 }
 
@@ -72,7 +74,7 @@ fn flaw(tokens: &[Token]) -> Option<&'static str> {
         lexer::Kind::Stray => Some("a character that begins no token"),
         _ => None,
     });
-    broken.or_else(|| (depth(tokens) > limits::MYSQL_PARENTHESES_MAX).then_some("nested too deeply to be read"))
+    broken.or_else(|| (depth(tokens) > limits::SQL_PARENTHESES_MAX).then_some("nested too deeply to be read"))
 }
 
 /// How many parentheses are open at most.
@@ -121,6 +123,13 @@ fn statement(text: &str, rest: &mut &[Token], own: MySqlMode, piece: &Piece) -> 
     *rest = rest.get(end..).unwrap_or_default();
     let part = text.get(piece.span.clone()).unwrap_or_default();
     let mut facts = facts::gather(part, &tokens, own);
+    if facts.unread.is_none() && !facts.changes.is_empty() {
+        facts.unread = second::objection(part, &tokens, &facts);
+    }
+    if let Some(why) = piece.unclear {
+        facts.unread.get_or_insert_with(|| why.to_owned());
+        facts.changes_session = true;
+    }
     facts.hints = hints::hints(part, LexicalMode::MySql(own));
     Statement { span: piece.span.clone(), facts }
 }

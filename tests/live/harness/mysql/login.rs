@@ -16,8 +16,9 @@ pub struct Login<'a> {
     pub user: &'a str,
     pub password: &'a str,
     pub database: &'a str,
-    /// Those that the server does not offer are not asked for.
+    /// Those that the server does not offer are not asked for, unless it insists.
     pub capabilities: u64,
+    pub insists: bool,
     pub attributes: &'a [(&'a str, &'a str)],
     pub charset: u8,
     pub encryption: Encryption,
@@ -39,6 +40,7 @@ impl<'a> Login<'a> {
             password: "",
             database: "",
             capabilities: USUAL,
+            insists: false,
             attributes: &[("_client_name", "story")],
             charset: 255,
             encryption: Encryption::Plain,
@@ -56,6 +58,10 @@ impl<'a> Login<'a> {
 
     pub fn asking_for(self, capabilities: u64) -> Login<'a> {
         Login { capabilities, ..self }
+    }
+
+    pub fn insisting(self) -> Login<'a> {
+        Login { insists: true, ..self }
     }
 
     pub fn over(self, encryption: Encryption) -> Login<'a> {
@@ -83,7 +89,7 @@ impl MyWire {
         if login.encryption == Encryption::Tls {
             capabilities |= TLS;
         }
-        wire.capabilities = capabilities & greeting.capabilities;
+        wire.capabilities = if login.insists { capabilities } else { capabilities & greeting.capabilities };
         if login.encryption == Encryption::Tls {
             assert!(wire.capabilities & TLS != 0, "{address:?} offers no TLS");
             let request = tls_request(wire.capabilities, login.charset);

@@ -82,8 +82,14 @@ impl MyWire {
         self
     }
 
-    pub fn stream(&self) -> &Wire {
-        &self.stream
+    /// No more will be sent; what comes can still be read.
+    pub fn hang_up(&mut self) {
+        self.stream.hang_up();
+    }
+
+    /// Every byte until the other side closes, outside any packet.
+    pub fn stream_bytes(&mut self) -> Vec<u8> {
+        self.stream.bytes_until_closed()
     }
 
     /// Bytes as they are, outside any packet.

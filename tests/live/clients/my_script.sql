@@ -1,0 +1,35 @@
+SELECT 1, 'two', NULL, 3.5;
+SELECT * FROM carts WHERE id < 4;
+SHOW TABLES;
+DESCRIBE carts;
+INSERT INTO logs VALUES (1001, 'new', 'by a script');
+INSERT INTO logs VALUES (1001, 'twice', NULL);
+SELECT ROW_COUNT();
+UPDATE logs SET line = 'changed' WHERE id = 1001;
+SHOW WARNINGS;
+SELECT CAST('x' AS SIGNED);
+SHOW WARNINGS;
+BEGIN;
+DELETE FROM logs WHERE id < 20;
+SELECT count(*) FROM logs;
+ROLLBACK;
+SELECT count(*) FROM logs;
+DELIMITER //
+CREATE PROCEDURE made_here(n int) BEGIN SELECT n; SELECT n + 1; END//
+DELIMITER ;
+CALL made_here(3);
+DROP PROCEDURE made_here;
+SELECT * FROM nowhere;
+SELEC 1;
+INSERT INTO counted (v) VALUES ('a'), ('b');
+SELECT LAST_INSERT_ID();
+CREATE TEMPORARY TABLE scratch AS SELECT id FROM logs;
+DELETE FROM scratch;
+SET @a = 5;
+SELECT @a * 2;
+PREPARE s FROM 'SELECT ? + 1';
+EXECUTE s USING @a;
+DEALLOCATE PREPARE s;
+USE information_schema;
+SELECT count(*) > 10 FROM tables;
+SELECT 'ä' AS größe\G
