@@ -3,6 +3,7 @@
 mod clients;
 mod doors;
 mod gate;
+mod lexing;
 mod login;
 mod relay;
 mod servers;
