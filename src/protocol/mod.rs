@@ -122,6 +122,8 @@ pub enum Housekeeping {
     Command,
     /// MySQL: the data of a file, under a LOAD DATA LOCAL that was judged.
     FileData,
+    /// MySQL: what plugins say to each other in a change of user.
+    Login,
 }
 
 /// The values a client bound to a statement's parameters, exactly as it sent them.

@@ -4,7 +4,12 @@
 //! characters. Some client-only encodings do not: the second byte of a character may be a backslash. We read the bytes as they come,
 //! so under those a text with anything but ASCII in it cannot be read.
 //!
-//! Source: PostgreSQL manual, "Character Set Support", the encodings marked "client only"; tried with SJIS on 15.
+//! MySQL's lexer reads the client's bytes as they come, by the tables of `character_set_client`: there a byte beyond ASCII may swallow
+//! the backslash or backtick behind it (gbk), or be white space (0xA0 in latin1, so that `xàINTO` in UTF-8 holds a keyword).
+//!
+//! Sources: PostgreSQL manual, "Character Set Support", the encodings marked "client only"; tried with SJIS on 15. MySQL's sets were
+//! measured on 9.7 and MariaDB 10.11: every byte beyond ASCII in every set, as white space, behind two dashes, and before a backslash, a
+//! quote and a backtick.
 
 /// Whether bytes of a character can be ASCII bytes, by the name the server reports. Unknown names can.
 pub fn is_ambiguous(name: &str) -> bool {
@@ -39,6 +44,44 @@ pub fn is_utf8(name: &str) -> bool {
     matches!(name, "UTF8" | "UNICODE")
 }
 
+/// Whether MySQL or MariaDB, under this `character_set_client`, could cut a text into other tokens than we do, who take it for UTF-8. An
+/// empty name is one that is not known.
+pub fn mysql_reads_otherwise(charset: &str, text: &str) -> bool {
+    let is = |name: &&str| charset.eq_ignore_ascii_case(name);
+    if text.is_ascii() || MYSQL_PLAIN.iter().any(is) {
+        return false;
+    }
+    // Any set whose characters hold ASCII bytes, and all that are not known, may read everything otherwise.
+    !MYSQL_SPACED.iter().any(is) || has_hidden_space(text)
+}
+
+/// Whether a client of this `character_set_client` can be sent our words as they are.
+pub fn is_mysql_utf8(charset: &str) -> bool {
+    ["utf8mb4", "utf8mb3", "utf8"].iter().any(|name| charset.eq_ignore_ascii_case(name))
+}
+
+/// In neither list: big5, cp932, gb18030, gbk and sjis, whose characters may end in a backslash or a backtick; swe7, in which those are
+/// letters; and the sets that no client can have.
+#[rustfmt::skip]
+const MYSQL_PLAIN: &[&str] = &[
+    "utf8mb4", "utf8mb3", "utf8", "ascii", "binary", "cp1251", "cp1256", "cp1257", "eucjpms", "euckr", "gb2312", "koi8r", "koi8u",
+    "macce", "tis620", "ujis",
+    // In these only 0xFF is white space, which no UTF-8 text holds.
+    "cp850", "cp852", "cp866", "keybcs2",
+];
+
+/// Bytes that occur in UTF-8 are white space, or make a comment of two dashes.
+#[rustfmt::skip]
+const MYSQL_SPACED: &[&str] = &[
+    "armscii8", "cp1250", "dec8", "geostd8", "greek", "hebrew", "hp8", "latin1", "latin2", "latin5", "latin7", "macroman",
+];
+
+/// A byte 0xA0, or two dashes before a byte beyond ASCII.
+fn has_hidden_space(text: &str) -> bool {
+    let dashed = |three: &[u8]| matches!(three, [b'-', b'-', after] if !after.is_ascii());
+    text.as_bytes().contains(&0xa0) || text.as_bytes().windows(3).any(dashed)
+}
+
 /// For any other: the few signs that our own words use, in ASCII; what else is beyond ASCII becomes a question mark.
 pub fn in_ascii(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -63,6 +106,32 @@ mod tests {
     #[test]
     fn our_own_signs_have_ascii_forms() {
         assert_eq!(in_ascii("\u{2514} a \u{2192} b\u{2026} caf\u{e9}"), "` a -> b... caf?");
+    }
+
+    #[test]
+    fn mysql_reads_bytes_by_the_tables_of_the_clients_set() {
+        let accents = "SELECT 'h\u{e9}llo' -- \u{e9}";
+        let space = "SELECT 1 AS x\u{e0}INTO @y";
+        let dashes = "SELECT 1 --\u{5317} '\n; DELETE FROM t -- '";
+        let swallowed = "SELECT '\u{30c3}\\'; DELETE FROM t -- '";
+        for (charset, expected) in [
+            ("utf8mb4", [false, false, false, false]),
+            ("UTF8MB3", [false, false, false, false]),
+            ("binary", [false, false, false, false]),
+            ("ujis", [false, false, false, false]),
+            ("latin1", [false, true, true, false]),
+            ("cp1250", [false, true, true, false]),
+            ("gbk", [true, true, true, true]),
+            ("sjis", [true, true, true, true]),
+            ("gb18030", [true, true, true, true]),
+            ("", [true, true, true, true]),
+            ("what is this", [true, true, true, true]),
+        ] {
+            let found = [accents, space, dashes, swallowed].map(|text| mysql_reads_otherwise(charset, text));
+            assert_eq!(found, expected, "{charset}");
+            assert!(!mysql_reads_otherwise(charset, "SELECT 'a\\', `b`"), "{charset}");
+        }
+        assert!(is_mysql_utf8("utf8") && !is_mysql_utf8("latin1") && !is_mysql_utf8(""));
     }
 
     #[test]

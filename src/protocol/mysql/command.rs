@@ -8,11 +8,13 @@
 
 use crate::protocol::cursor::Short;
 use crate::protocol::mysql::capabilities::Capabilities;
-use crate::protocol::mysql::cursor::Reader;
+use crate::protocol::mysql::cursor::{Reader, put_lenenc};
 use crate::protocol::mysql::frame::Frame;
+use crate::protocol::mysql::rsa::Password;
 use crate::protocol::mysql::values::{self, Attribute, Kind, Value};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
+use zeroize::Zeroizing;
 
 /// A command. Those with values are taken apart by [`execute`] and [`bulk`] once their statement is known.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,6 +100,40 @@ pub struct ChangeUser {
 impl std::fmt::Debug for ChangeUser {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ChangeUser").field("user", &self.user).field("database", &self.database).finish_non_exhaustive()
+    }
+}
+
+impl ChangeUser {
+    /// As it is told to a server with which these capabilities are in force.
+    pub fn told(&self, capabilities: Capabilities) -> Password {
+        let mut payload = Zeroizing::new(vec![0x11]);
+        payload.extend_from_slice(&self.user);
+        payload.push(0);
+        match capabilities.has(Capabilities::SECURE_CONNECTION) {
+            true => {
+                payload.push(self.proof.len() as u8);
+                payload.extend_from_slice(&self.proof);
+            }
+            false => {
+                payload.extend_from_slice(&self.proof);
+                payload.push(0);
+            }
+        }
+        payload.extend_from_slice(&self.database);
+        payload.push(0);
+        let Some(collation) = self.collation else { return payload };
+        payload.extend_from_slice(&collation.to_le_bytes());
+        let plugin = self.plugin.as_ref().filter(|_| capabilities.has(Capabilities::PLUGIN_AUTH));
+        let Some(plugin) = plugin else { return payload };
+        payload.extend_from_slice(plugin);
+        payload.push(0);
+        if let Some(attributes) = self.attributes.as_ref().filter(|_| capabilities.has(Capabilities::CONNECT_ATTRS)) {
+            let mut length = BytesMut::new();
+            put_lenenc(&mut length, attributes.len() as u64);
+            payload.extend_from_slice(&length);
+            payload.extend_from_slice(attributes);
+        }
+        payload
     }
 }
 
@@ -346,7 +382,6 @@ mod tests {
     use super::*;
     use crate::protocol::mysql::frame::put_packet;
     use crate::protocol::mysql::values::Texts;
-    use bytes::BytesMut;
 
     fn frame(payload: &[u8]) -> Frame {
         let mut out = BytesMut::new();
@@ -448,9 +483,12 @@ mod tests {
         };
         let whole = read_one(b"\x11anna\0\x02xyshop\0\x2d\0mysql_native_password\0\x04\x01a\x01b");
         assert_eq!((&whole.user[..], &whole.proof[..], &whole.database[..]), (&b"anna"[..], &b"xy"[..], &b"shop"[..]));
-        assert_eq!((whole.collation, whole.plugin), (Some(45), Some(text(b"mysql_native_password"))));
-        assert_eq!(whole.attributes, Some(text(b"\x01a\x01b")));
+        assert_eq!((whole.collation, whole.plugin.clone()), (Some(45), Some(text(b"mysql_native_password"))));
+        assert_eq!(whole.attributes.clone(), Some(text(b"\x01a\x01b")));
+        let again = b"\x11anna\0\x02xyshop\0\x2d\0mysql_native_password\0\x04\x01a\x01b";
+        assert_eq!(&whole.told(PLAIN)[..], again);
         let least = read_one(b"\x11anna\0\0\0");
+        assert_eq!(&least.told(PLAIN)[..], b"\x11anna\0\0\0");
         assert_eq!((least.collation, least.plugin, least.attributes), (None, None, None));
         assert!(!format!("{:?}", read_one(b"\x11a\0\x06secret\0")).contains("secret"));
     }

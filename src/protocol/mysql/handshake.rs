@@ -251,7 +251,7 @@ impl Login {
     }
 
     /// The capabilities that say which parts there are, set as there are those parts.
-    fn fitting(&self, capabilities: Capabilities) -> Capabilities {
+    pub fn fitting(&self, capabilities: Capabilities) -> Capabilities {
         let mut fitting = capabilities.with(Capabilities::PROTOCOL_41).with(Capabilities::SECURE_CONNECTION);
         for (capability, is_there) in [
             (Capabilities::CONNECT_WITH_DB, self.database.is_some()),

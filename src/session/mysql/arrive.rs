@@ -145,20 +145,29 @@ impl Arriving<'_> {
         if !matches!(door.logins, door::Logins::Passthrough) {
             return Err(refused("sluice: this listener's way of checking logins is not there for MySQL yet"));
         }
-        names_are_whole(&came.login, greeting)
+        let database = came.login.database.clone().unwrap_or_default();
+        let collation = u16::from(came.login.collation);
+        names_are_whole(Names { user: &came.login.user, database: &database, collation }, product(greeting))
     }
 }
 
+/// What a client calls itself, in the character set of this collation.
+#[derive(Clone, Copy)]
+pub(in crate::session) struct Names<'a> {
+    pub user: &'a [u8],
+    pub database: &'a [u8],
+    pub collation: u16,
+}
+
 /// A name that the server would cut, unquote or convert would be judged as one and let in as another.
-fn names_are_whole(login: &Login, greeting: &Greeting) -> Result<(), Refusal> {
-    let longest = if greeting.server().is_mariadb { 128 } else { 32 };
-    let database = login.database.clone().unwrap_or_default();
-    for (what, name, most) in [("user", &login.user, longest), ("database", &database, 64)] {
+pub(in crate::session) fn names_are_whole(names: Names<'_>, product: Product) -> Result<(), Refusal> {
+    let longest = if product == Product::MariaDb { 128 } else { 32 };
+    for (what, name, most) in [("user", names.user, longest), ("database", names.database, 64)] {
         let refused = |why: &str| {
             let message = format!("sluice: the {what}'s name {why}");
             Err(Refusal::new(Code::LoginRefused, message))
         };
-        if !name.is_ascii() && !is_utf8(login.collation) {
+        if !name.is_ascii() && !is_utf8(names.collation) {
             return refused("is not in UTF-8: set the client's character set to utf8mb4");
         }
         let Ok(text) = std::str::from_utf8(name) else { return refused("is not UTF-8") };
@@ -173,9 +182,13 @@ fn names_are_whole(login: &Login, greeting: &Greeting) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The collations of utf8mb3 and utf8mb4 that fit into a login's one byte (`SHOW COLLATION` of MySQL 9.7 and MariaDB 10.11).
-fn is_utf8(collation: u8) -> bool {
-    matches!(collation, 33 | 45 | 46 | 76 | 83 | 192..=215 | 223..=247 | 255)
+/// The collations of utf8mb3 and utf8mb4 (`SHOW COLLATION` of MySQL 9.7 and MariaDB 10.11).
+fn is_utf8(collation: u16) -> bool {
+    matches!(collation, 33 | 45 | 46 | 76 | 83 | 192..=215 | 223..=247 | 255..=323)
+}
+
+fn product(greeting: &Greeting) -> Product {
+    if greeting.server().is_mariadb { Product::MariaDb } else { Product::MySql }
 }
 
 fn principal(login: &Login, address: &str) -> Principal {
@@ -189,14 +202,12 @@ fn principal(login: &Login, address: &str) -> Principal {
 }
 
 fn session(house: &Arc<House>, id: SessionId, principal: Principal, logged_in: LoggedIn) -> Session {
-    let LoggedIn { client, upstream, agreed, asked, okay, end, greeting, seat, .. } = logged_in;
-    let server = greeting.server();
-    let product = if server.is_mariadb { Product::MariaDb } else { Product::MySql };
-    let mut mode = MySqlMode::of(product, server.version);
+    let LoggedIn { client, upstream, agreed, asked, okay, end, greeting, entered, seat } = logged_in;
+    let mut mode = MySqlMode::of(product(&greeting), greeting.server().version);
     mode.ignore_space = asked.has(crate::protocol::mysql::capabilities::Capabilities::IGNORE_SPACE);
     let status = end.status().unwrap_or_default();
     let legs = (client, upstream);
-    let mut session = Session::new(house.clone(), id, principal, legs, (agreed, asked), status, seat, mode);
+    let mut session = Session::new(house.clone(), id, principal, legs, (agreed, asked), status, seat, mode, entered);
     // It may say what the session's settings are.
     if matches!(end, End::Okay(_)) {
         session.note_status(&end, &okay);
@@ -206,7 +217,7 @@ fn session(house: &Arc<House>, id: SessionId, principal: Principal, logged_in: L
 
 /// How the record calls what the database said no with. Of errors about logging in it repeats the words, which hold names at most; of
 /// others the number alone.
-fn by_the_database(failure: &Failure) -> (&'static str, String) {
+pub(in crate::session) fn by_the_database(failure: &Failure) -> (&'static str, String) {
     let sqlstate = ["28000", "42000", "08004"].into_iter().find(|state| *state == failure.sqlstate).unwrap_or("28000");
     // Too many connections, no right to the database, access denied, no such database, host blocked, host not allowed, user's limits,
     // old proofs, unknown plugin, password expired, account locked, TLS required, blocked for wrong tries.
@@ -222,46 +233,23 @@ fn by_the_database(failure: &Failure) -> (&'static str, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::mysql::capabilities::Capabilities;
-    use bytes::Bytes;
-
-    fn greeting(version: &str) -> Greeting {
-        let mut payload = vec![10];
-        payload.extend_from_slice(version.as_bytes());
-        payload.extend_from_slice(b"\0\x01\0\0\0abcdefgh\0\xff\xff\x2d\x02\0\xff\xff\x15");
-        payload.extend_from_slice(&[0; 10]);
-        payload.extend_from_slice(b"ijklmnopqrst\0mysql_native_password\0");
-        Greeting::read(crate::protocol::mysql::frame::Packet::new(0, &payload)).expect("a greeting")
-    }
 
     #[test]
     fn a_name_that_a_server_takes_for_another_is_refused() {
-        let whole = |user: &str, collation: u8, version: &str| {
-            let login = Login {
-                capabilities: Capabilities::PROTOCOL_41,
-                max_packet: 0,
-                collation,
-                user: Bytes::copy_from_slice(user.as_bytes()),
-                proof: Default::default(),
-                database: None,
-                plugin: None,
-                attributes: None,
-            };
-            names_are_whole(&login, &greeting(version)).is_ok()
-        };
         let long = "x".repeat(33);
-        for (user, collation, version, expected) in [
-            ("root", 8, "9.7.0", true),
-            ("", 8, "9.7.0", true),
-            ("'root'", 8, "9.7.0", false),
-            ("'", 8, "9.7.0", true),
-            ("zoë", 255, "9.7.0", true),
-            ("zoë", 8, "9.7.0", false),
-            (&long[..], 45, "9.7.0", false),
-            (&long[..], 45, "10.11.14-MariaDB", true),
-            (&long[..32], 45, "9.7.0", true),
+        for (user, collation, product, expected) in [
+            ("root", 8, Product::MySql, true),
+            ("", 8, Product::MySql, true),
+            ("'root'", 8, Product::MySql, false),
+            ("'", 8, Product::MySql, true),
+            ("zoë", 255, Product::MySql, true),
+            ("zoë", 8, Product::MySql, false),
+            (&long[..], 45, Product::MySql, false),
+            (&long[..], 45, Product::MariaDb, true),
+            (&long[..32], 45, Product::MySql, true),
         ] {
-            assert_eq!(whole(user, collation, version), expected, "{user} {collation} {version}");
+            let names = Names { user: user.as_bytes(), database: b"shop", collation };
+            assert_eq!(names_are_whole(names, product).is_ok(), expected, "{user} {collation} {product:?}");
         }
     }
 }

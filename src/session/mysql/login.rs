@@ -27,6 +27,7 @@ use crate::protocol::mysql::response::{self, End, Failure};
 use crate::protocol::mysql::rsa::Keys;
 use crate::protocol::{Code, Refusal};
 use crate::session::link::Leg;
+use crate::session::mysql::change::Entered;
 use crate::session::registry::{Registry, Seat};
 use crate::session::upstream::{Address, Target, TlsMode};
 use crate::session::wire::Wire;
@@ -85,9 +86,7 @@ pub struct LoggedIn {
     pub okay: Bytes,
     pub end: End,
     pub greeting: Greeting,
-    pub collation: u8,
-    /// Of the last proof: a change of user begins with it.
-    pub scramble: [u8; SCRAMBLE],
+    pub entered: Entered,
     pub seat: Seat,
 }
 
@@ -280,7 +279,7 @@ impl Relay {
             (TlsMode::Allow | TlsMode::Prefer, Address::Tcp { .. }) => has_tls,
             (TlsMode::Require, _) => true,
         };
-        self.asked = capabilities::asked(self.agreed, greeting.capabilities, wants);
+        self.asked = self.login.fitting(capabilities::asked(self.agreed, greeting.capabilities, wants));
         if !wants {
             return Ok(side);
         }
@@ -358,6 +357,9 @@ impl Relay {
             return Ok(Arrived::SentAway(failure));
         }
         let Some(seat) = registry.seat() else { return Err(Turned { client: self.client, refusal: no_seat() }) };
+        let collation = u16::from(self.login.collation);
+        let (to_client, to_server) = (self.client.privacy(), upstream.privacy());
+        let entered = Entered { client: to_client, server: to_server, scramble, collation };
         let mut client = Leg::new(self.client.wire);
         client.send(message::retold(self.asked, To { capabilities: self.agreed, sequence }, &okay, &end));
         Ok(Arrived::In(Box::new(LoggedIn {
@@ -368,8 +370,7 @@ impl Relay {
             okay,
             end,
             greeting,
-            collation: self.login.collation,
-            scramble,
+            entered,
             seat,
         })))
     }
@@ -402,7 +403,7 @@ async fn heard(client: &mut Side, upstream: &mut Side, is_clients_turn: bool) ->
 }
 
 /// Our own keys, made when somebody first needs them.
-async fn keys() -> Result<&'static Keys, Refusal> {
+pub async fn keys() -> Result<&'static Keys, Refusal> {
     static KEYS: OnceLock<Option<Keys>> = OnceLock::new();
     let made = tokio::task::spawn_blocking(|| KEYS.get_or_init(|| Keys::generate().ok())).await;
     match made {

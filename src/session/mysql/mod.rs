@@ -11,6 +11,7 @@ mod act;
 mod aftermath;
 mod arrive;
 mod ask;
+mod change;
 mod console;
 mod hold;
 mod leading;
@@ -37,6 +38,7 @@ use crate::session::House;
 use crate::session::desk::Desk;
 use crate::session::link::{Leg, Link};
 use crate::session::mysql::aftermath::Aftermath;
+use crate::session::mysql::change::Entered;
 use crate::session::mysql::hold::Tally;
 use crate::session::mysql::prepared::Statements;
 use crate::session::mysql::relay::Pending;
@@ -77,6 +79,9 @@ pub(in crate::session) struct Session {
     room: Room,
     aftermath: Aftermath,
     tally: Tally,
+    /// With autocommit off a savepoint may stand where no transaction is told of yet.
+    savepoints: bool,
+    entered: Entered,
 }
 
 impl Session {
@@ -90,6 +95,7 @@ impl Session {
         status: u16,
         seat: Seat,
         mode: MySqlMode,
+        entered: Entered,
     ) -> Session {
         Session {
             link: Link::new(client, upstream),
@@ -107,6 +113,8 @@ impl Session {
             room: Room::of(&house.rooms),
             aftermath: Aftermath::default(),
             tally: Tally::default(),
+            savepoints: false,
+            entered,
             desk: Desk::new(house, id, principal, false),
         }
     }

@@ -38,6 +38,10 @@ impl Session {
         let Ok(command) = command::read(&frame, self.client) else {
             return Err(End::Refused(Refusal::new(Code::Protocol, "sluice: malformed command packet")));
         };
+        let command = match self.settings.own_mode().product {
+            Product::MariaDb => self.as_meant(command),
+            _ => command,
+        };
         match command {
             Command::Query(query) => self.query(frame, query.text).await,
             Command::Prepare(text) => self.prepare(frame, text).await,
@@ -78,11 +82,25 @@ impl Session {
             Command::Statistics => self.pass(frame, Expected::Text),
             Command::Ping | Command::SetOption(_) | Command::Debug => self.pass(frame, Expected::End),
             Command::ProcessInfo => self.pass(frame, Expected::Results),
-            Command::ChangeUser(_) => self.refuse_door("COM_CHANGE_USER").await,
+            Command::ChangeUser(change) => Box::pin(self.change_user(change)).await,
             Command::ProcessKill(_) => self.refuse_door("COM_PROCESS_KILL").await,
             Command::Refresh(_) => self.refuse_door("COM_REFRESH").await,
             Command::Door(door) => self.refuse_door(door.name()).await,
         }
+    }
+
+    /// MariaDB: -1 stands for the statement that was prepared last.
+    fn as_meant(&self, mut command: Command) -> Command {
+        match &mut command {
+            Command::Execute(executes) | Command::Bulk(executes) => {
+                executes.statement = self.prepared.meant(executes.statement);
+            }
+            Command::CloseStatement(number) | Command::ResetStatement(number) => *number = self.prepared.meant(*number),
+            Command::Fetch { statement, .. } => *statement = self.prepared.meant(*statement),
+            Command::LongData(data) => data.statement = self.prepared.meant(data.statement),
+            _ => {}
+        }
+        command
     }
 
     fn pass(&mut self, frame: Frame, expected: Expected) -> Result<(), End> {
@@ -179,7 +197,7 @@ impl Session {
 
     fn glance_now(&self, text: &Bytes) -> Glance {
         let Ok(text) = std::str::from_utf8(text) else { return self.glance_at_bytes(text) };
-        if self.settings.is_known() && self.settings.is_ambiguous && !text.is_ascii() {
+        if self.settings.is_known() && self.settings.reads_otherwise(text) {
             return Glance::NeedsReading;
         }
         match sql::glance(text, self.settings.mode()) {
@@ -191,10 +209,11 @@ impl Session {
     /// A text in a character set of single bytes, or of none that could hide one of ASCII: names and strings beyond ASCII are only passed
     /// over.
     fn glance_at_bytes(&self, text: &Bytes) -> Glance {
-        if !self.settings.is_known() || self.settings.is_ambiguous || self.leads_anywhere() {
+        // What stands in for each byte is a letter in all character sets that hide nothing.
+        let characters: String = text.iter().map(|byte| char::from(*byte)).collect();
+        if !self.settings.is_known() || self.settings.reads_otherwise(&characters) || self.leads_anywhere() {
             return Glance::NeedsReading;
         }
-        let characters: String = text.iter().map(|byte| char::from(*byte)).collect();
         sql::glance(&characters, self.settings.mode())
     }
 
@@ -204,7 +223,7 @@ impl Session {
             text: text.clone(),
             mode: self.settings.mode(),
             settled: self.settings.is_known(),
-            ambiguous: self.settings.is_ambiguous,
+            ambiguous: std::str::from_utf8(text).is_ok_and(|text| self.settings.reads_otherwise(text)),
         }
     }
 

@@ -7,13 +7,12 @@
 //! Source: MySQL manual, "Server Tracking of Client Session State"; tried on MySQL 9.7 and MariaDB 10.11.
 
 use crate::protocol::mysql::response::Tracked;
+use crate::sql::encoding;
 use crate::sql::statement::{LexicalMode, MySqlMode};
 
 #[derive(Debug, Clone)]
 pub(in crate::session) struct Settings {
     mode: MySqlMode,
-    /// The character set hides ASCII bytes in its characters; so does one that is not known.
-    pub is_ambiguous: bool,
     /// The client can be sent our words as they are.
     pub takes_utf8: bool,
     charset: String,
@@ -27,7 +26,7 @@ pub(in crate::session) const QUESTION: &str = "SELECT @@SESSION.sql_mode, @@SESS
 impl Settings {
     /// Of a session that has just logged in: nothing was asked yet.
     pub fn of(mode: MySqlMode) -> Settings {
-        Settings { mode, is_ambiguous: true, takes_utf8: true, charset: String::new(), known: false }
+        Settings { mode, takes_utf8: true, charset: String::new(), known: false }
     }
 
     pub fn mode(&self) -> LexicalMode {
@@ -78,20 +77,15 @@ impl Settings {
         &self.charset
     }
 
+    /// In this character set the text may mean something else than it seems to; so it may in one that is not known.
+    pub fn reads_otherwise(&self, text: &str) -> bool {
+        encoding::mysql_reads_otherwise(&self.charset, text)
+    }
+
     fn take_character_set(&mut self, name: &str) {
         name.clone_into(&mut self.charset);
-        self.is_ambiguous = !is_plain(name);
-        self.takes_utf8 = matches!(name, "utf8mb4" | "utf8mb3" | "utf8");
+        self.takes_utf8 = encoding::is_mysql_utf8(name);
     }
-}
-
-/// Character sets in which a byte of ASCII is always that character (`mb_wc` and `ismbchar` in ctype-*.c): not gbk, sjis, cp932, big5,
-/// gb18030, euckr's kind is safe, as are all of single bytes.
-fn is_plain(name: &str) -> bool {
-    !matches!(
-        name,
-        "gbk" | "sjis" | "cp932" | "big5" | "gb18030" | "gb2312" | "ucs2" | "utf16" | "utf16le" | "utf32" | ""
-    )
 }
 
 #[cfg(test)]
@@ -102,13 +96,13 @@ mod tests {
     #[test]
     fn what_the_server_says_is_what_holds() {
         let mut settings = Settings::of(MySqlMode::of(Product::MySql, 90704));
-        assert!(!settings.is_known() && settings.is_ambiguous, "what was not asked is taken for the worst");
+        assert!(!settings.is_known() && settings.reads_otherwise("é"), "what was not asked is taken for the worst");
         settings.learn("REAL_AS_FLOAT,PIPES_AS_CONCAT,ANSI_QUOTES,IGNORE_SPACE,ONLY_FULL_GROUP_BY,ANSI", "utf8mb4");
         let mode = settings.own_mode();
         assert!(mode.ansi_quotes && mode.pipes_as_concat && mode.ignore_space && !mode.no_backslash_escapes);
-        assert!(settings.is_known() && !settings.is_ambiguous && settings.takes_utf8);
+        assert!(settings.is_known() && !settings.reads_otherwise("é") && settings.takes_utf8);
         settings.note(&Tracked::Variable { name: "character_set_client".into(), value: "gbk".into() });
-        assert!(settings.is_ambiguous && settings.is_known());
+        assert!(settings.reads_otherwise("é") && settings.is_known());
         settings.note_backslashes(true);
         assert!(!settings.is_known() && settings.own_mode().no_backslash_escapes);
     }

@@ -3,6 +3,8 @@
 mod clients;
 mod doors;
 mod gate;
+mod lexing;
 mod login;
 mod relay;
 mod servers;
+mod tripwire;

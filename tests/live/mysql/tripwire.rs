@@ -1,0 +1,364 @@
+//! The third truth: what a statement or a transaction did, as the database itself counts it, before it commits.
+
+use crate::harness::mysql::my_stories;
+use crate::harness::mysql::packet::{execute, status};
+use crate::harness::mysql::server::{BLIND, MyDatabase, MyServer};
+use crate::harness::mysql::shop::{Refused, shop};
+use crate::harness::mysql::wire::MyWire;
+use crate::harness::sluice::Sluice;
+
+my_stories! {
+    what_a_function_does_is_tried_and_shown, the_token_of_what_was_tried_runs_it_once, small_effects_pass,
+    functions_that_only_read_or_add_pass, procedures, a_procedure_that_commits_by_itself, what_hides_behind_names,
+    by_prepared_statements, triggers_that_do_more_than_was_shown, small_changes_that_add_up, in_a_transaction_block,
+    a_schema_change_is_noticed_at_once, two_sessions_at_once, without_the_process_privilege, cascades_are_counted,
+    what_attackers_tried,
+}
+
+const CODE: &str = "
+    CREATE TABLE audit (note text); CREATE TABLE totals (id int PRIMARY KEY, n int); INSERT INTO totals VALUES (1, 0), (2, 0);
+    CREATE FUNCTION purge() RETURNS int MODIFIES SQL DATA BEGIN DELETE FROM logs; RETURN 1; END;
+    CREATE FUNCTION purge_some(many int) RETURNS int MODIFIES SQL DATA BEGIN DELETE FROM logs ORDER BY id LIMIT many; RETURN 1; END;
+    CREATE FUNCTION calm() RETURNS int DETERMINISTIC NO SQL RETURN 7;
+    CREATE FUNCTION notes() RETURNS int MODIFIES SQL DATA BEGIN INSERT INTO audit VALUES ('noted'); RETURN 1; END;
+    CREATE FUNCTION hidden() RETURNS int DETERMINISTIC READS SQL DATA RETURN purge();
+    CREATE PROCEDURE purging() DELETE FROM logs;
+    CREATE PROCEDURE purging_some(many int) DELETE FROM logs ORDER BY id LIMIT many;
+    CREATE PROCEDURE committing() BEGIN START TRANSACTION; DELETE FROM logs; COMMIT; END;
+    CREATE PROCEDURE by_text() BEGIN SET @t = concat('DEL', 'ETE FROM logs'); PREPARE s FROM @t; EXECUTE s; END;
+    CREATE PROCEDURE calls_on() CALL purging();
+    CREATE VIEW peek AS SELECT hidden() AS n;
+    CREATE TABLE inbox (id int); CREATE TRIGGER wipes AFTER INSERT ON inbox FOR EACH ROW DELETE FROM logs;
+    CREATE TABLE calmbox (id int); CREATE TRIGGER noted BEFORE INSERT ON calmbox FOR EACH ROW INSERT INTO audit VALUES ('insert')";
+
+fn with_code(server: &'static MyServer) -> (MyDatabase, Sluice) {
+    let (database, sluice) = shop(server);
+    database.run(CODE);
+    (database, sluice)
+}
+
+fn what_a_function_does_is_tried_and_shown(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    let mut wire = sluice.my_connect(&database);
+    let refused = Refused::to_confirm(&mut wire, "SELECT purge()");
+    assert!(refused.message.contains("500 rows") && refused.message.contains("rolled back"), "{refused:?}");
+    assert!(refused.names_rule("unknown-effect") && refused.says("purge"), "{refused:?}");
+    assert_eq!(database.count("logs"), 500);
+    // Nobody is told beforehand that it is allowed.
+    for command in ["SLUICE PREVIEW SELECT purge()", "SLUICE EXPLAIN SELECT purge()"] {
+        let told = wire.query(command).rows().iter().flatten().flatten().cloned().collect::<Vec<_>>().join("\n");
+        assert!(told.contains("tried") && !told.contains("would happen: allow"), "{told}");
+    }
+}
+
+fn the_token_of_what_was_tried_runs_it_once(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    let mut wire = sluice.my_connect(&database);
+    let refused = Refused::to_confirm(&mut wire, "SELECT purge()");
+    assert_eq!(wire.query(&refused.confirm()).value(), "1");
+    assert_eq!(database.count("logs"), 0);
+    database.run("INSERT INTO logs SELECT id, 'even', 'x' FROM carts WHERE id <= 500");
+    assert_eq!(wire.query(&refused.confirm()).code(), 50005);
+    // More than was shown is rolled back, with what it did now and a token for that.
+    let refused = Refused::to_confirm(&mut wire, "SELECT purge()");
+    database.run("INSERT INTO logs SELECT id + 500, 'even', 'x' FROM carts WHERE id <= 500");
+    let outcome = wire.query(&refused.confirm());
+    let exceeded = Refused::of(&mut wire, &outcome);
+    assert_eq!(exceeded.code, 50004, "{exceeded:?}");
+    assert!(exceeded.says("1,000"), "{exceeded:?}");
+    assert_eq!(database.count("logs"), 1000);
+    wire.query(&exceeded.confirm()).expect_fine("shown anew");
+    assert_eq!(database.count("logs"), 0);
+}
+
+fn small_effects_pass(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    let mut wire = sluice.my_connect(&database);
+    assert_eq!(wire.query("SELECT purge_some(7)").value(), "1");
+    assert_eq!(database.count("logs"), 493);
+    wire.query("CALL purging_some(3)").expect_fine("three rows");
+    assert_eq!(database.count("logs"), 490);
+    Refused::to_confirm(&mut wire, "SELECT purge_some(101)");
+    Refused::to_confirm(&mut wire, "CALL purging_some(101)");
+    assert_eq!(database.count("logs"), 490);
+}
+
+fn functions_that_only_read_or_add_pass(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    let mut wire = sluice.my_connect(&database);
+    for text in [
+        "SELECT calm()",
+        "SELECT calm() FROM logs",
+        "SELECT notes()",
+        "INSERT INTO calmbox VALUES (1)",
+        "SELECT upper('x'), now()",
+    ] {
+        wire.query(text).expect_fine(text);
+    }
+    assert_eq!(database.count("audit"), 2);
+    wire.query("INSERT INTO calmbox SELECT id FROM carts").expect_fine("each row is noted, none is lost");
+    assert_eq!(database.count("audit"), 5002);
+}
+
+fn procedures(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    let mut wire = sluice.my_connect(&database);
+    for text in
+        ["CALL purging()", "CALL calls_on()", "CALL by_text()", "DO purge()", "SET @x = purge()", "CALL `purging`"]
+    {
+        let refused = Refused::any(&mut wire, text);
+        assert!(refused.names_rule("unknown-effect"), "{text}: {refused:?}");
+        assert_eq!(database.count("logs"), 500, "{text}");
+    }
+    let refused = Refused::to_confirm(&mut wire, "CALL purging()");
+    wire.query(&refused.confirm()).expect_fine("confirmed");
+    assert_eq!(database.count("logs"), 0);
+}
+
+fn a_procedure_that_commits_by_itself(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    let mut wire = sluice.my_connect(&database);
+    let refused = Refused::to_confirm(&mut wire, "CALL committing()");
+    assert_eq!(database.count("logs"), 500);
+    wire.query(&refused.confirm()).expect_fine("confirmed");
+    assert_eq!(database.count("logs"), 0);
+}
+
+fn what_hides_behind_names(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    database.run(
+        "CREATE VIEW over_peek AS SELECT * FROM peek; CREATE TABLE lines LIKE logs;
+        CREATE TRIGGER lines_gone AFTER DELETE ON totals FOR EACH ROW DELETE FROM logs;
+        CREATE TRIGGER lines_new AFTER UPDATE ON totals FOR EACH ROW DELETE FROM logs WHERE NEW.n > 0",
+    );
+    let mut wire = sluice.my_connect(&database);
+    for text in [
+        "SELECT * FROM peek",
+        "SELECT * FROM over_peek",
+        "SELECT `hidden`()",
+        "SELECT hidden ()",
+        "SELECT /*! purge() */",
+        "SELECT {db}.purge()",
+        "SELECT PURGE()",
+        "INSERT INTO inbox VALUES (1)",
+        "REPLACE INTO inbox VALUES (1)",
+        "INSERT INTO totals VALUES (3, purge())",
+        "CREATE TABLE made AS SELECT purge() AS n",
+        "WITH a AS (SELECT purge()) SELECT * FROM a",
+        "SELECT 1 WHERE EXISTS (SELECT purge())",
+        "UPDATE totals SET n = purge() WHERE id = 1",
+        "UPDATE totals SET n = 1 WHERE id = 1",
+        "DELETE FROM totals WHERE id = 1",
+        "SELECT * FROM logs WHERE id = purge()",
+        "SELECT count(*) FROM (SELECT purge()) AS x",
+        "EXPLAIN SELECT * FROM (SELECT purge() AS n) AS x",
+    ] {
+        let text = text.replace("{db}", &database.name);
+        let outcome = wire.query(&text);
+        if outcome.error().is_some() {
+            let failure = outcome.error().expect("just seen");
+            // The server may refuse by itself what changes the table that it reads.
+            if failure.code < 50000 {
+                assert!([1442, 1422].contains(&failure.code), "{text}: {failure:?}");
+            }
+        } else {
+            assert!(text.starts_with("EXPLAIN"), "{text} passed: {outcome:?}");
+        }
+        assert_eq!(database.count("logs"), 500, "{text}");
+    }
+}
+
+fn by_prepared_statements(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    let mut wire = sluice.my_connect(&database);
+    let outcome = wire.prepared("SELECT purge()", &[]);
+    let refused = Refused::of(&mut wire, &outcome);
+    assert_eq!(refused.code, 50001, "{refused:?}");
+    assert_eq!(database.count("logs"), 500);
+    wire.prepared("SELECT purge_some(?)", &["5"]).expect_fine("small");
+    assert_eq!(database.count("logs"), 495);
+    let outcome = wire.prepared("SELECT purge_some(?)", &["150"]);
+    let refused = Refused::of(&mut wire, &outcome);
+    assert_eq!(database.count("logs"), 495);
+    wire.query(&refused.confirm()).expect_fine("with its values");
+    assert_eq!(database.count("logs"), 345);
+    // Prepared while it was calm.
+    let id = wire.prepare("SELECT calm()");
+    wire.command(&execute(id, 0, &[])).expect_fine("calm");
+    database.run("DROP FUNCTION calm; CREATE FUNCTION calm() RETURNS int MODIFIES SQL DATA BEGIN DELETE FROM logs; RETURN 7; END");
+    sluice.my_connect(&database).query("CREATE TABLE noticed (id int)").expect_fine("a schema change that Sluice sees");
+    let outcome = wire.command(&execute(id, 0, &[]));
+    assert!(outcome.error().is_some(), "{outcome:?}");
+    assert_eq!(database.count("logs"), 345);
+}
+
+fn triggers_that_do_more_than_was_shown(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    database.run("CREATE TRIGGER more AFTER DELETE ON carts FOR EACH ROW DELETE FROM logs");
+    let mut wire = sluice.my_connect(&database);
+    for text in ["DELETE FROM carts WHERE id = 4999", "DELETE FROM carts WHERE id BETWEEN 4990 AND 4995"] {
+        Refused::to_confirm(&mut wire, text);
+        assert_eq!((database.count("logs"), database.count("carts")), (500, 5000), "{text}");
+    }
+    let refused = Refused::to_confirm(&mut wire, "DELETE FROM carts WHERE id = 4999");
+    wire.query(&refused.confirm()).expect_fine("confirmed");
+    assert_eq!((database.count("logs"), database.count("carts")), (0, 4999));
+}
+
+fn small_changes_that_add_up(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    let mut wire = sluice.my_connect(&database);
+    wire.query("BEGIN").expect_fine("BEGIN");
+    for _ in 0..4 {
+        let outcome = wire.query("SELECT purge_some(50)");
+        if outcome.error().is_some() {
+            Refused::of(&mut wire, &outcome);
+        }
+    }
+    let outcome = wire.query("COMMIT");
+    if outcome.error().is_some() {
+        Refused::of(&mut wire, &outcome);
+    }
+    assert!(database.count("logs") >= 300, "what code did in pieces was more than goes unasked");
+}
+
+fn in_a_transaction_block(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    let mut wire = sluice.my_connect(&database);
+    wire.query("BEGIN").expect_fine("BEGIN");
+    wire.query("INSERT INTO audit VALUES ('before')").expect_fine("before");
+    let refused = Refused::to_confirm(&mut wire, "SELECT purge()");
+    // The statement alone is taken back.
+    let outcome = wire.query("SELECT count(*) FROM audit");
+    assert_eq!((outcome.value().as_str(), outcome.end().status & status::IN_TRANSACTION), ("1", 1));
+    assert_eq!(wire.query("SELECT count(*) FROM logs").value(), "500");
+    wire.query(&refused.confirm()).expect_fine("confirmed within the transaction");
+    assert_eq!(database.count("logs"), 500, "not committed yet");
+    wire.query("ROLLBACK").expect_fine("ROLLBACK");
+    assert_eq!((database.count("logs"), database.count("audit")), (500, 0));
+    wire.query("BEGIN; SAVEPOINT mine; INSERT INTO audit VALUES ('x')").expect_fine("a savepoint of the client's");
+    Refused::to_confirm(&mut wire, "SELECT purge()");
+    wire.query("SELECT purge_some(2)").expect_fine("few");
+    wire.query("ROLLBACK TO mine").expect_fine("it is still there");
+    wire.query("COMMIT").expect_fine("COMMIT");
+    assert_eq!((database.count("logs"), database.count("audit")), (500, 0));
+}
+
+fn a_schema_change_is_noticed_at_once(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    let (mut wire, mut other) = (sluice.my_connect(&database), sluice.my_connect(&database));
+    wire.query("INSERT INTO totals VALUES (10, 0)").expect_fine("nothing fires");
+    other.query("CREATE TRIGGER late AFTER INSERT ON totals FOR EACH ROW DELETE FROM logs").expect_fine("a trigger");
+    let outcome = wire.query("INSERT INTO totals VALUES (11, 0)");
+    assert!(outcome.error().is_some(), "{outcome:?}");
+    assert_eq!(database.count("logs"), 500);
+    wire.query("SELECT calm()").expect_fine("calm");
+    other.query("DROP FUNCTION calm; CREATE FUNCTION calm() RETURNS int MODIFIES SQL DATA BEGIN DELETE FROM logs; RETURN 1; END").expect_fine("not any more");
+    let outcome = wire.query("SELECT calm()");
+    assert!(outcome.error().is_some(), "{outcome:?}");
+    assert_eq!(database.count("logs"), 500);
+}
+
+/// What the server shows of transactions is shared and may be old: what one session did is not held against another, nor missed.
+fn two_sessions_at_once(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    database.run("CREATE TABLE mine (id int PRIMARY KEY); CREATE TABLE yours (id int PRIMARY KEY);
+        INSERT INTO mine SELECT id FROM carts WHERE id <= 2000; INSERT INTO yours SELECT id FROM carts WHERE id <= 2000;
+        CREATE PROCEDURE some_of_mine(m int) DELETE FROM mine ORDER BY id LIMIT m; CREATE PROCEDURE some_of_yours(m int) DELETE FROM yours ORDER BY id LIMIT m");
+    std::thread::scope(|scope| {
+        for (table, many) in [("mine", 20), ("yours", 101)] {
+            let (sluice, database) = (&sluice, &database);
+            scope.spawn(move || {
+                let mut wire = sluice.my_connect(database);
+                for _ in 0..15 {
+                    let outcome = wire.query(&format!("CALL some_of_{table}({many})"));
+                    assert_eq!(outcome.error().is_some(), many > 100, "{table}: {outcome:?}");
+                }
+            });
+        }
+    });
+    assert_eq!((database.count("mine"), database.count("yours")), (1700, 2000));
+}
+
+/// Nobody tells what the code changed: it is asked about, and that is said.
+fn without_the_process_privilege(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    let mut wire = sluice.my_connect_as(BLIND, &database);
+    for text in
+        ["SELECT purge()", "CALL purging()", "INSERT INTO inbox VALUES (1)", "DELETE FROM carts WHERE id <= 1500"]
+    {
+        Refused::any(&mut wire, text);
+        assert_eq!((database.count("logs"), database.count("carts")), (500, 5000), "{text}");
+    }
+    wire.query("SELECT calm()").expect_fine("calm");
+    wire.query("DELETE FROM logs WHERE id = 1").expect_fine("one row by its key");
+}
+
+fn cascades_are_counted(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    let mut wire = sluice.my_connect(&database);
+    let add = "INSERT INTO cart_items SELECT 20000 + id, 77 FROM carts WHERE id <= 150";
+    let refused =
+        Refused::to_confirm(&mut wire, "DELETE FROM carts WHERE id IN (77, 78, 79) OR status = 'nothing' OR id > 4900");
+    assert!(refused.says("103") && refused.says("206"), "{refused:?}");
+    database.run(add);
+    let outcome = wire.query(&refused.confirm());
+    let again = Refused::of(&mut wire, &outcome);
+    assert!([50001, 50004].contains(&again.code), "{again:?}");
+    assert_eq!(database.count("carts"), 5000);
+    // A procedure whose deletion cascades: the server counts a row, InnoDB many.
+    database.run("CREATE PROCEDURE one_cart() DELETE FROM carts WHERE id = 77");
+    let refused = Refused::to_confirm(&mut wire, "CALL one_cart()");
+    assert!(refused.says("15"), "{refused:?}");
+    assert_eq!(database.count("carts"), 5000);
+}
+
+fn what_attackers_tried(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    let mut wire = sluice.my_connect(&database);
+    for text in [
+        "CREATE PROCEDURE p() DELETE FROM logs; CALL p()",
+        "CREATE FUNCTION f() RETURNS int MODIFIES SQL DATA BEGIN DELETE FROM logs; RETURN 1; END; SELECT f()",
+        "CREATE TRIGGER t AFTER INSERT ON totals FOR EACH ROW DELETE FROM logs; INSERT INTO totals VALUES (50, 1)",
+        "CREATE OR REPLACE VIEW calm_view AS SELECT purge() AS n; SELECT * FROM calm_view",
+        "SELECT 1 FROM dual WHERE 1 = (SELECT purge())",
+        "HANDLER logs OPEN; DELETE FROM logs; HANDLER logs CLOSE",
+        "LOCK TABLES logs WRITE; DELETE FROM logs; UNLOCK TABLES",
+        "SAVEPOINT a; DELETE FROM logs; RELEASE SAVEPOINT a",
+        "XA START 'x'; DELETE FROM logs; XA END 'x'; XA COMMIT 'x' ONE PHASE",
+        "SET autocommit = 0; DELETE FROM logs; SET autocommit = 1",
+        "BEGIN; DELETE FROM logs; CREATE TABLE commits (id int)",
+        "BEGIN; DELETE FROM logs; BEGIN",
+        "BEGIN; CALL purging_some(90); CALL purging_some(90); CALL purging_some(90); COMMIT",
+        "CALL purging(); ROLLBACK",
+        "CREATE EVENT e ON SCHEDULE AT now() DO DELETE FROM logs",
+        "CREATE EVENT e ON SCHEDULE EVERY 1 SECOND DO CALL purging()",
+        "ALTER TABLE logs ENGINE = MEMORY; DELETE FROM logs",
+        "ALTER TABLE logs MODIFY line int",
+        "ALTER TABLE logs PARTITION BY RANGE (id) (PARTITION p VALUES LESS THAN (10000)); ALTER TABLE logs TRUNCATE PARTITION p",
+        "RENAME TABLE logs TO gone; CREATE TABLE logs LIKE gone",
+        "CREATE TABLE other_logs LIKE logs; RENAME TABLE logs TO a, other_logs TO logs; DROP TABLE a",
+        "LOAD DATA LOCAL INFILE 'x' REPLACE INTO TABLE logs",
+    ] {
+        let mut wire = sluice.my_connect(&database);
+        wire.file = b"1\tx\tx\n".to_vec();
+        wire.query(text);
+        drop(wire);
+        let left = database.value("SELECT count(*) FROM information_schema.tables WHERE table_schema = database() AND table_name IN ('logs', 'gone')");
+        assert_ne!(left, "0", "{text}");
+        if database.value(
+            "SELECT count(*) FROM information_schema.tables WHERE table_schema = database() AND table_name = 'gone'",
+        ) == "1"
+        {
+            // A new name destroys nothing.
+            database.run("DROP TABLE logs; RENAME TABLE gone TO logs");
+        }
+        assert!(database.count("logs") >= 400, "{text}: {} left", database.count("logs"));
+        assert_eq!(database.value("SELECT count(*) >= 400 FROM logs WHERE line LIKE 'line %'"), "1", "{text}");
+    }
+    still_serves(&mut wire);
+}
+
+fn still_serves(wire: &mut MyWire) {
+    assert_eq!(wire.query("SELECT 'still here'").value(), "still here");
+}
