@@ -29,6 +29,11 @@ fn lexer() {
 }
 
 #[test]
+fn mysql_lexer() {
+    run("mysql_lexer");
+}
+
+#[test]
 fn facts() {
     run("facts");
 }

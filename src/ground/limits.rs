@@ -248,12 +248,12 @@ pub const SQL_STACK_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Parentheses within parentheses in a text of MySQL's, blocks within blocks of its code, and operators within operators of a condition
 /// that is reasoned over: they are read recursively, on the stack of the thread that serves the session, a few kilobytes a level. What
 /// people and tools write stays below a tenth.
-pub const MYSQL_PARENTHESES_MAX: usize = 200;
-pub const MYSQL_BLOCK_DEPTH_MAX: usize = 64;
-pub const MYSQL_EXPRESSION_DEPTH_MAX: usize = 64;
+pub const SQL_PARENTHESES_MAX: usize = 200;
+pub const SQL_BLOCK_DEPTH_MAX: usize = 64;
+pub const SQL_EXPRESSION_DEPTH_MAX: usize = 64;
 
 /// Tokens of a statement of MySQL's that is shown to a second parser: that one recurses, and drops its trees recursively.
-pub const MYSQL_SECOND_TOKENS_MAX: usize = 400;
+pub const SQL_SECOND_TOKENS_MAX: usize = 400;
 
 /// Statements in one text. Each costs a few kilobytes of facts.
 pub const SQL_STATEMENTS_MAX: usize = 100_000;

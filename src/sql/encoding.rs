@@ -112,7 +112,7 @@ mod tests {
     fn mysql_reads_bytes_by_the_tables_of_the_clients_set() {
         let accents = "SELECT 'h\u{e9}llo' -- \u{e9}";
         let space = "SELECT 1 AS x\u{e0}INTO @y";
-        let dashes = "SELECT 1 --\u{4e2d} '\n; DELETE FROM t -- '";
+        let dashes = "SELECT 1 --\u{5317} '\n; DELETE FROM t -- '";
         let swallowed = "SELECT '\u{30c3}\\'; DELETE FROM t -- '";
         for (charset, expected) in [
             ("utf8mb4", [false, false, false, false]),

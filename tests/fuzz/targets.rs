@@ -10,18 +10,24 @@ use sluice::protocol::postgres::command;
 use sluice::protocol::postgres::frame::{ClientCutter, Frame, Next, upstream_frame};
 use sluice::protocol::postgres::handshake::{self, Opening};
 use sluice::sql::facts::{Kind, Verb};
-use sluice::sql::hints;
-use sluice::sql::lexer::{self, Lexer};
-use sluice::sql::statement::LexicalMode;
-use sluice::sql::{Glance, Reading, fingerprint, glance, read, redact};
+use sluice::sql::lexer::{self, Lexer, Token as Lexed};
+use sluice::sql::split::split;
+use sluice::sql::statement::{LexicalMode, MySqlMode, Product};
+use sluice::sql::{Glance, Reading, essence, fingerprint, glance, hints, read, redact};
 use std::sync::{Mutex, PoisonError};
 
 /// Takes any bytes, and panics when a promise is broken.
 pub type Target = fn(&[u8]);
 
 /// Name and function of each target.
-pub const ALL: &[(&str, Target)] =
-    &[("frames", frames), ("handshake", handshake), ("lexer", lexer), ("facts", facts), ("tokens", tokens)];
+pub const ALL: &[(&str, Target)] = &[
+    ("frames", frames),
+    ("handshake", handshake),
+    ("lexer", lexer),
+    ("mysql_lexer", mysql_lexer),
+    ("facts", facts),
+    ("tokens", tokens),
+];
 
 const ON: LexicalMode = LexicalMode::Postgres { standard_conforming_strings: true };
 const OFF: LexicalMode = LexicalMode::Postgres { standard_conforming_strings: false };
@@ -143,6 +149,90 @@ pub fn lexer(data: &[u8]) {
     }
     let (tokens, sensitive) = lexer::tokens(text, ON);
     assert!(sensitive || tokens == lexer::tokens(text, OFF).0, "the mode was said not to matter: {text:?}");
+}
+
+/// As `lexer`, in the modes of MySQL and MariaDB; besides, what the rooms above make of the tokens: statements leave none of them out,
+/// what is harmless at a glance is one statement without a word that changes anything, and taking hints out changes no code.
+pub fn mysql_lexer(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    for mode in mysql_modes() {
+        let tokens = mysql_tokens(text, mode);
+        let code: Vec<Lexed> = tokens.iter().filter(|token| !token.is_comment()).copied().collect();
+        assert_statements(text, mode, &code);
+        assert_glance(text, mode, &code);
+        let without = hints::without(text, mode);
+        assert!(hints::hints(&without, mode).is_empty(), "hints are left in {without:?} of {text:?}");
+        assert!(
+            essence::same(text, &without, mode) || is_broken(&tokens),
+            "{without:?} says something else than {text:?}"
+        );
+        let _any_answer = (fingerprint(text, mode), redact(text, mode), read(text, mode));
+    }
+    let [first, .., last] = mysql_modes();
+    for (mode, other) in [(first, mysql_modes()[1]), (mysql_modes()[2], last)] {
+        let (tokens, sensitive) = lexer::tokens(text, mode);
+        assert!(sensitive || tokens == lexer::tokens(text, other).0, "the mode was said not to matter: {text:?}");
+    }
+}
+
+/// The second differs from the first in its settings alone, the fourth from the third.
+fn mysql_modes() -> [LexicalMode; 4] {
+    let of =
+        |product, version, sql_mode: &str| LexicalMode::MySql(MySqlMode::of(product, version).with_sql_mode(sql_mode));
+    [
+        of(Product::MySql, 90_704, ""),
+        of(Product::MySql, 90_704, "ANSI_QUOTES,NO_BACKSLASH_ESCAPES"),
+        of(Product::MariaDb, 101_119, ""),
+        of(Product::MariaDb, 101_119, "ANSI_QUOTES,NO_BACKSLASH_ESCAPES"),
+    ]
+}
+
+fn mysql_tokens(text: &str, mode: LexicalMode) -> Vec<Lexed> {
+    let tokens: Vec<Lexed> = Lexer::new(text, mode).collect();
+    let mut end = 0;
+    for token in &tokens {
+        let closes = matches!(token.kind, lexer::Kind::Broken(_)) && token.start == text.len();
+        assert!(
+            token.start >= end && (token.end > token.start || closes),
+            "in order, and not empty: {token:?} {text:?}"
+        );
+        assert!(text.get(token.span()).is_some(), "on borders of characters: {token:?} {text:?}");
+        let between = &text.as_bytes()[end..token.start];
+        assert!(between.iter().all(|byte| matches!(byte, b'\t'..=b'\r' | b' ')), "left out: {between:?} of {text:?}");
+        end = token.end;
+    }
+    tokens
+}
+
+fn is_broken(tokens: &[Lexed]) -> bool {
+    tokens.iter().any(|token| matches!(token.kind, lexer::Kind::Broken(_)))
+}
+
+/// Each token of code but a closing semicolon lies in one piece, and the pieces lie in order.
+fn assert_statements(text: &str, mode: LexicalMode, code: &[Lexed]) {
+    let pieces = split(text, mode);
+    let mut end = 0;
+    for piece in &pieces {
+        assert!(piece.span.start >= end && piece.span.end <= text.len(), "{piece:?} of {text:?}");
+        assert!(piece.code.start >= piece.span.start && piece.code.end <= piece.span.end, "{piece:?} of {text:?}");
+        end = piece.span.end;
+    }
+    let closing = |token: &Lexed| token.is(b';');
+    for token in code.iter().filter(|token| !closing(token) && token.end > token.start) {
+        let holding = pieces.iter().filter(|piece| piece.code.start <= token.start && token.end <= piece.code.end);
+        assert_eq!(holding.count(), 1, "{token:?} of {text:?} in {pieces:?}");
+    }
+}
+
+fn assert_glance(text: &str, mode: LexicalMode, code: &[Lexed]) {
+    const NEVER: &[&str] = &["delete", "update", "drop", "truncate", "alter", "into", "create", "load_file"];
+    let Glance::Harmless { kind, .. } = glance(text, mode) else { return };
+    let pieces = split(text, mode);
+    assert!(pieces.len() <= 1 && pieces.iter().all(|piece| piece.unclear.is_none()), "at a glance one: {text:?}");
+    let harmful = code.iter().filter(|token| !(kind == Kind::Insert && token.is_word(text, "into")));
+    let mut harmful = harmful.filter(|token| NEVER.iter().any(|word| token.is_word(text, word)));
+    assert!(kind == Kind::Transaction || harmful.next().is_none(), "harmless at a glance: {text:?}");
+    assert!(!is_broken(code), "harmless at a glance: {text:?}");
 }
 
 const HARMFUL: &[&str] = &[

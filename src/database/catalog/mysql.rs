@@ -431,7 +431,7 @@ fn stable(definition: &str) -> String {
 /// The engine by the definition; of a temporary table nothing else tells it.
 fn engine(definition: &str) -> String {
     let options = definition.lines().filter(|line| line.starts_with(')'));
-    let engine = options.filter_map(|line| line.split_once("ENGINE=")).map(|(_, rest)| rest).last();
+    let engine = options.filter_map(|line| line.split_once("ENGINE=")).map(|(_, rest)| rest).next_back();
     let word = engine.and_then(|rest| rest.split([' ', '\n']).next());
     word.unwrap_or("an unknown engine").to_owned()
 }

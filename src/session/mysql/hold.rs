@@ -13,7 +13,7 @@ use crate::session::desk::{Desk, note_unrecorded};
 use crate::session::held::Hold;
 use crate::session::judgement::Judgement;
 use crate::session::mysql::Session;
-use crate::sql::facts::{Facts, Kind, TransactionVerb};
+use crate::sql::facts::{Change, Facts, Kind, TransactionVerb};
 
 /// The transaction that is open.
 #[derive(Debug, Default)]
@@ -38,6 +38,7 @@ impl Session {
     /// No transaction is open any more.
     pub(in crate::session) fn transaction_ended(&mut self) {
         self.tally = Tally::default();
+        self.savepoints &= !self.autocommits();
     }
 
     pub(in crate::session) async fn count_before<A>(&mut self, _: &Judgement, _: A) -> Result<Before, End> {
@@ -51,6 +52,10 @@ impl Session {
         _before: Before,
         changed: u64,
     ) -> Result<Option<Refusal>, End> {
+        // An upsert counts a row that was there twice.
+        let overwrites = |change: &Change| change.on_conflict.overwrites();
+        let mut changes = hold.judgement.pieces.iter().flat_map(|piece| &piece.facts.changes);
+        let changed = if changes.any(overwrites) { changed.div_ceil(2) } else { changed };
         let name = "all tables".to_owned();
         let effects = Effects {
             tables: vec![TableEffect { name, updated: changed, ..TableEffect::default() }],
@@ -69,7 +74,19 @@ impl Session {
         verb: Option<TransactionVerb>,
     ) -> Result<Option<Refusal>, End> {
         match verb {
-            Some(TransactionVerb::Commit | TransactionVerb::Begin) => self.hold_commit().await,
+            Some(TransactionVerb::Savepoint) => {
+                self.savepoints = true;
+                Ok(None)
+            }
+            Some(TransactionVerb::Commit | TransactionVerb::Begin) => {
+                let refusal = self.hold_commit().await?;
+                self.savepoints = false;
+                Ok(refusal)
+            }
+            Some(TransactionVerb::Rollback) => {
+                self.savepoints = false;
+                Ok(None)
+            }
             _ => Ok(None),
         }
     }

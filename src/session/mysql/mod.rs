@@ -79,6 +79,8 @@ pub(in crate::session) struct Session {
     room: Room,
     aftermath: Aftermath,
     tally: Tally,
+    /// With autocommit off a savepoint may stand where no transaction is told of yet.
+    savepoints: bool,
     entered: Entered,
 }
 
@@ -111,6 +113,7 @@ impl Session {
             room: Room::of(&house.rooms),
             aftermath: Aftermath::default(),
             tally: Tally::default(),
+            savepoints: false,
             entered,
             desk: Desk::new(house, id, principal, false),
         }

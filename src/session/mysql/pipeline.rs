@@ -38,6 +38,10 @@ impl Session {
         let Ok(command) = command::read(&frame, self.client) else {
             return Err(End::Refused(Refusal::new(Code::Protocol, "sluice: malformed command packet")));
         };
+        let command = match self.settings.own_mode().product {
+            Product::MariaDb => self.as_meant(command),
+            _ => command,
+        };
         match command {
             Command::Query(query) => self.query(frame, query.text).await,
             Command::Prepare(text) => self.prepare(frame, text).await,
@@ -83,6 +87,20 @@ impl Session {
             Command::Refresh(_) => self.refuse_door("COM_REFRESH").await,
             Command::Door(door) => self.refuse_door(door.name()).await,
         }
+    }
+
+    /// MariaDB: -1 stands for the statement that was prepared last.
+    fn as_meant(&self, mut command: Command) -> Command {
+        match &mut command {
+            Command::Execute(executes) | Command::Bulk(executes) => {
+                executes.statement = self.prepared.meant(executes.statement);
+            }
+            Command::CloseStatement(number) | Command::ResetStatement(number) => *number = self.prepared.meant(*number),
+            Command::Fetch { statement, .. } => *statement = self.prepared.meant(*statement),
+            Command::LongData(data) => data.statement = self.prepared.meant(data.statement),
+            _ => {}
+        }
+        command
     }
 
     fn pass(&mut self, frame: Frame, expected: Expected) -> Result<(), End> {
@@ -191,10 +209,11 @@ impl Session {
     /// A text in a character set of single bytes, or of none that could hide one of ASCII: names and strings beyond ASCII are only passed
     /// over.
     fn glance_at_bytes(&self, text: &Bytes) -> Glance {
-        if !self.settings.is_known() || self.settings.is_ambiguous || self.leads_anywhere() {
+        // What stands in for each byte is a letter in all character sets that hide nothing.
+        let characters: String = text.iter().map(|byte| char::from(*byte)).collect();
+        if !self.settings.is_known() || self.settings.reads_otherwise(&characters) || self.leads_anywhere() {
             return Glance::NeedsReading;
         }
-        let characters: String = text.iter().map(|byte| char::from(*byte)).collect();
         sql::glance(&characters, self.settings.mode())
     }
 

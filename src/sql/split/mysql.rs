@@ -5,6 +5,9 @@
 //!
 //! Source: `sql_yacc.yy` of MySQL 9.7 and MariaDB 10.11; tried on both as texts of several statements. A server runs nothing that
 //! follows a syntax error, so a text that it refuses may be cut in any way.
+//!
+//! A server reads the next statement when it has run the one before: `SET sql_mode = 'NO_BACKSLASH_ESCAPES'; SELECT 'a\'; …` is not what
+//! its settings at the beginning make of it. Where that could matter, the rest is unclear too.
 
 use crate::sql::lexer::{self, Kind, Lexer, Token};
 use crate::sql::split::Piece;
@@ -24,7 +27,7 @@ pub(super) fn split(text: &str, mode: MySqlMode) -> Vec<Piece> {
         }
         let found = code.statement_end(at);
         let end = found.unwrap_or(code.tokens.len());
-        let unclear = found.err().or_else(|| code.unclear_end(end));
+        let unclear = found.err().or_else(|| code.unclear_end(end)).or_else(|| code.unclear_rest(at, end));
         let end = if unclear.is_some() { code.tokens.len() } else { end };
         pieces.extend(code.piece(&tokens, at, end, unclear));
         at = end + 1;
@@ -116,6 +119,29 @@ impl<'t> Code<'t> {
     fn unclear_end(&self, end: usize) -> Option<Unclear> {
         let executing = self.executing.get(end).is_some_and(|executing| *executing);
         executing.then_some("a statement ends inside an executable comment")
+    }
+
+    /// The statement may change how the server reads what follows it, and what follows depends on that.
+    fn unclear_rest(&self, at: usize, end: usize) -> Option<Unclear> {
+        let rest = self.text.get(self.tokens.get(end)?.end..).unwrap_or_default();
+        let depends = rest.bytes().any(|byte| !byte.is_ascii() || b"\\\"[".contains(&byte));
+        let changes = match self.word(at).as_deref() {
+            Some("set") => (at..end).any(|at| self.may_name_a_lexical_setting(at)),
+            Some("execute") => true,
+            Some("begin") => self.is_word(at + 1, "not"),
+            Some("if" | "case" | "loop" | "while" | "repeat" | "for") => true,
+            // Routines put back what they have set; tried with sql_mode and with SET NAMES.
+            _ => false,
+        };
+        (depends && changes).then_some("a statement before it may change how it is read")
+    }
+
+    /// `sql_mode`, `character_set_client`, SET NAMES, SET CHARSET. MySQL finds a variable regardless of accents.
+    fn may_name_a_lexical_setting(&self, at: usize) -> bool {
+        let named = self.is_name(at) || self.is_kind(at, |kind| kind == Kind::Variable);
+        let written = self.tokens.get(at).map_or("", |token| token.text(self.text)).to_ascii_lowercase();
+        let listed = ["sql_mode", "charact", "charset", "names"].iter().any(|part| written.contains(part));
+        named && (listed || !written.is_ascii())
     }
 
     /// The semicolon after the statement that begins here, or the end of the text.
@@ -647,6 +673,24 @@ mod tests {
             let text = format!("{first}; DELETE FROM t; END");
             check(&text, &[first, "DELETE FROM t", "END"]);
         }
+    }
+
+    #[test]
+    fn a_statement_may_change_how_the_next_is_read() {
+        for text in [
+            "SET sql_mode = 'NO_BACKSLASH_ESCAPES'; SELECT 'a\\'; DELETE FROM t; -- '",
+            "SET @@SESSION.SQL_MODE = ''; SELECT \"a\"",
+            "SET @a = 1, `sql_mode` = 'ANSI_QUOTES'; SELECT \"a\"",
+            "SET sql_mod\u{e9} = 'ANSI_QUOTES'; SELECT \"a\"",
+            "SET NAMES gbk; SELECT '\u{e9}'",
+            "/*!40101 SET character_set_client = latin1 */; SELECT '\u{e9}'",
+            "EXECUTE s; SELECT [a]",
+        ] {
+            unclear(text);
+        }
+        check("SET sql_mode = ''; SELECT 'a'; SELECT 1", &["SET sql_mode = ''", "SELECT 'a'", "SELECT 1"]);
+        check("SET autocommit = 0; SELECT 'a\\b'", &["SET autocommit = 0", "SELECT 'a\\b'"]);
+        check("CALL p(); SELECT \"a\"; SET NAMES gbk", &["CALL p()", "SELECT \"a\"", "SET NAMES gbk"]);
     }
 
     #[test]

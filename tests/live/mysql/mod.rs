@@ -4,6 +4,7 @@ mod clients;
 mod corpus;
 mod doors;
 mod gate;
+mod lexing;
 mod login;
 mod relay;
 mod servers;

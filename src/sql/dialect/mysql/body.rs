@@ -15,7 +15,7 @@ pub fn block(cursor: &mut Cursor) -> Read<()> {
 }
 
 fn statement(cursor: &mut Cursor, depth: usize) -> Read<()> {
-    if depth > limits::MYSQL_BLOCK_DEPTH_MAX {
+    if depth > limits::SQL_BLOCK_DEPTH_MAX {
         return Err(Unread("blocks nested too deeply".to_owned()));
     }
     if cursor.name_at(0) && cursor.mark_at(1, ":") {

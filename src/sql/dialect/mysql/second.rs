@@ -13,7 +13,7 @@ use sqlparser::parser::Parser;
 
 /// Why the facts cannot be right, if they cannot.
 pub fn objection(text: &str, tokens: &[Token], facts: &Facts) -> Option<String> {
-    if tokens.len() > limits::MYSQL_SECOND_TOKENS_MAX || !is_comparable(facts) {
+    if tokens.len() > limits::SQL_SECOND_TOKENS_MAX || !is_comparable(facts) {
         return None;
     }
     let statements = Parser::parse_sql(&MySqlDialect {}, &clean(text, tokens)).ok()?;
