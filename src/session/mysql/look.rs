@@ -248,8 +248,11 @@ async fn interview(
         return Ok(Interviewed::Judged(effective));
     }
     // Before anything is refused, the server has its word: what it would not run is answered with its own error.
+    // Not on a text that it may read otherwise than we: a text of several statements is a syntax error to it here, and would run.
+    let is_plain = std::str::from_utf8(&scene.source.text).is_ok() && !scene.source.ambiguous;
     if seen.bound.is_none()
         && seen.pieces.len() == 1
+        && is_plain
         && let Some(failure) = asker.text_error(&scene.source.text).await?
     {
         return Ok(Interviewed::Wrong(failure));
