@@ -13,8 +13,9 @@ use sluice::policy::question::{
 use sluice::policy::rules::{self, Caller, Ledger, Rule, Scripted};
 use sluice::policy::scope::{Principal, effective};
 use sluice::policy::settings::{Effective, Policy};
-use sluice::sql::facts::{Change, Name, Removal, Removed, Verb};
-use sluice::sql::statement::LexicalMode;
+use sluice::sql::Product;
+use sluice::sql::facts::{Change, Name, Removal, Removed, Restriction, Verb};
+use sluice::sql::statement::{LexicalMode, MySqlMode};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -30,7 +31,12 @@ fn every_example_matches_or_passes_as_its_page_says() {
             let found = findings(*rule, &example);
             if found.is_empty() == example.matches {
                 let expected = if example.matches { "matches" } else { "passes" };
-                wrong.push(format!("{}: expected: {expected}\n  {}\n  found: {found:?}", rule.code(), example.sql));
+                wrong.push(format!(
+                    "{}: expected: {expected}\n  {}\n  as {:?}\n  found: {found:?}",
+                    rule.code(),
+                    example.sql,
+                    example.mode.product()
+                ));
             }
         }
     }
@@ -49,6 +55,7 @@ fn every_page_answers_what_a_reader_asks() {
 struct Example {
     matches: bool,
     sql: String,
+    mode: LexicalMode,
     evidence: Page,
 }
 
@@ -62,11 +69,15 @@ fn examples(page: &str) -> Vec<Example> {
         let (kind, body) = block.split_once('\n').unwrap_or((block, ""));
         match kind {
             "evidence" => evidence = toml::from_str(body).unwrap_or_else(|error| panic!("{error}\n{body}")),
-            "sql matches" | "sql passes" => examples.push(Example {
-                matches: kind == "sql matches",
-                sql: body.to_owned(),
-                evidence: evidence.clone(),
-            }),
+            "sql matches" | "sql passes" | "mysql matches" | "mysql passes" | "mariadb matches" | "mariadb passes" => {
+                let (language, what) = kind.split_once(' ').unwrap_or_default();
+                examples.extend(modes(language).iter().map(|mode| Example {
+                    matches: what == "matches",
+                    sql: body.to_owned(),
+                    mode: *mode,
+                    evidence: evidence.clone(),
+                }));
+            }
             "toml" => {}
             other => panic!("a block of unknown kind: {other}"),
         }
@@ -74,8 +85,19 @@ fn examples(page: &str) -> Vec<Example> {
     examples
 }
 
+/// How a block is read: `mysql` as both servers of that language do, `mariadb` as that one alone.
+fn modes(language: &str) -> Vec<LexicalMode> {
+    let mysql = LexicalMode::MySql(MySqlMode::of(Product::MySql, 90_704));
+    let mariadb = LexicalMode::MySql(MySqlMode::of(Product::MariaDb, 101_114));
+    match language {
+        "mysql" => vec![mysql, mariadb],
+        "mariadb" => vec![mariadb],
+        _ => vec![LexicalMode::default()],
+    }
+}
+
 fn findings(rule: &dyn Rule, example: &Example) -> Vec<String> {
-    let reading = sluice::sql::read(&example.sql, LexicalMode::default());
+    let reading = sluice::sql::read(&example.sql, example.mode);
     assert_eq!(reading.statements.len(), 1, "one statement an example: {}", example.sql);
     let written = &reading.statements[0].facts;
     // A page speaks of a PREPARE as of what it runs.
@@ -234,7 +256,9 @@ impl Page {
             rows: when(asked.rows, || match table {
                 None => not_described(),
                 // As the look does: a key that is pinned is not counted.
-                Some((name, table)) if pinned_to_one(change, &table.known(name)) => Known::Known(Rows::AtMost(1)),
+                Some((name, table)) if pinned_to_one(&fitting(change), &table.known(name)) => {
+                    Known::Known(Rows::AtMost(1))
+                }
                 Some((_, table)) => table.rows.known(),
             }),
             cascade: when(asked.cascade, || cascade),
@@ -361,6 +385,15 @@ fn trigger(written: &str) -> Trigger {
         function: "noted".to_owned(),
         columns: of.iter().map(|column| (*column).to_owned()).collect(),
     }
+}
+
+/// Pages say nothing of types: what is compared with a constant is taken to be of a type that fits it.
+fn fitting(change: &Change) -> Change {
+    let mut change = change.clone();
+    if let Restriction::Restricts { pinned } = &mut change.restriction {
+        pinned.extend(change.pinned_if.iter().map(|one| one.column.clone()));
+    }
+    change
 }
 
 fn not_described<T>() -> Known<T> {

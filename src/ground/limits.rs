@@ -248,12 +248,15 @@ pub const SQL_STACK_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Parentheses within parentheses in a text of MySQL's, blocks within blocks of its code, and operators within operators of a condition
 /// that is reasoned over: they are read recursively, on the stack of the thread that serves the session, a few kilobytes a level. What
 /// people and tools write stays below a tenth.
-pub const MYSQL_PARENTHESES_MAX: usize = 200;
-pub const MYSQL_BLOCK_DEPTH_MAX: usize = 64;
-pub const MYSQL_EXPRESSION_DEPTH_MAX: usize = 64;
+pub const SQL_PARENTHESES_MAX: usize = 200;
+pub const SQL_BLOCK_DEPTH_MAX: usize = 64;
+pub const SQL_EXPRESSION_DEPTH_MAX: usize = 64;
+
+/// Tables in one list of joined tables: MySQL and MariaDB join at most 61.
+pub const SQL_JOINED_TABLES_MAX: usize = 64;
 
 /// Tokens of a statement of MySQL's that is shown to a second parser: that one recurses, and drops its trees recursively.
-pub const MYSQL_SECOND_TOKENS_MAX: usize = 400;
+pub const SQL_SECOND_TOKENS_MAX: usize = 400;
 
 /// Statements in one text. Each costs a few kilobytes of facts.
 pub const SQL_STATEMENTS_MAX: usize = 100_000;
@@ -272,6 +275,9 @@ pub const READINGS_BYTES_MAX: usize = 512 * 1024;
 
 /// The longest text that is parsed for its fingerprint alone; longer ones get a digest of their redacted beginning.
 pub const SQL_FINGERPRINT_BYTES_MAX: usize = 8 * 1024;
+
+/// Where asking what names lead to takes long, it lasts longer, up to this: a change that went past Sluice is noticed later by as much.
+pub const REACH_TTL_MAX: Duration = Duration::from_secs(60);
 
 /// Lines that Sluice has to say to one statement by SHOW WARNINGS: a preview and its sample. As many as a server keeps by default
 /// (`max_error_count`).

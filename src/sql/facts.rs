@@ -3,11 +3,14 @@
 //! Facts are derived from the text alone and can be wrong in one direction only: what was not understood is in
 //! [`Facts::unread`], and the policy fails closed on it. Nothing here asks a database.
 
+use crate::sql::statement::Product;
 use std::ops::Range;
 
 /// Everything known of one statement from its text.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Facts {
+    /// Whose SQL it is: what to write instead differs.
+    pub product: Product,
     pub kind: Kind,
     /// Why the statement could not be read to its end, if so. The other fields then hold what was still understood.
     pub unread: Option<String>,

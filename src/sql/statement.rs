@@ -121,6 +121,11 @@ impl Product {
     pub fn is_mysql(self) -> bool {
         self != Product::PostgreSql
     }
+
+    /// What is said of one language, or of the other.
+    pub fn either<T>(self, postgres: T, mysql: T) -> T {
+        if self.is_mysql() { mysql } else { postgres }
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A MariaDB and a MySQL of the tests' own, and a plain client of them that answers questions as a session would.
 //!
-//! The servers live in temporary directories, listen on a unix socket only, and are stopped when the last test lets go of them. The client
-//! speaks as much of the protocol as questions need: a login without a password, COM_QUERY, text rows.
+//! The servers live in temporary directories, listen on a unix socket only, and are stopped when this process ends: a shell holds each and
+//! waits for the end of its input. The client speaks as much of the protocol as questions need: a login without a password, COM_QUERY, text rows.
 
 use sluice::database::{Answer, Ask, AskError};
 use sluice::protocol::Parameters;
@@ -12,18 +12,16 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 pub struct Server {
-    home: tempfile::TempDir,
+    home: PathBuf,
     pub product: Product,
-    running: Child,
     databases: AtomicU32,
+    /// Its input closes with this process.
+    _keeper: Child,
 }
-
-static MARIADB: Mutex<Weak<Server>> = Mutex::new(Weak::new());
-static MYSQL: Mutex<Weak<Server>> = Mutex::new(Weak::new());
 
 /// Both, for stories that are told of each.
 pub fn both() -> [Arc<Server>; 2] {
@@ -32,58 +30,44 @@ pub fn both() -> [Arc<Server>; 2] {
 
 impl Server {
     pub fn get(product: Product) -> Arc<Server> {
+        static MARIADB: OnceLock<Arc<Server>> = OnceLock::new();
+        static MYSQL: OnceLock<Arc<Server>> = OnceLock::new();
         let one = if product == Product::MariaDb { &MARIADB } else { &MYSQL };
-        let mut running = one.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(server) = running.upgrade() {
-            return server;
-        }
-        let server = Arc::new(Server::start(product));
-        *running = Arc::downgrade(&server);
-        server
+        one.get_or_init(|| Arc::new(Server::start(product))).clone()
     }
 
     fn start(product: Product) -> Server {
-        let home = tempfile::tempdir().expect("a temporary directory");
-        let (data, socket) = (home.path().join("data"), home.path().join("socket"));
-        let data = format!("--datadir={}", data.display());
-        let quiet = |command: &mut Command| {
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        };
-        let mysql = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/tools/mysql/mysqld");
-        let mut init = match product {
-            Product::MariaDb => Command::new("mariadb-install-db"),
-            _ => Command::new(&mysql),
-        };
-        match product {
-            Product::MariaDb => init.args(["--no-defaults", "--auth-root-authentication-method=normal", &data]),
-            _ => init.args(["--initialize-insecure", &data]),
-        };
-        quiet(&mut init);
-        assert!(init.status().expect("the server is installed: s/prepare").success(), "{product:?}: not initialised");
-        let mut server = match product {
-            Product::MariaDb => Command::new("/usr/sbin/mariadbd"),
-            _ => Command::new(&mysql),
-        };
-        match product {
-            Product::MariaDb => server.args(["--no-defaults", "--user=root"]),
-            _ => server.args(["--mysqlx=OFF"]),
-        };
-        server.args([&data, &format!("--socket={}", socket.display()), "--skip-networking"]);
-        server
-            .args([&format!("--pid-file={}", home.path().join("pid").display()), "--innodb-flush-log-at-trx-commit=0"]);
-        quiet(&mut server);
-        let running = server.spawn().expect("the server is installed");
-        let server = Server { home, product, running, databases: AtomicU32::new(0) };
+        let home = tempfile::tempdir().expect("a temporary directory").keep();
+        let data = format!("--datadir={}", home.join("data").display());
+        let mysqld = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/tools/mysql/mysqld");
+        let is_mariadb = product == Product::MariaDb;
+        let mut init = Command::new(if is_mariadb { PathBuf::from("mariadb-install-db") } else { mysqld.clone() });
+        init.args(match is_mariadb {
+            true => &["--no-defaults", "--auth-root-authentication-method=normal"][..],
+            false => &["--initialize-insecure"],
+        });
+        let done = init.arg(&data).stdin(Stdio::null()).output().expect("the server is installed: s/prepare");
+        assert!(done.status.success(), "{product:?}: {}", String::from_utf8_lossy(&done.stderr));
+        let server = if is_mariadb { PathBuf::from("/usr/sbin/mariadbd") } else { mysqld };
+        let keep = "home=$1; shift; \"$@\" >\"$home/log\" 2>&1 </dev/null & cat >/dev/null; kill -9 $!; wait; rm -rf \"$home\"";
+        let mut keeper = Command::new("sh");
+        keeper.args(["-c", keep, "sh"]).arg(&home).arg(server);
+        keeper.args(if is_mariadb { &["--no-defaults", "--user=root"][..] } else { &["--mysqlx=OFF"] });
+        keeper.args([&data, &format!("--socket={}", home.join("socket").display()), "--skip-networking"]);
+        keeper.args([&format!("--pid-file={}", home.join("pid").display()), "--innodb-flush-log-at-trx-commit=0"]);
+        let keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("a shell");
+        let server = Server { home, product, databases: AtomicU32::new(0), _keeper: keeper };
         let deadline = Instant::now() + Duration::from_secs(60);
         while UnixStream::connect(server.socket()).is_err() {
-            assert!(Instant::now() < deadline, "{product:?} does not listen");
+            let log = || std::fs::read_to_string(server.home.join("log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "{product:?} does not listen: {}", log());
             std::thread::sleep(Duration::from_millis(20));
         }
         server
     }
 
     fn socket(&self) -> PathBuf {
-        self.home.path().join("socket")
+        self.home.join("socket")
     }
 
     /// A client of a database of its own, prepared by these statements. (On MariaDB everybody has every right to `test_…`.)
@@ -101,13 +85,6 @@ impl Server {
     pub fn mode(&self) -> LexicalMode {
         let version = if self.product == Product::MariaDb { 101114 } else { 90704 };
         LexicalMode::MySql(MySqlMode::of(self.product, version))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.running.kill();
-        let _ = self.running.wait();
     }
 }
 

@@ -182,6 +182,7 @@ fn read_about(answer: &Answer, table: &mut Table) -> Option<()> {
                 (table.schema, table.name) = (text(1)?, text(2)?);
                 let (kind, engine) = (text(3)?, text(4));
                 table.kind = kind_of(&kind, engine.as_deref());
+                table.versioned = kind == "SYSTEM VERSIONED";
                 let transactions = text(5).is_some_and(|word| word.eq_ignore_ascii_case("YES"));
                 table.keeps_no_transactions = engine.filter(|_| !transactions);
                 table.estimated_rows = at(6).and_then(|digits| digits.parse().ok());
@@ -431,7 +432,7 @@ fn stable(definition: &str) -> String {
 /// The engine by the definition; of a temporary table nothing else tells it.
 fn engine(definition: &str) -> String {
     let options = definition.lines().filter(|line| line.starts_with(')'));
-    let engine = options.filter_map(|line| line.split_once("ENGINE=")).map(|(_, rest)| rest).last();
+    let engine = options.filter_map(|line| line.split_once("ENGINE=")).map(|(_, rest)| rest).next_back();
     let word = engine.and_then(|rest| rest.split([' ', '\n']).next());
     word.unwrap_or("an unknown engine").to_owned()
 }

@@ -35,7 +35,8 @@ impl Rule for GuardOff {
 
     fn look(&self, look: &Look<'_>) -> Vec<Finding> {
         let settings = look.facts.settings.iter();
-        let matching = settings.filter(|setting| takes_guard_away(setting));
+        let takes = look.facts.product.either(takes_guard_away as fn(&SettingChange) -> bool, unguards);
+        let matching = settings.filter(|setting| takes(setting));
         let mut found: Vec<Finding> = matching.map(|setting| found(self, setting)).collect();
         found.extend(acts(
             self,
@@ -44,8 +45,9 @@ impl Rule for GuardOff {
             "Load children after parents instead of turning checks off.",
         ));
         for (at, _, evidence) in look.changes() {
-            if let Some(table) = table(evidence).filter(|table| table.schema == "pg_catalog") {
-                let message = format!("a change of the catalog itself, pg_catalog.{}", table.name);
+            let catalogs = look.facts.product.either(&["pg_catalog"][..], &["mysql", "sys", "performance_schema"][..]);
+            if let Some(table) = table(evidence).filter(|table| catalogs.contains(&table.schema.as_str())) {
+                let message = format!("a change of the catalog itself, {}.{}", table.schema, table.name);
                 found.push(finding(self, About::Change(at), message, "Use the statements made for it."));
             }
         }
@@ -82,6 +84,18 @@ fn takes_guard_away(setting: &SettingChange) -> bool {
         return value.is_none() || any_of(&["replica"]);
     }
     is("row_security") && setting.scope == SettingScope::Lasting && !value.is_some_and(is_on)
+}
+
+/// The same for MySQL and MariaDB, where guards are settings of their own: keys and checks not looked at, changes that replicas and
+/// restores never see, history that can be made up, and the client's own guard against a forgotten WHERE.
+fn unguards(setting: &SettingChange) -> bool {
+    const ON: &[&str] =
+        &["foreign_key_checks", "unique_checks", "check_constraint_checks", "sql_log_bin", "sql_safe_updates"];
+    const OFF: &[&str] = &["system_versioning_insert_history"];
+    let value = setting.value.as_deref().map(str::trim);
+    let is_off = value.is_some_and(|value| ["off", "false", "0"].iter().any(|word| value.eq_ignore_ascii_case(word)));
+    (ON.contains(&setting.name.as_str()) && !value.is_some_and(is_on))
+        || (OFF.contains(&setting.name.as_str()) && !is_off)
 }
 
 /// How facts list a call of `set_config` whose first argument is no constant. A constant second one still tells: `pg_dump` sends

@@ -47,7 +47,7 @@ impl Rule for NotRerunnable {
             {
                 return None;
             }
-            let (message, instead) = words(change, evidence, again)?;
+            let (message, instead) = words(look.facts, change, evidence, again)?;
             let bend = if in_script { Bend::AtLeast(Level::Confirm) } else { Bend::Not };
             Some(Finding { bend, ..finding(self, About::Change(at), message, instead) })
         });
@@ -55,12 +55,21 @@ impl Rule for NotRerunnable {
     }
 }
 
-fn words(change: &Change, evidence: Option<&ChangeEvidence>, again: &Again) -> Option<(String, &'static str)> {
+fn words(
+    facts: &Facts,
+    change: &Change,
+    evidence: Option<&ChangeEvidence>,
+    again: &Again,
+) -> Option<(String, &'static str)> {
     match again {
         Again::Same => None,
         Again::Adds => {
             let message = format!("a second run adds the rows of {} again, or fails on them", change.target.written);
-            Some((message, "Say what happens to rows that are there already: ON CONFLICT … DO NOTHING."))
+            let instead = facts.product.either(
+                "Say what happens to rows that are there already: ON CONFLICT … DO NOTHING.",
+                "Say what happens to rows that are there already: ON DUPLICATE KEY UPDATE, or INSERT IGNORE.",
+            );
+            Some((message, instead))
         }
         Again::BuildsOn(columns) => {
             let column = columns.iter().find(|column| !merges(column, evidence))?;

@@ -41,6 +41,9 @@ impl Capabilities {
     pub const ZSTD: Capabilities = Capabilities(1 << 26);
     pub const QUERY_ATTRIBUTES: Capabilities = Capabilities(1 << 27);
     pub const MULTI_FACTOR: Capabilities = Capabilities(1 << 28);
+    /// What a client's library remembers for itself; servers offer them and heed nothing of it.
+    pub const VERIFY_CERTIFICATE: Capabilities = Capabilities(1 << 30);
+    pub const REMEMBER_OPTIONS: Capabilities = Capabilities(1 << 31);
     /// MariaDB, extended: progress reports in the middle of an answer.
     pub const PROGRESS: Capabilities = Capabilities(1 << 32);
     /// MariaDB, extended: COM_STMT_BULK_EXECUTE.
@@ -160,6 +163,8 @@ pub const PASSED: &[(Capabilities, &str, Passage, &str)] = &[
         Masked,
         "each factor would be a proof to be carried over from leg to leg; not yet",
     ),
+    (Capabilities::VERIFY_CERTIFICATE, "SSL_VERIFY_SERVER_CERT", Passes, "a client's own, without effect in a server"),
+    (Capabilities::REMEMBER_OPTIONS, "REMEMBER_OPTIONS", Passes, "a client's own, without effect in a server"),
     (Capabilities::PROGRESS, "MARIADB_PROGRESS", Passes, "reports are hopped over in the middle of an answer"),
     (Capabilities::BULK, "MARIADB_STMT_BULK", Passes, "rows of values are taken apart and judged"),
     (

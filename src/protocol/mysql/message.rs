@@ -149,24 +149,21 @@ pub fn rows(to: To, form: Form, columns: &[&str], values: &[Vec<Option<String>>]
     answer.out.freeze()
 }
 
-/// A result of one whole number, as the servers tell one that a function gives: `ROW_COUNT()`.
-pub fn number(to: To, form: Form, name: &str, value: &str, session: (u16, u16)) -> Bytes {
+/// A row of whole numbers in text, as the servers tell those that functions give: `ROW_COUNT()`.
+pub fn numbers(to: To, values: &[(String, String)], session: (u16, u16)) -> Bytes {
     let mut answer = Packets::new(to);
-    let count: &[u8] = if to.capabilities.has(Capabilities::CACHE_METADATA) { &[1, 1] } else { &[1] };
-    answer.put(count);
-    answer.put(&number_definition(name, to.capabilities));
+    let mut count = BytesMut::new();
+    put_lenenc(&mut count, values.len() as u64);
+    if to.capabilities.has(Capabilities::CACHE_METADATA) {
+        count.put_u8(1);
+    }
+    answer.put(&count);
+    values.iter().for_each(|(name, _)| answer.put(&number_definition(name, to.capabilities)));
     if !to.capabilities.has(Capabilities::DEPRECATE_EOF) {
         answer.eof(session);
     }
-    let number = value.parse::<i64>().unwrap_or_default();
-    answer.put(&match form {
-        Form::Text => text_row(&[Some(value.to_owned())]),
-        Form::Binary => {
-            let mut row = BytesMut::from(&[0x00, 0x00][..]);
-            row.put_i64_le(number);
-            row
-        }
-    });
+    let row: Vec<Option<String>> = values.iter().map(|(_, value)| Some(value.clone())).collect();
+    answer.put(&text_row(&row));
     answer.end(session);
     answer.out.freeze()
 }

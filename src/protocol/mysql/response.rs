@@ -175,6 +175,8 @@ pub struct Answer {
     left: usize,
     /// The packet before was full: the next one continues it, whatever it begins with.
     continues: bool,
+    /// The rows that come are a procedure's OUT parameters, and a result follows them whatever their end says.
+    out_parameters: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,7 +211,7 @@ enum Rows {
 impl Answer {
     /// The answer to a command on a leg where these capabilities are in force.
     pub fn new(expected: Expected, capabilities: Capabilities) -> Answer {
-        Answer { capabilities, at: At::First(expected), left: 0, continues: false }
+        Answer { capabilities, at: At::First(expected), left: 0, continues: false, out_parameters: false }
     }
 
     pub fn is_over(&self) -> bool {
@@ -352,9 +354,13 @@ impl Answer {
     /// The EOF behind the definitions: the end already if a cursor was opened.
     fn columns_ended(&mut self, packet: &[u8]) -> Result<Option<Event>, Fault> {
         let end = read_end(packet, self.capabilities).map_err(|_| strange("the end of definitions", packet))?;
-        if end.status().is_some_and(|status| status & status::CURSOR != 0) {
+        let status = end.status().unwrap_or_default();
+        if status & status::CURSOR != 0 {
             return Ok(Some(self.over(end)));
         }
+        // Both servers leave MORE_RESULTS out of the EOF behind such rows (tried): only this one has it.
+        const OUT: u16 = status::OUT_PARAMETERS | status::MORE_RESULTS;
+        self.out_parameters = status & OUT == OUT;
         self.at = At::Rows;
         Ok(None)
     }
@@ -365,7 +371,8 @@ impl Answer {
     }
 
     fn over(&mut self, end: End) -> Event {
-        let more = end.status().is_some_and(|status| status & status::MORE_RESULTS != 0);
+        let out_parameters = std::mem::take(&mut self.out_parameters);
+        let more = out_parameters || end.status().is_some_and(|status| status & status::MORE_RESULTS != 0);
         self.at = if more { At::First(Expected::Results) } else { At::Over };
         Event::End { end, over: !more }
     }

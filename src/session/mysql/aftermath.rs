@@ -33,7 +33,7 @@ pub(in crate::session) struct Aftermath {
     warnings: u16,
     row_count: Option<i64>,
     found_rows: Option<String>,
-    /// The values that the statement answered last left, whether the server still knows them or not.
+    /// What the statement answered last left, whether the server still knows it or not.
     last_row_count: i64,
 }
 
@@ -53,6 +53,8 @@ pub(in crate::session) enum Wish {
         name: String,
         what: Counted,
     },
+    /// Several of them and nothing else.
+    Values(Vec<(String, Counted)>),
     /// Its numbers stand in another statement: these places are to be replaced.
     Within(Vec<Place>),
 }
@@ -214,12 +216,23 @@ pub(in crate::session) fn wish(text: &str, mode: LexicalMode) -> Option<Wish> {
         _ => &tokens[..],
     };
     let first = tokens.first()?;
+    if let Some(end) = tokens.iter().position(|token| token.is(b';')) {
+        // What stands behind another statement asks about that one.
+        let places = places(text, &tokens[..end]);
+        return (!places.is_empty()).then_some(Wish::Within(places));
+    }
     if first.is_word(text, "show") {
         return shown(text, &tokens[1..]);
     }
     let places = places(text, tokens);
     if places.is_empty() {
         return None;
+    }
+    // SELECT ROW_COUNT(), FOUND_ROWS(): nothing but what is kept here.
+    let columns = 1 + 4 * places.len() - 1;
+    if places.len() > 1 && places.iter().all(|place| place.is_column) && tokens.len() == columns {
+        let named = |place: &Place| (text.get(place.span.clone()).unwrap_or_default().to_owned(), place.what);
+        return Some(Wish::Values(places.iter().map(named).collect()));
     }
     match (&places[..], tokens.len()) {
         // SELECT ROW_COUNT(), and with a name of its own.

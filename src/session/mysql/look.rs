@@ -130,6 +130,12 @@ impl Session {
         policy: &Policy,
         standing: Effective,
     ) -> Result<Looked, End> {
+        if self.once {
+            let message = "sluice: SET TRANSACTION is for the very next transaction, and looking at this statement would use it up";
+            let refusal =
+                Refusal::new(Code::CannotKnow, message).hint("Begin the transaction first: START TRANSACTION.");
+            return Ok(Looked::Not(refusal));
+        }
         self.keep_aftermath().await?;
         let ground = self.ground();
         let time = standing.sizes.preview_timeout;
@@ -178,7 +184,7 @@ impl Session {
 
     /// Where questions can be asked now.
     pub(in crate::session) fn ground(&self) -> Ground {
-        if self.in_transaction() { Ground::Block } else { Ground::Own }
+        if self.in_transaction() || self.savepoints { Ground::Block } else { Ground::Own }
     }
 }
 
@@ -381,7 +387,17 @@ fn read(source: &Source) -> Vec<Piece> {
     if !source.settled && (reading.mode_sensitive || encoding::mysql_reads_otherwise("", text.as_bytes())) {
         return vec![unread(text, "sql_mode or the character set, which decide how it is read, are not known")];
     }
-    pieces(text, reading.statements.clone())
+    let found = pieces(text, reading.statements.clone());
+    // Each statement is read when the one before it has run.
+    let before = &found[..found.len().saturating_sub(1)];
+    let moves = |piece: &Piece| {
+        let facts = &piece.facts;
+        facts.changes_session || facts.unread.is_some() || matches!(facts.kind, Kind::Call | Kind::Do)
+    };
+    if before.iter().any(moves) && (reading.mode_sensitive || !text.is_ascii()) {
+        return vec![unread(text, "a statement in it may change how those behind it are read")];
+    }
+    found
 }
 
 pub(in crate::session) fn unknown_state(broken: Broken) -> End {

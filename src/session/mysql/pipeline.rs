@@ -38,6 +38,14 @@ impl Session {
         let Ok(command) = command::read(&frame, self.client) else {
             return Err(End::Refused(Refusal::new(Code::Protocol, "sluice: malformed command packet")));
         };
+        let command = match self.settings.own_mode().product {
+            Product::MariaDb => self.as_meant(command),
+            _ => command,
+        };
+        let looks = matches!(command, Command::Query(_) | Command::Prepare(_) | Command::Execute(_) | Command::Bulk(_));
+        if looks && !self.reaching.is_fresh() {
+            Box::pin(self.refresh_reach()).await?;
+        }
         match command {
             Command::Query(query) => self.query(frame, query.text).await,
             Command::Prepare(text) => self.prepare(frame, text).await,
@@ -83,6 +91,20 @@ impl Session {
             Command::Refresh(_) => self.refuse_door("COM_REFRESH").await,
             Command::Door(door) => self.refuse_door(door.name()).await,
         }
+    }
+
+    /// MariaDB: -1 stands for the statement that was prepared last.
+    fn as_meant(&self, mut command: Command) -> Command {
+        match &mut command {
+            Command::Execute(executes) | Command::Bulk(executes) => {
+                executes.statement = self.prepared.meant(executes.statement);
+            }
+            Command::CloseStatement(number) | Command::ResetStatement(number) => *number = self.prepared.meant(*number),
+            Command::Fetch { statement, .. } => *statement = self.prepared.meant(*statement),
+            Command::LongData(data) => data.statement = self.prepared.meant(data.statement),
+            _ => {}
+        }
+        command
     }
 
     fn pass(&mut self, frame: Frame, expected: Expected) -> Result<(), End> {
@@ -234,6 +256,7 @@ impl Session {
         let recording = self.desk.recording();
         let permitted = self.desk.house.recorder.record(&verdict, Action::Forward, recording, frame.into_bytes());
         let permit = permitted.map_err(|error| End::Refused(crate::session::record::unrecorded(&error)))?;
+        self.once = false;
         self.link.forward(permit);
         self.expect(Expected::Results, Mark::Statement(watched));
         Ok(())

@@ -59,6 +59,8 @@ pub(in crate::session) struct Statements {
     bytes: usize,
     /// Commands of ours that were prepared: their numbers count down from the highest, where no server's come.
     commands: u32,
+    /// The one that was prepared last: MariaDB's clients may call it by -1.
+    last: u32,
 }
 
 impl Statements {
@@ -68,6 +70,11 @@ impl Statements {
 
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The number that is meant: MariaDB takes -1 for the statement that was prepared last.
+    pub fn meant(&self, number: u32) -> u32 {
+        if number == u32::MAX { self.last } else { number }
     }
 
     pub fn get(&self, number: u32) -> Option<&Prepared> {
@@ -85,6 +92,7 @@ impl Statements {
 
     pub fn insert(&mut self, number: u32, prepared: Prepared) {
         self.bytes += prepared.bytes();
+        self.last = number;
         if let Some(before) = self.by_number.insert(number, prepared) {
             self.bytes -= before.bytes();
         }
@@ -93,7 +101,8 @@ impl Statements {
     /// A command of ours; the number that it goes by.
     pub fn insert_command(&mut self, text: Arc<str>) -> u32 {
         const FIRST: u32 = 0x8000_0000;
-        let number = FIRST | (self.commands & 0x7fff_fffe);
+        // The highest of all stands for the statement that was prepared last.
+        let number = FIRST + self.commands % (u32::MAX - FIRST);
         self.commands = self.commands.wrapping_add(1);
         self.insert(number, Prepared::new(What::Command(text)));
         number

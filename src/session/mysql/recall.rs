@@ -113,13 +113,22 @@ impl Session {
                 let Some(value) = self.aftermath.value(what) else { return Ok(None) };
                 self.answer_number(&name, &value);
             }
+            Wish::Values(wanted) => {
+                let values: Option<Vec<(String, String)>> =
+                    wanted.into_iter().map(|(name, what)| Some((name, self.aftermath.value(what)?))).collect();
+                let Some(values) = values else { return Ok(None) };
+                let answer = message::numbers(self.to_client(), &values, (self.status, 0));
+                self.reply(answer);
+                self.aftermath.was_asked();
+            }
             Wish::Within(places) => return Ok(self.replaced(text, &places).map(Some)),
         }
         Ok(Some(None))
     }
 
     fn answer_number(&mut self, name: &str, value: &str) {
-        let answer = message::number(self.to_client(), message::Form::Text, name, value, (self.status, 0));
+        let value = [(name.to_owned(), value.to_owned())];
+        let answer = message::numbers(self.to_client(), &value, (self.status, 0));
         self.reply(answer);
         self.aftermath.was_asked();
     }

@@ -36,10 +36,11 @@ pub fn read(text: &str, own: MySqlMode) -> Reading {
         return glanced(text, mode);
     }
     let refused = flaw(&tokens).map(|why| whole(text, unread(why)));
-    let statements = match refused.or_else(|| command(text, &tokens)) {
+    let mut statements = match refused.or_else(|| command(text, &tokens)) {
         Some(statement) => vec![statement],
         None => statements(text, &tokens, own),
     };
+    statements.iter_mut().for_each(|statement| statement.facts.product = own.product);
     Reading { statements, mode_sensitive }
 }
 
@@ -73,7 +74,7 @@ fn flaw(tokens: &[Token]) -> Option<&'static str> {
         lexer::Kind::Stray => Some("a character that begins no token"),
         _ => None,
     });
-    broken.or_else(|| (depth(tokens) > limits::MYSQL_PARENTHESES_MAX).then_some("nested too deeply to be read"))
+    broken.or_else(|| (depth(tokens) > limits::SQL_PARENTHESES_MAX).then_some("nested too deeply to be read"))
 }
 
 /// How many parentheses are open at most.

@@ -167,7 +167,7 @@ impl Expression<'_, '_> {
     /// A step deeper; beyond a bound nothing is reasoned over.
     fn deeper<T>(&mut self, read: impl FnOnce(&mut Self) -> Read<T>) -> Read<T> {
         self.depth += 1;
-        if self.depth > limits::MYSQL_EXPRESSION_DEPTH_MAX {
+        if self.depth > limits::SQL_EXPRESSION_DEPTH_MAX {
             return Err(Unread("nested too deeply".to_owned()));
         }
         let found = read(self);
@@ -178,7 +178,7 @@ impl Expression<'_, '_> {
     /// One operator more in a chain, each of which makes the tree a level deeper.
     fn longer(&mut self) -> Read<()> {
         self.nodes += 1;
-        match self.nodes > limits::MYSQL_EXPRESSION_DEPTH_MAX {
+        match self.nodes > limits::SQL_EXPRESSION_DEPTH_MAX {
             true => Err(Unread("too long a chain of operators".to_owned())),
             false => Ok(()),
         }

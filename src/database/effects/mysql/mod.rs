@@ -1,0 +1,4 @@
+//! The twins of [`crate::database::effects::measure`] and [`crate::database::effects::reach`] for MySQL and MariaDB.
+
+pub mod measure;
+pub mod reach;
