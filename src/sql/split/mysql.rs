@@ -313,6 +313,10 @@ impl<'t> Code<'t> {
     fn event_body(&self, at: usize) -> Result<Option<usize>, Unclear> {
         const ENDS: &[&str] = &[
             "microsecond",
+            "second_microsecond",
+            "minute_microsecond",
+            "hour_microsecond",
+            "day_microsecond",
             "second",
             "minute",
             "hour",
@@ -445,7 +449,7 @@ impl<'t> Code<'t> {
             }
             ("repeat", Some("end")) => Err("a REPEAT ends without its UNTIL"),
             (_, Some("end")) => self.closed(at + 1, open),
-            (_, Some("else" | "elseif" | "when" | "until" | "then" | "do")) => {
+            (_, Some("else" | "elseif" | "when" | "until" | "then")) => {
                 Err("a part of a block stands outside it")
             }
             ("", _) => Ok(Step::Ended(self.semicolon(at))),
@@ -626,6 +630,8 @@ mod tests {
             "CREATE PROCEDURE p() BEGIN IF CASE WHEN a THEN b END THEN SELECT 1; END IF; END",
             "CREATE PROCEDURE p() BEGIN WHILE CASE WHEN CASE 1 WHEN a THEN b END THEN 1 END DO SELECT 1; END WHILE; END",
             "CREATE PROCEDURE p() BEGIN IF IF(1, 2, 3) THEN SELECT 1; END IF; END",
+            "CREATE PROCEDURE p() BEGIN DO SLEEP(2); SELECT 1; END",
+            "CREATE EVENT e ON SCHEDULE EVERY '1:1' MINUTE_MICROSECOND DO BEGIN SELECT 1; END",
             "CREATE PROCEDURE p() BEGIN DECLARE begin INT; SET begin = 1; SELECT begin; SELECT t.end; END",
             "CREATE PROCEDURE p() BEGIN DECLARE CONTINUE HANDLER FOR NOT FOUND BEGIN END; SELECT CASE 1 WHEN 1 THEN 2 END; END",
             "CREATE PROCEDURE p() BEGIN DECLARE EXIT HANDLER FOR SQLSTATE VALUE '02000', c, 1051 BEGIN SELECT 1; END; END",
