@@ -42,6 +42,8 @@ struct Code<'t> {
     /// Which of them stand inside an executable comment.
     executing: Vec<bool>,
     mariadb: bool,
+    /// The last byte of the text that a server can read in more ways than one: found once, not for each statement.
+    last_odd: Option<usize>,
 }
 
 /// What a body is inside of, and the label it must end with if it ends with one.
@@ -52,7 +54,9 @@ struct Block {
 
 impl<'t> Code<'t> {
     fn new(text: &'t str, tokens: &[Token], mariadb: bool) -> Code<'t> {
-        let mut code = Code { text, tokens: Vec::new(), executing: Vec::new(), mariadb };
+        let odd = |byte: &u8| !byte.is_ascii() || b"\\\"[".contains(byte);
+        let last_odd = text.as_bytes().iter().rposition(odd);
+        let mut code = Code { text, tokens: Vec::new(), executing: Vec::new(), mariadb, last_odd };
         let mut executing = false;
         for token in tokens {
             match token.kind {
@@ -123,8 +127,6 @@ impl<'t> Code<'t> {
 
     /// The statement may change how the server reads what follows it, and what follows depends on that.
     fn unclear_rest(&self, at: usize, end: usize) -> Option<Unclear> {
-        let rest = self.text.get(self.tokens.get(end)?.end..).unwrap_or_default();
-        let depends = rest.bytes().any(|byte| !byte.is_ascii() || b"\\\"[".contains(&byte));
         let changes = match self.word(at).as_deref() {
             Some("set") => (at..end).any(|at| self.may_name_a_lexical_setting(at)),
             Some("execute") => true,
@@ -133,7 +135,12 @@ impl<'t> Code<'t> {
             // Routines put back what they have set; tried with sql_mode and with SET NAMES.
             _ => false,
         };
-        (depends && changes).then_some("a statement before it may change how it is read")
+        if !changes {
+            return None;
+        }
+        let rest = self.tokens.get(end)?.end;
+        let depends = self.last_odd.is_some_and(|odd| odd >= rest);
+        depends.then_some("a statement before it may change how it is read")
     }
 
     /// `sql_mode`, `character_set_client`, SET NAMES, SET CHARSET. MySQL finds a variable regardless of accents.
@@ -449,9 +456,7 @@ impl<'t> Code<'t> {
             }
             ("repeat", Some("end")) => Err("a REPEAT ends without its UNTIL"),
             (_, Some("end")) => self.closed(at + 1, open),
-            (_, Some("else" | "elseif" | "when" | "until" | "then")) => {
-                Err("a part of a block stands outside it")
-            }
+            (_, Some("else" | "elseif" | "when" | "until" | "then")) => Err("a part of a block stands outside it"),
             ("", _) => Ok(Step::Ended(self.semicolon(at))),
             _ => match self.semicolon(at) {
                 end if end < self.tokens.len() => Ok(Step::Ended(end)),
