@@ -276,6 +276,9 @@ pub const READINGS_BYTES_MAX: usize = 512 * 1024;
 /// The longest text that is parsed for its fingerprint alone; longer ones get a digest of their redacted beginning.
 pub const SQL_FINGERPRINT_BYTES_MAX: usize = 8 * 1024;
 
+/// Where asking what names lead to takes long, it lasts longer, up to this: a change that went past Sluice is noticed later by as much.
+pub const REACH_TTL_MAX: Duration = Duration::from_secs(60);
+
 /// Lines that Sluice has to say to one statement by SHOW WARNINGS: a preview and its sample. As many as a server keeps by default
 /// (`max_error_count`).
 pub const CONDITIONS_MAX: usize = 1024;
