@@ -243,11 +243,10 @@ impl Answer {
                 (self.left, self.continues) = (HEADER + length, length == PART_MAX);
                 continue;
             }
-            let first = match rest.get(HEADER) {
-                Some(first) => *first,
-                None if length == 0 => return Err(Fault("an empty packet".to_owned())),
-                None => return Ok(Step { pass, packet: 0, event: None }),
-            };
+            if length == 0 {
+                return Err(Fault("an empty packet".to_owned()));
+            }
+            let Some(&first) = rest.get(HEADER) else { return Ok(Step { pass, packet: 0, event: None }) };
             if !self.is_looked_into(first, length) {
                 self.hop();
                 (self.left, self.continues) = (HEADER + length, length == PART_MAX);
@@ -547,14 +546,15 @@ pub fn info<'a>(packet: &'a [u8], okay: &Okay) -> &'a [u8] {
     packet.get(okay.info.clone()).unwrap_or_default()
 }
 
-/// Sets the status of a whole OK or EOF packet in place; of anything else nothing.
+/// Sets the status of a whole OK or EOF packet in place; of anything else nothing. Whether it says what changed in the session stays as
+/// it was, as that decides the packet's form.
 pub fn patch_status(packet: &mut [u8], capabilities: Capabilities, status: u16) -> bool {
-    let at = match read_end(packet, capabilities) {
-        Ok(End::Okay(okay)) => okay.status_at,
-        Ok(End::Eof { status_at, .. }) => status_at,
+    let (at, before) = match read_end(packet, capabilities) {
+        Ok(End::Okay(okay)) => (okay.status_at, okay.status),
+        Ok(End::Eof { status_at, status, .. }) => (status_at, status),
         _ => return false,
     };
-    patch(packet, at, status)
+    patch(packet, at, (status & !status::STATE_CHANGED) | (before & status::STATE_CHANGED))
 }
 
 /// Sets the count of warnings of a whole OK or EOF packet in place; of anything else nothing.
