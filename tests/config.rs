@@ -96,7 +96,7 @@ fn every_error_is_shown_at_once_with_its_line() {
     let text = r#"
 [[listener]]
 name = "prod"
-protocol = "mysql"
+protocol = "sqlite"
 lisen = "127.0.0.1:6432"
 upstream = "127.0.0.1:5432"
 

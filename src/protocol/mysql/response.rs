@@ -671,7 +671,7 @@ mod tests {
     #[test]
     fn an_answer_ends_where_the_protocol_says() {
         let cases: &[Case] = &[
-            ("an update", Expected::Results, OLD, &[b"\0\x05\0\x02\0\0\0info"], &["1 ok 5 0x2 true"]),
+            ("an update", Expected::Results, OLD, &[b"\0\x05\0\x02\0\0\0\x04info"], &["1 ok 5 0x2 true"]),
             ("rows", Expected::Results, OLD, &[b"\x01", COLUMN, EOF, b"\x011", EOF], &["5 eof 0x2 true"]),
             ("rows without EOF", Expected::Results, NEW, &[b"\x01", COLUMN, b"\x011", OK_END], &["4 ok 0 0x2 true"]),
             ("no rows", Expected::Results, NEW, &[b"\x01", COLUMN, OK_END], &["3 ok 0 0x2 true"]),
