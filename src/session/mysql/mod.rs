@@ -13,6 +13,7 @@ mod arrive;
 mod ask;
 mod change;
 mod console;
+mod enter;
 mod hold;
 mod leading;
 mod login;

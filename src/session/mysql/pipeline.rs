@@ -113,7 +113,7 @@ impl Session {
         Ok(())
     }
 
-    async fn refuse_door(&mut self, name: &str) -> Result<(), End> {
+    pub(in crate::session) async fn refuse_door(&mut self, name: &str) -> Result<(), End> {
         self.refuse(&desk::denial(&policy::refuse_door(name))).await
     }
 
