@@ -17,7 +17,7 @@ use crate::session::judgement::Judgement;
 use crate::session::mysql::Session;
 use crate::session::mysql::ask::{Asker, Ground};
 use crate::session::mysql::look::unknown_state;
-use crate::sql::facts::{Change, Facts, Kind, TransactionVerb, Verb};
+use crate::sql::facts::{Change, Facts, Kind, TransactionVerb};
 
 /// The transaction that is open.
 #[derive(Debug, Default)]
@@ -237,19 +237,6 @@ fn did(judgement: &Judgement) -> Did {
     if judgement.reaches() || judgement.pieces.len() > 1 {
         return Did::Ran;
     }
-    match change.verb {
-        _ if change.on_conflict.overwrites() => Did::Overwrote,
-        Verb::Insert | Verb::CopyIn => Did::Added,
-        Verb::Update => {
-            // A key that moves is taken out and put in.
-            let known = judgement.evidence.iter().flat_map(|known| &known.changes).next();
-            let table = known.and_then(|known| known.table.known());
-            let moves = table.is_none_or(|table| {
-                table.children > 0
-                    || change.assignments.iter().any(|set| table.primary_key.contains(&set.column.to_lowercase()))
-            });
-            if moves { Did::Moved } else { Did::Changed }
-        }
-        _ => Did::Changed,
-    }
+    let known = judgement.evidence.iter().flat_map(|known| &known.changes).next();
+    Did::of(change, known.and_then(|known| known.table.known()))
 }
