@@ -157,6 +157,36 @@ async fn a_table_is_described_whole() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_limit_on_rows_does_not_cut_a_key_short() {
+    for server in both() {
+        let mut client = server.client(&[
+            "CREATE TABLE t (a int, b int, PRIMARY KEY (a, b))",
+            "INSERT INTO t VALUES (1, 1), (1, 2), (1, 3)",
+        ]);
+        for limit in ["1", "2", "0"] {
+            client.run("DROP TEMPORARY TABLE IF EXISTS own");
+            client.run("CREATE TEMPORARY TABLE own LIKE t");
+            client.run(&format!("SET sql_select_limit = {limit}"));
+            for text in ["DELETE FROM t WHERE a = 1", "DELETE FROM own WHERE a = 1"] {
+                let found = change(&mut client, text).await;
+                let cut = limit != "2" || text.contains("own");
+                match cut {
+                    true => {
+                        assert!(reason(&found.rows).contains("sql_select_limit"), "{limit}: {text}: {:?}", found.rows)
+                    }
+                    false => assert_eq!(found.rows, Known::Known(Rows::Exact(3))),
+                }
+            }
+            client.run("SET sql_select_limit = DEFAULT");
+        }
+        assert_eq!(
+            change(&mut client, "DELETE FROM own WHERE a = 1 AND b = 2").await.rows,
+            Known::Known(Rows::AtMost(1))
+        );
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn what_a_user_is_not_shown_is_said() {
     for server in both() {
         let mut root = server.client(&[
