@@ -252,6 +252,9 @@ pub const SQL_PARENTHESES_MAX: usize = 200;
 pub const SQL_BLOCK_DEPTH_MAX: usize = 64;
 pub const SQL_EXPRESSION_DEPTH_MAX: usize = 64;
 
+/// Tables in one list of joined tables: MySQL and MariaDB join at most 61.
+pub const SQL_JOINED_TABLES_MAX: usize = 64;
+
 /// Tokens of a statement of MySQL's that is shown to a second parser: that one recurses, and drops its trees recursively.
 pub const SQL_SECOND_TOKENS_MAX: usize = 400;
 

@@ -384,7 +384,7 @@ fn read(source: &Source) -> Vec<Piece> {
         return vec![unread(&String::from_utf8_lossy(&source.text), "it is not UTF-8 text")];
     };
     let reading = readings::read(text, source.mode);
-    if !source.settled && (reading.mode_sensitive || encoding::mysql_reads_otherwise("", text)) {
+    if !source.settled && (reading.mode_sensitive || encoding::mysql_reads_otherwise("", text.as_bytes())) {
         return vec![unread(text, "sql_mode or the character set, which decide how it is read, are not known")];
     }
     let found = pieces(text, reading.statements.clone());

@@ -181,7 +181,7 @@ fn report(server: &Server, tried: &[Tried]) {
 }
 
 /// Printed, and kept in `target/corpus/` for `s/corpus`.
-fn publish(name: &str, text: &str) {
+pub fn publish(name: &str, text: &str) {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/corpus");
     fs::create_dir_all(&folder).expect("target is writable");
     fs::write(folder.join(name), text).expect("target is writable");

@@ -17,11 +17,11 @@ my_stories! {
 
 const CODE: &str = "
     CREATE TABLE audit (note text); CREATE TABLE totals (id int PRIMARY KEY, n int); INSERT INTO totals VALUES (1, 0), (2, 0);
-    CREATE FUNCTION purge() RETURNS int MODIFIES SQL DATA BEGIN DELETE FROM logs; RETURN 1; END;
+    CREATE FUNCTION purges() RETURNS int MODIFIES SQL DATA BEGIN DELETE FROM logs; RETURN 1; END;
     CREATE FUNCTION purge_some(many int) RETURNS int MODIFIES SQL DATA BEGIN DELETE FROM logs ORDER BY id LIMIT many; RETURN 1; END;
     CREATE FUNCTION calm() RETURNS int DETERMINISTIC NO SQL RETURN 7;
     CREATE FUNCTION notes() RETURNS int MODIFIES SQL DATA BEGIN INSERT INTO audit VALUES ('noted'); RETURN 1; END;
-    CREATE FUNCTION hidden() RETURNS int DETERMINISTIC READS SQL DATA RETURN purge();
+    CREATE FUNCTION hidden() RETURNS int DETERMINISTIC READS SQL DATA RETURN purges();
     CREATE PROCEDURE purging() DELETE FROM logs;
     CREATE PROCEDURE purging_some(many int) DELETE FROM logs ORDER BY id LIMIT many;
     CREATE PROCEDURE committing() BEGIN START TRANSACTION; DELETE FROM logs; COMMIT; END;
@@ -40,12 +40,12 @@ fn with_code(server: &'static MyServer) -> (MyDatabase, Sluice) {
 fn what_a_function_does_is_tried_and_shown(server: &'static MyServer) {
     let (database, sluice) = with_code(server);
     let mut wire = sluice.my_connect(&database);
-    let refused = Refused::to_confirm(&mut wire, "SELECT purge()");
+    let refused = Refused::to_confirm(&mut wire, "SELECT purges()");
     assert!(refused.message.contains("500 rows") && refused.message.contains("rolled back"), "{refused:?}");
-    assert!(refused.names_rule("unknown-effect") && refused.says("purge"), "{refused:?}");
+    assert!(refused.names_rule("unknown-effect") && refused.says("purges"), "{refused:?}");
     assert_eq!(database.count("logs"), 500);
     // Nobody is told beforehand that it is allowed.
-    for command in ["SLUICE PREVIEW SELECT purge()", "SLUICE EXPLAIN SELECT purge()"] {
+    for command in ["SLUICE PREVIEW SELECT purges()", "SLUICE EXPLAIN SELECT purges()"] {
         let told = wire.query(command).rows().iter().flatten().flatten().cloned().collect::<Vec<_>>().join("\n");
         assert!(told.contains("tried") && !told.contains("would happen: allow"), "{told}");
     }
@@ -54,13 +54,13 @@ fn what_a_function_does_is_tried_and_shown(server: &'static MyServer) {
 fn the_token_of_what_was_tried_runs_it_once(server: &'static MyServer) {
     let (database, sluice) = with_code(server);
     let mut wire = sluice.my_connect(&database);
-    let refused = Refused::to_confirm(&mut wire, "SELECT purge()");
+    let refused = Refused::to_confirm(&mut wire, "SELECT purges()");
     assert_eq!(wire.query(&refused.confirm()).value(), "1");
     assert_eq!(database.count("logs"), 0);
     database.run("INSERT INTO logs SELECT id, 'even', 'x' FROM carts WHERE id <= 500");
     assert_eq!(wire.query(&refused.confirm()).code(), 50005);
     // More than was shown is rolled back, with what it did now and a token for that.
-    let refused = Refused::to_confirm(&mut wire, "SELECT purge()");
+    let refused = Refused::to_confirm(&mut wire, "SELECT purges()");
     database.run("INSERT INTO logs SELECT id + 500, 'even', 'x' FROM carts WHERE id <= 500");
     let outcome = wire.query(&refused.confirm());
     let exceeded = Refused::of(&mut wire, &outcome);
@@ -104,7 +104,7 @@ fn procedures(server: &'static MyServer) {
     let (database, sluice) = with_code(server);
     let mut wire = sluice.my_connect(&database);
     for text in
-        ["CALL purging()", "CALL calls_on()", "CALL by_text()", "DO purge()", "SET @x = purge()", "CALL `purging`"]
+        ["CALL purging()", "CALL calls_on()", "CALL by_text()", "DO purges()", "SET @x = purges()", "CALL `purging`"]
     {
         let refused = Refused::any(&mut wire, text);
         assert!(refused.names_rule("unknown-effect"), "{text}: {refused:?}");
@@ -137,21 +137,21 @@ fn what_hides_behind_names(server: &'static MyServer) {
         "SELECT * FROM over_peek",
         "SELECT `hidden`()",
         "SELECT hidden ()",
-        "SELECT /*! purge() */",
-        "SELECT {db}.purge()",
-        "SELECT PURGE()",
+        "SELECT /*! purges() */",
+        "SELECT {db}.purges()",
+        "SELECT PURGES()",
         "INSERT INTO inbox VALUES (1)",
         "REPLACE INTO inbox VALUES (1)",
-        "INSERT INTO totals VALUES (3, purge())",
-        "CREATE TABLE made AS SELECT purge() AS n",
-        "WITH a AS (SELECT purge()) SELECT * FROM a",
-        "SELECT 1 WHERE EXISTS (SELECT purge())",
-        "UPDATE totals SET n = purge() WHERE id = 1",
+        "INSERT INTO totals VALUES (3, purges())",
+        "CREATE TABLE made AS SELECT purges() AS n",
+        "WITH a AS (SELECT purges()) SELECT * FROM a",
+        "SELECT 1 WHERE EXISTS (SELECT purges())",
+        "UPDATE totals SET n = purges() WHERE id = 1",
         "UPDATE totals SET n = 1 WHERE id = 1",
         "DELETE FROM totals WHERE id = 1",
-        "SELECT * FROM logs WHERE id = purge()",
-        "SELECT count(*) FROM (SELECT purge()) AS x",
-        "EXPLAIN SELECT * FROM (SELECT purge() AS n) AS x",
+        "SELECT * FROM logs WHERE id = purges()",
+        "SELECT count(*) FROM (SELECT purges()) AS x",
+        "EXPLAIN SELECT * FROM (SELECT purges() AS n) AS x",
     ] {
         let text = text.replace("{db}", &database.name);
         let outcome = wire.query(&text);
@@ -171,7 +171,7 @@ fn what_hides_behind_names(server: &'static MyServer) {
 fn by_prepared_statements(server: &'static MyServer) {
     let (database, sluice) = with_code(server);
     let mut wire = sluice.my_connect(&database);
-    let outcome = wire.prepared("SELECT purge()", &[]);
+    let outcome = wire.prepared("SELECT purges()", &[]);
     let refused = Refused::of(&mut wire, &outcome);
     assert_eq!(refused.code, 50001, "{refused:?}");
     assert_eq!(database.count("logs"), 500);
@@ -227,7 +227,7 @@ fn in_a_transaction_block(server: &'static MyServer) {
     let mut wire = sluice.my_connect(&database);
     wire.query("BEGIN").expect_fine("BEGIN");
     wire.query("INSERT INTO audit VALUES ('before')").expect_fine("before");
-    let refused = Refused::to_confirm(&mut wire, "SELECT purge()");
+    let refused = Refused::to_confirm(&mut wire, "SELECT purges()");
     // The statement alone is taken back.
     let outcome = wire.query("SELECT count(*) FROM audit");
     assert_eq!((outcome.value().as_str(), outcome.end().status & status::IN_TRANSACTION), ("1", 1));
@@ -237,7 +237,7 @@ fn in_a_transaction_block(server: &'static MyServer) {
     wire.query("ROLLBACK").expect_fine("ROLLBACK");
     assert_eq!((database.count("logs"), database.count("audit")), (500, 0));
     wire.query("BEGIN; SAVEPOINT mine; INSERT INTO audit VALUES ('x')").expect_fine("a savepoint of the client's");
-    Refused::to_confirm(&mut wire, "SELECT purge()");
+    Refused::to_confirm(&mut wire, "SELECT purges()");
     wire.query("SELECT purge_some(2)").expect_fine("few");
     wire.query("ROLLBACK TO mine").expect_fine("it is still there");
     wire.query("COMMIT").expect_fine("COMMIT");
@@ -285,7 +285,7 @@ fn without_the_process_privilege(server: &'static MyServer) {
     let (database, sluice) = with_code(server);
     let mut wire = sluice.my_connect_as(BLIND, &database);
     for text in
-        ["SELECT purge()", "CALL purging()", "INSERT INTO inbox VALUES (1)", "DELETE FROM carts WHERE id <= 1500"]
+        ["SELECT purges()", "CALL purging()", "INSERT INTO inbox VALUES (1)", "DELETE FROM carts WHERE id <= 1500"]
     {
         Refused::any(&mut wire, text);
         assert_eq!((database.count("logs"), database.count("carts")), (500, 5000), "{text}");
@@ -320,8 +320,8 @@ fn what_attackers_tried(server: &'static MyServer) {
         "CREATE PROCEDURE p() DELETE FROM logs; CALL p()",
         "CREATE FUNCTION f() RETURNS int MODIFIES SQL DATA BEGIN DELETE FROM logs; RETURN 1; END; SELECT f()",
         "CREATE TRIGGER t AFTER INSERT ON totals FOR EACH ROW DELETE FROM logs; INSERT INTO totals VALUES (50, 1)",
-        "CREATE OR REPLACE VIEW calm_view AS SELECT purge() AS n; SELECT * FROM calm_view",
-        "SELECT 1 FROM dual WHERE 1 = (SELECT purge())",
+        "CREATE OR REPLACE VIEW calm_view AS SELECT purges() AS n; SELECT * FROM calm_view",
+        "SELECT 1 FROM dual WHERE 1 = (SELECT purges())",
         "HANDLER logs OPEN; DELETE FROM logs; HANDLER logs CLOSE",
         "LOCK TABLES logs WRITE; DELETE FROM logs; UNLOCK TABLES",
         "SAVEPOINT a; DELETE FROM logs; RELEASE SAVEPOINT a",
