@@ -1,6 +1,7 @@
 //! The program: arguments in, exit code out. Everything else is in the library.
 
 use clap::{Parser, Subcommand};
+use sluice::cli::demo::Product;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -27,6 +28,9 @@ enum Command {
         /// Where the gate listens on 127.0.0.1.
         #[arg(long, default_value_t = 6432)]
         port: u16,
+        /// MariaDB instead of PostgreSQL.
+        #[arg(long)]
+        mysql: bool,
     },
     /// The page of a rule; without a rule, all of them in a line each.
     Explain { rule: Option<String> },
@@ -53,7 +57,8 @@ enum Audit {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run { config } => sluice::cli::run::run(&config),
-        Command::Demo { port } => sluice::cli::demonstrate::run(port),
+        Command::Demo { port, mysql: false } => sluice::cli::demonstrate::run(Product::Postgres, port),
+        Command::Demo { port, mysql: true } => sluice::cli::demonstrate::run(Product::MySql, port),
         Command::Explain { rule: None } => {
             print!("{}", sluice::cli::explain::list());
             Ok(())
