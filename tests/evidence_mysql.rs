@@ -216,9 +216,16 @@ async fn rows_are_counted_as_the_statement_would_meet_them() {
             ("UPDATE u LEFT JOIN t ON t.id = u.grp + 1000 SET t.grp = 1", Rows::Exact(0)),
             ("DELETE FROM p WHERE a > 7", Rows::Exact(13)),
             ("DELETE FROM p PARTITION (p0)", Rows::Exact(9)),
+            ("DELETE FROM t WHERE grp IN (SELECT grp FROM u WHERE grp > 1)", Rows::Exact(50)),
+            ("DELETE FROM t WHERE id IN (SELECT x.id FROM (SELECT id FROM t WHERE grp = 3) AS x)", Rows::Exact(50)),
         ] {
             let found = change(&mut client, text).await;
             assert_eq!(found.rows, Known::Known(expected), "{:?}: {text}", server.product);
+        }
+        if server.product == sql::Product::MySql {
+            let with =
+                change(&mut client, "WITH w AS (SELECT 3 AS g) DELETE FROM t WHERE grp IN (SELECT g FROM w)").await;
+            assert_eq!(with.rows, Known::Known(Rows::Exact(50)));
         }
         let bounded = evidence_of(&mut client, "DELETE FROM t", 99, &[]).await;
         assert_eq!(bounded.changes[0].rows, Known::Known(Rows::AtLeast(100)));
@@ -249,8 +256,15 @@ async fn nothing_is_run_that_does_more_than_read() {
             "CREATE TABLE noted (n int)",
             "INSERT INTO t VALUES (1, 1), (2, 2)",
             "CREATE FUNCTION note(n int) RETURNS int DETERMINISTIC MODIFIES SQL DATA BEGIN INSERT INTO noted VALUES (n); RETURN n; END",
+            "CREATE VIEW calm AS SELECT id, lower(a) AS a FROM t WHERE a > 0",
+            "CREATE VIEW notes AS SELECT note(a) AS a FROM t",
+            "CREATE VIEW over_notes AS SELECT a FROM notes",
         ]);
+        // Where nothing else would keep a question from writing: in a transaction of the client's.
+        client.in_place = true;
         for text in [
+            "DELETE FROM t WHERE a IN (SELECT a FROM over_notes)",
+            "DELETE t FROM t JOIN notes ON notes.a = t.a",
             "DELETE FROM t WHERE note(a) = 1",
             "DELETE FROM t WHERE a = 1 AND (@x := 5) = 5",
             "DELETE FROM t WHERE a > 0 AND get_lock('x', 1) = 1",
@@ -260,6 +274,9 @@ async fn nothing_is_run_that_does_more_than_read() {
             let why = reason(&found.rows);
             assert!(why.contains("may do more") || why.contains("sets a variable"), "{text}: {why}");
             reason(&found.sample);
+        }
+        for text in ["DELETE FROM t WHERE a IN (SELECT a FROM calm)", "DELETE FROM calm WHERE id > 0"] {
+            assert_eq!(change(&mut client, text).await.rows, Known::Known(Rows::Exact(2)), "{text}");
         }
         let update = change(&mut client, "UPDATE t SET a = note(5) WHERE a > 0").await;
         assert_eq!(update.rows, Known::Known(Rows::Exact(2)));
@@ -288,6 +305,45 @@ async fn a_preview_shows_rows_and_what_they_become() {
         let delete = change(&mut client, "DELETE x FROM t AS x WHERE x.b LIKE '%z%'").await;
         assert_eq!(delete.scan, Known::Known("full table scan".to_owned()));
         assert_eq!(delete.sample.known().map(|sample| sample.rows.len()), Some(1));
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn without_time_to_count_the_planner_is_asked() {
+    for server in both() {
+        let mut client = server.client(&[
+            "CREATE TABLE t (id int PRIMARY KEY, a int, KEY (a))",
+            "CREATE TABLE u (id int PRIMARY KEY)",
+            "INSERT INTO u VALUES (1), (2)",
+        ]);
+        let rows: Vec<String> = (1..=2000).map(|n| format!("({n}, {n})")).collect();
+        client.run(&format!("INSERT INTO t VALUES {}", rows.join(", ")));
+        client.run("ANALYZE TABLE t, u");
+        for (text, least, most) in [
+            ("DELETE FROM t WHERE a > 0", 1500, 2500),
+            ("DELETE FROM t WHERE a BETWEEN 5 AND 8", 1, 10),
+            ("DELETE t FROM t JOIN u ON u.id = t.id", 1, 10),
+        ] {
+            let facts = facts(&client, text);
+            let sizes = Sizes { preview_timeout: std::time::Duration::ZERO, ..Sizes::default() };
+            let asked = Questions { table: true, rows: true, ..Questions::default() };
+            let inquiry = Inquiry {
+                text,
+                mode: client.server.mode(),
+                facts: &facts,
+                changes: &[asked],
+                removals: &[],
+                parameters: None,
+                sizes: &sizes,
+                count_bound: 100,
+                now: &Instant::now,
+            };
+            let found = gather(&mut client, &inquiry, &mut Cache::default()).await;
+            let Known::Known(Rows::Estimate(rows)) = found.changes[0].rows else {
+                panic!("{:?}: {text}: {:?}", server.product, found.changes[0].rows)
+            };
+            assert!((least..=most).contains(&rows), "{:?}: {text}: {rows}", server.product);
+        }
     }
 }
 

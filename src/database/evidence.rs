@@ -4,6 +4,8 @@
 //! questions carry the statement's own names and run as its user, so search path, temporary tables, views, partitions and row
 //! security act on them as on the statement.
 
+mod mysql;
+
 use crate::database::catalog::{self, Cache};
 use crate::database::harmless::{self, Calls};
 use crate::database::interview::Interview;
@@ -109,7 +111,13 @@ async fn calls<A: Ask>(
     let views: Vec<u64> =
         subjects.iter().filter_map(|s| s.table.known()).filter(|t| t.kind == TableKind::View).map(|t| t.id).collect();
     if interview.product.is_mysql() {
-        return Ok(Calls::of_mysql(inquiry.facts, inquiry.mode, !views.is_empty()));
+        let several =
+            subjects.iter().any(|subject| mysql::reads_others(subject.change)) || inquiry.facts.changes.len() > 1;
+        let views = match views.is_empty() && !several && !mysql::mentions_a_query(inquiry) {
+            true => None,
+            false => harmless::mysql::of_views(interview, inquiry.text, inquiry.mode).await?,
+        };
+        return Ok(Calls::of_mysql(inquiry.facts, inquiry.mode, views));
     }
     harmless::look_up(interview, inquiry.facts, inquiry.text, &views).await
 }
@@ -128,7 +136,7 @@ async fn change<A: Ask>(
     let count = match unaskable.clone() {
         Some(why) => Err(why),
         None if !counts => Err("its rows were told by its text".to_owned()),
-        None => count_text(inquiry, change, &table).ok_or_else(|| uncountable(change, &table, inquiry)),
+        None => count_text(inquiry, change, &table).ok_or_else(|| mysql::uncountable(change, &table, inquiry)),
     };
     let rows = match (asked.rows, told, &count) {
         (false, ..) => Known::NotAsked,
@@ -139,7 +147,7 @@ async fn change<A: Ask>(
     let cascade = match (asked.cascade, &table) {
         (false, _) => Known::NotAsked,
         (true, Known::Known(table)) if interview.product.is_mysql() => {
-            let source = source(inquiry, change, Some(table));
+            let source = mysql::source(inquiry, change, Some(table));
             cascade::mysql::walk(interview, &source, table, unaskable.clone()).await
         }
         (true, Known::Known(table)) => {
@@ -161,7 +169,7 @@ async fn change<A: Ask>(
         total(interview, change, &mut table).await;
         sample = match &unaskable {
             Some(why) => Known::Unknown(why.clone()),
-            None if interview.product.is_mysql() => mysql_sample(interview, inquiry, change, &table, calls).await,
+            None if interview.product.is_mysql() => mysql::sample(interview, inquiry, change, &table, calls).await,
             None => self::sample(interview, inquiry, change, calls).await,
         };
         scan = match &count {
@@ -192,27 +200,7 @@ fn count_text(inquiry: &Inquiry<'_>, change: &Change, table: &Known<Table>) -> O
     let limit = Some(inquiry.count_bound.saturating_add(1));
     match inquiry.mode.product() {
         Product::PostgreSql => rewrite::count_text(inquiry.text, inquiry.mode, change, limit),
-        _ => rewrite::mysql::count_text(&source(inquiry, change, table.known()), limit),
-    }
-}
-
-fn uncountable(change: &Change, table: &Known<Table>, inquiry: &Inquiry<'_>) -> String {
-    let joined = change.clauses.as_ref().is_some_and(|clauses| clauses.tables.is_some());
-    let keyless = table.known().is_some_and(|table| table.primary_key.is_empty());
-    match inquiry.mode.product().is_mysql() && joined && keyless {
-        true => "the rows of a join are told apart by the table's primary key, and it has none".to_owned(),
-        false => "no question can be made from this statement".to_owned(),
-    }
-}
-
-/// What MySQL's questions are made of.
-fn source<'a>(inquiry: &Inquiry<'a>, change: &'a Change, table: Option<&'a Table>) -> rewrite::mysql::Source<'a> {
-    rewrite::mysql::Source {
-        text: inquiry.text,
-        mode: inquiry.mode,
-        change,
-        literals: inquiry.parameters.map(|bound| bound.literals.as_slice()).unwrap_or_default(),
-        key: table.map(|table| table.primary_key.as_slice()).unwrap_or_default(),
+        _ => rewrite::mysql::count_text(&mysql::source(inquiry, change, table.known()), limit),
     }
 }
 
@@ -250,12 +238,12 @@ fn told_by_text(change: &Change, table: &Known<Table>, inquiry: &Inquiry<'_>) ->
         // What was not read may lift what was.
         _ if facts.unread.is_some() => None,
         (_, Restriction::CurrentOf { .. }, _) => Some(Known::Known(Rows::AtMost(1))),
-        _ if limited(change).is_some_and(|most| most <= inquiry.sizes.free_rows) => {
-            limited(change).map(|most| Known::Known(Rows::AtMost(most)))
+        _ if mysql::limited(change).is_some_and(|most| most <= inquiry.sizes.free_rows) => {
+            mysql::limited(change).map(|most| Known::Known(Rows::AtMost(most)))
         }
         (_, Restriction::Restricts { pinned }, _) if inquiry.mode.product().is_mysql() => {
             let table = table.known()?;
-            let pinned = pins::all(change, pinned, table, source(inquiry, change, None).literals);
+            let pinned = pins::all(change, pinned, table, mysql::source(inquiry, change, None).literals);
             one_row(change, table, &pinned).then_some(Known::Known(Rows::AtMost(1)))
         }
         (_, Restriction::Restricts { pinned }, _)
@@ -265,12 +253,6 @@ fn told_by_text(change: &Change, table: &Known<Table>, inquiry: &Inquiry<'_>) ->
         }
         _ => None,
     }
-}
-
-/// The LIMIT of a change of one table: MySQL's, written as a number.
-fn limited(change: &Change) -> Option<u64> {
-    let of_one_table = change.clauses.as_ref().is_some_and(|clauses| clauses.tables.is_none());
-    change.limit.filter(|_| of_one_table && matches!(change.verb, Verb::Update | Verb::Delete))
 }
 
 /// A parameter's type decides how a key is compared with it: as float8, many a numeric is the same. A type that was not stated is that of
@@ -332,7 +314,7 @@ fn unbuildable(subject: &Subject<'_>, inquiry: &Inquiry<'_>) -> Option<String> {
     if let Known::Unknown(why) = &subject.table {
         return Some(why.clone());
     }
-    let values = source(inquiry, subject.change, None).literals.len();
+    let values = mysql::source(inquiry, subject.change, None).literals.len();
     let too_few = inquiry.mode.product().is_mysql() && values != rewrite::mysql::parameters(inquiry.text, inquiry.mode);
     if too_few || inquiry.facts.parameters > 0 && inquiry.parameters.is_none() {
         return Some("its parameters have no values yet".to_owned());
@@ -391,41 +373,6 @@ async fn sample<A: Ask>(
     let parameters = interview.parameters;
     match interview.ask(&text, parameters).await {
         Ok(answer) => {
-            let rows = answer.rows.into_iter().map(|row| row.into_iter().map(|cell| cell.map(cut)).collect()).collect();
-            Known::Known(Sample { columns: answer.columns, rows })
-        }
-        Err(error) => Known::Unknown(catalog::reason(&error)),
-    }
-}
-
-/// The columns of new values get their names here, for they would not be ASCII in the question.
-async fn mysql_sample<A: Ask>(
-    interview: &mut Interview<'_, A>,
-    inquiry: &Inquiry<'_>,
-    change: &Change,
-    table: &Known<Table>,
-    calls: &Result<Calls, String>,
-) -> Known<Sample> {
-    if change.verb == Verb::Insert {
-        return Known::Unknown("which rows an INSERT would meet is not looked up".to_owned());
-    }
-    let values: Vec<&str> = change.assignments.iter().filter_map(|one| one.value.as_deref()).collect();
-    let computable = calls.as_ref().is_ok_and(|calls| calls.objection(&values).is_none());
-    let before = Change { verb: Verb::Delete, assignments: Vec::new(), ..change.clone() };
-    let change = if computable { change } else { &before };
-    let text = rewrite::mysql::sample_text(&source(inquiry, change, table.known()), inquiry.sizes.sample_rows);
-    let Some((text, columns)) = text else {
-        return Known::Unknown(uncountable(change, table, inquiry));
-    };
-    if interview.out_of_time() {
-        return Known::Unknown("no time was left for it".to_owned());
-    }
-    match interview.ask(&text, None).await {
-        Ok(mut answer) => {
-            let own = answer.columns.len().saturating_sub(columns.len());
-            for (heading, column) in answer.columns.iter_mut().skip(own).zip(&columns) {
-                *heading = format!("{column} →");
-            }
             let rows = answer.rows.into_iter().map(|row| row.into_iter().map(|cell| cell.map(cut)).collect()).collect();
             Known::Known(Sample { columns: answer.columns, rows })
         }

@@ -54,9 +54,8 @@ pub(in crate::database) async fn look_up<A: Ask>(
 }
 
 impl Calls {
-    /// What needs no question: the server's own functions are known by their names. What a view calls would have to be looked up.
-    pub fn of_mysql(facts: &Facts, mode: LexicalMode, views: bool) -> Calls {
-        let views = views.then(|| "what the view itself runs is not looked up".to_owned());
+    /// The server's own functions are known by their names; `views`: why one that the text names is not to be read.
+    pub fn of_mysql(facts: &Facts, mode: LexicalMode, views: Option<String>) -> Calls {
         let unread = facts.unread.clone();
         Calls { calls: Vec::new(), operators: Vec::new(), views, unread, mysql: Some(mode) }
     }

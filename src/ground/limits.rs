@@ -252,6 +252,9 @@ pub const SQL_PARENTHESES_MAX: usize = 200;
 pub const SQL_BLOCK_DEPTH_MAX: usize = 64;
 pub const SQL_EXPRESSION_DEPTH_MAX: usize = 64;
 
+/// Tables in one list of joined tables: MySQL and MariaDB join at most 61.
+pub const SQL_JOINED_TABLES_MAX: usize = 64;
+
 /// Tokens of a statement of MySQL's that is shown to a second parser: that one recurses, and drops its trees recursively.
 pub const SQL_SECOND_TOKENS_MAX: usize = 400;
 
@@ -272,6 +275,9 @@ pub const READINGS_BYTES_MAX: usize = 512 * 1024;
 
 /// The longest text that is parsed for its fingerprint alone; longer ones get a digest of their redacted beginning.
 pub const SQL_FINGERPRINT_BYTES_MAX: usize = 8 * 1024;
+
+/// Where asking what names lead to takes long, it lasts longer, up to this: a change that went past Sluice is noticed later by as much.
+pub const REACH_TTL_MAX: Duration = Duration::from_secs(60);
 
 /// Lines that Sluice has to say to one statement by SHOW WARNINGS: a preview and its sample. As many as a server keeps by default
 /// (`max_error_count`).

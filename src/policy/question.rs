@@ -205,6 +205,8 @@ pub struct Table {
     pub bytes: u64,
     /// The storage engine, where it keeps no transactions: what it changed is not rolled back (MySQL: MyISAM, Aria, MEMORY…).
     pub keeps_no_transactions: Option<String>,
+    /// It keeps its rows as they were beside those that are (MariaDB's system versioning).
+    pub versioned: bool,
     /// Why foreign keys may point here that this user is not shown (MySQL shows a key only to who has some right to its table).
     pub unseen_keys: Option<String>,
     /// Why there may be triggers that this user is not shown.

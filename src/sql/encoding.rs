@@ -44,12 +44,15 @@ pub fn is_utf8(name: &str) -> bool {
     matches!(name, "UTF8" | "UNICODE")
 }
 
-/// Whether MySQL or MariaDB, under this `character_set_client`, could cut a text into other tokens than we do, who take it for UTF-8. An
-/// empty name is one that is not known.
-pub fn mysql_reads_otherwise(charset: &str, text: &str) -> bool {
+/// Whether MySQL or MariaDB, under this `character_set_client`, could cut a text into other tokens than we do, who take every byte beyond
+/// ASCII for a part of a name. An empty name is one that is not known.
+pub fn mysql_reads_otherwise(charset: &str, text: &[u8]) -> bool {
     let is = |name: &&str| charset.eq_ignore_ascii_case(name);
     if text.is_ascii() || MYSQL_PLAIN.iter().any(is) {
         return false;
+    }
+    if MYSQL_BUT_THE_LAST.iter().any(is) {
+        return text.contains(&0xff);
     }
     // Any set whose characters hold ASCII bytes, and all that are not known, may read everything otherwise.
     !MYSQL_SPACED.iter().any(is) || has_hidden_space(text)
@@ -60,26 +63,26 @@ pub fn is_mysql_utf8(charset: &str) -> bool {
     ["utf8mb4", "utf8mb3", "utf8"].iter().any(|name| charset.eq_ignore_ascii_case(name))
 }
 
-/// In neither list: big5, cp932, gb18030, gbk and sjis, whose characters may end in a backslash or a backtick; swe7, in which those are
-/// letters; and the sets that no client can have.
+/// In none of the lists: big5, cp932, gb18030, gbk and sjis, whose characters may end in a backslash or a backtick; swe7, in which those
+/// are letters; and the sets that no client can have.
 #[rustfmt::skip]
 const MYSQL_PLAIN: &[&str] = &[
     "utf8mb4", "utf8mb3", "utf8", "ascii", "binary", "cp1251", "cp1256", "cp1257", "eucjpms", "euckr", "gb2312", "koi8r", "koi8u",
     "macce", "tis620", "ujis",
-    // In these only 0xFF is white space, which no UTF-8 text holds.
-    "cp850", "cp852", "cp866", "keybcs2",
 ];
 
-/// Bytes that occur in UTF-8 are white space, or make a comment of two dashes.
+/// 0xFF is white space.
+const MYSQL_BUT_THE_LAST: &[&str] = &["cp850", "cp852", "cp866", "keybcs2"];
+
+/// 0xA0 is white space, or some bytes make a comment of two dashes before them.
 #[rustfmt::skip]
 const MYSQL_SPACED: &[&str] = &[
     "armscii8", "cp1250", "dec8", "geostd8", "greek", "hebrew", "hp8", "latin1", "latin2", "latin5", "latin7", "macroman",
 ];
 
-/// A byte 0xA0, or two dashes before a byte beyond ASCII.
-fn has_hidden_space(text: &str) -> bool {
+fn has_hidden_space(text: &[u8]) -> bool {
     let dashed = |three: &[u8]| matches!(three, [b'-', b'-', after] if !after.is_ascii());
-    text.as_bytes().contains(&0xa0) || text.as_bytes().windows(3).any(dashed)
+    text.contains(&0xa0) || text.windows(3).any(dashed)
 }
 
 /// For any other: the few signs that our own words use, in ASCII; what else is beyond ASCII becomes a question mark.
@@ -127,10 +130,15 @@ mod tests {
             ("", [true, true, true, true]),
             ("what is this", [true, true, true, true]),
         ] {
-            let found = [accents, space, dashes, swallowed].map(|text| mysql_reads_otherwise(charset, text));
+            let found = [accents, space, dashes, swallowed].map(|text| mysql_reads_otherwise(charset, text.as_bytes()));
             assert_eq!(found, expected, "{charset}");
-            assert!(!mysql_reads_otherwise(charset, "SELECT 'a\\', `b`"), "{charset}");
+            assert!(!mysql_reads_otherwise(charset, b"SELECT 'a\\', `b`"), "{charset}");
         }
+        assert!(mysql_reads_otherwise("latin1", b"SELECT 1 AS x\xa0INTO @y"));
+        assert!(mysql_reads_otherwise("cp850", b"SELECT 1 AS x\xffINTO @y"));
+        assert!(
+            !mysql_reads_otherwise("cp850", b"SELECT '\x82'") && !mysql_reads_otherwise("latin1", b"SELECT '\xe9'")
+        );
         assert!(is_mysql_utf8("utf8") && !is_mysql_utf8("latin1") && !is_mysql_utf8(""));
     }
 

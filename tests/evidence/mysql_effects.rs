@@ -44,6 +44,8 @@ async fn done(client: &mut Client, text: &str, did: Did) -> Result<Effects, Stri
 async fn what_was_done_is_measured_before_it_commits() {
     for server in both() {
         let mut client = server.client(SETUP);
+        let is_mysql = server.product == Product::MySql;
+        let over = Did::Overwrote { cascades: true };
         for (text, did, inserted, destroyed) in [
             ("DELETE FROM parent WHERE id = 1", Did::Changed, 0, 3),
             ("UPDATE parent SET a = a + 1", Did::Changed, 0, 3),
@@ -52,7 +54,9 @@ async fn what_was_done_is_measured_before_it_commits() {
             ("UPDATE noted SET id = id + 10", Did::Moved, 0, 1),
             ("INSERT INTO parent VALUES (7, 7), (8, 8)", Did::Added, 2, 0),
             ("INSERT INTO added VALUES (1), (2)", Did::Added, 2, 2),
-            ("INSERT INTO parent VALUES (1, 9), (9, 9) ON DUPLICATE KEY UPDATE a = 9", Did::Overwrote, 0, 3),
+            ("INSERT INTO parent VALUES (1, 9), (9, 9) ON DUPLICATE KEY UPDATE a = 9", over, 0, 1),
+            // MySQL 9.7 takes the row out and puts it in again before it looks at foreign keys: the children stay.
+            ("REPLACE INTO parent VALUES (1, 9), (9, 9)", over, 0, if is_mysql { 1 } else { 3 }),
             ("CALL clean(1)", Did::Ran, 0, 3),
             ("CALL fill()", Did::Ran, 2, 0),
             ("DELETE FROM careless", Did::Changed, 0, 2),

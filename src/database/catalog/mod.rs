@@ -187,6 +187,7 @@ fn read_table(json: &str) -> Option<Table> {
         triggers: list(&shape["triggers"])?.iter().map(trigger).collect::<Option<_>>()?,
         has_rules: shape["rules"].as_bool()?,
         keeps_no_transactions: None,
+        versioned: false,
         unseen_keys: None,
         unseen_triggers: None,
         maps_to_one: kind == TableKind::View && shape["maps_to_one"].as_bool()?,

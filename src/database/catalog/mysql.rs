@@ -182,6 +182,7 @@ fn read_about(answer: &Answer, table: &mut Table) -> Option<()> {
                 (table.schema, table.name) = (text(1)?, text(2)?);
                 let (kind, engine) = (text(3)?, text(4));
                 table.kind = kind_of(&kind, engine.as_deref());
+                table.versioned = kind == "SYSTEM VERSIONED";
                 let transactions = text(5).is_some_and(|word| word.eq_ignore_ascii_case("YES"));
                 table.keeps_no_transactions = engine.filter(|_| !transactions);
                 table.estimated_rows = at(6).and_then(|digits| digits.parse().ok());

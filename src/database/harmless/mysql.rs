@@ -4,15 +4,86 @@
 //! loaded from a library) can do anything, so a name that is not in the list is refused, and so are a name with a database before it, a
 //! quoted one, and one apart from its parenthesis where that makes it a stored function. No question is needed for it: the server looks a
 //! bare name up among its own functions first. Source: MySQL manual, "Function Name Parsing and Resolution"; MariaDB has the same rules.
+//! A view that the text names runs what its definition calls, and definitions name each other: all of them are looked through.
 //! Left out on purpose: what waits or locks (SLEEP, GET_LOCK), reads files, tells of the statement before (ROW_COUNT, LAST_INSERT_ID), moves
 //! sequences, or gives another answer each time (RAND, UUID): its rows would not be those of the statement.
 
+use crate::database::Ask;
+use crate::database::catalog::mysql::cell;
+use crate::database::catalog::{odd, reason};
+use crate::database::interview::Interview;
+use crate::database::quote::mysql::{hex, literal, unhex};
 use crate::sql::lexer::{Kind, Lexer, Token};
 use crate::sql::statement::{LexicalMode, MySqlMode};
+use std::collections::HashSet;
 
 /// Why these parts may not be run, if so.
 pub(in crate::database) fn objection(parts: &[&str], mode: LexicalMode) -> Option<String> {
     parts.iter().find_map(|part| of_part(part, mode))
+}
+
+/// Why a view that the text names is not to be read, if so. A definition that is not shown may call anything.
+pub(in crate::database) async fn of_views<A: Ask>(
+    interview: &mut Interview<'_, A>,
+    text: &str,
+    mode: LexicalMode,
+) -> Result<Option<String>, String> {
+    let mut named = names(text, mode);
+    let mut asked = HashSet::new();
+    for _ in 0..ROUNDS_MAX {
+        named.retain(|name| asked.insert(name.clone()));
+        if named.is_empty() {
+            return Ok(None);
+        }
+        if asked.len() > NAMES_MAX {
+            return Ok(Some("it names too much for every view to be looked through".to_owned()));
+        }
+        let list: Vec<String> = named.iter().map(|name| literal(name)).collect();
+        // Any database's: which of them the text means is not guessed at.
+        let question = format!(
+            "SELECT {} AS name, {} AS body FROM information_schema.VIEWS v WHERE v.TABLE_NAME IN ({}) \
+             AND v.TABLE_SCHEMA NOT IN ('sys', 'mysql', 'information_schema', 'performance_schema')",
+            hex("v.TABLE_NAME"),
+            hex("v.VIEW_DEFINITION"),
+            list.join(", ")
+        );
+        let answer = interview.ask(&question, None).await.map_err(|error| reason(&error))?;
+        named = HashSet::new();
+        for row in 0..answer.rows.len() {
+            let text = |column| cell(&answer, row, column).and_then(unhex);
+            let name = text(0).ok_or_else(odd)?;
+            let Some(body) = text(1).filter(|body| !body.is_empty()) else {
+                return Ok(Some(format!("what the view {name} runs is not shown to this user")));
+            };
+            // The server writes definitions by rules of its own, whatever the session's.
+            let plain = LexicalMode::MySql(MySqlMode::of(mode.product(), 0));
+            if let Some(why) = of_part(&body, plain) {
+                return Ok(Some(why.replace("the condition", &format!("the view {name}"))));
+            }
+            named.extend(names(&body, plain));
+        }
+    }
+    Ok(Some("views are made of views too deeply to look through them".to_owned()))
+}
+
+/// Views over views, a step each.
+const ROUNDS_MAX: usize = 16;
+
+/// Words that are looked up as names of views, in all.
+const NAMES_MAX: usize = 2_000;
+
+fn names(text: &str, mode: LexicalMode) -> HashSet<String> {
+    let is_name = |token: &Token| matches!(token.kind, Kind::Word | Kind::QuotedName);
+    let name = |token: Token| {
+        let written = token.text(text);
+        let quote = written.chars().next().filter(|c| matches!(c, '`' | '"'));
+        let inner = quote.and_then(|quote| written.strip_prefix(quote)?.strip_suffix(quote));
+        match (quote, inner) {
+            (Some(quote), Some(inner)) => inner.replace(&format!("{quote}{quote}"), &quote.to_string()),
+            _ => written.to_owned(),
+        }
+    };
+    Lexer::new(text, mode).filter(is_name).map(name).collect()
 }
 
 fn of_part(text: &str, mode: LexicalMode) -> Option<String> {

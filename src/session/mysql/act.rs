@@ -16,7 +16,7 @@ use crate::protocol::{Code, Refusal};
 use crate::session::End;
 use crate::session::desk::{Desk, Entry, count};
 use crate::session::format::Format;
-use crate::session::judgement::Judgement;
+use crate::session::judgement::{Judgement, words};
 use crate::session::mysql::Session;
 use crate::session::mysql::relay::{Mark, Watched};
 use crate::session::mysql::run::Run;
@@ -169,6 +169,7 @@ impl Session {
             self.remember_prepared(&piece.facts, judgement.runs_code());
         }
         self.note_schema_change(judgement);
+        self.once = judgement.pieces.last().is_some_and(|piece| sets_transaction_once(&piece.text));
     }
 
     /// PREPARE by SQL: the server keeps the text under a name, and so do we.
@@ -225,6 +226,12 @@ pub(in crate::session) fn destroys(judgement: &Judgement) -> bool {
 pub(in crate::session) fn touches_session(judgement: &Judgement) -> bool {
     judgement.runs_code()
         || judgement.pieces.iter().any(|piece| piece.facts.changes_session || piece.facts.unread.is_some())
+}
+
+/// SET TRANSACTION …, for the next one alone.
+fn sets_transaction_once(text: &str) -> bool {
+    let words: Vec<String> = words(text).take(2).collect();
+    matches!(&words[..], [set, what] if set == "set" && what == "transaction")
 }
 
 fn changes_names(facts: &Facts) -> bool {

@@ -73,6 +73,7 @@ impl Arriving<'_> {
             Ok(Err(error)) => tracing::debug!(%address, %error, "connection lost before the login"),
             Err(_) => tracing::debug!(%address, "no login within the timeout"),
         }
+        met.leave().await;
         None
     }
 
@@ -103,6 +104,7 @@ impl Arriving<'_> {
         let Ok(id) = SessionId::new(house.clock.now()) else {
             let refusal = Refusal::new(Code::CannotKnow, "sluice: no randomness for a session id");
             came.send_away(&refusal).await;
+            met.leave().await;
             return None;
         };
         let principal = principal(&came.login, &self.peer.address);
@@ -110,6 +112,7 @@ impl Arriving<'_> {
             let (sqlstate, why) = (refusal.code.mysql_sqlstate(), &refusal.message);
             self.logins.note(id, &principal, Outcome::Refused { sqlstate, why });
             came.send_away(&refusal).await;
+            met.leave().await;
             return None;
         }
         let entering = Box::pin(login::enter(came, met, &house.target, &house.registry));

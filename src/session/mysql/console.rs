@@ -47,7 +47,7 @@ impl Session {
             Command::Pending => self.desk.pending().await,
             Command::Scripts => self.desk.scripts().await,
             Command::Policy => Ok(self.desk.levels()),
-            Command::Status => Ok(self.desk.state()),
+            Command::Status => Ok(self.state().await?),
             Command::Confirm(_) => Ok(Vec::new()),
         };
         match answered {
@@ -57,6 +57,14 @@ impl Session {
             }
             Err(refusal) => self.refuse(&refusal).await,
         }
+    }
+
+    /// This session, and how far what a statement did can be counted in it.
+    async fn state(&mut self) -> Result<Table, End> {
+        let mut rows = self.desk.state();
+        let counts = self.counts().await?;
+        rows.push(vec![some("effects"), Some(counts)]);
+        Ok(rows)
     }
 
     /// Rows of ours, or an OK where there are no columns.

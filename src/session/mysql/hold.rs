@@ -3,16 +3,20 @@
 //! Invariant: what changed more than was agreed to, or could not be measured, does not commit.
 
 use crate::audit::Recording;
-use crate::policy::question::{Effects, Evidence, Known, TableEffect};
+use crate::database::catalog;
+use crate::database::effects::mysql::measure::{self, Did, Reaches, Snapshot};
+use crate::policy::question::{ChangeEvidence, Effects, Evidence, Known, TableEffect, TableKind};
 use crate::policy::rules::Caller;
 use crate::policy::settings::Mode;
 use crate::policy::{self, count};
 use crate::protocol::{Code, Refusal};
 use crate::session::End;
 use crate::session::desk::{Desk, note_unrecorded};
-use crate::session::held::Hold;
+use crate::session::held::{Agreed, Hold, unmeasured};
 use crate::session::judgement::Judgement;
 use crate::session::mysql::Session;
+use crate::session::mysql::ask::{Asker, Ground};
+use crate::session::mysql::look::unknown_state;
 use crate::sql::facts::{Change, Facts, Kind, TransactionVerb};
 
 /// The transaction that is open.
@@ -31,40 +35,103 @@ impl Tally {
 }
 
 /// What the database counted before a statement.
-#[derive(Debug, Default)]
-pub(in crate::session) struct Before;
+#[derive(Debug)]
+pub(in crate::session) enum Before {
+    /// The affected rows say all there is: one table, nothing fires and nothing is carried on.
+    Told,
+    Counted(Snapshot),
+    /// It could not be asked: why.
+    Unknown(String),
+}
 
 impl Session {
     /// No transaction is open any more.
     pub(in crate::session) fn transaction_ended(&mut self) {
         self.tally = Tally::default();
         self.savepoints &= !self.autocommits();
+        self.reaching.settle();
     }
 
-    pub(in crate::session) async fn count_before<A>(&mut self, _: &Judgement, _: A) -> Result<Before, End> {
-        Ok(Before)
+    /// The counts before a statement, where its affected rows do not tell all that it does.
+    pub(in crate::session) async fn count_before(&mut self, judgement: &Judgement) -> Result<Before, End> {
+        if is_told(judgement) {
+            return Ok(Before::Told);
+        }
+        Ok(match self.snapshot().await? {
+            Ok(counted) => Before::Counted(counted),
+            Err(why) => Before::Unknown(why),
+        })
+    }
+
+    async fn snapshot(&mut self) -> Result<Result<Snapshot, String>, End> {
+        let (time, mode) = (self.desk.house.ask_timeout, self.settings.own_mode());
+        let asker = Asker::begin(&mut self.link, self.server, mode, Ground::Block, time, time).await;
+        let mut asker = asker.map_err(unknown_state)?;
+        let counted = measure::snapshot(&mut asker, mode.product).await;
+        asker.end().await.map_err(unknown_state)?;
+        Ok(counted.map_err(|error| catalog::reason(&error)))
     }
 
     /// After the statement: `Some`, it must not be kept.
     pub(in crate::session) async fn weigh(
         &mut self,
         hold: &Hold,
-        _before: Before,
+        before: Before,
         changed: u64,
     ) -> Result<Option<Refusal>, End> {
-        // An upsert counts a row that was there twice.
-        let overwrites = |change: &Change| change.on_conflict.overwrites();
-        let mut changes = hold.judgement.pieces.iter().flat_map(|piece| &piece.facts.changes);
-        let changed = if changes.any(overwrites) { changed.div_ceil(2) } else { changed };
-        let name = "all tables".to_owned();
-        let effects = Effects {
-            tables: vec![TableEffect { name, updated: changed, ..TableEffect::default() }],
-            ..Effects::default()
+        let effects = match before {
+            Before::Told => Ok(told(changed)),
+            Before::Unknown(why) => Err(why),
+            Before::Counted(before) => match self.snapshot().await? {
+                Ok(after) => {
+                    self.tell_blind(&hold.judgement, after.reaches());
+                    measure::between(&before, &after, did(&hold.judgement), changed)
+                }
+                Err(why) => Err(why),
+            },
         };
+        let effects = match effects {
+            Ok(effects) => effects,
+            Err(_) if hold.agreed == Agreed::Untried => return Ok(None),
+            Err(why) if hold.was_confirmed() => return Ok(Some(unmeasured(&why))),
+            Err(why) => return self.weigh_anew(hold, Known::Unknown(why), None).await,
+        };
+        let _ = hold.measured.set(effects.changed());
         match hold.exceeded_by(&effects) {
             None if hold.is_frozen(&effects) => self.weigh_anew(hold, Known::Known(effects), None).await,
-            None => Ok(None),
+            None => {
+                self.tally.note(effects.destroyed(), hold.was_confirmed());
+                Ok(None)
+            }
             Some(how) => self.weigh_anew(hold, Known::Known(effects), Some(how)).await,
+        }
+    }
+
+    /// How far the counts reach, in words.
+    pub(in crate::session) async fn counts(&mut self) -> Result<String, End> {
+        self.keep_aftermath().await?;
+        let counted = self.snapshot().await?;
+        if !self.in_transaction() {
+            self.ended_asking(Ground::Own).await?;
+        }
+        Ok(match counted.map(|counted| counted.reaches()) {
+            Ok(Reaches::Everything) => "counted by the database, cascades and triggers included".to_owned(),
+            Ok(Reaches::NotCascades) => BLIND.trim_start_matches("sluice: ").to_owned(),
+            Err(why) => format!("not counted: {why}"),
+        })
+    }
+
+    /// Said once a session: what this user's rights do not let be counted.
+    fn tell_blind(&mut self, judgement: &Judgement, reaches: Reaches) {
+        let mut known = judgement.evidence.iter().flat_map(|known| &known.changes);
+        let carries =
+            judgement.reaches() || known.any(|change| change.cascade.known().is_none_or(|tree| !tree.is_empty()));
+        if reaches == Reaches::Everything || !carries {
+            return;
+        }
+        self.blind = true;
+        if !std::mem::replace(&mut self.told_blind, true) {
+            self.aftermath.warn(BLIND.to_owned());
         }
     }
 
@@ -135,4 +202,41 @@ impl Session {
         let heard = self.words("SELECT @sluice_max_affected").await?;
         Ok(heard.answer.rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok()))
     }
+}
+
+/// What is said where InnoDB's own count may not be read.
+pub(in crate::session) const BLIND: &str = "sluice: this user does not have the right PROCESS: rows that foreign keys carry a change on to are not in the count \
+     that a statement is held to";
+
+/// Its affected rows are all that it does.
+fn is_told(judgement: &Judgement) -> bool {
+    let known = judgement.evidence.iter().flat_map(|known| &known.changes);
+    let facts = judgement.pieces.iter().flat_map(|piece| &piece.facts.changes);
+    let plain = |(fact, known): (&Change, &ChangeEvidence)| {
+        let quiet = known.table.known().is_some_and(|table| {
+            table.triggers.is_empty() && table.kind != TableKind::View && table.unseen_triggers.is_none()
+        });
+        let alone = known.cascade.known().is_some_and(Vec::is_empty)
+            || known.table.known().is_some_and(|table| table.referenced_by.is_empty() && table.unseen_keys.is_none());
+        quiet && alone && !fact.on_conflict.overwrites()
+    };
+    !judgement.reaches()
+        && judgement.pieces.iter().all(|piece| piece.facts.unread.is_none())
+        && facts.clone().count() == known.clone().count()
+        && facts.zip(known).all(plain)
+}
+
+fn told(changed: u64) -> Effects {
+    let name = "all tables".to_owned();
+    Effects { tables: vec![TableEffect { name, updated: changed, ..TableEffect::default() }], ..Effects::default() }
+}
+
+fn did(judgement: &Judgement) -> Did {
+    let mut changes = judgement.pieces.iter().flat_map(|piece| &piece.facts.changes);
+    let (Some(change), None) = (changes.next(), changes.next()) else { return Did::Ran };
+    if judgement.reaches() || judgement.pieces.len() > 1 {
+        return Did::Ran;
+    }
+    let known = judgement.evidence.iter().flat_map(|known| &known.changes).next();
+    Did::of(change, known.and_then(|known| known.table.known()))
 }

@@ -1,41 +1,182 @@
-//! What names lead to: code of the users' own, whose effect only the database knows.
+//! What names lead to: code of the users' own, whose effect only the database knows; and engines whose changes cannot be taken back.
 //!
-//! Invariant: a statement that leads to such code is run with its commit withheld, and held to what it did.
+//! Invariant: a statement that leads to such code is run with its commit withheld and held to what it did; where that cannot be, it is
+//! asked about as what it is. Where it could not be learned what names lead to, every statement counts as leading there.
 
+use crate::database::catalog;
+use crate::database::effects::mysql::reach;
+use crate::database::effects::reach::Reach;
+use crate::ground::limits;
 use crate::policy::count::adds_only;
 use crate::policy::question::{Evidence, Known, Rows};
-use crate::session::judgement::{Judgement, Piece};
+use crate::policy::settings::Mode;
+use crate::session::End;
+use crate::session::judgement::{Judgement, Piece, words};
 use crate::session::mysql::Session;
-use crate::sql::facts::Kind;
+use crate::session::mysql::ask::Asker;
+use crate::session::mysql::look::unknown_state;
+use crate::sql::facts::{Facts, Kind};
+use crate::sql::statement::{LexicalMode, MySqlMode};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 impl Session {
+    /// Before a text is glanced at, or something prepared is run: what is known must not be stale.
+    pub(in crate::session) async fn refresh_reach(&mut self) -> Result<(), End> {
+        if self.reaching.is_fresh() || self.once {
+            return Ok(());
+        }
+        let policy = self.desk.house.policy.load_full();
+        let now = self.desk.house.clock.now();
+        if self.desk.standing.get(&policy, &self.desk.principal, now).mode != Mode::Enforce {
+            // Nothing is held back, so nothing is measured.
+            self.reaching.keep(Arc::default(), 0, Duration::ZERO);
+            return Ok(());
+        }
+        let before = self.reaching.own_epoch();
+        if self.reaching.adopt() {
+            if self.reaching.own_epoch() != before {
+                self.desk.cache.clear();
+            }
+            return Ok(());
+        }
+        self.keep_aftermath().await?;
+        let ground = self.ground();
+        let epoch = self.reaching.epoch();
+        if epoch != self.reaching.own_epoch() {
+            self.desk.cache.clear();
+        }
+        let (time, known, mode) = (self.desk.house.ask_timeout, self.reaching.shared(), self.settings.own_mode());
+        let asker = Asker::begin(&mut self.link, self.server, mode, ground, time, time).await;
+        let mut asker = asker.map_err(unknown_state)?;
+        let started = Instant::now();
+        let learned = learn(&mut asker, known, mode).await;
+        asker.end().await.map_err(unknown_state)?;
+        self.ended_asking(ground).await?;
+        match learned {
+            Ok(reach) => {
+                // Asking costs what the schema is large: never more than a hundredth of the time.
+                let lasting = (started.elapsed() * 100).clamp(limits::REACH_TTL, limits::REACH_TTL_MAX);
+                self.reaching.keep(reach, epoch, lasting);
+                self.reaching.publish();
+            }
+            Err(error) => {
+                let why = catalog::reason(&error);
+                tracing::warn!(session = %self.desk.id, why, "what runs behind the names of the schema could not be learned");
+                self.reaching.keep(Arc::new(Reach::unknown(&why)), epoch, Duration::ZERO);
+                self.reaching.asked_in_vain();
+            }
+        }
+        Ok(())
+    }
+
     /// Names in it lead to code of the users' own.
-    pub(in crate::session) fn leads_on(&self, _text: &str, _kind: &Kind) -> bool {
-        false
+    pub(in crate::session) fn leads_on(&self, text: &str, kind: &Kind) -> bool {
+        let list = match kind {
+            Kind::Read => &self.reaching.known().reads,
+            Kind::Insert => &self.reaching.known().writes,
+            _ => return false,
+        };
+        !list.is_empty() && !list.met(text, self.settings.mode()).is_empty()
     }
 
     /// Some name does.
     pub(in crate::session) fn leads_anywhere(&self) -> bool {
-        false
+        !self.reaching.known().writes.is_empty()
     }
 
     /// Which statements lead to code of the users' own, and which of those cannot be tried.
     pub(in crate::session) fn lead(&self, pieces: &[Piece], evidence: &mut [Evidence]) {
+        let reach = self.reaching.known();
+        let mode = self.settings.mode();
+        // With these in one message nothing of it can be held back.
+        let mixed = pieces.len() > 1 && pieces.iter().any(|piece| stands_alone(&piece.facts));
         for (piece, known) in pieces.iter().zip(evidence) {
             if let Some(why) = not_taken_back(piece, known) {
                 known.effects = Known::Unknown(why);
                 continue;
             }
-            if piece.facts.kind == Kind::Call {
-                known.reaches = vec!["CALL".to_owned()];
-            } else if piece.facts.kind == Kind::Do {
-                known.reaches = vec!["BEGIN NOT ATOMIC".to_owned()];
+            match reached(piece, reach, mode, mixed) {
+                Ok(names) => known.reaches = names,
+                Err(why) => known.effects = Known::Unknown(why),
             }
         }
     }
 
     /// What goes on may change the schema, and with it what names lead to.
-    pub(in crate::session) fn note_schema_change(&mut self, _judgement: &Judgement) {}
+    pub(in crate::session) fn note_schema_change(&mut self, judgement: &Judgement) {
+        let changes = |piece: &Piece| {
+            let facts = &piece.facts;
+            facts.prepares.is_none()
+                && (facts.unread.is_some()
+                    || matches!(facts.kind, Kind::Create | Kind::Alter | Kind::Drop | Kind::Do | Kind::Call))
+        };
+        if judgement.pieces.iter().any(changes) {
+            self.reaching.touch();
+        }
+    }
+}
+
+async fn learn(
+    asker: &mut Asker<'_>,
+    known: Arc<Reach>,
+    mode: MySqlMode,
+) -> Result<Arc<Reach>, crate::database::AskError> {
+    let fingerprint = reach::fingerprint(asker).await?;
+    if !fingerprint.is_empty() && fingerprint == known.fingerprint {
+        return Ok(known);
+    }
+    Ok(Arc::new(reach::learn(asker, fingerprint, mode).await?))
+}
+
+/// It commits, or begins something, by itself.
+fn stands_alone(facts: &Facts) -> bool {
+    facts.transaction.is_some()
+        || facts.prepares.is_some()
+        || facts.commits_implicitly
+        || facts.outside_transaction_only
+        || crate::session::judgement::copies_in(facts)
+}
+
+/// What one statement leads to; empty: nothing. `Err`: why that cannot be tried out before it is kept.
+fn reached(piece: &Piece, reach: &Reach, mode: LexicalMode, mixed: bool) -> Result<Vec<String>, String> {
+    let facts = &piece.facts;
+    if facts.prepares.is_some() || facts.transaction.is_some() || facts.unread.is_some() {
+        return Ok(Vec::new());
+    }
+    let found = match &facts.kind {
+        Kind::Do => vec!["a block of statements".to_owned()],
+        Kind::Call => vec!["CALL".to_owned()],
+        Kind::Empty | Kind::Transaction | Kind::Sluice | Kind::Prepare => Vec::new(),
+        Kind::Read | Kind::Set => reach.reads.met(&piece.text, mode),
+        // What is created from a query runs it; a routine or a view only names it.
+        Kind::Create => match makes_of_a_query(&piece.text) {
+            true => reach.reads.met(&piece.text, mode),
+            false => Vec::new(),
+        },
+        Kind::Alter | Kind::Drop | Kind::Grant | Kind::Truncate | Kind::Other(_) => Vec::new(),
+        _ => reach.writes.met(&piece.text, mode),
+    };
+    let Some(name) = found.first() else { return Ok(found) };
+    if let Some(outside) = reach.outside.met(&piece.text, mode).first() {
+        return Err(format!("it leads to {outside}, which does what no rollback takes back, so it cannot be tried"));
+    }
+    if facts.commits_implicitly || facts.outside_transaction_only {
+        return Err(format!("it leads to {name}, and it commits by itself, so it cannot be tried"));
+    }
+    if mixed {
+        return Err(format!("it leads to {name}, and its message begins or ends a transaction: send it alone"));
+    }
+    if crate::session::judgement::copies_in(facts) {
+        return Err(format!("it leads to {name}, and what it loads cannot be held back"));
+    }
+    Ok(found)
+}
+
+/// CREATE TABLE … SELECT.
+fn makes_of_a_query(text: &str) -> bool {
+    let mut words = words(text);
+    words.find(|word| !matches!(word.as_str(), "create" | "or" | "replace" | "temporary")).as_deref() == Some("table")
 }
 
 /// A change of a table whose engine knows no transactions stays, whatever it did: only one that is bounded by a key is let pass.

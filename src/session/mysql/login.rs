@@ -19,7 +19,7 @@
 
 use crate::ground::limits;
 use crate::protocol::mysql::capabilities::{self, Capabilities};
-use crate::protocol::mysql::exchange::{Exchange, Next, Privacy};
+use crate::protocol::mysql::exchange::{Exchange, NO_PLUGIN, Next, Privacy};
 use crate::protocol::mysql::frame::{HEADER, Packet, declared_length};
 use crate::protocol::mysql::handshake::{self, BadOpening, Greeting, Login, Opening, SCRAMBLE};
 use crate::protocol::mysql::message::{self, To};
@@ -42,6 +42,31 @@ use zeroize::Zeroizing;
 pub struct Met {
     side: Side,
     pub greeting: Greeting,
+}
+
+impl Met {
+    /// Nobody logs in after all. A server that is left without a word counts it against our address, and takes nobody from there any more
+    /// after a hundred (`max_connect_errors`; tried on MySQL 9.7): a balancer's probes would do. So it is told of a user whom it does not
+    /// know, by a plugin that it has not, and left when it asks for more.
+    pub async fn leave(mut self) {
+        let capabilities = Capabilities::PROTOCOL_41.with(Capabilities::SECURE_CONNECTION);
+        let nobody = Login {
+            capabilities,
+            max_packet: 0,
+            collation: self.greeting.collation,
+            user: Bytes::from_static(b"sluice_left"),
+            proof: Default::default(),
+            database: None,
+            plugin: Some(Bytes::from_static(NO_PLUGIN)),
+            attributes: None,
+        };
+        let leaving = async {
+            self.side.say(&nobody.told(1, capabilities)).await?;
+            self.side.next = 2;
+            self.side.hear_server().await
+        };
+        let _ = tokio::time::timeout(limits::FAREWELL_TIMEOUT, leaving).await;
+    }
 }
 
 /// What a server said first.

@@ -130,6 +130,12 @@ impl Session {
         policy: &Policy,
         standing: Effective,
     ) -> Result<Looked, End> {
+        if self.once {
+            let message = "sluice: SET TRANSACTION is for the very next transaction, and looking at this statement would use it up";
+            let refusal =
+                Refusal::new(Code::CannotKnow, message).hint("Begin the transaction first: START TRANSACTION.");
+            return Ok(Looked::Not(refusal));
+        }
         self.keep_aftermath().await?;
         let ground = self.ground();
         let time = standing.sizes.preview_timeout;
@@ -378,7 +384,7 @@ fn read(source: &Source) -> Vec<Piece> {
         return vec![unread(&String::from_utf8_lossy(&source.text), "it is not UTF-8 text")];
     };
     let reading = readings::read(text, source.mode);
-    if !source.settled && (reading.mode_sensitive || encoding::mysql_reads_otherwise("", text)) {
+    if !source.settled && (reading.mode_sensitive || encoding::mysql_reads_otherwise("", text.as_bytes())) {
         return vec![unread(text, "sql_mode or the character set, which decide how it is read, are not known")];
     }
     let found = pieces(text, reading.statements.clone());

@@ -44,6 +44,7 @@ use crate::session::mysql::prepared::Statements;
 use crate::session::mysql::relay::Pending;
 use crate::session::mysql::settings::Settings;
 use crate::session::place::Peer;
+use crate::session::reaching::Reaching;
 use crate::session::registry::Seat;
 use crate::session::room::Room;
 use crate::session::wire::Wire;
@@ -81,6 +82,13 @@ pub(in crate::session) struct Session {
     tally: Tally,
     /// With autocommit off a savepoint may stand where no transaction is told of yet.
     savepoints: bool,
+    /// SET TRANSACTION was sent for the very next transaction: a question would use it up.
+    once: bool,
+    reaching: Reaching,
+    /// The client was told that cascades are not counted here.
+    told_blind: bool,
+    /// They are not.
+    blind: bool,
     entered: Entered,
 }
 
@@ -114,6 +122,10 @@ impl Session {
             aftermath: Aftermath::default(),
             tally: Tally::default(),
             savepoints: false,
+            once: false,
+            reaching: Reaching::new(house.schemas.of(&principal.user)),
+            told_blind: false,
+            blind: false,
             entered,
             desk: Desk::new(house, id, principal, false),
         }

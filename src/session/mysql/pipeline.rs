@@ -42,6 +42,10 @@ impl Session {
             Product::MariaDb => self.as_meant(command),
             _ => command,
         };
+        let looks = matches!(command, Command::Query(_) | Command::Prepare(_) | Command::Execute(_) | Command::Bulk(_));
+        if looks && !self.reaching.is_fresh() {
+            Box::pin(self.refresh_reach()).await?;
+        }
         match command {
             Command::Query(query) => self.query(frame, query.text).await,
             Command::Prepare(text) => self.prepare(frame, text).await,
@@ -197,7 +201,7 @@ impl Session {
 
     fn glance_now(&self, text: &Bytes) -> Glance {
         let Ok(text) = std::str::from_utf8(text) else { return self.glance_at_bytes(text) };
-        if self.settings.is_known() && self.settings.reads_otherwise(text) {
+        if self.settings.is_known() && self.settings.reads_otherwise(text.as_bytes()) {
             return Glance::NeedsReading;
         }
         match sql::glance(text, self.settings.mode()) {
@@ -206,14 +210,13 @@ impl Session {
         }
     }
 
-    /// A text in a character set of single bytes, or of none that could hide one of ASCII: names and strings beyond ASCII are only passed
+    /// A text in a character set that hides nothing in these bytes: names and strings beyond ASCII are only passed
     /// over.
     fn glance_at_bytes(&self, text: &Bytes) -> Glance {
-        // What stands in for each byte is a letter in all character sets that hide nothing.
-        let characters: String = text.iter().map(|byte| char::from(*byte)).collect();
-        if !self.settings.is_known() || self.settings.reads_otherwise(&characters) || self.leads_anywhere() {
+        if !self.settings.is_known() || self.settings.reads_otherwise(text) || self.leads_anywhere() {
             return Glance::NeedsReading;
         }
+        let characters: String = text.iter().map(|byte| char::from(*byte)).collect();
         sql::glance(&characters, self.settings.mode())
     }
 
@@ -223,7 +226,7 @@ impl Session {
             text: text.clone(),
             mode: self.settings.mode(),
             settled: self.settings.is_known(),
-            ambiguous: std::str::from_utf8(text).is_ok_and(|text| self.settings.reads_otherwise(text)),
+            ambiguous: self.settings.reads_otherwise(text),
         }
     }
 
@@ -253,6 +256,7 @@ impl Session {
         let recording = self.desk.recording();
         let permitted = self.desk.house.recorder.record(&verdict, Action::Forward, recording, frame.into_bytes());
         let permit = permitted.map_err(|error| End::Refused(crate::session::record::unrecorded(&error)))?;
+        self.once = false;
         self.link.forward(permit);
         self.expect(Expected::Results, Mark::Statement(watched));
         Ok(())

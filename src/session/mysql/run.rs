@@ -21,8 +21,9 @@ use crate::session::held::{Agreed, Hold};
 use crate::session::judgement::Judgement;
 use crate::session::link::Listen;
 use crate::session::mysql::Session;
-use crate::session::mysql::act::{Form, destroys, touches_session};
+use crate::session::mysql::act::{Form, touches_session};
 use crate::session::mysql::ask::{Heard, Line};
+use crate::session::mysql::hold::Before;
 use crate::session::mysql::look::unknown_state;
 use crate::session::mysql::relay::misunderstood;
 use crate::session::record;
@@ -88,7 +89,10 @@ impl Session {
             Err(refusal) => return self.refuse(&refusal).await,
         };
         let apart = if by_itself { Apart::Nothing } else { self.set_apart().await? };
-        let before = self.count_before(&judgement, apart).await?;
+        let before = match apart {
+            Apart::Nothing => Before::Told,
+            _ => self.count_before(&judgement).await?,
+        };
         self.link.forward(permit);
         let ran = self.hear_run(apart).await?;
         let hold = Hold {
@@ -232,9 +236,6 @@ impl Session {
             let failure = failure.clone();
             self.answer_failure(failure);
             return Ok(());
-        }
-        if destroys(judgement) {
-            self.tally.note(ran.changed(), entry.challenge.is_some());
         }
         if !self.in_transaction() {
             self.transaction_ended();

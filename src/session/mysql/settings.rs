@@ -78,7 +78,7 @@ impl Settings {
     }
 
     /// In this character set the text may mean something else than it seems to; so it may in one that is not known.
-    pub fn reads_otherwise(&self, text: &str) -> bool {
+    pub fn reads_otherwise(&self, text: &[u8]) -> bool {
         encoding::mysql_reads_otherwise(&self.charset, text)
     }
 
@@ -96,13 +96,16 @@ mod tests {
     #[test]
     fn what_the_server_says_is_what_holds() {
         let mut settings = Settings::of(MySqlMode::of(Product::MySql, 90704));
-        assert!(!settings.is_known() && settings.reads_otherwise("é"), "what was not asked is taken for the worst");
+        assert!(
+            !settings.is_known() && settings.reads_otherwise("é".as_bytes()),
+            "what was not asked is taken for the worst"
+        );
         settings.learn("REAL_AS_FLOAT,PIPES_AS_CONCAT,ANSI_QUOTES,IGNORE_SPACE,ONLY_FULL_GROUP_BY,ANSI", "utf8mb4");
         let mode = settings.own_mode();
         assert!(mode.ansi_quotes && mode.pipes_as_concat && mode.ignore_space && !mode.no_backslash_escapes);
-        assert!(settings.is_known() && !settings.reads_otherwise("é") && settings.takes_utf8);
+        assert!(settings.is_known() && !settings.reads_otherwise("é".as_bytes()) && settings.takes_utf8);
         settings.note(&Tracked::Variable { name: "character_set_client".into(), value: "gbk".into() });
-        assert!(settings.reads_otherwise("é") && settings.is_known());
+        assert!(settings.reads_otherwise("é".as_bytes()) && settings.is_known());
         settings.note_backslashes(true);
         assert!(!settings.is_known() && settings.own_mode().no_backslash_escapes);
     }

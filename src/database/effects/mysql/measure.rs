@@ -21,8 +21,9 @@
 use crate::database::quote::mysql::literal;
 use crate::database::{Answer, Ask, AskError};
 use crate::ground::secret::fill_random;
-use crate::policy::question::{Effects, TableEffect};
+use crate::policy::question::{Action, Effects, ForeignKey, Table, TableEffect, TableKind};
 use crate::sql::Product;
+use crate::sql::facts::{Change, Verb};
 
 /// The counts of one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct Snapshot {
     rows: Option<u64>,
     /// The SQL layer carries foreign keys' actions out, and its counters have them.
     keys_above: bool,
+    /// The server's own temporary tables are not among the writes.
+    writes_are_rows: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -59,10 +62,39 @@ pub enum Did {
     Changed,
     /// An UPDATE of a primary key's or a partition's column: one row is taken out and put in.
     Moved,
-    /// REPLACE, INSERT … ON DUPLICATE KEY UPDATE.
-    Overwrote,
+    /// REPLACE, INSERT … ON DUPLICATE KEY UPDATE; whether foreign keys may carry that on.
+    Overwrote { cascades: bool },
     /// Code of the users' own: CALL, a function in a query; or several statements at once.
     Ran,
+}
+
+impl Did {
+    /// Of a statement with one change. A table that is not known may be any.
+    pub fn of(change: &Change, table: Option<&Table>) -> Did {
+        let carried = |key: &ForeignKey| key.on_delete != Action::NoAction && key.on_delete != Action::Restrict;
+        let cascades = table.is_none_or(|table| {
+            let updates = |key: &ForeignKey| key.on_update != Action::NoAction && key.on_update != Action::Restrict;
+            table.unseen_keys.is_some() || table.referenced_by.iter().any(|key| carried(key) || updates(key))
+        });
+        match change.verb {
+            Verb::Insert | Verb::CopyIn if change.on_conflict.overwrites() => Did::Overwrote { cascades },
+            Verb::Insert | Verb::CopyIn => Did::Added,
+            Verb::Update if table.is_some_and(|table| moves(change, table)) => Did::Moved,
+            Verb::Update | Verb::Delete => Did::Changed,
+            Verb::Merge { .. } => Did::Ran,
+        }
+    }
+}
+
+/// One row may leave two entries: InnoDB keeps rows in the order of a key, in the partition they belong to, and with system versioning twice.
+fn moves(change: &Change, table: &Table) -> bool {
+    let ordered_by = |column: &String| match table.primary_key.is_empty() {
+        true => table.unique_keys.iter().any(|key| key.contains(column)),
+        false => table.primary_key.contains(column),
+    };
+    table.versioned
+        || table.kind == TableKind::Partitioned
+        || change.assignments.iter().any(|assignment| ordered_by(&assignment.column))
 }
 
 impl Snapshot {
@@ -77,7 +109,7 @@ impl Snapshot {
 /// The counts as of now, of the connection that the questions go by.
 pub async fn snapshot(asker: &mut impl Ask, product: Product) -> Result<Snapshot, AskError> {
     let counters = asker.ask(&counters(product), None).await?;
-    let (mut snapshot, thread) = read_counters(&counters).ok_or_else(|| odd("the session's counters"))?;
+    let (mut snapshot, thread) = read_counters(&counters, product).ok_or_else(|| odd("the session's counters"))?;
     snapshot.rows = match asker.ask("SHOW ENGINE INNODB STATUS", None).await {
         Ok(status) => match entries(&status, thread) {
             Some(rows) => Some(rows),
@@ -96,20 +128,22 @@ pub fn between(before: &Snapshot, after: &Snapshot, did: Did, affected: u64) -> 
     let less = |what: &str| format!("the database's count of {what} was set back");
     let since = |now: u64, was: u64| now.checked_sub(was).ok_or_else(|| less("what the session did"));
     let (was, now) = (before.handler, after.handler);
-    let updates = since(now.updates, was.updates)?;
-    let deletes = since(now.deletes, was.deletes)?;
+    let done = Handler {
+        writes: since(now.writes, was.writes)?,
+        updates: since(now.updates, was.updates)?,
+        deletes: since(now.deletes, was.deletes)?,
+    };
     let rows = match (before.rows, after.rows) {
         // A savepoint rolled back, or a transaction that ended and another that began.
         (Some(was), Some(now)) => Some(now.checked_sub(was).ok_or_else(|| less("what the transaction did"))?),
         (None, None) => None,
         _ => return Err("the right to see what the transaction changed came or went meanwhile".to_owned()),
     };
-    let above = updates.saturating_add(deletes);
     let (inserted, destroyed) = match rows {
-        Some(rows) => told_by_rows(rows, above, after.keys_above, did, affected),
-        None => (told_as_added(did, affected), told_by_counters(above, did, affected)),
+        Some(rows) => told_by_rows(rows, done, after, did, affected),
+        None => (told_as_added(did, affected), told_by_counters(done.above(), did, affected)),
     };
-    let deleted = deletes.min(destroyed);
+    let deleted = done.deletes.min(destroyed);
     let name = match after.reaches() {
         Reaches::Everything => "all tables together",
         Reaches::NotCascades => "all tables together, without what foreign keys carry on",
@@ -123,14 +157,23 @@ fn told_as_added(did: Did, affected: u64) -> u64 {
     if did == Did::Added { affected } else { 0 }
 }
 
-/// Rows added and rows destroyed, at the most. An engine without transactions leaves no undo entry, and its rows are told otherwise.
-fn told_by_rows(rows: u64, above: u64, keys_above: bool, did: Did, affected: u64) -> (u64, u64) {
+/// Rows added and rows destroyed. Nothing below the SQL layer changes a row without one being changed above it (`above`). An engine
+/// without transactions leaves no undo entry, and its rows are told by the other counts.
+fn told_by_rows(rows: u64, since: Handler, like: &Snapshot, did: Did, affected: u64) -> (u64, u64) {
+    let Snapshot { keys_above, writes_are_rows, .. } = *like;
+    let above = since.above();
     match did {
-        Did::Added => (affected, rows.saturating_sub(affected).max(if rows == 0 { above } else { 0 })),
+        Did::Added if above == 0 => (affected, 0),
+        Did::Added if keys_above => (affected, above),
+        Did::Added => (affected, rows.saturating_sub(affected).max(above)),
         Did::Changed => (0, rows.max(affected)),
+        // Of rows that moved, two entries; of the others, one: what is told then is at least half of what was done.
         Did::Moved => (0, affected.max(rows.saturating_sub(affected))),
-        Did::Overwrote => (0, rows.max(affected)),
-        // Nothing below the SQL layer changes a row without one being changed above it.
+        Did::Overwrote { cascades: false } => (0, above),
+        Did::Overwrote { .. } if keys_above => (0, above),
+        // Each row written over was a write that failed first, so the writes are the entries of those and of the rows put in together.
+        Did::Overwrote { .. } if writes_are_rows => (0, above.saturating_add(rows.saturating_sub(since.writes))),
+        Did::Overwrote { .. } => (0, rows.max(above)),
         Did::Ran if above == 0 => (rows.max(affected), 0),
         Did::Ran if keys_above => (rows.saturating_sub(above), above),
         Did::Ran => (0, rows.max(above)),
@@ -139,9 +182,15 @@ fn told_by_rows(rows: u64, above: u64, keys_above: bool, did: Did, affected: u64
 
 fn told_by_counters(above: u64, did: Did, affected: u64) -> u64 {
     match did {
-        Did::Added => above,
-        Did::Changed | Did::Moved | Did::Overwrote => above.max(affected),
-        Did::Ran => above,
+        Did::Changed | Did::Moved => above.max(affected),
+        Did::Added | Did::Overwrote { .. } | Did::Ran => above,
+    }
+}
+
+impl Handler {
+    /// Rows changed above the engines.
+    fn above(self) -> u64 {
+        self.updates.saturating_add(self.deletes)
     }
 }
 
@@ -162,7 +211,7 @@ fn counters(product: Product) -> String {
     }
 }
 
-fn read_counters(answer: &Answer) -> Option<(Snapshot, u64)> {
+fn read_counters(answer: &Answer, product: Product) -> Option<(Snapshot, u64)> {
     let value = |name: &str| {
         let is = |row: &&Vec<Option<String>>| {
             row.first().and_then(Option::as_deref).is_some_and(|written| written.eq_ignore_ascii_case(name))
@@ -177,7 +226,8 @@ fn read_counters(answer: &Answer) -> Option<(Snapshot, u64)> {
     };
     // MySQL before 9.6, and MariaDB, do not have it: there InnoDB does it.
     let keys_above = value("innodb_native_foreign_keys").is_some_and(|word| word.eq_ignore_ascii_case("OFF"));
-    Some((Snapshot { handler, rows: None, keys_above }, number("thread")?))
+    let writes_are_rows = product == Product::MariaDb;
+    Some((Snapshot { handler, rows: None, keys_above, writes_are_rows }, number("thread")?))
 }
 
 /// The undo entries of this connection's transaction by InnoDB's status; `None`: that cannot be told from it.
@@ -286,7 +336,7 @@ mod tests {
     }
 
     fn at(rows: Option<u64>, updates: u64, deletes: u64, keys_above: bool) -> Snapshot {
-        Snapshot { handler: Handler { writes: 0, updates, deletes }, rows, keys_above }
+        Snapshot { handler: Handler { writes: 0, updates, deletes }, rows, keys_above, writes_are_rows: false }
     }
 
     #[test]
@@ -303,6 +353,10 @@ mod tests {
             // Primary keys moved, and rows below them.
             (Some(6), false, 3, 0, Did::Moved, 3, 0, 3),
             (Some(8), false, 3, 0, Did::Moved, 3, 0, 5),
+            // Of ten new values, four were there already, and two rows hung below one of them.
+            (Some(14), false, 4, 0, Did::Overwrote { cascades: true }, 14, 0, 14),
+            (Some(10), false, 4, 0, Did::Overwrote { cascades: false }, 14, 0, 4),
+            (Some(12), nine, 6, 0, Did::Overwrote { cascades: true }, 14, 0, 6),
             // MyISAM: nothing but the affected rows tells it.
             (Some(0), false, 0, 0, Did::Changed, 7, 0, 7),
             (Some(0), false, 0, 7, Did::Ran, 0, 0, 7),
@@ -315,6 +369,33 @@ mod tests {
             let effects = between(&before, &at(rows, updates, deletes, above), did, affected).expect("measured");
             let inserts: u64 = effects.tables.iter().map(|table| table.inserted).sum();
             assert_eq!((inserts, effects.destroyed()), (inserted, destroyed), "{rows:?} {did:?} {affected}");
+        }
+    }
+
+    #[test]
+    fn a_row_written_over_was_a_write_that_failed() {
+        // MariaDB: REPLACE of a parent with two children: one attempt, one DELETE, another attempt.
+        let like = Snapshot { writes_are_rows: true, ..Snapshot::default() };
+        let done = Handler { writes: 2, updates: 0, deletes: 1 };
+        assert_eq!(told_by_rows(4, done, &like, Did::Overwrote { cascades: true }, 2), (0, 3));
+    }
+
+    #[test]
+    fn what_a_statement_does_is_told_by_its_change() {
+        let table = Table { primary_key: vec!["id".into()], ..Table::default() };
+        let versioned = Table { versioned: true, ..table.clone() };
+        let mode =
+            crate::sql::statement::LexicalMode::MySql(crate::sql::statement::MySqlMode::of(Product::MariaDb, 101114));
+        for (text, table, did) in [
+            ("UPDATE t SET a = 1", &table, Did::Changed),
+            ("UPDATE t SET a = 1, ID = 2", &table, Did::Moved),
+            ("UPDATE t SET a = 1", &versioned, Did::Moved),
+            ("DELETE FROM t", &versioned, Did::Changed),
+            ("INSERT IGNORE INTO t VALUES (1)", &table, Did::Added),
+            ("REPLACE INTO t VALUES (1)", &table, Did::Overwrote { cascades: false }),
+        ] {
+            let reading = crate::sql::read(text, mode);
+            assert_eq!(Did::of(&reading.statements[0].facts.changes[0], Some(table)), did, "{text}");
         }
     }
 

@@ -10,6 +10,7 @@ use crate::sql::dialect::mysql::facts::Reader;
 use crate::sql::dialect::mysql::names;
 use crate::sql::facts::{Act, ActKind, Facts, Kind};
 use crate::sql::lexer;
+use std::collections::BTreeSet;
 
 /// `SELECT … INTO OUTFILE` writes a file of the server, wherever in the query it stands.
 pub fn of_query(cursor: &Cursor, facts: &mut Facts) {
@@ -71,27 +72,23 @@ const OUTSIDE: &[&str] = &[
     "rotate_system_key",
 ];
 
-/// Names before a parenthesis that call nothing.
+/// Words that both products reserve and that stand before a parenthesis without calling anything.
 #[rustfmt::skip]
 const NO_FUNCTIONS: &[&str] = &[
-    "all", "and", "any", "as", "between", "by", "case", "check", "columns", "desc", "distinct", "div", "else", "elseif",
-    "except", "exists", "for", "from", "having", "in", "index", "intersect", "interval", "into", "is", "join", "key",
-    "lateral", "like", "limit", "not", "of", "on", "or", "over", "partition", "primary", "regexp", "return",
-    "returning", "rlike", "row", "select", "set", "some", "table", "then", "union", "unique", "until", "using", "value",
-    "values", "when", "where", "while", "with", "xor",
+    "all", "and", "as", "between", "by", "case", "check", "desc", "distinct", "div", "else", "elseif", "exists", "for",
+    "from", "having", "in", "index", "interval", "into", "is", "join", "key", "like", "limit", "not", "on", "or", "partition",
+    "primary", "regexp", "return", "rlike", "select", "set", "table", "then", "union", "unique", "using", "values", "when",
+    "where", "while", "with", "xor",
 ];
 
 /// Names of the functions that are called in some tokens: what stands before a parenthesis and is neither a word of the grammar's own
 /// nor the name of a table with its columns. A name too many does no harm.
-pub fn functions(cursor: &Cursor) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
+pub fn functions(cursor: &Cursor) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
     let mut here = *cursor;
     while !here.done() {
         if here.name_at(0) && here.mark_at(1, "(") && !is_no_function(&here) {
-            let name = qualified(&here);
-            if !found.contains(&name) {
-                found.push(name);
-            }
+            found.insert(qualified(&here));
         }
         here.at += 1;
     }

@@ -197,6 +197,9 @@ impl Reader<'_> {
     pub fn delete(&mut self) -> Read<()> {
         self.facts.kind = Kind::Delete;
         while self.cursor.eat_any(&["low_priority", "quick", "ignore"]) {}
+        if self.cursor.is_mariadb() && self.cursor.eat_words(&["history", "from"]) {
+            return self.delete_history();
+        }
         if !self.cursor.eat("from") {
             let targets = self.targets()?;
             self.cursor.expect("from")?;
@@ -226,6 +229,20 @@ impl Reader<'_> {
         if portion {
             change.clauses = None;
         }
+        self.push(change, Again::Same);
+        Ok(())
+    }
+
+    /// MariaDB: `DELETE HISTORY FROM t BEFORE SYSTEM_TIME …`: what rows were before. Which these are is not to be asked for.
+    fn delete_history(&mut self) -> Read<()> {
+        let name = self.cursor.object()?;
+        partitions(&mut self.cursor)?;
+        let mut change = self.change(Verb::Delete, name);
+        change.restriction = match self.cursor.eat("before") {
+            true => Restriction::Restricts { pinned: Vec::new() },
+            false => Restriction::Nothing { why: "all of its history".to_owned() },
+        };
+        self.cursor.rest()?;
         self.push(change, Again::Same);
         Ok(())
     }
@@ -518,4 +535,111 @@ pub fn begins_query(cursor: &Cursor) -> bool {
     let mut ahead = *cursor;
     while ahead.eat_mark("(") {}
     ahead.any(&["select", "with", "values", "table"])
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sql::facts::{Change, Facts, Verb};
+    use crate::sql::statement::{LexicalMode, MySqlMode};
+    use crate::sql::{Product, read};
+    use std::collections::BTreeSet;
+
+    fn facts(text: &str, product: Product) -> Facts {
+        let version = if product == Product::MySql { 90_704 } else { 101_119 };
+        let mut reading = read(text, LexicalMode::MySql(MySqlMode::of(product, version)));
+        assert_eq!(reading.statements.len(), 1, "{text}");
+        reading.statements.remove(0).facts
+    }
+
+    /// `target | tables | condition | order | limit`, as they stand in the text; `none` without clauses.
+    fn spans(text: &str, change: &Change) -> String {
+        let Some(clauses) = &change.clauses else { return "none".to_owned() };
+        let part = |span: &Option<std::ops::Range<usize>>| {
+            span.clone().map(|span| format!(" | {}", &text[span])).unwrap_or_else(|| " |".to_owned())
+        };
+        let with = clauses.with.clone().map(|span| format!("{} : ", &text[span])).unwrap_or_default();
+        let rest = [&clauses.tables, &clauses.condition, &clauses.order, &clauses.limit].map(part).concat();
+        format!("{with}{}{rest}", &text[clauses.target.clone()])
+    }
+
+    #[test]
+    fn the_parts_of_a_change_are_found() {
+        let cases = [
+            ("DELETE FROM t", "t | | | |"),
+            (
+                "DELETE FROM d.`t` AS x WHERE x.a = 1 ORDER BY a, b DESC LIMIT 5",
+                "d.`t` AS x | | x.a = 1 | a, b DESC | 5",
+            ),
+            ("DELETE FROM t PARTITION (p0) WHERE a = 1", "t PARTITION (p0) | | a = 1 | |"),
+            ("UPDATE t FORCE INDEX (i) SET a = 1 WHERE b LIMIT ?", "t | | b | | ?"),
+            (
+                "UPDATE a JOIN b AS y USING (id) SET y.c = 1 WHERE a.d = 2",
+                "b AS y | a JOIN b AS y USING (id) | a.d = 2 | |",
+            ),
+            ("DELETE x FROM t x WHERE x.a = 1", "t x | t x | x.a = 1 | |"),
+            ("DELETE FROM a USING a, b WHERE a.id = b.id", "a | a, b | a.id = b.id | |"),
+            (
+                "WITH c AS (SELECT 1 AS id) UPDATE t, c SET t.a = 1 WHERE t.id = c.id",
+                "WITH c AS (SELECT 1 AS id) : t | t, c | t.id = c.id | |",
+            ),
+            ("INSERT INTO t (a) SELECT b FROM u ON DUPLICATE KEY UPDATE a = 1", "SELECT b FROM u | | | |"),
+            ("REPLACE INTO t (SELECT b FROM u)", "(SELECT b FROM u) | | | |"),
+            ("INSERT INTO t SELECT b FROM u", "none"),
+            ("DELETE FROM t /*! WHERE a = 1 */ AND b = 2", "none"),
+            ("DELETE FROM t /*! WHERE a = 1 AND b = 2 */", "t | | a = 1 AND b = 2 | |"),
+        ];
+        for (text, expected) in cases {
+            let facts = facts(text, Product::MySql);
+            assert_eq!(facts.unread, None, "{text}");
+            assert_eq!(spans(text, &facts.changes[0]), expected, "{text}");
+        }
+    }
+
+    /// What is written between two words changes nothing; nor does how a name is written.
+    #[test]
+    fn no_way_of_writing_hides_a_table() {
+        let fillers =
+            [" ", "\t\n", " /* DELETE */ ", " -- x\n", " # ' \n", "/*! */ ", " /*!99999 a */ ", " /*!40000 */ "];
+        let forms: &[(&str, &[&str])] = &[
+            ("DELETE FROM {t} WHERE a = 1", &["t"]),
+            ("DELETE QUICK IGNORE FROM {t}", &["t"]),
+            ("DELETE {t} , {u}.* FROM {t} JOIN {u} ON {t}.a = {u}.a", &["t", "u"]),
+            ("DELETE FROM {t} , {u} USING {t} , {u} WHERE 1", &["t", "u"]),
+            ("DELETE x FROM {t} AS x LEFT JOIN ( {u} , v ) ON x.a = v.a", &["t"]),
+            ("DELETE x FROM ( SELECT 1 ) AS y , {t} x", &["t"]),
+            ("UPDATE {t} SET a = 1 LIMIT 1", &["t"]),
+            ("UPDATE IGNORE {t} , {u} SET b = 1", &["t", "u"]),
+            ("UPDATE {t} x STRAIGHT_JOIN {u} y SET x.a = y.a , y.b = 2", &["t", "u"]),
+            ("UPDATE ( {t} NATURAL JOIN {u} ) SET {u}.a = 1", &["u"]),
+            ("REPLACE {t} VALUES ( 1 )", &["t"]),
+            ("REPLACE INTO {t} SET a = 1", &["t"]),
+            ("INSERT INTO {t} SELECT * FROM {u} ON DUPLICATE KEY UPDATE a = 1", &["t"]),
+            ("EXPLAIN ANALYZE DELETE FROM {t}", &["t"]),
+            ("PREPARE p FROM 'DELETE FROM t'", &["t"]),
+        ];
+        for (form, expected) in forms {
+            let expected: BTreeSet<&str> = expected.iter().copied().collect();
+            for (t, u) in [("t", "u"), ("`t`", "`u`")] {
+                for filler in fillers {
+                    let words: Vec<&str> = form.split(' ').collect();
+                    let text = words.join(filler).replace("{t}", t).replace("{u}", u);
+                    let text = if form.contains('\'') { form.to_string() } else { text };
+                    for product in [Product::MySql, Product::MariaDb] {
+                        if product == Product::MariaDb && form.starts_with("EXPLAIN") {
+                            continue;
+                        }
+                        let facts = facts(&text, product);
+                        let found: BTreeSet<&str> = facts
+                            .changes
+                            .iter()
+                            .filter(|change| change.verb != Verb::Insert || change.on_conflict.overwrites())
+                            .map(|change| change.target.written.as_str())
+                            .collect();
+                        assert!(facts.unread.is_some() || found == expected, "{text}: {found:?}");
+                        assert_eq!(facts.unread, None, "{text}");
+                    }
+                }
+            }
+        }
+    }
 }

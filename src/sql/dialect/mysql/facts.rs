@@ -115,12 +115,11 @@ impl Reader<'_> {
 
     /// Functions called in these tokens, and what they do.
     fn calls(&mut self, tokens: &Range<usize>) {
+        let known: BTreeSet<String> = self.facts.functions.iter().cloned().collect();
         let found = acts::functions(&self.cursor.within(tokens.clone()));
-        for name in found {
-            if !self.facts.functions.contains(&name) {
-                acts::of_call(&name, &mut self.facts);
-                self.facts.functions.push(name);
-            }
+        for name in found.difference(&known) {
+            acts::of_call(name, &mut self.facts);
+            self.facts.functions.push(name.clone());
         }
     }
 
@@ -439,9 +438,38 @@ impl Reader<'_> {
         self.facts.transaction = None;
         self.cursor.at -= back;
         let start = self.cursor.at;
-        body::block(&mut self.cursor)?;
+        let simple = body::block(&mut self.cursor)?;
         let all = start..self.cursor.at;
         self.calls(&all);
+        simple.into_iter().try_for_each(|tokens| self.step_of_code(tokens))
+    }
+
+    /// One plain statement of code that runs at once. Its changes of rows are for the database to tell, for nobody knows how often it
+    /// runs; but what no ROLLBACK takes back is listed: settings, what is removed, what is done besides.
+    fn step_of_code(&mut self, tokens: Range<usize>) -> Read<()> {
+        const OF_CODE: &[&str] = &["declare", "leave", "iterate", "open", "fetch", "close", "return", "null"];
+        let cursor = self.cursor.within(tokens);
+        if cursor.any(OF_CODE) {
+            return Ok(());
+        }
+        let mut inner = Reader {
+            cursor,
+            facts: Facts::default(),
+            nesting: Nesting::Outer,
+            hidden: BTreeSet::new(),
+            with: None,
+            spans_hold: false,
+        };
+        inner.statement().and_then(|()| inner.cursor.expect_end())?;
+        let Facts { removals, settings, acts, commits_implicitly, transaction, executes, .. } = inner.facts;
+        if executes.is_some() {
+            return Err(Unread("code that runs a text which is not known".to_owned()));
+        }
+        self.facts.removals.extend(removals);
+        self.facts.settings.extend(settings);
+        // Functions were looked for in all of it.
+        self.facts.acts.extend(acts.into_iter().filter(|act| !act.words.ends_with("()")));
+        self.facts.commits_implicitly |= commits_implicitly || transaction.is_some();
         Ok(())
     }
 
@@ -732,6 +760,79 @@ mod tests {
             ("HANDLER t OPEN", "Read: "),
             ("USE db", "Other(\"USE\"): "),
         ]);
+    }
+
+    #[test]
+    fn what_only_one_of_them_knows() {
+        let cases = [
+            ("EXECUTE IMMEDIATE 'DELETE FROM t WHERE id = ?' USING 5", "Delete: delete t if id=?1"),
+            (
+                "SET STATEMENT max_statement_time = 1 FOR DELETE FROM t",
+                "Delete: delete t nothing, max_statement_time=1 once",
+            ),
+            ("ANALYZE FORMAT=JSON UPDATE t SET a = 1", "Update: update t nothing sets a explain"),
+            ("DELETE FROM t WHERE id = 1 RETURNING id, a", "Delete: delete t if id=Integer"),
+            ("INSERT INTO t VALUES (1) RETURNING id", "Insert: insert t Values(1) Fails"),
+            (
+                "DELETE FROM t FOR PORTION OF p FROM '2020-01-01' TO '2021-01-01' WHERE id = 1",
+                "Delete: delete t if id=Integer",
+            ),
+            ("DELETE HISTORY FROM t", "Delete: delete t nothing"),
+            ("DELETE HISTORY FROM t BEFORE SYSTEM_TIME '2020-01-01'", "Delete: delete t"),
+            ("BEGIN NOT ATOMIC DELETE FROM t; END", "Do: "),
+            (
+                "BEGIN NOT ATOMIC SET foreign_key_checks = 0; IF 1 THEN DROP TABLE t; END IF; END",
+                "Do: -table t, foreign_key_checks=0",
+            ),
+            ("IF (SELECT 1) THEN TRUNCATE t; END IF", "Do: -rows t"),
+            ("BEGIN NOT ATOMIC DECLARE a INT DEFAULT 1; WHILE a < 3 DO SET a = a + 1; END WHILE; END", "Do: a=-"),
+            ("CREATE OR REPLACE TABLE t (a INT)", "Create: -table t"),
+            ("CREATE OR REPLACE DATABASE d", "Create: -database d"),
+            ("ALTER TABLE t CONVERT PARTITION p0 TO TABLE u", "Alter: -partition p0 t"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(short(&facts_of(text, BOTH[1])), expected, "{text}");
+        }
+        for text in [
+            "BEGIN NOT ATOMIC PREPARE p FROM @x; EXECUTE p; END",
+            "BEGIN NOT ATOMIC EXECUTE p; END",
+            "BEGIN NOT ATOMIC EXECUTE IMMEDIATE @x; END",
+            "ALTER IGNORE TABLE t ADD UNIQUE (a)",
+            "ALTER TABLE t DROP SYSTEM VERSIONING",
+        ] {
+            assert!(facts_of(text, BOTH[1]).unread.is_some(), "{text}");
+        }
+        let mysql = [("WITH c AS (SELECT 1 AS id) DELETE FROM t WHERE id IN (SELECT id FROM c)", "Delete: delete t")];
+        for (text, expected) in mysql {
+            assert_eq!(short(&facts_of(text, BOTH[0])), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_commits_by_itself_is_told() {
+        for text in [
+            "CREATE TABLE t (a INT)",
+            "TRUNCATE t",
+            "BEGIN",
+            "SET autocommit = 1",
+            "LOCK TABLES t READ",
+            "GRANT ALL ON *.* TO a",
+            "FLUSH TABLES",
+        ] {
+            assert!(BOTH.iter().all(|server| facts_of(text, *server).commits_implicitly), "{text}");
+        }
+        for text in [
+            "CREATE TEMPORARY TABLE t (a INT)",
+            "DROP TEMPORARY TABLE t",
+            "DELETE FROM t",
+            "SELECT 1",
+            "SET @a = 1",
+            "PREPARE p FROM 'DROP TABLE t'",
+        ] {
+            assert!(BOTH.iter().all(|server| !facts_of(text, *server).commits_implicitly), "{text}");
+        }
+        let code = "BEGIN NOT ATOMIC DELETE FROM t; COMMIT; END";
+        assert!(facts_of(code, BOTH[1]).commits_implicitly);
     }
 
     #[test]

@@ -303,10 +303,14 @@ impl Reader<'_> {
             self.cursor.at = self.cursor.end;
             return Ok(());
         }
+        // Each try reads to the end: a head with more words that could begin a body is nothing that anybody writes.
+        const MOST_TRIES: usize = 32;
         let mut head = self.cursor.within(rest.clone());
-        while !head.done() && !head.mark(";") {
+        let mut tries = 0;
+        while !head.done() && !head.mark(";") && tries < MOST_TRIES {
             let is_begin = head.any(&["begin", "if", "case", "loop", "while", "repeat", "for"]) || head.mark_at(1, ":");
             if is_begin {
+                tries += 1;
                 let mut body = head;
                 if body::block(&mut body).is_ok() && body.done() {
                     self.cursor.at = self.cursor.end;

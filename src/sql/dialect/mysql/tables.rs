@@ -4,7 +4,8 @@
 //!
 //! Source: `table_reference_list` in MySQL 9.7's `sql_yacc.yy`, `join_table_list` in MariaDB 10.11's.
 
-use crate::sql::dialect::mysql::cursor::{Cursor, Read};
+use crate::ground::limits;
+use crate::sql::dialect::mysql::cursor::{Cursor, Read, Unread};
 use crate::sql::dialect::mysql::names;
 use crate::sql::facts::Name;
 use std::ops::Range;
@@ -83,6 +84,10 @@ const FOLLOWS: &[&str] = &[
 pub fn references(cursor: &mut Cursor) -> Read<References> {
     let mut found = References { span: cursor.at..cursor.at, ..References::default() };
     list(cursor, &mut found)?;
+    // Each table that can be changed is looked at beside all others.
+    if found.tables.len() > limits::SQL_JOINED_TABLES_MAX {
+        return Err(Unread("it joins more tables than a server does".to_owned()));
+    }
     found.span.end = cursor.at;
     Ok(found)
 }
