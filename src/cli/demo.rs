@@ -18,6 +18,17 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+/// What the command line says.
+#[derive(Debug, clap::Args)]
+pub struct Wanted {
+    /// Where the gate listens on 127.0.0.1.
+    #[arg(long, default_value_t = 6432)]
+    pub port: u16,
+    /// MariaDB instead of PostgreSQL.
+    #[arg(long)]
+    mysql: bool,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Product {
     Postgres,
@@ -41,6 +52,12 @@ pub fn start(product: Product) -> Result<Database, DemoFailed> {
     };
     let dir = socket.parent().map(Path::to_path_buf).unwrap_or_default();
     Ok(Database { socket, dir, server })
+}
+
+impl Wanted {
+    pub fn product(&self) -> Product {
+        if self.mysql { Product::MySql } else { Product::Postgres }
+    }
 }
 
 impl Product {

@@ -2,13 +2,14 @@
 //!
 //! Invariant: everything it makes (database, store, record) lies in one temporary directory that goes when it ends.
 
-use crate::cli::demo::{self, Product};
+use crate::cli::demo::{self, Product, Wanted};
 use crate::cli::run::{Service, start_log};
 use crate::config;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Until Ctrl-C or SIGTERM.
-pub fn run(product: Product, port: u16) -> Result<(), String> {
+pub fn run(wanted: &Wanted) -> Result<(), String> {
+    let (product, port) = (wanted.product(), wanted.port);
     // From here on a signal no longer ends the process at once: the database must be stopped first.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
