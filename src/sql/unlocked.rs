@@ -59,11 +59,12 @@ fn lock(text: &str, tokens: &[Token]) -> Option<usize> {
     if is_word(text, tokens.get(length), "of") {
         length += 1 + names(tokens.get(length + 1..)?)?;
     }
+    let second = tokens.get(length + 1);
+    let waits = is_word(text, tokens.get(length), "wait") && second.is_some_and(|token| token.kind == Kind::Number);
+    let skips = is_word(text, tokens.get(length), "skip") && is_word(text, second, "locked");
     if is_word(text, tokens.get(length), "nowait") {
         length += 1;
-    } else if is_word(text, tokens.get(length), "wait") && tokens.get(length + 1)?.kind == Kind::Number {
-        length += 2;
-    } else if is_word(text, tokens.get(length), "skip") && is_word(text, tokens.get(length + 1), "locked") {
+    } else if waits || skips {
         length += 2;
     }
     Some(length)

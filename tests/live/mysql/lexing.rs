@@ -8,13 +8,16 @@
 use crate::harness::mysql::my_stories;
 use crate::harness::mysql::server::{MyDatabase, MyServer};
 use crate::harness::mysql::wire::MyWire;
+use sluice::sql::encoding;
 use sluice::sql::facts::Kind as What;
 use sluice::sql::lexer::{Kind, Lexer, Token};
 use sluice::sql::split::{Piece, split};
 use sluice::sql::statement::{LexicalMode, MySqlMode, Product};
 use sluice::sql::{Glance, glance};
 
-my_stories! { texts_are_cut_as_the_server_cuts_them, bodies_end_where_the_server_ends_them }
+my_stories! {
+    texts_are_cut_as_the_server_cuts_them, bodies_end_where_the_server_ends_them, what_hides_a_statement_is_unread,
+}
 
 const TEXTS: u64 = 4_000;
 const BODIES_MUTATED: u64 = 250;
@@ -22,155 +25,41 @@ const SETUP: &str = "CREATE TABLE ran (n INT AUTO_INCREMENT PRIMARY KEY, v VARCH
     CREATE TABLE seen (a INT)";
 
 /// Between any two tokens of a statement. A mark of 900 and more is never to be left.
+#[rustfmt::skip]
 const GAPS: &[&str] = &[
-    "\n",
-    "/* */",
-    "/* ' */",
-    "/* \" */",
-    "/* ` */",
-    "/* ; INSERT INTO ran (v) VALUES (900); */",
-    "/*/ ' */",
-    "/***/",
-    "/*'*/",
-    "-- ' \n",
-    "-- ; INSERT INTO ran (v) VALUES (901)\n",
-    "--\t'\n",
-    "--\n",
-    "--\u{1}'\n",
-    "# '\n",
-    "#\n",
-    "#;INSERT INTO ran (v) VALUES (902)\n",
-    "# '\r\n",
-    "-- \r ; INSERT INTO ran (v) VALUES (903) \n",
-    "/*! */",
-    "/*!*/",
-    "/*!50000*/",
-    "/*!50000 */",
-    "/*!050000 */",
-    "/*!99999 ' */",
-    "/*!99999 ; INSERT INTO ran (v) VALUES (904) ; */",
-    "/*!99999 /* ' */ ' */",
-    "/*!999999 ; */",
-    "/*M! */",
-    "/*M!100000 */",
-    "/*M!999999 ; */",
-    "/*!50701 */",
-    "/*!100000 */",
-    "/*!090704 */",
-    "/*!90704 */",
-    "/*! /* ' */ */",
-    "/*! -- '\n */",
-    "/*! # */ '\n */",
-    "/*+ x */",
-    "/*+ ` */",
-    "/*+ `a` */",
-    "/*!99999 /* */ */",
-    "/*m! ' */",
-    "/*!99999*/",
-    "\u{c}",
-    "\u{b}",
-    "\r",
-    "/* -- */",
-    "/* # */",
-    "--/**/\n",
-    "-- /*\n",
+    "\n", "/* */", "/* ' */", "/* \" */", "/* ` */", "/* ; INSERT INTO ran (v) VALUES (900); */", "/*/ ' */", "/***/", "/*'*/",
+    "-- ' \n", "-- ; INSERT INTO ran (v) VALUES (901)\n", "--\t'\n", "--\n", "--\u{1}'\n", "# '\n", "#\n",
+    "#;INSERT INTO ran (v) VALUES (902)\n", "# '\r\n", "-- \r ; INSERT INTO ran (v) VALUES (903) \n", "/*! */", "/*!*/",
+    "/*!50000*/", "/*!50000 */", "/*!050000 */", "/*!99999 ' */", "/*!99999 ; INSERT INTO ran (v) VALUES (904) ; */",
+    "/*!99999 /* ' */ ' */", "/*!999999 ; */", "/*M! */", "/*M!100000 */", "/*M!999999 ; */", "/*!50701 */", "/*!100000 */",
+    "/*!090704 */", "/*!90704 */", "/*! /* ' */ */", "/*! -- '\n */", "/*! # */ '\n */", "/*+ x */", "/*+ ` */", "/*+ `a` */",
+    "/*!99999 /* */ */", "/*m! ' */", "/*!99999*/", "\u{c}", "\u{b}", "\r", "/* -- */", "/* # */", "--/**/\n", "-- /*\n",
 ];
 
+#[rustfmt::skip]
 const VALUES: &[&str] = &[
-    "5",
-    "0",
-    "17",
-    "'a'",
-    "'a''b'",
-    "'a\\'b'",
-    "'a\\\\'",
-    "'\\\\'",
-    "\"a\"",
-    "\"a'b\"",
-    "'a\"b'",
-    "\"a\"\"b\"",
-    "'a' 'b'",
-    "'a' \"b\"",
-    "n'a'",
-    "_utf8mb4'a'",
-    "x'41'",
-    "b'1'",
-    "'; INSERT INTO ran (v) VALUES (905); -- '",
-    "'a\\'; INSERT INTO ran (v) VALUES (906); -- '",
-    "\"a\\\"; INSERT INTO ran (v) VALUES (907); -- \"",
-    "'/*'",
-    "'-- '",
-    "'#'",
-    "'*/'",
-    "''",
-    "'\n'",
-    "'a\\",
-    "1.5e",
-    "1.5e3",
-    "$$a$$",
-    "@x",
-    ".5",
-    "1.",
-    "1e5",
-    "0x41",
-    "0X41",
-    "\\N",
-    "NULL",
-    "'\\n\\%'",
-    "'\u{e9}\u{1f600}'",
-    "'a'\n'b'",
-    "'a'/* */'b'",
-    "''''",
-    "\"\"\"\"",
-    "`v`",
-    "1..5",
-    "x'4'",
-    "'a\\'",
-    "\"\\\"",
+    "5", "0", "17", "'a'", "'a''b'", "'a\\'b'", "'a\\\\'", "'\\\\'", "\"a\"", "\"a'b\"", "'a\"b'", "\"a\"\"b\"", "'a' 'b'",
+    "'a' \"b\"", "n'a'", "_utf8mb4'a'", "x'41'", "b'1'", "'; INSERT INTO ran (v) VALUES (905); -- '",
+    "'a\\'; INSERT INTO ran (v) VALUES (906); -- '", "\"a\\\"; INSERT INTO ran (v) VALUES (907); -- \"", "'/*'", "'-- '", "'#'",
+    "'*/'", "''", "'\n'", "'a\\", "1.5e", "1.5e3", "$$a$$", "@x", ".5", "1.", "1e5", "0x41", "0X41", "\\N", "NULL", "'\\n\\%'",
+    "'\u{e9}\u{1f600}'", "'a'\n'b'", "'a'/* */'b'", "''''", "\"\"\"\"", "`v`", "1..5", "x'4'", "'a\\'", "\"\\\"",
 ];
 
 /// Behind a value that is a number.
+#[rustfmt::skip]
 const ADDED: &[&str] = &[
-    "+ 1",
-    "/*! + 2 */",
-    "/*!50000 + 3 */",
-    "/*!50701 + 4 */",
-    "/*!50699 +5*/",
-    "/*!99999 + 6 */",
-    "/*!100000 + 7 */",
-    "/*M! + 8 */",
-    "/*M!50701 + 9 */",
-    "/*M!999999 + 10 */",
-    "/*!080000 + 11 */",
-    "/*!101100 + 12 */",
-    "--1",
-    "-- 1\n",
-    "--/**/1",
-    "-/**/-1",
-    "/*!1234567 + 1 */",
-    "/*!50000+1*/",
-    "/*!50000 + 1 /* ' */ + 1 */",
-    "/*! + 1 /*!99999 + 5 */ + 1 */",
-    "/*! + 1 /*! + 1 */",
-    "/*!99997 + 1 */",
-    "- -1",
-    "/*!90704+1*/",
-    "/*!90705+1*/",
-    "/*!51000+1*/",
-    "/*!100000+1*/",
-    "#\n+2",
-    "-- \n+3",
-    "/*!*/+4",
-    "/*M!100000+1*/",
-    "/*!99999+1/**/+1*/",
-    "/*!5000 + 1*/",
-    "/*!! 1*/",
+    "+ 1", "/*! + 2 */", "/*!50000 + 3 */", "/*!50701 + 4 */", "/*!50699 +5*/", "/*!99999 + 6 */", "/*!100000 + 7 */",
+    "/*M! + 8 */", "/*M!50701 + 9 */", "/*M!999999 + 10 */", "/*!080000 + 11 */", "/*!101100 + 12 */", "--1", "-- 1\n",
+    "--/**/1", "-/**/-1", "/*!1234567 + 1 */", "/*!50000+1*/", "/*!50000 + 1 /* ' */ + 1 */", "/*! + 1 /*!99999 + 5 */ + 1 */",
+    "/*! + 1 /*! + 1 */", "/*!99997 + 1 */", "- -1", "/*!90704+1*/", "/*!90705+1*/", "/*!51000+1*/", "/*!100000+1*/", "#\n+2",
+    "-- \n+3", "/*!*/+4", "/*M!100000+1*/", "/*!99999+1/**/+1*/", "/*!5000 + 1*/", "/*!! 1*/",
 ];
 
 /// What a mutation puts in.
+#[rustfmt::skip]
 const BITS: &[&str] = &[
-    "'", "\"", "`", "\\", ";", "/*", "*/", "/*!", "/*!99999", "--", "-- ", "#", "\n", "$$", "1.5e", "x'", "(", ")",
-    "@", "*", "/", "!", "M", "5", " ", ".", "N'",
+    "'", "\"", "`", "\\", ";", "/*", "*/", "/*!", "/*!99999", "--", "-- ", "#", "\n", "$$", "1.5e", "x'", "(", ")", "@", "*", "/",
+    "!", "M", "5", " ", ".", "N'",
 ];
 
 const MODES: &[&str] =
@@ -192,6 +81,34 @@ fn texts_are_cut_as_the_server_cuts_them(server: &'static MyServer) {
     }
     println!("{tally:?}");
     tally.is_worth_something();
+}
+
+/// Each runs a statement that stands, to who reads it under the settings of its beginning, inside a string, or is swallowed by a number.
+fn what_hides_a_statement_is_unread(server: &'static MyServer) {
+    const TEXTS: &[&str] = &[
+        "SET sql_mode = 'NO_BACKSLASH_ESCAPES'; SELECT 'a\\'; INSERT INTO ran (v) VALUES (1); -- '",
+        "SET sql_mode = 'ANSI_QUOTES'; SELECT 1 AS \"a\\\"; INSERT INTO ran (v) VALUES (1); -- \"",
+        "SET `sql_mode` = 'NO_BACKSLASH_ESCAPES'; SELECT 'a\\'; INSERT INTO ran (v) VALUES (1); -- '",
+        "PREPARE s FROM 'SET sql_mode = ''NO_BACKSLASH_ESCAPES'''; EXECUTE s; SELECT 'a\\'; INSERT INTO ran (v) VALUES (1); -- '",
+    ];
+    const MYSQL: &[&str] = &[
+        "SET sql_mod\u{e9} = 'NO_BACKSLASH_ESCAPES'; SELECT 'a\\'; INSERT INTO ran (v) VALUES (1); -- '",
+        "SELECT 1 1.5e; INSERT INTO ran (v) VALUES (1)",
+    ];
+    const MARIADB: &[&str] = &["SET sql_mode = 'MSSQL'; SELECT 1 AS [a']; INSERT INTO ran (v) VALUES (1); -- ]'"];
+    let database = server.database(SETUP);
+    for text in TEXTS.iter().chain(server.either(MARIADB, MYSQL)) {
+        let mut asker = Asker::new(&database, "");
+        assert_eq!(asker.run(text).marks, ["1"], "{text}");
+        assert_eq!(asker.expected(text), None, "{text}");
+        assert_eq!(glance(text, asker.mode), Glance::NeedsReading, "{text}");
+    }
+    let mut asker = Asker::new(&database, "");
+    let hidden = "SELECT 1 AS x\u{e0}INTO @y";
+    asker.wire.query("SET NAMES latin1").expect_fine("a character set");
+    asker.wire.query(hidden).expect_fine(hidden);
+    assert_eq!(asker.wire.query("SELECT @y").value(), "1", "a keyword behind what is white space to latin1");
+    assert!(encoding::mysql_reads_otherwise("latin1", hidden.as_bytes()));
 }
 
 /// A body that holds together leaves no mark, what stands behind it does; and however it is damaged, nothing runs that we thought of as
