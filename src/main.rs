@@ -1,6 +1,7 @@
 //! The program: arguments in, exit code out. Everything else is in the library.
 
 use clap::{Parser, Subcommand};
+use sluice::cli::demo::Wanted;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -23,11 +24,7 @@ enum Command {
         config: PathBuf,
     },
     /// A throwaway database with sample data and a gate before it.
-    Demo {
-        /// Where the gate listens on 127.0.0.1.
-        #[arg(long, default_value_t = 6432)]
-        port: u16,
-    },
+    Demo(Wanted),
     /// The page of a rule; without a rule, all of them in a line each.
     Explain { rule: Option<String> },
     /// The record.
@@ -53,7 +50,7 @@ enum Audit {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run { config } => sluice::cli::run::run(&config),
-        Command::Demo { port } => sluice::cli::demonstrate::run(port),
+        Command::Demo(wanted) => sluice::cli::demonstrate::run(&wanted),
         Command::Explain { rule: None } => {
             print!("{}", sluice::cli::explain::list());
             Ok(())

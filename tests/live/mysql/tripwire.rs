@@ -12,7 +12,7 @@ my_stories! {
     functions_that_only_read_or_add_pass, procedures, a_procedure_that_commits_by_itself, what_hides_behind_names,
     by_prepared_statements, triggers_that_do_more_than_was_shown, small_changes_that_add_up, in_a_transaction_block,
     a_schema_change_is_noticed_at_once, two_sessions_at_once, without_the_process_privilege, cascades_are_counted,
-    what_attackers_tried,
+    what_attackers_tried, a_trigger_that_notes_each_row,
 }
 
 const CODE: &str = "
@@ -361,4 +361,18 @@ fn what_attackers_tried(server: &'static MyServer) {
 
 fn still_serves(wire: &mut MyWire) {
     assert_eq!(wire.query("SELECT 'still here'").value(), "still here");
+}
+
+/// The server counts all rows that a transaction modified in one number: those that a trigger adds are among them, and destroy nothing.
+fn a_trigger_that_notes_each_row(server: &'static MyServer) {
+    let (database, sluice) = shop(server);
+    database.run(
+        "CREATE TABLE history (id int, status varchar(20));
+        CREATE TRIGGER keeps AFTER DELETE ON carts FOR EACH ROW INSERT INTO history VALUES (OLD.id, OLD.status)",
+    );
+    let mut wire = sluice.my_connect(&database);
+    let refused = Refused::to_confirm(&mut wire, "DELETE FROM carts WHERE status = 'abandoned'");
+    assert_eq!(wire.query(&refused.confirm()).end().affected, 2000);
+    assert_eq!((database.count("carts"), database.count("history")), (3000, 2000));
+    assert_eq!(wire.query("DELETE FROM carts WHERE id BETWEEN 2001 AND 2030").end().affected, 30, "few, noted");
 }

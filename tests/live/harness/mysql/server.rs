@@ -272,6 +272,7 @@ fn settings(folder: &Path, product: Product, port: u16) -> Vec<String> {
         "--default-time-zone=+00:00",
         "--innodb-buffer-pool-size=64M",
         "--innodb-flush-log-at-trx-commit=0",
+        "--innodb-flush-method=nosync",
         "--innodb-doublewrite=OFF",
     ]
     .map(str::to_owned)

@@ -114,7 +114,7 @@ impl Bench {
             Fate::Through(lost)
         } else if codes.contains(&50004) {
             Fate::RolledBack
-        } else if codes.iter().any(|code| (50001..=50007).contains(code)) {
+        } else if errors.iter().any(|error| error.starts_with("sluice: ")) {
             Fate::Stopped
         } else {
             Fate::Broken(format!("nothing was destroyed behind Sluice, yet nothing was refused: {errors:?}"))
@@ -286,12 +286,23 @@ fn compare(server: &'static MyServer, sluice: &Sluice, steps: &[Everyday]) -> (u
         if only.is_some_and(|only| only != server.product) {
             continue;
         }
-        one_step(step, &mut one, &direct, &mut || connect(&here, &direct));
-        one_step(step, &mut other, &through, &mut || connect(&there, &through));
         let statement = match step {
             Step::Send(_, text) | Step::Prepared(text, _) => text.replace('\n', " "),
-            _ => continue,
+            _ => String::new(),
         };
+        let played = catch_unwind(AssertUnwindSafe(|| {
+            one_step(step, &mut one, &direct, &mut || connect(&here, &direct));
+            one_step(step, &mut other, &through, &mut || connect(&there, &through));
+        }));
+        if played.is_err() {
+            // One of the two hung or was closed: that is a difference, and both begin anew.
+            different.push((statement, "no answer".to_owned()));
+            (one, other) = (connect(&here, &direct), connect(&there, &through));
+            continue;
+        }
+        if statement.is_empty() {
+            continue;
+        }
         statements += 1;
         let heard = [(&mut one, &direct), (&mut other, &through)]
             .map(|(wire, database)| masked(std::mem::take(&mut wire.heard), database));

@@ -26,7 +26,7 @@ const OBJECTS: &[(&str, &str)] = &[
     ("view", "SELECT table_name FROM information_schema.views WHERE table_schema = '{db}'"),
     (
         "column",
-        "SELECT table_name, column_name, column_type, collation_name FROM information_schema.columns WHERE table_schema = '{db}'",
+        "SELECT table_name, column_name, column_type, collation_name FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name) WHERE table_schema = '{db}' AND table_type = 'BASE TABLE'",
     ),
     ("trigger", "SELECT trigger_name, action_statement FROM information_schema.triggers WHERE trigger_schema = '{db}'"),
     (
@@ -42,27 +42,23 @@ const OBJECTS: &[(&str, &str)] = &[
         "rule",
         "SELECT table_name, constraint_name, delete_rule FROM information_schema.referential_constraints WHERE constraint_schema = '{db}'",
     ),
-    (
-        "right",
-        "SELECT grantee, privilege_type FROM information_schema.schema_privileges WHERE table_schema IN ('{db}', 'story\\_%')",
-    ),
+    ("right", "SELECT grantee, privilege_type FROM information_schema.schema_privileges WHERE table_schema = '{db}'"),
     ("account", "SELECT concat(user, '@', host) FROM mysql.user WHERE user LIKE '{db}%'"),
 ];
 
 impl State {
     pub fn of(database: &MyDatabase) -> State {
         let mut wire = MyWire::login(&database.server.unix(), &Login::of(ROOT));
-        let mut ask = |sql: &str| {
-            let outcome = wire.query(&sql.replace("{db}", &database.name));
-            outcome.expect_fine(sql);
-            outcome.rows().into_iter().map(|row| {
-                row.into_iter().map(|cell| cell.unwrap_or_else(|| "NULL".to_owned())).collect::<Vec<_>>().join("\t")
-            })
+        // A table that cannot be read any more has lost its rows.
+        let mut ask = |sql: &str| -> Vec<String> {
+            let rows = wire.query(&sql.replace("{db}", &database.name)).rows();
+            let text = |cell: Option<String>| cell.unwrap_or_else(|| "NULL".to_owned());
+            rows.into_iter().map(|row| row.into_iter().map(text).collect::<Vec<_>>().join("\t")).collect()
         };
         let mut objects = BTreeSet::new();
         let mut tables = Vec::new();
         for (kind, sql) in OBJECTS {
-            for line in ask(sql).collect::<Vec<_>>() {
+            for line in ask(sql) {
                 if *kind == "table" {
                     tables.push(line.split('\t').next().expect("a name").to_owned());
                 }
