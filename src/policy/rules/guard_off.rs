@@ -94,7 +94,8 @@ fn unguards(setting: &SettingChange) -> bool {
     const OFF: &[&str] = &["system_versioning_insert_history"];
     let value = setting.value.as_deref().map(str::trim);
     let is_off = value.is_some_and(|value| ["off", "false", "0"].iter().any(|word| value.eq_ignore_ascii_case(word)));
-    (ON.contains(&setting.name.as_str()) && !value.is_some_and(is_on))
+    setting.name == ANY_SETTING
+        || (ON.contains(&setting.name.as_str()) && !value.is_some_and(is_on))
         || (OFF.contains(&setting.name.as_str()) && !is_off)
 }
 

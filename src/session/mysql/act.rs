@@ -189,7 +189,9 @@ impl Session {
         }
         let Some(name) = &facts.prepares else {
             if facts.forgets_prepared {
+                // One name is gone, and which others the server still knows is no longer known here.
                 self.named.clear();
+                self.names_known = false;
             }
             return;
         };

@@ -192,7 +192,8 @@ impl Reader<'_> {
                 return Err(self.cursor.lost());
             }
         }
-        self.cursor.rest()?;
+        let rest = self.cursor.rest()?;
+        self.calls(&rest);
         self.facts.commits_implicitly = found.commits;
         if let Some(what) = found.outside {
             self.outside(what);

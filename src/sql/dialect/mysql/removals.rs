@@ -150,6 +150,9 @@ impl Reader<'_> {
         }
         let name = self.cursor.object()?;
         match object {
+            "index" if name.parts.last().is_some_and(|name| name.eq_ignore_ascii_case("primary")) => {
+                self.act(ActKind::GuardDropped, "DROP PRIMARY KEY");
+            }
             "trigger" => self.act(ActKind::GuardDropped, format!("DROP TRIGGER {}", name.written)),
             "server" => self.outside(format!("DROP SERVER {}", name.written)),
             "resource group" => self.outside(format!("DROP RESOURCE GROUP {}", name.written)),
@@ -259,6 +262,9 @@ impl Reader<'_> {
 
     /// Engines that reach other servers or the server's files.
     fn engine(&mut self, options: &Cursor, name: &Name) -> Read<()> {
+        if has_directory(options) {
+            self.outside(format!("{}: its files in a directory of the server that is named", name.written));
+        }
         let Some(engine) = engine(options) else { return Ok(()) };
         if REACHING.iter().any(|reaching| engine.eq_ignore_ascii_case(reaching)) {
             self.outside(format!("{}: the engine {engine} reaches out of the database", name.written));
@@ -458,6 +464,11 @@ impl Reader<'_> {
             return Ok(());
         }
         if step.any(&["index", "key"]) {
+            step.at += 1;
+            step.eat_words(&["if", "exists"]);
+            if step.identifier()?.eq_ignore_ascii_case("primary") {
+                self.act(ActKind::GuardDropped, guard("DROP PRIMARY KEY"));
+            }
             return Ok(());
         }
         if step.word("partition") {
@@ -519,6 +530,21 @@ fn is_order(step: &Cursor) -> bool {
     let named = ahead.object().is_ok_and(|name| !matches!(name.parts.as_slice(), [word] if names::is_reserved(word)));
     ahead.eat_any(&["asc", "desc"]);
     named && ahead.done()
+}
+
+/// `DATA DIRECTORY = '/x'` outside of parentheses: where on the server its files are put.
+fn has_directory(options: &Cursor) -> bool {
+    let mut here = *options;
+    while !here.done() {
+        if here.mark("(") && here.parenthesized().is_ok() {
+            continue;
+        }
+        if here.keyword(&["data", "index"]) && here.word_at(1, "directory") {
+            return true;
+        }
+        here.at += 1;
+    }
+    false
 }
 
 /// The last `ENGINE = x` outside of parentheses.

@@ -169,7 +169,7 @@ impl Reader<'_> {
             // `@@hot_cache.key_buffer_size`: a part of a variable.
             Some((part, rest)) => format!("{part}.{rest}"),
         };
-        let name = names::folded(&name);
+        let name = known(&name);
         self.push_setting(&name, &value, here);
         if here == SettingScope::Lasting && !own {
             self.outside(format!("SET GLOBAL {name} sets the whole server"));
@@ -191,7 +191,7 @@ impl Reader<'_> {
 
     fn push_setting(&mut self, name: &str, value: &Range<usize>, scope: SettingScope) {
         let value = self.constant(value);
-        self.facts.settings.push(SettingChange { name: names::folded(name), value, scope });
+        self.facts.settings.push(SettingChange { name: known(name), value, scope });
     }
 
     /// A word, a number, a string, with a sign perhaps; DEFAULT is none.
@@ -223,8 +223,15 @@ pub fn hinted(text: &str, facts: &mut Facts) {
         let (name, value) = inside.split_once('=').unwrap_or((inside, ""));
         let bare = |part: &str| part.trim().trim_matches(['`', '"', '\'']).trim().to_owned();
         let value = Some(bare(value)).filter(|value| !value.is_empty());
-        facts.settings.push(SettingChange { name: bare(name), value, scope: SettingScope::Transaction });
+        facts.settings.push(SettingChange { name: known(&bare(name)), value, scope: SettingScope::Transaction });
     }
+}
+
+/// The name by which rules know a setting. MySQL finds one regardless of accents and of spaces behind it (`SET foreign_kéy_checks = 0`, tried on
+/// 9.7): what is not plain ASCII can be any, which is listed as `*`.
+fn known(name: &str) -> String {
+    let name = names::folded(name.trim_end());
+    if name.is_ascii() || name.starts_with('@') { name } else { "*".to_owned() }
 }
 
 fn is_place(place: &str) -> bool {
