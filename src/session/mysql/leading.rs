@@ -33,6 +33,7 @@ impl Session {
             self.reaching.keep(Arc::default(), 0, Duration::ZERO);
             return Ok(());
         }
+        self.know_settings().await?;
         let before = self.reaching.own_epoch();
         if self.reaching.adopt() {
             if self.reaching.own_epoch() != before {

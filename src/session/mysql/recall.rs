@@ -14,6 +14,7 @@ use crate::session::mysql::aftermath::{Condition, Counted, Place, Wish, wish};
 use crate::session::mysql::ask::{Asker, Broken, Ground, Line};
 use crate::session::mysql::look::unknown_state;
 use crate::session::mysql::settings;
+use crate::session::reaching::Reaching;
 use crate::sql::statement::Product;
 use bytes::Bytes;
 use std::time::Instant;
@@ -35,6 +36,12 @@ impl Session {
         };
         self.settings.learn(&sql_mode, &charset);
         let database = cells.next().flatten().unwrap_or_default();
+        // What names lead to is shown by rights: users of one account with the same roles see the same.
+        let who = format!("{:?} {:?}", cells.next().flatten(), cells.next().flatten());
+        if self.who != who {
+            self.reaching = Reaching::new(self.desk.house.schemas.of(&who));
+            self.who = who;
+        }
         if self.desk.principal.database != database {
             self.desk.principal.database = database;
             self.desk.cache.clear();

@@ -18,6 +18,10 @@ pub(super) fn glance(text: &str, mode: LexicalMode) -> Glance {
     for token in lexer.by_ref() {
         if token.is_comment() {
             named |= is_hint(token.text(text));
+            // `/*+ SET_VAR(foreign_key_checks=0) */`: a setting for this statement.
+            if sets_variables(token.text(text)) {
+                return Glance::NeedsReading;
+            }
             continue;
         }
         if !ended && opening.first == First::None && token.is_word(text, "sluice") {
@@ -59,6 +63,12 @@ pub(super) fn dangerous_function(name: &str) -> bool {
 /// `` `load_file`('x') `` calls the same function.
 fn dangerous_name(written: &str) -> bool {
     lexer::unquoted(written).is_none_or(|name| dangerous_function(&name))
+}
+
+fn sets_variables(comment: &str) -> bool {
+    const HINT: &[u8] = b"set_var";
+    let named = |seven: &[u8]| seven.eq_ignore_ascii_case(HINT);
+    comment.starts_with("/*+") && comment.as_bytes().windows(HINT.len()).any(named)
 }
 
 /// What the text has shown itself to be so far.
@@ -262,6 +272,7 @@ mod tests {
     #[test]
     fn whatever_could_be_more_needs_reading() {
         for text in [
+            "INSERT /*+ Set_Var(foreign_key_checks=0) */ INTO t VALUES (1)",
             "DELETE FROM t",
             "UPDATE t SET a = 1",
             "REPLACE INTO t VALUES (1)",

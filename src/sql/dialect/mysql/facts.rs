@@ -676,6 +676,22 @@ mod tests {
     }
 
     #[test]
+    fn hints_that_set_are_settings() {
+        both(&[
+            (
+                "DELETE /*+ SET_VAR(foreign_key_checks=0) */ FROM t WHERE id = 1",
+                "Delete: delete t if id=Integer, foreign_key_checks=0 once",
+            ),
+            (
+                "UPDATE /*+ BKA(t) set_var ( `Unique_Checks` = 'off' ) */ t SET a = 1",
+                "Update: update t nothing sets a, unique_checks=off once",
+            ),
+            ("SELECT /*+ NO_ICP(t) */ 'set_var(a=1)' FROM t", "Read: a=1 once"),
+            ("SELECT 'set_var(a=1)'", "Read: "),
+        ]);
+    }
+
+    #[test]
     fn removals() {
         both(&[
             ("TRUNCATE t", "Truncate: -rows t"),

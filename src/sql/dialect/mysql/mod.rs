@@ -130,6 +130,7 @@ fn statement(text: &str, rest: &mut &[Token], own: MySqlMode, piece: &Piece) -> 
         facts.unread.get_or_insert_with(|| why.to_owned());
         facts.changes_session = true;
     }
+    settings::hinted(part, &mut facts);
     facts.hints = hints::hints(part, LexicalMode::MySql(own));
     Statement { span: piece.span.clone(), facts }
 }

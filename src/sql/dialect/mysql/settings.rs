@@ -8,7 +8,7 @@
 use crate::sql::dialect::mysql::cursor::Read;
 use crate::sql::dialect::mysql::facts::Reader;
 use crate::sql::dialect::mysql::names;
-use crate::sql::facts::{ActKind, Kind, SettingChange, SettingScope};
+use crate::sql::facts::{ActKind, Facts, Kind, SettingChange, SettingScope};
 use crate::sql::lexer;
 use std::ops::Range;
 
@@ -207,6 +207,23 @@ impl Reader<'_> {
             lexer::Kind::Number | lexer::Kind::Word => Some(format!("{sign}{written}")),
             _ => None,
         }
+    }
+}
+
+/// Settings for one statement that stand in its optimizer hints: `DELETE /*+ SET_VAR(foreign_key_checks = OFF) */ FROM …`. Whatever looks
+/// like one counts, in a string too: a setting too many is asked about, one that is overlooked is not.
+pub fn hinted(text: &str, facts: &mut Facts) {
+    let folded = text.to_ascii_lowercase();
+    if !folded.contains("/*+") {
+        return;
+    }
+    for rest in folded.split("set_var").skip(1) {
+        let Some(inside) = rest.trim_start().strip_prefix('(') else { continue };
+        let inside = inside.split(')').next().unwrap_or_default();
+        let (name, value) = inside.split_once('=').unwrap_or((inside, ""));
+        let bare = |part: &str| part.trim().trim_matches(['`', '"', '\'']).trim().to_owned();
+        let value = Some(bare(value)).filter(|value| !value.is_empty());
+        facts.settings.push(SettingChange { name: bare(name), value, scope: SettingScope::Transaction });
     }
 }
 
