@@ -3,8 +3,8 @@
 //! The exchange is that of a login, on legs that are there already. The transaction that is open is rolled back by it, and everything else of
 //! the session is as after a login.
 //!
-//! Invariants: until the server said OK nothing of the session has changed, and after it nothing of the user before is left; who is not let in
-//! has no session any more, as with the servers themselves.
+//! Invariants: the principal is another's as soon as the server said OK, and not before; whatever the server said, nothing is left of the
+//! session before. Who is not let in has no session any more with MySQL, which closes it; with MariaDB one is who one was (tried).
 
 use crate::audit::Login as Outcome;
 use crate::ground::limits;
@@ -144,22 +144,28 @@ impl Session {
             let (sqlstate, why) = by_the_database(failure);
             self.note_login(&principal, refused(sqlstate, &why));
             self.link.client.send(packet);
-            return Err(End::Upstream);
+            self.let_go();
+            return Ok(());
         }
         self.note_login(&principal, Outcome::Accepted);
-        if !self.desk.runs.is_empty() {
-            // What was not committed before is undone.
-            let committed = !self.in_transaction();
-            self.desk.close_runs(committed);
-        }
-        self.was_reset();
-        self.transaction_ended();
+        self.let_go();
         self.desk.principal = principal;
         self.desk.standing = Standing::default();
         self.note_status(&end, &packet);
         let told = self.as_the_client_can(packet, &end);
         self.link.client.send(told);
         Ok(())
+    }
+
+    /// Whoever it is now, nothing is left of what was before: the transaction is rolled back, and the rest is as after a login.
+    fn let_go(&mut self) {
+        if !self.desk.runs.is_empty() {
+            let committed = !self.in_transaction();
+            self.desk.close_runs(committed);
+        }
+        self.was_reset();
+        self.transaction_ended();
+        self.status &= !response::status::IN_TRANSACTION;
     }
 
     fn say_to_server(&mut self, packet: &[u8]) {

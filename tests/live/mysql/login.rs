@@ -181,9 +181,7 @@ fn nobody_and_nowhere(server: &'static MyServer) {
 /// COM_CHANGE_USER: who is judged and recorded is who is logged in.
 fn another_user_later(server: &'static MyServer) {
     let database = server.database("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2), (3)");
-    let scope = format!(
-        "[[scope]]\nname = \"readers\"\nmatch = {{ user = [\"{OTHER}\"] }}\nrules = {{ change-freeze = \"deny\" }}"
-    );
+    let scope = format!("[[freeze]]\nname = \"readers\"\nmatch = {{ user = [\"{OTHER}\"] }}");
     let sluice = Setup::before_mysql(server).with(&scope).start();
     let plugin = server.either("mysql_native_password", "caching_sha2_password");
     let mut wire = sluice.my_connect(&database);

@@ -1,6 +1,8 @@
 //! The relay: what is not guarded is answered byte for byte as without Sluice, to every command that a client of MySQL has.
 
-use crate::harness::mysql::comparison::{direct_is_through, direct_is_through_asking_for, direct_is_through_for};
+use crate::harness::mysql::comparison::{
+    compare, direct_is_through, direct_is_through_asking_for, direct_is_through_for,
+};
 use crate::harness::mysql::login::Login;
 use crate::harness::mysql::my_stories;
 use crate::harness::mysql::packet::{
@@ -438,35 +440,42 @@ fn simple_commands(server: &'static MyServer) {
 }
 
 fn another_user(server: &'static MyServer) {
-    direct_is_through(server, PEOPLE, |place| {
-        let database = place.database.name.clone();
-        for plugin in [server.either("mysql_native_password", "caching_sha2_password"), "mysql_native_password"] {
+    // With TLS on one leg alone, the key under which a password is sent would be Sluice's own.
+    compare(
+        server,
+        PEOPLE,
+        |setup| setup.listener("upstream_tls = \"disable\""),
+        |place| {
+            let database = place.database.name.clone();
+            for plugin in [server.either("mysql_native_password", "caching_sha2_password"), "mysql_native_password"] {
+                let mut wire = place.connect();
+                wire.query("SET @a = 1; CREATE TEMPORARY TABLE t (id int); BEGIN");
+                let changed = wire.change_user(&Login::of(OTHER).on(&database), plugin);
+                assert!(changed.is_ok(), "{changed:?}");
+                wire.query("SELECT substring_index(user(), '@', 1), @a, database()");
+                wire.query("SELECT * FROM t");
+                let changed = wire.change_user(&Login::of(OTHER), plugin);
+                assert!(changed.is_ok(), "{changed:?}");
+                wire.query("SELECT database()");
+                let refused = wire.change_user(&Login::of(BY_PASSWORD).with_password("wrong"), plugin);
+                assert!(refused.is_err(), "{refused:?}");
+                // MySQL lets go then; on MariaDB one is who one was before.
+                let _closed_already =
+                    wire.try_send(&packet::framed(0, &query("SELECT substring_index(user(), '@', 1)")));
+                let _closed_already = wire.try_send(&packet::framed(0, &body(command::QUIT, &[])));
+                while wire.receive().is_some() {}
+                place.keep("client", wire);
+            }
             let mut wire = place.connect();
-            wire.query("SET @a = 1; CREATE TEMPORARY TABLE t (id int); BEGIN");
-            let changed = wire.change_user(&Login::of(OTHER).on(&database), plugin);
+            let changed = wire
+                .change_user(&Login::of(BY_PASSWORD).on(&database).with_password(PASSWORD), "mysql_native_password");
             assert!(changed.is_ok(), "{changed:?}");
-            wire.query("SELECT substring_index(user(), '@', 1), @a, database()");
-            wire.query("SELECT * FROM t");
-            let changed = wire.change_user(&Login::of(OTHER), plugin);
-            assert!(changed.is_ok(), "{changed:?}");
-            wire.query("SELECT database()");
-            let refused = wire.change_user(&Login::of(BY_PASSWORD).with_password("wrong"), plugin);
-            assert!(refused.is_err(), "{refused:?}");
-            // MySQL lets go then; on MariaDB one is who one was before.
-            let _closed_already = wire.try_send(&packet::framed(0, &query("SELECT substring_index(user(), '@', 1)")));
-            let _closed_already = wire.try_send(&packet::framed(0, &body(command::QUIT, &[])));
-            while wire.receive().is_some() {}
-            place.keep("client", wire);
-        }
-        let mut wire = place.connect();
-        let changed =
-            wire.change_user(&Login::of(BY_PASSWORD).on(&database).with_password(PASSWORD), "mysql_native_password");
-        assert!(changed.is_ok(), "{changed:?}");
-        // Whether MySQL remembers the password is no matter of this connection.
-        wire.heard.clear();
-        wire.query("SELECT substring_index(user(), '@', 1), database()");
-        place.keep("with a password", wire);
-    });
+            // Whether MySQL remembers the password is no matter of this connection.
+            wire.heard.clear();
+            wire.query("SELECT substring_index(user(), '@', 1), database()");
+            place.keep("with a password", wire);
+        },
+    );
 }
 
 /// Everything again for a client that knows EOF packets and little more.
