@@ -189,8 +189,6 @@ const MASKED: &[(u64, &str)] = &[
     (ZSTD, "the same"),
     (OPTIONAL_METADATA, "rows without their columns"),
     (1 << 28, "several factors, asked one after the other"),
-    (1 << 30, "a client's own affair, which no server offers but by mistake: verifying certificates"),
-    (1 << 31, "the same: remembering options"),
 ];
 
 /// Which capabilities Sluice takes out of the server's offer, and that it adds none.
