@@ -96,7 +96,7 @@ fn every_error_is_shown_at_once_with_its_line() {
     let text = r#"
 [[listener]]
 name = "prod"
-protocol = "mysql"
+protocol = "sqlite"
 lisen = "127.0.0.1:6432"
 upstream = "127.0.0.1:5432"
 
@@ -128,6 +128,7 @@ fn what_is_wrong_is_said() {
         (listener("colour = 1"), "unknown key `colour`"),
         (listener("auth = \"ldap\""), "`ldap` is not known here"),
         (listener("auth = \"scram\""), "needs a `users_file` or an `auth_query`"),
+        (scram("").replace("\"postgres\"", "\"mysql\""), "auth = \"scram\" is PostgreSQL's"),
         (listener("users_file = \"u\""), "`users_file` is used by auth = \"scram\" alone"),
         (listener("auth_query = { user = \"u\" }"), "`auth_query` is used by auth = \"scram\" alone"),
         (listener("auth = \"scram\"\nauth_query = { user = \"u\", query = \"SELECT 1\" }"), "has no $1"),

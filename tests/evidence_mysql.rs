@@ -157,6 +157,64 @@ async fn a_table_is_described_whole() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_limit_on_rows_does_not_cut_a_key_short() {
+    for server in both() {
+        let mut client = server.client(&[
+            "CREATE TABLE t (a int, b int, PRIMARY KEY (a, b))",
+            "INSERT INTO t VALUES (1, 1), (1, 2), (1, 3)",
+        ]);
+        for limit in ["1", "2", "0"] {
+            client.run("DROP TEMPORARY TABLE IF EXISTS own");
+            client.run("CREATE TEMPORARY TABLE own LIKE t");
+            client.run(&format!("SET sql_select_limit = {limit}"));
+            for text in ["DELETE FROM t WHERE a = 1", "DELETE FROM own WHERE a = 1"] {
+                let found = change(&mut client, text).await;
+                let cut = limit != "2" || text.contains("own");
+                match cut {
+                    true => {
+                        assert!(reason(&found.rows).contains("sql_select_limit"), "{limit}: {text}: {:?}", found.rows)
+                    }
+                    false => assert_eq!(found.rows, Known::Known(Rows::Exact(3))),
+                }
+            }
+            client.run("SET sql_select_limit = DEFAULT");
+        }
+        assert_eq!(
+            change(&mut client, "DELETE FROM own WHERE a = 1 AND b = 2").await.rows,
+            Known::Known(Rows::AtMost(1))
+        );
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn odd_names_and_modes_change_nothing() {
+    for server in both() {
+        for modes in ["", "ANSI_QUOTES", "NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT,IGNORE_SPACE,NO_UNSIGNED_SUBTRACTION"] {
+            let mut client = server.client(&[
+                "CREATE TABLE `we\"ird``tab/le -1` (`a b` int PRIMARY KEY, `order` int, `Größe` int, UNIQUE (`order`))",
+                "CREATE TABLE `chi.ld` (`select` int, FOREIGN KEY (`select`) REFERENCES `we\"ird``tab/le -1` (`a b`) ON DELETE CASCADE)",
+                "CREATE TABLE `Weird` (a int PRIMARY KEY)",
+                "INSERT INTO `we\"ird``tab/le -1` VALUES (1, 1, 1), (2, 2, 2)",
+                "INSERT INTO `chi.ld` VALUES (1), (1), (2)",
+                &format!("SET sql_mode = '{modes}'"),
+            ]);
+            let text = "DELETE FROM `we\"ird``tab/le -1` WHERE `a b` = 1";
+            let found = change(&mut client, text).await;
+            assert_eq!(found.rows, Known::Known(Rows::Exact(1)), "{modes}");
+            assert_eq!(tree(&found), ["chi.ld Cascade Exact(2)"], "{:?} {modes}", server.product);
+            assert_eq!(table(&mut client, "Weird").await.name, "Weird");
+            let update =
+                change(&mut client, "UPDATE `we\"ird``tab/le -1` SET `Größe` = `Größe` + 1 WHERE `order` > 0").await;
+            assert_eq!(update.rows, Known::Known(Rows::Exact(2)));
+            let sample = update.sample.known().unwrap_or_else(|| panic!("{:?}", update.sample));
+            assert_eq!(sample.columns, ["a b", "order", "Größe", "größe →"]);
+            let mut narrow = client.user(&["ALL ON {db}.*"]);
+            assert_eq!(tree(&change(&mut narrow, text).await), ["chi.ld Cascade Exact(2)"], "by information_schema");
+        }
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn what_a_user_is_not_shown_is_said() {
     for server in both() {
         let mut root = server.client(&[

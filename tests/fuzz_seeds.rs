@@ -43,6 +43,16 @@ fn tokens() {
     run("tokens");
 }
 
+#[test]
+fn mysql_packets() {
+    run("mysql_packets");
+}
+
+#[test]
+fn mysql_login() {
+    run("mysql_login");
+}
+
 fn run(name: &str) {
     let (_, target) = targets::ALL.iter().find(|(known, _)| *known == name).expect("a target of this name");
     let seeds = seeds(name);

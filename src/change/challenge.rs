@@ -191,6 +191,7 @@ pub fn kept(parameters: &Parameters) -> KeptParameters {
     KeptParameters {
         types: parameters.types.clone(),
         formats: parameters.formats.clone(),
+        literals: parameters.literals.clone(),
         values: parameters.values.iter().map(|value| value.as_ref().map(|bytes| bytes.to_vec())).collect(),
     }
 }
@@ -201,7 +202,7 @@ pub fn restored(parameters: &KeptParameters) -> Parameters {
         types: parameters.types.clone(),
         formats: parameters.formats.clone(),
         values: parameters.values.iter().map(|value| value.clone().map(Into::into)).collect(),
-        ..Parameters::default()
+        literals: parameters.literals.clone(),
     }
 }
 

@@ -103,7 +103,7 @@ fn listener(mut section: Section<'_, '_>) -> Option<Listener> {
     if let (Some(word), Some(mode), Some(upstream)) = (&verification, upstream_tls, &upstream) {
         check_upstream_tls(&section, word, mode, upstream, &upstream_ca);
     }
-    let auth = written_logins::auth(&mut section, tls.as_ref());
+    let auth = written_logins::auth(&mut section, tls.as_ref(), protocol);
     section.finish();
     if tls_wanted && tls.is_none() {
         return None;

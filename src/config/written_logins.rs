@@ -5,12 +5,16 @@
 
 use crate::config::reader::{Section, Word};
 use crate::config::written::{DAY, path, seconds};
-use crate::config::{Account, Auth, AuthQuery, CertificateName, Logins, PasswordSource, ServerTls};
+use crate::config::{Account, Auth, AuthQuery, CertificateName, Logins, PasswordSource, Protocol, ServerTls};
 use crate::ground::limits;
 use std::ops::Range;
 
 /// `None` only with a problem noted.
-pub(in crate::config) fn auth(section: &mut Section<'_, '_>, tls: Option<&ServerTls>) -> Option<Auth> {
+pub(in crate::config) fn auth(
+    section: &mut Section<'_, '_>,
+    tls: Option<&ServerTls>,
+    protocol: Option<Protocol>,
+) -> Option<Auth> {
     let word = section.word("auth");
     let span = word.as_ref().map_or(section.span(), |word| word.span.clone());
     let kinds = [("passthrough", Kind::Passthrough), ("scram", Kind::Scram), ("cert", Kind::Cert)];
@@ -39,6 +43,12 @@ pub(in crate::config) fn auth(section: &mut Section<'_, '_>, tls: Option<&Server
         if let (Some(span), false) = (written, used) {
             problem(span.clone(), what);
         }
+    }
+    if kind == Kind::Scram && protocol == Some(Protocol::MySql) {
+        problem(
+            span.clone(),
+            "auth = \"scram\" is PostgreSQL's: with protocol = \"mysql\" there are \"passthrough\" and \"cert\"",
+        );
     }
     let has_authority = tls.is_some_and(|tls| tls.client_ca.is_some());
     if has_authority && kind != Kind::Cert {

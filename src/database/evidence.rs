@@ -62,7 +62,9 @@ pub async fn gather<A: Ask>(asker: &mut A, inquiry: &Inquiry<'_>, cache: &mut Ca
         evidence.removals.push(match asked.none() {
             false if too_many => removal::unknown("it names too many objects to look each of them up"),
             true => RemovalEvidence { tables: Known::NotAsked, dependents: Known::NotAsked, refused_for: Vec::new() },
-            false if product.is_mysql() => removal::mysql::evidence(&mut interview, removal, cache.names()).await,
+            false if product.is_mysql() => {
+                removal::mysql::evidence(&mut interview, removal, &inquiry.facts.removals, cache.names()).await
+            }
             false => removal::evidence(&mut interview, removal, &inquiry.facts.removals, cache.names()).await,
         });
     }

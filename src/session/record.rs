@@ -84,6 +84,11 @@ fn holds_secrets(text: &str) -> bool {
 
 /// As many as a line of the record takes, each cut; binary ones in hexadecimal.
 pub(in crate::session) fn values(bound: &Parameters) -> Vec<Option<String>> {
+    if !bound.literals.is_empty() {
+        let shown =
+            |literal: &String| (literal != "NULL").then(|| cut(literal, limits::AUDIT_TEXT_BYTES_MAX).to_owned());
+        return bound.literals.iter().take(limits::AUDIT_PARAMETERS_MAX).map(shown).collect();
+    }
     let is_binary = |at: usize| {
         let format = if bound.formats.len() == 1 { bound.formats.first() } else { bound.formats.get(at) };
         format.is_some_and(|format| *format != 0)

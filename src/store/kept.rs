@@ -120,6 +120,9 @@ pub struct KeptParameters {
     pub formats: Vec<i16>,
     #[serde(with = "values_as_hex")]
     pub values: Vec<Option<Vec<u8>>>,
+    /// The same as SQL literals, where questions need them so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub literals: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,9 @@
 //! Used twice: by `cargo fuzz` (this folder is a package of its own) and by `tests/fuzz_seeds.rs`, which runs the committed seeds
 //! and seeded mutations of them on stable Rust, in every test run.
 
+#[path = "mysql.rs"]
+mod mysql;
+
 use bytes::{Bytes, BytesMut};
 use sluice::ground::secret::Token;
 use sluice::protocol::postgres::command;
@@ -27,7 +30,12 @@ pub const ALL: &[(&str, Target)] = &[
     ("mysql_lexer", mysql_lexer),
     ("facts", facts),
     ("tokens", tokens),
+    ("mysql_packets", mysql_packets),
+    ("mysql_login", mysql_login),
 ];
+
+pub use mysql::login as mysql_login;
+pub use mysql::packets as mysql_packets;
 
 const ON: LexicalMode = LexicalMode::Postgres { standard_conforming_strings: true };
 const OFF: LexicalMode = LexicalMode::Postgres { standard_conforming_strings: false };

@@ -10,6 +10,7 @@
 use crate::database::Ask;
 use crate::database::cascade::{Effect, carries, effects};
 use crate::database::catalog::mysql::{self as catalog, Keys, Link};
+use crate::database::catalog::odd;
 use crate::database::interview::Interview;
 use crate::database::quote::mysql::{dotted, ident};
 use crate::ground::limits;
@@ -49,9 +50,12 @@ pub(in crate::database) async fn walk<A: Ask>(
     let mut walk = Walk { links: &links, table, effects: &effects, nodes: Vec::new(), left_out: false };
     let start = (table.schema.clone(), table.name.clone());
     for effect in &effects {
-        for link in links.iter().filter(|link| link.parent == start) {
+        for link in links.iter().filter(|link| same(&link.parent, &start)) {
             walk.add(None, link, effect, &target);
         }
+    }
+    if walk.nodes.is_empty() && !walk.left_out {
+        return Known::Unknown(odd());
     }
     let mut next = 0;
     while next < walk.nodes.len() {
@@ -174,6 +178,11 @@ fn among(row: &str, columns: &[String], keys: &str, aliases: &mut Aliases) -> St
     format!("({}) IN (SELECT {} FROM ({keys}) AS {})", mine.join(", "), names.join(", "), aliases.next())
 }
 
+/// One server tells tables apart by case, another writes one table in two ways; to follow one key too many only counts too much.
+fn same(one: &(String, String), other: &(String, String)) -> bool {
+    one.0.to_lowercase() == other.0.to_lowercase() && one.1.to_lowercase() == other.1.to_lowercase()
+}
+
 fn child(link: &Link) -> String {
     dotted(&[link.child.0.clone(), link.child.1.clone()])
 }
@@ -263,7 +272,7 @@ impl<'a> Walk<'a> {
             _ => node.reach.clone(),
         };
         let (effect, level, own) = (node.effect.clone(), node.level, node.link);
-        let carried = |link: &&Link| link.parent == own.child && effect.carried_by(&link.key).is_some();
+        let carried = |link: &&Link| same(&link.parent, &own.child) && effect.carried_by(&link.key).is_some();
         let below: Vec<&'a Link> = self.links.iter().filter(carried).collect();
         let stop = match () {
             () if below.is_empty() => return,

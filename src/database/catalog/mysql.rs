@@ -78,16 +78,23 @@ async fn look_up(asker: &mut impl Ask, product: Product, name: &Name) -> Result<
     let dotted = quote::dotted(&name.parts);
     let written = ask(asker, &format!("SHOW CREATE TABLE {dotted}")).await?;
     let definition = cell(&written, 0, 1).ok_or_else(odd)?.to_owned();
-    let columns = ask(asker, &format!("SHOW COLUMNS FROM {dotted}")).await?;
-    let columns = read_columns(&columns).ok_or_else(odd)?;
+    let shown = ask(asker, &format!("SHOW COLUMNS FROM {dotted}")).await?;
+    let columns = read_columns(&shown).ok_or_else(odd)?;
     let is_view = written.columns.first().is_some_and(|column| column.eq_ignore_ascii_case("View"));
     let mut table = Table { columns, ..Table::default() };
+    let mut lines = (shown.rows.len(), 0);
     if !is_view {
         let keys = ask(asker, &format!("SHOW INDEX FROM {dotted}")).await?;
         read_keys(&keys, &mut table).ok_or_else(odd)?;
+        lines.1 = keys.rows.len();
     }
     // What is shown of a name is what the statement means by it, so a temporary table is told before any other of its name.
     if definition.get(..16).is_some_and(|start| start.eq_ignore_ascii_case("CREATE TEMPORARY")) {
+        let limit = ask(asker, "SHOW SESSION VARIABLES LIKE 'sql_select_limit'").await?;
+        let limit = cell(&limit, 0, 1).and_then(|digits| digits.parse::<usize>().ok()).unwrap_or(0);
+        if lines.0.max(lines.1) >= limit {
+            return Err(cut_off());
+        }
         let bare = name.parts.last().cloned().unwrap_or_default();
         let schema = name.parts.first().filter(|_| name.parts.len() > 1).cloned();
         let (id, engine) = (id("temporary", &bare), engine(&definition));
@@ -102,7 +109,10 @@ async fn look_up(asker: &mut impl Ask, product: Product, name: &Name) -> Result<
     }
     let rights = rights(asker).await;
     let about = ask(asker, &about(&name.parts)).await?;
-    read_about(&about, &mut table).ok_or_else(odd)?;
+    let whole = read_about(&about, &mut table).ok_or_else(odd)?;
+    if whole != lines {
+        return Err(cut_off());
+    }
     if is_view != matches!(table.kind, TableKind::View) {
         return Err(odd());
     }
@@ -114,7 +124,7 @@ async fn look_up(asker: &mut impl Ask, product: Product, name: &Name) -> Result<
     }
     unseen(&mut table, product, &rights);
     table.id = id(&table.schema, &table.name);
-    table.shape = digest([stable(&definition), format!("{:?} {:?}", table.referenced_by, about.rows.get(1..))]);
+    table.shape = digest([stable(&definition), format!("{:?} {:?}", table.referenced_by, stable_about(&about))]);
     Ok(table)
 }
 
@@ -125,6 +135,11 @@ async fn ask(asker: &mut impl Ask, question: &str) -> Result<Answer, String> {
 async fn current_database(asker: &mut impl Ask) -> Result<String, String> {
     let answer = ask(asker, &format!("SELECT {}", quote::hex("DATABASE()"))).await?;
     cell(&answer, 0, 0).and_then(quote::unhex).ok_or_else(odd)
+}
+
+/// `sql_select_limit` cuts the answers to SHOW as well (seen on both servers): a key of two columns would look like one of the first.
+fn cut_off() -> String {
+    "the session's sql_select_limit cuts off what is told of the table".to_owned()
 }
 
 /// What there may be and is not shown.
@@ -157,6 +172,9 @@ fn about(parts: &[String]) -> String {
          FROM information_schema.TABLES t WHERE t.TABLE_SCHEMA = {schema} AND t.TABLE_NAME = {name} \
          UNION ALL SELECT 'partitions', NULL, NULL, NULL, NULL, NULL, CAST(COUNT(*) AS CHAR), NULL \
          FROM information_schema.PARTITIONS p WHERE p.TABLE_SCHEMA = {schema} AND p.TABLE_NAME = {name} AND p.PARTITION_NAME IS NOT NULL \
+         UNION ALL SELECT 'lines', NULL, NULL, NULL, NULL, NULL, \
+          CAST((SELECT COUNT(*) FROM information_schema.COLUMNS o WHERE o.TABLE_SCHEMA = {schema} AND o.TABLE_NAME = {name}) AS CHAR), \
+          CAST((SELECT COUNT(*) FROM information_schema.STATISTICS s WHERE s.TABLE_SCHEMA = {schema} AND s.TABLE_NAME = {name}) AS CHAR) \
          UNION ALL SELECT 'trigger', {}, {}, {}, SHA2(g.ACTION_STATEMENT, 256), {}, NULL, NULL \
          FROM information_schema.TRIGGERS g WHERE g.EVENT_OBJECT_SCHEMA = {schema} AND g.EVENT_OBJECT_TABLE = {name}",
         hex("t.TABLE_SCHEMA"),
@@ -171,8 +189,9 @@ fn about(parts: &[String]) -> String {
     )
 }
 
-fn read_about(answer: &Answer, table: &mut Table) -> Option<()> {
-    let mut found = false;
+/// How many lines its columns and its keys have comes with it.
+fn read_about(answer: &Answer, table: &mut Table) -> Option<(usize, usize)> {
+    let (mut found, mut lines) = (false, (0, 0));
     for row in 0..answer.rows.len() {
         let at = |column| cell(answer, row, column);
         let text = |column| at(column).and_then(quote::unhex);
@@ -194,12 +213,13 @@ fn read_about(answer: &Answer, table: &mut Table) -> Option<()> {
                     table.kind = TableKind::Partitioned;
                 }
             }
+            "lines" => lines = (at(6)?.parse().ok()?, at(7)?.parse().ok()?),
             "trigger" => table.triggers.push(trigger(text(1)?, &text(2)?, &text(3)?)),
             _ => return None,
         }
     }
     table.triggers.sort_by(|one, two| one.name.cmp(&two.name));
-    found.then_some(())
+    found.then_some(lines)
 }
 
 fn kind_of(kind: &str, engine: Option<&str>) -> TableKind {
@@ -418,6 +438,12 @@ fn action(rule: &str) -> Option<Action> {
         "NO ACTION" => Some(Action::NoAction),
         _ => None,
     }
+}
+
+/// Triggers: what else is told of a table moves with its rows.
+fn stable_about(about: &Answer) -> Vec<&Vec<Option<String>>> {
+    let is_trigger = |row: &&Vec<Option<String>>| row.first().is_some_and(|kind| kind.as_deref() == Some("trigger"));
+    about.rows.iter().filter(is_trigger).collect()
 }
 
 /// The definition without what every INSERT moves.

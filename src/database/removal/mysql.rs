@@ -19,6 +19,7 @@ use crate::sql::facts::{Name, Removal, Removed};
 pub(in crate::database) async fn evidence<A: Ask>(
     interview: &mut Interview<'_, A>,
     removal: &Removal,
+    together: &[Removal],
     names: Names,
 ) -> RemovalEvidence {
     let found = match &removal.what {
@@ -35,7 +36,7 @@ pub(in crate::database) async fn evidence<A: Ask>(
         Err(why) => return unknown(&why),
     };
     let refused_for = match &removal.what {
-        Removed::Rows | Removed::Table if !tables.is_empty() => refused_for(interview, removal).await,
+        Removed::Rows | Removed::Table if !tables.is_empty() => refused_for(interview, removal, together).await,
         _ => Vec::new(),
     };
     RemovalEvidence { tables: Known::Known(tables), dependents: Known::Known(dependents), refused_for }
@@ -121,10 +122,12 @@ fn like(text: &str) -> String {
     text.replace('!', "!!").replace('%', "!%").replace('_', "!_")
 }
 
-async fn refused_for<A: Ask>(interview: &mut Interview<'_, A>, removal: &Removal) -> Vec<String> {
+/// Keys of tables that the statement does not name. What cannot be learned is left out: it is a service, nothing is judged by it.
+async fn refused_for<A: Ask>(interview: &mut Interview<'_, A>, removal: &Removal, together: &[Removal]) -> Vec<String> {
     let Ok(Some(table)) = table(interview, &removal.name).await else { return Vec::new() };
     let own = shown(&table.schema, &table.name);
-    let others = table.referenced_by.iter().filter(|key| key.child != own);
+    let goes_too = |child: &Name| together.iter().any(|one| one.name.parts.last() == child.parts.last());
+    let others = table.referenced_by.iter().filter(|key| key.child != own && !goes_too(&key.child));
     others.map(|key| format!("{} of {}", key.name, key.child.written)).collect()
 }
 

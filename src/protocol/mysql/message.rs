@@ -585,7 +585,7 @@ mod tests {
         let told = packet(1, &payload);
         let end = read_end(&told, NEW).expect("an OK");
         let again = retold(NEW, to(OLD), &told, &end);
-        assert_eq!(&again[HEADER..], b"\0\x05\0\x02\0\x01\0said");
+        assert_eq!(&again[HEADER..], b"\0\x05\0\x02\0\x01\0\x04said");
         assert_eq!(retold(NEW, to(NEW), &told, &end), told);
     }
 

@@ -24,6 +24,7 @@ pub mod exchange;
 pub mod frame;
 pub mod handshake;
 pub mod message;
+pub mod proof;
 pub mod response;
 pub mod rsa;
 pub mod values;

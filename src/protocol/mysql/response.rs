@@ -243,11 +243,10 @@ impl Answer {
                 (self.left, self.continues) = (HEADER + length, length == PART_MAX);
                 continue;
             }
-            let first = match rest.get(HEADER) {
-                Some(first) => *first,
-                None if length == 0 => return Err(Fault("an empty packet".to_owned())),
-                None => return Ok(Step { pass, packet: 0, event: None }),
-            };
+            if length == 0 {
+                return Err(Fault("an empty packet".to_owned()));
+            }
+            let Some(&first) = rest.get(HEADER) else { return Ok(Step { pass, packet: 0, event: None }) };
             if !self.is_looked_into(first, length) {
                 self.hop();
                 (self.left, self.continues) = (HEADER + length, length == PART_MAX);
@@ -547,14 +546,15 @@ pub fn info<'a>(packet: &'a [u8], okay: &Okay) -> &'a [u8] {
     packet.get(okay.info.clone()).unwrap_or_default()
 }
 
-/// Sets the status of a whole OK or EOF packet in place; of anything else nothing.
+/// Sets the status of a whole OK or EOF packet in place; of anything else nothing. Whether it says what changed in the session stays as
+/// it was, as that decides the packet's form.
 pub fn patch_status(packet: &mut [u8], capabilities: Capabilities, status: u16) -> bool {
-    let at = match read_end(packet, capabilities) {
-        Ok(End::Okay(okay)) => okay.status_at,
-        Ok(End::Eof { status_at, .. }) => status_at,
+    let (at, before) = match read_end(packet, capabilities) {
+        Ok(End::Okay(okay)) => (okay.status_at, okay.status),
+        Ok(End::Eof { status_at, status, .. }) => (status_at, status),
         _ => return false,
     };
-    patch(packet, at, status)
+    patch(packet, at, (status & !status::STATE_CHANGED) | (before & status::STATE_CHANGED))
 }
 
 /// Sets the count of warnings of a whole OK or EOF packet in place; of anything else nothing.
@@ -671,7 +671,7 @@ mod tests {
     #[test]
     fn an_answer_ends_where_the_protocol_says() {
         let cases: &[Case] = &[
-            ("an update", Expected::Results, OLD, &[b"\0\x05\0\x02\0\0\0info"], &["1 ok 5 0x2 true"]),
+            ("an update", Expected::Results, OLD, &[b"\0\x05\0\x02\0\0\0\x04info"], &["1 ok 5 0x2 true"]),
             ("rows", Expected::Results, OLD, &[b"\x01", COLUMN, EOF, b"\x011", EOF], &["5 eof 0x2 true"]),
             ("rows without EOF", Expected::Results, NEW, &[b"\x01", COLUMN, b"\x011", OK_END], &["4 ok 0 0x2 true"]),
             ("no rows", Expected::Results, NEW, &[b"\x01", COLUMN, OK_END], &["3 ok 0 0x2 true"]),

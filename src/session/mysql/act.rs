@@ -169,6 +169,14 @@ impl Session {
             self.remember_prepared(&piece.facts, judgement.runs_code());
         }
         self.note_schema_change(judgement);
+        for piece in &judgement.pieces {
+            let first: Vec<String> = words(&piece.text).take(2).collect();
+            match first.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+                ["lock", _] | ["flush", _] => self.locked = true,
+                ["unlock", _] => self.locked = false,
+                _ => {}
+            }
+        }
         self.once = judgement.pieces.last().is_some_and(|piece| sets_transaction_once(&piece.text));
     }
 

@@ -80,9 +80,25 @@ impl Aftermath {
     }
 
     /// It was asked for: that is a statement that gives rows, and leaves the conditions as they are.
-    pub fn was_asked(&mut self) {
+    pub fn was_asked(&mut self, rows: usize) {
         self.last_row_count = -1;
         self.row_count = Some(-1);
+        self.found_rows = Some(rows.to_string());
+    }
+
+    /// MySQL warns of its own function.
+    pub fn found_rows_was_asked(&mut self) {
+        let message =
+            "FOUND_ROWS() is deprecated and will be removed in a future release. Consider using COUNT(*) instead.";
+        let (level, message) = ("Warning".to_owned(), message.to_owned());
+        self.kept = Some(vec![Condition { level, code: 1287, message }]);
+        self.ours.clear();
+    }
+
+    /// A query without tables forgets them in MySQL.
+    pub fn queried(&mut self) {
+        self.kept = Some(Vec::new());
+        self.ours.clear();
     }
 
     /// How many conditions the client is told of by packets that count them.

@@ -8,16 +8,18 @@ use crate::audit::Login as Outcome;
 use crate::ground::ids::SessionId;
 use crate::ground::limits;
 use crate::policy::scope::Principal;
+use crate::protocol::certificate;
 use crate::protocol::mysql::handshake::{Greeting, Login};
 use crate::protocol::mysql::response::{self, End, Failure};
 use crate::protocol::{Code, Refusal};
 use crate::session::House;
-use crate::session::door::{self, Demands, Door};
+use crate::session::door::{self, Account, Checked, Demands, Door, Proof};
 use crate::session::lobby::Full;
 use crate::session::logins::{LEFT, Logins, cut};
-use crate::session::mysql::Session;
 use crate::session::mysql::login::{self, Arrived, Came, LoggedIn, Meeting, Met, Side, Turned, Visit};
+use crate::session::mysql::{Session, enter};
 use crate::session::place::Peer;
+use crate::session::tries::{self, Seeker};
 use crate::session::wire::Wire;
 use crate::sql::statement::{MySqlMode, Product};
 use std::sync::Arc;
@@ -115,9 +117,15 @@ impl Arriving<'_> {
             met.leave().await;
             return None;
         }
-        let entering = Box::pin(login::enter(came, met, &house.target, &house.registry));
+        let entering = Box::pin(async {
+            match &door.logins {
+                door::Logins::Passthrough => login::enter(came, met, &house.target, &house.registry).await,
+                door::Logins::Checked(checked) => self.admit(checked, came, met, &principal).await,
+            }
+        });
         let (sqlstate, why, turned) = match tokio::time::timeout(house.login_timeout, entering).await {
-            Ok(Ok(Arrived::In(logged_in))) => {
+            Ok(Ok(Arrived::In(mut logged_in))) => {
+                logged_in.entered.may_change = matches!(door.logins, door::Logins::Passthrough);
                 self.logins.note(id, &principal, Outcome::Accepted);
                 return Some(Box::new(session(house, id, principal, *logged_in)));
             }
@@ -126,10 +134,13 @@ impl Arriving<'_> {
                 (sqlstate, why, None)
             }
             Ok(Ok(Arrived::Left)) => (LEFT, "the client left before it was in".to_owned(), None),
-            Ok(Err(Turned { client, refusal })) => {
-                (refusal.code.mysql_sqlstate(), refusal.message.clone(), Some((client, refusal)))
+            Ok(Err(Turned { client, refusal, why })) => (refusal.code.mysql_sqlstate(), why, Some((client, refusal))),
+            Err(_) => {
+                if let door::Logins::Checked(checked) = &door.logins {
+                    house.tries.gave_up(&checked.bounds, &self.peer.place, house.clock.instant());
+                }
+                ("57014", "login timeout".to_owned(), None)
             }
-            Err(_) => ("57014", "login timeout".to_owned(), None),
         };
         self.logins.note(id, &principal, Outcome::Refused { sqlstate, why: &why });
         if let Some((client, refusal)) = turned {
@@ -138,15 +149,67 @@ impl Arriving<'_> {
         None
     }
 
+    /// A login that Sluice checks: the client shows a certificate, and an account logs in at the database.
+    async fn admit(&self, checked: &Checked, came: Came, met: Met, principal: &Principal) -> Result<Arrived, Turned> {
+        let house = self.house;
+        match self.shown(checked, came.wire(), &principal.user).await {
+            Ok(account) => enter::enter(came, met, account, &house.target, &house.registry).await,
+            Err((refusal, why)) => {
+                met.leave().await;
+                Err(Turned { client: came.side, refusal, why })
+            }
+        }
+    }
+
+    /// The account of the user as whom the client's certificate may log in; or what the client is told, and what the operator is.
+    async fn shown<'c>(&self, checked: &'c Checked, wire: &Wire, user: &str) -> Result<&'c Account, (Refusal, String)> {
+        let house = self.house;
+        let refused = |message: String| Refusal::new(Code::LoginRefused, message);
+        let Proof::Certificate(names) = &checked.proof else {
+            let refusal =
+                refused("sluice: this listener checks logins in a way that MySQL's protocol does not have".to_owned());
+            return Err((refusal.clone(), refusal.message));
+        };
+        let Some(shown) = wire.peer_certificate() else {
+            let refusal = refused("sluice: connection requires a valid client certificate".to_owned());
+            let refusal = refusal.hint("Give the client a certificate (--ssl-cert and --ssl-key).");
+            return Err((refusal.clone(), refusal.message));
+        };
+        let name = certificate::common_name(shown);
+        let seeker = Seeker { place: &self.peer.place, user, certificate: Some(name.as_deref().unwrap_or_default()) };
+        match house.tries.met(&checked.bounds, seeker, house.clock.instant()) {
+            tries::Met::Freely => {}
+            tries::Met::Slowly(wait) => tokio::time::sleep(wait).await,
+            tries::Met::Refused(left) => {
+                let refusal = refused("sluice: too many failed logins".to_owned());
+                let refusal = refusal.hint(format!("Try again in {} s.", left.as_secs() + 1));
+                return Err((refusal.clone(), refusal.message));
+            }
+        }
+        let why = match &name {
+            None => "the certificate has not exactly one common name".to_owned(),
+            Some(name) if !door::may_be(names, name, user) => {
+                format!("the certificate of \"{name}\" may not log in as this user")
+            }
+            Some(_) => {
+                house.tries.right(seeker);
+                return checked.accounts.get(user).ok_or_else(|| {
+                    let message = format!("sluice: user \"{user}\" has no account at the database");
+                    let refusal = refused(message).hint("The listener needs a [[listener.account]] for this user.");
+                    (refusal.clone(), refusal.message)
+                });
+            }
+        };
+        house.tries.wrong(&checked.bounds, seeker, house.clock.instant());
+        Err((refused(format!("sluice: certificate authentication failed for user \"{user}\"")), why))
+    }
+
     /// What is refused before the server hears of it.
     fn may_try(&self, door: &Door, came: &Came, greeting: &Greeting) -> Result<(), Refusal> {
         let refused = |message: &str| Refusal::new(Code::LoginRefused, message);
         if door.demands == Demands::Tls && !came.wire().is_tls() {
             let refusal = refused("sluice: the connection requires TLS");
             return Err(refusal.hint("Say --ssl-mode=REQUIRED (or --ssl of MariaDB's clients)."));
-        }
-        if !matches!(door.logins, door::Logins::Passthrough) {
-            return Err(refused("sluice: this listener's way of checking logins is not there for MySQL yet"));
         }
         let database = came.login.database.clone().unwrap_or_default();
         let collation = u16::from(came.login.collation);

@@ -51,6 +51,8 @@ pub(in crate::session) struct Asker<'a> {
     time: Duration,
     broken: Option<Broken>,
     cancelled: bool,
+    /// Reading rows would lock them: the client's transaction is SERIALIZABLE.
+    locks: bool,
 }
 
 /// The connection, for words of ours and what comes back.
@@ -183,11 +185,16 @@ impl<'a> Asker<'a> {
         together: Duration,
     ) -> Result<Asker<'a>, Broken> {
         let line = Line { link, server, deadline: Instant::now() + together.max(time) };
-        let mut asker = Asker { line, mode, ground, time, broken: None, cancelled: false };
+        let mut asker = Asker { line, mode, ground, time, broken: None, cancelled: false, locks: false };
         if ground == Ground::Own {
             asker.must("START TRANSACTION READ ONLY").await?;
         }
         Ok(asker)
+    }
+
+    /// What the session's isolation is: in a transaction that is SERIALIZABLE, a plain SELECT locks what it reads.
+    pub fn note_isolation(&mut self, isolation: Option<&str>) {
+        self.locks = self.ground == Ground::Block && isolation.is_none_or(|level| level.starts_with("SERIAL"));
     }
 
     /// Puts the connection back as it was; whether somebody killed a question meanwhile.
@@ -238,6 +245,11 @@ impl<'a> Asker<'a> {
     }
 }
 
+/// Anything but what the catalog and the session tell.
+fn reads_rows(sql: &str) -> bool {
+    reads(sql) && !sql.starts_with("EXPLAIN") && sql.contains(" FROM ") && !sql.contains("information_schema")
+}
+
 /// SHOW and its kind take no bounds, and need none.
 fn reads(sql: &str) -> bool {
     let start = sql.trim_start_matches(|c: char| c == '(' || c.is_ascii_whitespace());
@@ -269,6 +281,10 @@ impl Ask for Asker<'_> {
         }
         if self.cancelled {
             return Err(AskError::Cancelled);
+        }
+        if self.locks && reads_rows(sql) {
+            let message = "in a SERIALIZABLE transaction a question would lock the rows that it reads".to_owned();
+            return Err(AskError::Database { code: "HY000".to_owned(), message });
         }
         if Instant::now() >= self.line.deadline {
             return Err(AskError::Deadline);

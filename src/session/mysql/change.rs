@@ -31,10 +31,15 @@ pub(in crate::session) struct Entered {
     /// Of the last proof: the next one is made with it, unless the server gives another.
     pub scramble: [u8; SCRAMBLE],
     pub collation: u16,
+    /// Sluice did not check who it is: the database did, and may check another.
+    pub may_change: bool,
 }
 
 impl Session {
     pub(in crate::session) async fn change_user(&mut self, change: ChangeUser) -> Result<(), End> {
+        if !self.entered.may_change {
+            return self.refuse_door("COM_CHANGE_USER").await;
+        }
         let collation = change.collation.unwrap_or(self.entered.collation);
         let names = Names { user: &change.user, database: &change.database, collation };
         if let Err(refusal) = names_are_whole(names, self.settings.own_mode().product) {

@@ -38,9 +38,7 @@ impl Session {
             Command::Help => Ok(HELP.iter().map(|(command, does)| vec![some(command), some(does)]).collect()),
             Command::Preview(statement) => self.preview_of(statement).await?,
             Command::Explain(statement) => self.explanation_of(statement).await?,
-            Command::Rehearse(_) => {
-                Err(Refusal::new(Code::Syntax, "sluice: REHEARSE is not there for this database yet"))
-            }
+            Command::Rehearse(statement) => self.rehearse(statement).await?,
             Command::Approve(token) => self.desk.approve(token).await.map(|what| vec![vec![Some(what)]]),
             Command::Reject(token) => self.desk.reject(token).await,
             Command::Show(token) => self.desk.shown(token).await,
@@ -91,7 +89,11 @@ impl Session {
         self.reply(answer);
     }
 
-    async fn judged_for(&mut self, statement: &str, depth: Depth) -> Result<Result<Box<Judgement>, Refusal>, End> {
+    pub(in crate::session) async fn judged_for(
+        &mut self,
+        statement: &str,
+        depth: Depth,
+    ) -> Result<Result<Box<Judgement>, Refusal>, End> {
         self.know_settings().await?;
         let source = self.source(&Bytes::copy_from_slice(statement.as_bytes()));
         Ok(match self.look_at(source, None, depth).await? {

@@ -63,7 +63,7 @@ impl Session {
         })
     }
 
-    async fn snapshot(&mut self) -> Result<Result<Snapshot, String>, End> {
+    pub(in crate::session) async fn snapshot(&mut self) -> Result<Result<Snapshot, String>, End> {
         let (time, mode) = (self.desk.house.ask_timeout, self.settings.own_mode());
         let asker = Asker::begin(&mut self.link, self.server, mode, Ground::Block, time, time).await;
         let mut asker = asker.map_err(unknown_state)?;
@@ -231,7 +231,7 @@ fn told(changed: u64) -> Effects {
     Effects { tables: vec![TableEffect { name, updated: changed, ..TableEffect::default() }], ..Effects::default() }
 }
 
-fn did(judgement: &Judgement) -> Did {
+pub(in crate::session) fn did(judgement: &Judgement) -> Did {
     let mut changes = judgement.pieces.iter().flat_map(|piece| &piece.facts.changes);
     let (Some(change), None) = (changes.next(), changes.next()) else { return Did::Ran };
     if judgement.reaches() || judgement.pieces.len() > 1 {

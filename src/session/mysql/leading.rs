@@ -33,6 +33,7 @@ impl Session {
             self.reaching.keep(Arc::default(), 0, Duration::ZERO);
             return Ok(());
         }
+        self.know_settings().await?;
         let before = self.reaching.own_epoch();
         if self.reaching.adopt() {
             if self.reaching.own_epoch() != before {
@@ -91,7 +92,11 @@ impl Session {
         let mode = self.settings.mode();
         // With these in one message nothing of it can be held back.
         let mixed = pieces.len() > 1 && pieces.iter().any(|piece| stands_alone(&piece.facts));
+        let unknown = Reach::unknown("a statement before it in the message changes the schema");
+        let mut changed = false;
         for (piece, known) in pieces.iter().zip(evidence) {
+            let reach = if changed { &unknown } else { reach };
+            changed |= pieces.len() > 1 && changes_schema(piece);
             if let Some(why) = not_taken_back(piece, known) {
                 known.effects = Known::Unknown(why);
                 continue;
@@ -105,16 +110,18 @@ impl Session {
 
     /// What goes on may change the schema, and with it what names lead to.
     pub(in crate::session) fn note_schema_change(&mut self, judgement: &Judgement) {
-        let changes = |piece: &Piece| {
-            let facts = &piece.facts;
-            facts.prepares.is_none()
-                && (facts.unread.is_some()
-                    || matches!(facts.kind, Kind::Create | Kind::Alter | Kind::Drop | Kind::Do | Kind::Call))
-        };
-        if judgement.pieces.iter().any(changes) {
+        if judgement.pieces.iter().any(changes_schema) {
             self.reaching.touch();
         }
     }
+}
+
+/// Anything that could give a name code to run.
+fn changes_schema(piece: &Piece) -> bool {
+    let facts = &piece.facts;
+    facts.prepares.is_none()
+        && (facts.unread.is_some()
+            || matches!(facts.kind, Kind::Create | Kind::Alter | Kind::Drop | Kind::Do | Kind::Call))
 }
 
 async fn learn(

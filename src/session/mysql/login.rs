@@ -40,7 +40,7 @@ use zeroize::Zeroizing;
 
 /// A server that was met.
 pub struct Met {
-    side: Side,
+    pub side: Side,
     pub greeting: Greeting,
 }
 
@@ -78,9 +78,9 @@ pub enum Meeting {
 
 /// A client that said who it is.
 pub struct Came {
-    side: Side,
+    pub side: Side,
     pub login: Login,
-    offered: Capabilities,
+    pub offered: Capabilities,
 }
 
 impl Came {
@@ -127,7 +127,18 @@ pub enum Arrived {
 /// Somebody who is sent away.
 pub struct Turned {
     pub client: Side,
+    /// What it is told.
     pub refusal: Refusal,
+    /// What the operator is.
+    pub why: String,
+}
+
+impl Turned {
+    /// The operator is told what the client is.
+    pub fn plainly(client: Side, refusal: Refusal) -> Turned {
+        let why = refusal.message.clone();
+        Turned { client, refusal, why }
+    }
 }
 
 /// Meets the server. Bounded by the caller.
@@ -179,16 +190,16 @@ pub async fn enter(came: Came, met: Met, target: &Target, registry: &Arc<Registr
     let mut relay = Relay { client, login, agreed, asked: Capabilities::default() };
     let mut upstream = match relay.sealed(side, &greeting, target).await {
         Ok(upstream) => upstream,
-        Err(refusal) => return Err(Turned { client: relay.client, refusal }),
+        Err(refusal) => return Err(Turned::plainly(relay.client, refusal)),
     };
     let mut exchange = match relay.begin(&mut upstream, &greeting).await {
         Ok(exchange) => exchange,
-        Err(refusal) => return Err(Turned { client: relay.client, refusal }),
+        Err(refusal) => return Err(Turned::plainly(relay.client, refusal)),
     };
     let last = match relay.converse(&mut upstream, &mut exchange).await {
         Ok(Some(last)) => last,
         Ok(None) => return Ok(Arrived::Left),
-        Err(refusal) => return Err(Turned { client: relay.client, refusal }),
+        Err(refusal) => return Err(Turned::plainly(relay.client, refusal)),
     };
     relay.ended(last, upstream, greeting, exchange.scramble(), registry).await
 }
@@ -234,13 +245,33 @@ impl Side {
         let _ = tokio::time::timeout(limits::FAREWELL_TIMEOUT, saying).await;
     }
 
+    pub fn is_tls(&self) -> bool {
+        self.wire.is_tls()
+    }
+
+    /// A unix socket: whoever answers there was put there by somebody whom the file system let.
+    pub fn is_local(&self) -> bool {
+        self.wire.is_unix()
+    }
+
+    /// The number of the packet that comes next.
+    pub fn next(&self) -> u8 {
+        self.next
+    }
+
+    /// A packet of ours, numbered already with the number that is due.
+    pub async fn say_own(&mut self, packet: &[u8]) -> io::Result<()> {
+        self.next = self.next.wrapping_add(1);
+        self.say(packet).await
+    }
+
     async fn say(&mut self, packet: &[u8]) -> io::Result<()> {
         self.wire.write_all(packet).await?;
         self.wire.flush().await
     }
 
     /// A payload, under the number that is due.
-    async fn say_next(&mut self, payload: &[u8]) -> io::Result<()> {
+    pub async fn say_next(&mut self, payload: &[u8]) -> io::Result<()> {
         let packet = handshake::said_once(self.next, &[payload]);
         self.next = self.next.wrapping_add(1);
         self.say(&packet).await
@@ -272,7 +303,7 @@ impl Side {
     }
 
     /// The same of a server, whose words are no secret.
-    async fn hear_server(&mut self) -> io::Result<Option<Packet>> {
+    pub async fn hear_server(&mut self) -> io::Result<Option<Packet>> {
         let heard = self.hear().await?;
         Ok(heard.map(|packet| Packet::new(packet.get(HEADER - 1).copied().unwrap_or_default(), payload(&packet))))
     }
@@ -287,16 +318,16 @@ impl Side {
 }
 
 /// A login under way.
-struct Relay {
-    client: Side,
-    login: Login,
-    agreed: Capabilities,
-    asked: Capabilities,
+pub struct Relay {
+    pub client: Side,
+    pub login: Login,
+    pub agreed: Capabilities,
+    pub asked: Capabilities,
 }
 
 impl Relay {
     /// The leg to the server, with TLS if it is to have it.
-    async fn sealed(&mut self, mut side: Side, greeting: &Greeting, target: &Target) -> Result<Side, Refusal> {
+    pub async fn sealed(&mut self, mut side: Side, greeting: &Greeting, target: &Target) -> Result<Side, Refusal> {
         let has_tls = greeting.capabilities.has(Capabilities::SSL);
         let wants = match (target.mode, &target.address) {
             (TlsMode::Disable, _) | (TlsMode::Allow | TlsMode::Prefer, Address::Unix(_)) => false,
@@ -326,8 +357,7 @@ impl Relay {
         let (exchange, plugin, proof) = Exchange::begin(legs.0, legs.1, plugin, proof, greeting.scramble)?;
         let told = Login { plugin, proof, ..self.login.clone() };
         let packet = told.told(upstream.next, self.asked);
-        upstream.next = upstream.next.wrapping_add(1);
-        upstream.say(&packet).await.map_err(|error| lost(&error.to_string()))?;
+        upstream.say_own(&packet).await.map_err(|error| lost(&error.to_string()))?;
         Ok(exchange)
     }
 
@@ -363,7 +393,7 @@ impl Relay {
     }
 
     /// Passes the server's last word on.
-    async fn ended(
+    pub async fn ended(
         mut self,
         last: Packet,
         upstream: Side,
@@ -375,16 +405,16 @@ impl Relay {
         let okay = last.renumbered(sequence).into_bytes();
         let end = match response::read_end(&okay, self.asked) {
             Ok(end) => end,
-            Err(_) => return Err(Turned { client: self.client, refusal: lost("the end of the login cannot be read") }),
+            Err(_) => return Err(Turned::plainly(self.client, lost("the end of the login cannot be read"))),
         };
         if let End::Failed(failure) = end {
             self.client.say_last(&okay).await;
             return Ok(Arrived::SentAway(failure));
         }
-        let Some(seat) = registry.seat() else { return Err(Turned { client: self.client, refusal: no_seat() }) };
+        let Some(seat) = registry.seat() else { return Err(Turned::plainly(self.client, no_seat())) };
         let collation = u16::from(self.login.collation);
         let (to_client, to_server) = (self.client.privacy(), upstream.privacy());
-        let entered = Entered { client: to_client, server: to_server, scramble, collation };
+        let entered = Entered { client: to_client, server: to_server, scramble, collation, may_change: true };
         let mut client = Leg::new(self.client.wire);
         client.send(message::retold(self.asked, To { capabilities: self.agreed, sequence }, &okay, &end));
         Ok(Arrived::In(Box::new(LoggedIn {

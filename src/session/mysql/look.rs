@@ -22,7 +22,7 @@ use crate::session::mysql::Session;
 use crate::session::mysql::ask::{Asker, Broken, Ground};
 use crate::session::{End, House, readings};
 use crate::sql::facts::{Facts, Kind};
-use crate::sql::{self, encoding};
+use crate::sql::{self, Product, encoding};
 use crate::store::kept::Context;
 use std::time::Instant;
 
@@ -184,7 +184,7 @@ impl Session {
 
     /// Where questions can be asked now.
     pub(in crate::session) fn ground(&self) -> Ground {
-        if self.in_transaction() || self.savepoints { Ground::Block } else { Ground::Own }
+        if self.in_transaction() || self.savepoints || self.locked { Ground::Block } else { Ground::Own }
     }
 }
 
@@ -215,7 +215,10 @@ async fn interview(
     seen: &mut Seen,
     cache: &mut catalog::Cache,
 ) -> Result<Interviewed, AskError> {
-    seen.context = context(asker).await?;
+    let mut asked = context(asker, scene.source.mode.product()).await?;
+    // It decides how we ask, not what the statement means.
+    asker.note_isolation(asked.remove("isolation").as_deref());
+    seen.context = asked;
     let resolved = resolve(asker, scene, &mut seen.pieces).await?;
     seen.doubtful = resolved;
     if resolved {
@@ -248,8 +251,11 @@ async fn interview(
         return Ok(Interviewed::Judged(effective));
     }
     // Before anything is refused, the server has its word: what it would not run is answered with its own error.
+    // Not on a text that it may read otherwise than we: a text of several statements is a syntax error to it here, and would run.
+    let is_plain = std::str::from_utf8(&scene.source.text).is_ok() && !scene.source.ambiguous;
     if seen.bound.is_none()
         && seen.pieces.len() == 1
+        && is_plain
         && let Some(failure) = asker.text_error(&scene.source.text).await?
     {
         return Ok(Interviewed::Wrong(failure));
@@ -285,7 +291,7 @@ async fn consult_ledger(scene: &Scene<'_>, seen: &mut Seen) {
 }
 
 /// The settings that give names and texts their meaning, and what the sender told its session.
-async fn context(asker: &mut impl Ask) -> Result<Context, AskError> {
+async fn context(asker: &mut impl Ask, product: Product) -> Result<Context, AskError> {
     const NAMES: &[(&str, &str)] = &[
         ("sql_mode", "@@SESSION.sql_mode"),
         ("database", "DATABASE()"),
@@ -293,6 +299,7 @@ async fn context(asker: &mut impl Ask) -> Result<Context, AskError> {
         ("role", "CURRENT_ROLE()"),
         ("character_set_client", "@@SESSION.character_set_client"),
         ("time_zone", "@@SESSION.time_zone"),
+        ("isolation", "@@SESSION.transaction_isolation"),
         ("sluice.max_affected", "@sluice_max_affected"),
         ("sluice.confirm", "@sluice_confirm"),
         ("sluice.reason", "@sluice_reason"),
@@ -300,7 +307,11 @@ async fn context(asker: &mut impl Ask) -> Result<Context, AskError> {
         ("sluice.script", "@sluice_script"),
         ("sluice.rerun", "@sluice_rerun"),
     ];
-    let columns: Vec<&str> = NAMES.iter().map(|(_, expression)| *expression).collect();
+    let own = |expression: &'static str| match (expression, product) {
+        ("@@SESSION.transaction_isolation", Product::MariaDb) => "@@SESSION.tx_isolation",
+        _ => expression,
+    };
+    let columns: Vec<&str> = NAMES.iter().map(|(_, expression)| own(expression)).collect();
     let answer = asker.ask(&format!("SELECT {}", columns.join(", ")), None).await?;
     let values = answer.rows.into_iter().next().unwrap_or_default();
     Ok(NAMES.iter().zip(values).filter_map(|((name, _), value)| Some(((*name).to_owned(), value?))).collect())

@@ -13,6 +13,7 @@ mod arrive;
 mod ask;
 mod change;
 mod console;
+mod enter;
 mod hold;
 mod leading;
 mod login;
@@ -21,6 +22,7 @@ mod pipeline;
 mod prepared;
 mod recall;
 mod redeem;
+mod rehearse;
 mod relay;
 mod run;
 mod settings;
@@ -82,9 +84,13 @@ pub(in crate::session) struct Session {
     tally: Tally,
     /// With autocommit off a savepoint may stand where no transaction is told of yet.
     savepoints: bool,
+    /// LOCK TABLES: a transaction of ours would release them.
+    locked: bool,
     /// SET TRANSACTION was sent for the very next transaction: a question would use it up.
     once: bool,
     reaching: Reaching,
+    /// The account and its roles, as the server told them last; empty: it was not asked yet.
+    who: String,
     /// The client was told that cascades are not counted here.
     told_blind: bool,
     /// They are not.
@@ -122,8 +128,10 @@ impl Session {
             aftermath: Aftermath::default(),
             tally: Tally::default(),
             savepoints: false,
+            locked: false,
             once: false,
-            reaching: Reaching::new(house.schemas.of(&principal.user)),
+            reaching: Reaching::new(house.schemas.of("")),
+            who: String::new(),
             told_blind: false,
             blind: false,
             entered,

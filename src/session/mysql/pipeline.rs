@@ -27,6 +27,7 @@ use crate::session::mysql::look::Looked;
 use crate::session::mysql::prepared::{Prepared, What};
 use crate::session::mysql::relay::{Mark, Watched};
 use crate::sql::facts::{Kind, TransactionVerb};
+use crate::sql::lexer::{self, Lexer};
 use crate::sql::statement::Product;
 use crate::sql::{self, Glance};
 use bytes::{Bytes, BytesMut};
@@ -112,7 +113,7 @@ impl Session {
         Ok(())
     }
 
-    async fn refuse_door(&mut self, name: &str) -> Result<(), End> {
+    pub(in crate::session) async fn refuse_door(&mut self, name: &str) -> Result<(), End> {
         self.refuse(&desk::denial(&policy::refuse_door(name))).await
     }
 
@@ -213,11 +214,25 @@ impl Session {
     /// A text in a character set that hides nothing in these bytes: names and strings beyond ASCII are only passed
     /// over.
     fn glance_at_bytes(&self, text: &Bytes) -> Glance {
-        if !self.settings.is_known() || self.settings.reads_otherwise(text) || self.leads_anywhere() {
+        if !self.settings.is_known() || self.settings.reads_otherwise(text) {
             return Glance::NeedsReading;
         }
         let characters: String = text.iter().map(|byte| char::from(*byte)).collect();
-        sql::glance(&characters, self.settings.mode())
+        match sql::glance(&characters, self.settings.mode()) {
+            Glance::Harmless { ref kind, .. }
+                if self.leads_on(&characters, kind) || self.has_foreign_names(&characters) =>
+            {
+                Glance::NeedsReading
+            }
+            glanced => glanced,
+        }
+    }
+
+    /// Names in it are written in an encoding that is not ours: where they lead is not known, if any name leads anywhere.
+    fn has_foreign_names(&self, text: &str) -> bool {
+        let is_name = |kind| matches!(kind, lexer::Kind::Word | lexer::Kind::QuotedName);
+        let foreign = |token: lexer::Token| is_name(token.kind) && !token.text(text).is_ascii();
+        self.leads_anywhere() && Lexer::new(text, self.settings.mode()).any(foreign)
     }
 
     /// The text, and how the server reads it. The settings are known.

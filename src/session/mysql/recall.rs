@@ -10,10 +10,12 @@ use crate::protocol::mysql::response::{self, End as Ended, Failure};
 use crate::session::End;
 use crate::session::commands::Table;
 use crate::session::mysql::Session;
-use crate::session::mysql::aftermath::{Condition, Place, Wish, wish};
+use crate::session::mysql::aftermath::{Condition, Counted, Place, Wish, wish};
 use crate::session::mysql::ask::{Asker, Broken, Ground, Line};
 use crate::session::mysql::look::unknown_state;
 use crate::session::mysql::settings;
+use crate::session::reaching::Reaching;
+use crate::sql::statement::Product;
 use bytes::Bytes;
 use std::time::Instant;
 
@@ -34,6 +36,12 @@ impl Session {
         };
         self.settings.learn(&sql_mode, &charset);
         let database = cells.next().flatten().unwrap_or_default();
+        // What names lead to is shown by rights: users of one account with the same roles see the same.
+        let who = format!("{:?} {:?}", cells.next().flatten(), cells.next().flatten());
+        if self.who != who {
+            self.reaching = Reaching::new(self.desk.house.schemas.of(&who));
+            self.who = who;
+        }
         if self.desk.principal.database != database {
             self.desk.principal.database = database;
             self.desk.cache.clear();
@@ -99,38 +107,52 @@ impl Session {
                 let rows: Table = rows.skip(skip).take(most).map(said).collect();
                 // Under the server's own definitions, so that clients see the columns that they know.
                 let head = self.words("SHOW WARNINGS LIMIT 0").await?.head;
-                let counted = u16::try_from(all.len()).unwrap_or(u16::MAX);
-                let answer = message::rows_under(self.to_client(), &head, &rows, (self.status, counted));
+                let count = rows.len();
+                let answer = message::rows_under(self.to_client(), &head, &rows, (self.status, 0));
                 self.reply(answer);
-                self.aftermath.was_asked();
+                self.aftermath.was_asked(count);
             }
             Wish::Count { errors_only, name } => {
                 let all = self.all_conditions().await?;
                 let count = all.iter().filter(|condition| !errors_only || condition.level == "Error").count();
-                self.answer_number(&name, &count.to_string());
+                let counted = u16::try_from(all.len()).unwrap_or(u16::MAX);
+                self.answer_numbers(&[(name, count.to_string())], counted);
             }
             Wish::Value { name, what } => {
                 let Some(value) = self.aftermath.value(what) else { return Ok(None) };
-                self.answer_number(&name, &value);
+                let warnings = self.asked_by_query(&[what]);
+                self.answer_numbers(&[(name, value)], warnings);
             }
             Wish::Values(wanted) => {
+                let asked: Vec<Counted> = wanted.iter().map(|(_, what)| *what).collect();
                 let values: Option<Vec<(String, String)>> =
                     wanted.into_iter().map(|(name, what)| Some((name, self.aftermath.value(what)?))).collect();
                 let Some(values) = values else { return Ok(None) };
-                let answer = message::numbers(self.to_client(), &values, (self.status, 0));
-                self.reply(answer);
-                self.aftermath.was_asked();
+                let warnings = self.asked_by_query(&asked);
+                self.answer_numbers(&values, warnings);
             }
             Wish::Within(places) => return Ok(self.replaced(text, &places).map(Some)),
         }
         Ok(Some(None))
     }
 
-    fn answer_number(&mut self, name: &str, value: &str) {
-        let value = [(name.to_owned(), value.to_owned())];
-        let answer = message::numbers(self.to_client(), &value, (self.status, 0));
+    fn answer_numbers(&mut self, values: &[(String, String)], warnings: u16) {
+        let answer = message::numbers(self.to_client(), values, (self.status, warnings));
         self.reply(answer);
-        self.aftermath.was_asked();
+        self.aftermath.was_asked(1);
+    }
+
+    /// A query that asks for these leaves conditions of its own: how many.
+    fn asked_by_query(&mut self, asked: &[Counted]) -> u16 {
+        if self.settings.own_mode().product != Product::MySql {
+            return self.aftermath.count();
+        }
+        if asked.contains(&Counted::FoundRows) {
+            self.aftermath.found_rows_was_asked();
+        } else {
+            self.aftermath.queried();
+        }
+        self.aftermath.count()
     }
 
     async fn all_conditions(&mut self) -> Result<Vec<Condition>, End> {

@@ -88,6 +88,11 @@ impl Session {
             Ok(permitted) => permitted,
             Err(refusal) => return self.refuse(&refusal).await,
         };
+        if self.locked && !by_itself {
+            let message = "sluice: the session has locked tables, and the transaction in which the statement would be held to its count releases them";
+            let refusal = Refusal::new(Code::CannotKnow, message).hint("UNLOCK TABLES first.");
+            return self.refuse(&refusal).await;
+        }
         let apart = if by_itself { Apart::Nothing } else { self.set_apart().await? };
         let before = match apart {
             Apart::Nothing => Before::Told,

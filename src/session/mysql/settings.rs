@@ -21,7 +21,8 @@ pub(in crate::session) struct Settings {
 }
 
 /// What is asked, in this order.
-pub(in crate::session) const QUESTION: &str = "SELECT @@SESSION.sql_mode, @@SESSION.character_set_client, DATABASE()";
+pub(in crate::session) const QUESTION: &str = "SELECT @@SESSION.sql_mode, @@SESSION.character_set_client, DATABASE(), \
+     CURRENT_USER(), CURRENT_ROLE()";
 
 impl Settings {
     /// Of a session that has just logged in: nothing was asked yet.

@@ -42,6 +42,8 @@ struct Code<'t> {
     /// Which of them stand inside an executable comment.
     executing: Vec<bool>,
     mariadb: bool,
+    /// The last byte whose meaning depends on the session's settings.
+    depends_until: Option<usize>,
 }
 
 /// What a body is inside of, and the label it must end with if it ends with one.
@@ -52,7 +54,8 @@ struct Block {
 
 impl<'t> Code<'t> {
     fn new(text: &'t str, tokens: &[Token], mariadb: bool) -> Code<'t> {
-        let mut code = Code { text, tokens: Vec::new(), executing: Vec::new(), mariadb };
+        let depends_until = text.bytes().rposition(|byte| !byte.is_ascii() || b"\\\"[".contains(&byte));
+        let mut code = Code { text, tokens: Vec::new(), executing: Vec::new(), mariadb, depends_until };
         let mut executing = false;
         for token in tokens {
             match token.kind {
@@ -123,8 +126,7 @@ impl<'t> Code<'t> {
 
     /// The statement may change how the server reads what follows it, and what follows depends on that.
     fn unclear_rest(&self, at: usize, end: usize) -> Option<Unclear> {
-        let rest = self.text.get(self.tokens.get(end)?.end..).unwrap_or_default();
-        let depends = rest.bytes().any(|byte| !byte.is_ascii() || b"\\\"[".contains(&byte));
+        let depends = self.depends_until.is_some_and(|last| self.tokens.get(end).is_some_and(|end| end.end <= last));
         let changes = match self.word(at).as_deref() {
             Some("set") => (at..end).any(|at| self.may_name_a_lexical_setting(at)),
             Some("execute") => true,

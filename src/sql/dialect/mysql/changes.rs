@@ -6,6 +6,7 @@
 //! Sources: `insert_stmt`, `update_stmt`, `delete_stmt`, `load_stmt` in MySQL 9.7's `sql_yacc.yy`; MariaDB 10.11's for RETURNING and
 //! FOR PORTION OF. Forms tried on both servers.
 
+use crate::ground::limits;
 use crate::sql::dialect::mysql::again;
 use crate::sql::dialect::mysql::cursor::{Cursor, Read, Unread};
 use crate::sql::dialect::mysql::facts::Reader;
@@ -256,6 +257,9 @@ impl Reader<'_> {
                 self.cursor.at += 2;
             }
             found.push(name.parts);
+            if found.len() > limits::SQL_JOINED_TABLES_MAX {
+                return Err(Unread("it deletes from more tables than a server joins".to_owned()));
+            }
             if !self.cursor.eat_mark(",") {
                 return Ok(found);
             }

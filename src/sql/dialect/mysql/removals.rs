@@ -466,7 +466,7 @@ impl Reader<'_> {
         if self.cursor.is_mariadb() && step.words(&["system", "versioning"]) {
             return Err(Unread("DROP SYSTEM VERSIONING removes what every row was before".to_owned()));
         }
-        if self.cursor.is_mariadb() && step.words(&["period", "for"]) {
+        if self.cursor.is_mariadb() && step.word("period") && step.any_at(1, &["for", "if"]) {
             return Ok(());
         }
         step.eat("column");

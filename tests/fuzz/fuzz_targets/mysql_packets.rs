@@ -1,0 +1,8 @@
+//! `cargo fuzz run mysql_packets`: see `targets.rs`, which says what is promised.
+#![no_main]
+
+#[path = "../targets.rs"]
+#[allow(dead_code, reason = "each binary runs one of the targets")]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::mysql_packets(data));
