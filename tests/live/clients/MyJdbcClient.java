@@ -27,7 +27,7 @@ class MyJdbcClient {
 
     static Connection connect(String options) throws SQLException {
         return DriverManager.getConnection("jdbc:mariadb://127.0.0.1:" + port + "/" + database
-            + "?allowMultiQueries=true&allowPublicKeyRetrieval=true&user=" + user + "&password=" + password + options);
+            + "?allowMultiQueries=true&allowPublicKeyRetrieval=true" + options, user, password);
     }
 
     interface Tried { void run() throws SQLException; }
@@ -130,7 +130,8 @@ class MyJdbcClient {
             System.out.println("not refused");
             return "";
         } catch (SQLException error) {
-            System.out.println("refused " + error.getErrorCode() + " " + note);
+            // Version 2 of the driver takes the number for a signed one.
+            System.out.println("refused " + (error.getErrorCode() & 0xffff) + " " + note);
             return error.getMessage().split("SLUICE CONFIRM '")[1].split("'")[0];
         }
     }

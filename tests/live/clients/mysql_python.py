@@ -102,7 +102,8 @@ def refused(cursor, note, *arguments):
         cursor.execute(*arguments)
     except library.Error as error:
         message = str(error)
-        print("refused", error.args[0], note)
+        # PyMySQL takes the number for a signed one.
+        print("refused", error.args[0] % 65536, note)
         return message.split("SLUICE CONFIRM '")[1].split("'")[0]
     print("not refused")
 

@@ -320,7 +320,8 @@ fn changes_hidden_in_other_statements(server: &'static MyServer) {
         let statement = statement.replace("{db}", &database.name);
         let outcome = wire.query(&statement);
         // A statement that this server does not know is its error.
-        let is_syntax = !server.is_mariadb() && outcome.code() == 1064;
+        let is_syntax =
+            outcome.code() == 1064 && !outcome.error().is_some_and(|failure| failure.message.starts_with("sluice"));
         if !is_syntax {
             assert!(outcome.error().is_some(), "{statement} passed: {outcome:?}");
             Refused::of(&mut wire, &outcome);
@@ -601,12 +602,11 @@ fn modes_that_move_a_quote(server: &'static MyServer) {
         let mut wire = sluice.my_connect(&database);
         let outcome = wire.query(&format!("SET sql_mode = '{mode}'; {hidden}"));
         assert!(outcome.error().is_some(), "{mode} in one message: {outcome:?}");
-        // A mode that came by a procedure is a mode.
+        // A procedure gives the mode back when it ends; what follows is read under the old one.
         database.run(&format!("DROP PROCEDURE IF EXISTS moves; CREATE PROCEDURE moves() SET sql_mode = '{mode}'"));
         let mut wire = sluice.my_connect(&database);
         wire.query("CALL moves()");
-        let outcome = wire.query(hidden);
-        assert!(outcome.error().is_some(), "{mode} by a procedure: {outcome:?}");
+        wire.query(hidden);
         assert_eq!(database.count("logs"), 500, "{mode}");
     }
 }

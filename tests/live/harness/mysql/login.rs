@@ -139,7 +139,11 @@ impl MyWire {
                 [0x01, 0x03] => {}
                 [0x01, 0x04] if is_safe => self.reply(&nul_terminated(login.password)),
                 [0x01, 0x04] => self.reply(&[0x02]),
-                [0x01, key @ ..] => self.reply(&encrypted(login.password, &scramble, key)),
+                [0x01, key @ ..] => {
+                    // Whose key it is, depends on who must not hear the password: Sluice has its own.
+                    self.heard.last_mut().expect("it was just heard").body.truncate(1);
+                    self.reply(&encrypted(login.password, &scramble, key));
+                }
                 other => panic!("an answer to a login: {}", other.escape_ascii()),
             }
         }

@@ -27,8 +27,6 @@ pub enum Step {
     File(Vec<u8>),
     /// A new connection.
     Connect,
-    /// Straight on the server, as somebody else would meanwhile.
-    Straight(String),
 }
 
 /// A step of an everyday session, and the only product it is for.
@@ -163,7 +161,6 @@ fn step(line: &str, place: &str) -> Step {
     let command = |number: u8, rest: &[u8]| Step::Send(body(number, rest), line.to_owned());
     match word {
         "connect" => Step::Connect,
-        "straight" => Step::Straight(rest.to_owned()),
         "file" => Step::File(unescape(rest, place)),
         "bytes" => Step::Send(body(command::QUERY, &unescape(rest, place)), rest.to_owned()),
         "ping" => command(command::PING, &[]),

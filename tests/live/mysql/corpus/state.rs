@@ -21,12 +21,12 @@ pub struct State {
 const OBJECTS: &[(&str, &str)] = &[
     (
         "table",
-        "SELECT table_name, engine FROM information_schema.tables WHERE table_schema = '{db}' AND table_type = 'BASE TABLE'",
+        "SELECT table_name, engine FROM information_schema.tables WHERE table_schema = '{db}' AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED')",
     ),
-    ("view", "SELECT table_name FROM information_schema.views WHERE table_schema = '{db}'"),
+    ("view", "SELECT table_name, view_definition FROM information_schema.views WHERE table_schema = '{db}'"),
     (
         "column",
-        "SELECT table_name, column_name, column_type, collation_name FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name) WHERE table_schema = '{db}' AND table_type = 'BASE TABLE'",
+        "SELECT table_name, column_name, column_type, collation_name FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name) WHERE table_schema = '{db}' AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED')",
     ),
     ("trigger", "SELECT trigger_name, action_statement FROM information_schema.triggers WHERE trigger_schema = '{db}'"),
     (
