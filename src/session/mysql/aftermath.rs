@@ -80,10 +80,15 @@ impl Aftermath {
     }
 
     /// It was asked for: that is a statement that gives rows, and leaves the conditions as they are.
-    pub fn was_asked(&mut self, rows: usize) {
+    pub fn was_asked(&mut self) {
         self.last_row_count = -1;
         self.row_count = Some(-1);
-        self.found_rows = Some(rows.to_string());
+    }
+
+    /// The same by a query, which finds rows: one.
+    pub fn was_queried(&mut self) {
+        self.was_asked();
+        self.found_rows = Some("1".to_owned());
     }
 
     /// MySQL warns of its own function.

@@ -323,7 +323,7 @@ fn needs_resolving(facts: &Facts) -> bool {
 
 /// Puts what is executed in the place of EXECUTE, and the text that a variable holds in the place of the variable. Whether there was
 /// anything of the kind.
-async fn resolve(asker: &mut impl Ask, scene: &Scene<'_>, pieces: &mut Vec<Piece>) -> Result<bool, AskError> {
+async fn resolve(asker: &mut impl Ask, scene: &Scene<'_>, pieces: &mut [Piece]) -> Result<bool, AskError> {
     let mut resolved = false;
     let alone = pieces.len() == 1;
     // Nothing of the message gives a name another text before it is run.

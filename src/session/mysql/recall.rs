@@ -107,10 +107,9 @@ impl Session {
                 let rows: Table = rows.skip(skip).take(most).map(said).collect();
                 // Under the server's own definitions, so that clients see the columns that they know.
                 let head = self.words("SHOW WARNINGS LIMIT 0").await?.head;
-                let count = rows.len();
                 let answer = message::rows_under(self.to_client(), &head, &rows, (self.status, 0));
                 self.reply(answer);
-                self.aftermath.was_asked(count);
+                self.aftermath.was_asked();
             }
             Wish::Count { errors_only, name } => {
                 let all = self.all_conditions().await?;
@@ -139,7 +138,7 @@ impl Session {
     fn answer_numbers(&mut self, values: &[(String, String)], warnings: u16) {
         let answer = message::numbers(self.to_client(), values, (self.status, warnings));
         self.reply(answer);
-        self.aftermath.was_asked(1);
+        self.aftermath.was_queried();
     }
 
     /// A query that asks for these leaves conditions of its own: how many.

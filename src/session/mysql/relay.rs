@@ -231,10 +231,10 @@ impl Session {
                 self.link.client.send(packet);
             }
             Event::Prepared { prepared, .. } => {
-                if let Some(Pending { mark: Mark::Prepare(text), .. }) = &mut self.pending {
-                    if let Some(text) = text.take() {
-                        self.prepared.insert(prepared.statement, text.of(prepared.parameters));
-                    }
+                if let Some(Pending { mark: Mark::Prepare(text), .. }) = &mut self.pending
+                    && let Some(text) = text.take()
+                {
+                    self.prepared.insert(prepared.statement, text.of(prepared.parameters));
                 }
                 self.link.client.send(packet);
             }

@@ -166,6 +166,9 @@ fn told_by_rows(rows: u64, since: Handler, like: &Snapshot, did: Did, affected: 
         Did::Added if above == 0 => (affected, 0),
         Did::Added if keys_above => (affected, above),
         Did::Added => (affected, rows.saturating_sub(affected).max(above)),
+        // Rows that its triggers add are no rows destroyed.
+        Did::Changed if keys_above => (rows.saturating_sub(above.max(affected)), above.max(affected)),
+        Did::Changed if writes_are_rows => (since.writes, rows.saturating_sub(since.writes).max(above).max(affected)),
         Did::Changed => (0, rows.max(affected)),
         // Of rows that moved, two entries; of the others, one: what is told then is at least half of what was done.
         Did::Moved => (0, affected.max(rows.saturating_sub(affected))),
