@@ -16,7 +16,7 @@ use crate::protocol::{Code, Refusal};
 use crate::session::End;
 use crate::session::desk::{Desk, Entry, count};
 use crate::session::format::Format;
-use crate::session::judgement::{Judgement, words};
+use crate::session::judgement::{Judgement, Piece, words};
 use crate::session::mysql::Session;
 use crate::session::mysql::relay::{Mark, Watched};
 use crate::session::mysql::run::Run;
@@ -166,7 +166,7 @@ impl Session {
             self.desk.format = None;
         }
         for piece in &judgement.pieces {
-            self.remember_prepared(&piece.facts, judgement.runs_code());
+            self.remember_prepared(piece, judgement.pieces.len() == 1, judgement.runs_code());
         }
         self.note_schema_change(judgement);
         for piece in &judgement.pieces {
@@ -180,30 +180,32 @@ impl Session {
         self.once = judgement.pieces.last().is_some_and(|piece| sets_transaction_once(&piece.text));
     }
 
-    /// PREPARE by SQL: the server keeps the text under a name, and so do we.
-    fn remember_prepared(&mut self, facts: &Facts, runs_code: bool) {
-        if runs_code {
+    /// PREPARE by SQL: the server keeps the text under a name, as it was read then, and so do we. In a message of several statements it is not
+    /// known which of them will run; names beyond ASCII the server may take for one another: from then on no name is known.
+    fn remember_prepared(&mut self, piece: &Piece, alone: bool, runs_code: bool) {
+        let facts = &piece.facts;
+        let name = match (&facts.prepares, facts.forgets_prepared) {
+            (Some(name), _) => name.to_ascii_lowercase(),
+            (None, true) => words(&piece.text).filter(|word| word != ";").last().unwrap_or_default(),
+            (None, false) if runs_code => String::new(),
+            (None, false) => return,
+        };
+        let is_plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if runs_code || !alone || !is_plain {
             // A procedure can prepare under any name.
             self.named.clear();
             self.names_known = false;
-        }
-        let Some(name) = &facts.prepares else {
-            if facts.forgets_prepared {
-                // One name is gone, and which others the server still knows is no longer known here.
-                self.named.clear();
-                self.names_known = false;
-            }
             return;
-        };
-        let name = name.to_lowercase();
+        }
+        self.named.remove(&name);
+        if facts.prepares.is_none() {
+            return;
+        }
         match &facts.prepared_text {
             Some(text) if self.named.len() < crate::ground::limits::PREPARED_MAX => {
-                self.named.insert(name, text.as_str().into());
+                self.named.insert(name, (text.as_str().into(), self.settings.mode()));
             }
-            _ => {
-                self.named.remove(&name);
-                self.names_known = false;
-            }
+            _ => self.names_known = false,
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::session::mysql::Session;
 use crate::session::mysql::ask::{Asker, Broken, Ground};
 use crate::session::{End, House, readings};
 use crate::sql::facts::{Facts, Kind};
+use crate::sql::statement::LexicalMode;
 use crate::sql::{self, Product, encoding};
 use crate::store::kept::Context;
 use std::time::Instant;
@@ -197,7 +198,7 @@ struct Scene<'a> {
     principal: &'a Principal,
     house: &'a House,
     /// Texts that were prepared by SQL, by their names.
-    named: &'a std::collections::HashMap<String, std::sync::Arc<str>>,
+    named: &'a std::collections::HashMap<String, (std::sync::Arc<str>, LexicalMode)>,
     /// There are no others.
     names_known: bool,
     now: jiff::Timestamp,
@@ -341,11 +342,11 @@ async fn resolve(asker: &mut impl Ask, scene: &Scene<'_>, pieces: &mut [Piece]) 
         } else if let Some(execution) = piece.facts.executes.clone() {
             resolved = true;
             let hints = std::mem::take(&mut piece.facts.hints);
-            let text = scene.named.get(&execution.name.to_lowercase()).filter(|_| alone || settled);
+            let text = scene.named.get(&execution.name.to_ascii_lowercase()).filter(|_| alone || settled);
             *piece = match text {
-                Some(text) => one_statement(text, scene),
+                Some((text, mode)) => one_statement(text, *mode),
                 // Nothing of this name: the server refuses it.
-                None if scene.names_known && (alone || settled) => {
+                None if scene.names_known && execution.name.is_ascii() && (alone || settled) => {
                     Piece { facts: Facts { kind: Kind::Read, ..Facts::default() }, text: piece.text.clone() }
                 }
                 None => unread(&piece.text, "what was prepared under this name is not known"),
@@ -367,7 +368,7 @@ async fn variable(asker: &mut impl Ask, scene: &Scene<'_>, piece: &Piece, expres
     let answer = asker.ask(&format!("SELECT {expression}"), None).await?;
     let text = answer.rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten();
     let Some(text) = text else { return Ok(unread(&piece.text, "its variable holds no text")) };
-    let mut meant = one_statement(&text, scene);
+    let mut meant = one_statement(&text, scene.source.mode);
     if piece.facts.prepares.is_some() {
         meant.facts.prepares.clone_from(&piece.facts.prepares);
         meant.facts.prepared_text = Some(text);
@@ -377,8 +378,8 @@ async fn variable(asker: &mut impl Ask, scene: &Scene<'_>, piece: &Piece, expres
 }
 
 /// What a prepared text does when it is executed.
-fn one_statement(text: &str, scene: &Scene<'_>) -> Piece {
-    let reading = sql::read(text, scene.source.mode);
+fn one_statement(text: &str, mode: LexicalMode) -> Piece {
+    let reading = sql::read(text, mode);
     let mut found = pieces(text, reading.statements);
     match found.pop() {
         Some(piece) if found.is_empty() => Piece { facts: policy::executed(&piece.facts), text: piece.text },

@@ -51,7 +51,7 @@ use crate::session::registry::Seat;
 use crate::session::room::Room;
 use crate::session::wire::Wire;
 use crate::sql::encoding;
-use crate::sql::statement::MySqlMode;
+use crate::sql::statement::{LexicalMode, MySqlMode};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ pub(in crate::session) struct Session {
     settings: Settings,
     prepared: Statements,
     /// Texts that were prepared by SQL, by their names in lower case.
-    named: HashMap<String, Arc<str>>,
+    named: HashMap<String, (Arc<str>, LexicalMode)>,
     /// No other names stand for a text: no code ran that could have prepared any.
     names_known: bool,
     /// Its part of what large things of all sessions may take.

@@ -149,9 +149,12 @@ impl Session {
     }
 
     async fn query(&mut self, frame: Frame, text: Bytes) -> Result<(), End> {
-        if let Some(answered) = self.answer_aftermath(&text).await? {
-            return answered.map_or(Ok(()), |rewritten| self.forward_rewritten(rewritten));
-        }
+        let (frame, text) = match self.answer_aftermath(&text).await? {
+            None => (frame, text),
+            Some(None) => return Ok(()),
+            // What is judged is what is forwarded: the text with the numbers in it.
+            Some(Some(rewritten)) => rewritten,
+        };
         match self.glance(&text).await? {
             Glance::Harmless { changes_session, transaction, ref kind, .. }
                 if *kind != Kind::Insert || !self.heeds_inserts() =>
@@ -277,10 +280,6 @@ impl Session {
         Ok(())
     }
 
-    pub(in crate::session) fn forward_rewritten(&mut self, frame: Frame) -> Result<(), End> {
-        self.forward_counted(frame, Watched::default())
-    }
-
     async fn prepare(&mut self, frame: Frame, text: Bytes) -> Result<(), End> {
         if self.prepared.len() >= limits::PREPARED_MAX {
             return Err(End::Refused(Refusal::new(Code::Limit, "sluice: too many prepared statements in one session")));
@@ -317,6 +316,13 @@ impl Session {
             return Ok(());
         };
         let what = prepared.what.clone();
+        if let What::Harmless { source, .. } | What::Guarded(source) = &what
+            && self.reads_anew(source).await?
+        {
+            let message = "sluice: the statement was prepared under another sql_mode, which decides how it is read";
+            let refusal = Refusal::new(Code::Denied, message).hint("Prepare it again.");
+            return self.refuse(&refusal).await;
+        }
         match what {
             What::Command(text) => Box::pin(self.command(&text, Form::Binary)).await,
             What::Harmless { adds: false, transaction, ref source } if self.is_still_harmless(source).await? => {
@@ -342,6 +348,16 @@ impl Session {
                 Box::pin(self.execute_guarded(frame, executes.statement, source)).await
             }
         }
+    }
+
+    /// MySQL prepares anew what it prepared before some other session changed a table, and reads it under the mode of now.
+    async fn reads_anew(&mut self, source: &Source) -> Result<bool, End> {
+        let Ok(text) = std::str::from_utf8(&source.text) else { return Ok(false) };
+        if !text.bytes().any(|byte| matches!(byte, b'\\' | b'"' | b'|')) {
+            return Ok(false);
+        }
+        self.know_settings().await?;
+        Ok(source.mode != self.settings.mode())
     }
 
     /// What was found harmless when it was prepared is looked at again when names may have come to lead elsewhere.

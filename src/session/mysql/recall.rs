@@ -38,13 +38,15 @@ impl Session {
         let database = cells.next().flatten().unwrap_or_default();
         // What names lead to is shown by rights: users of one account with the same roles see the same.
         let who = format!("{:?} {:?}", cells.next().flatten(), cells.next().flatten());
-        if self.who != who {
-            self.reaching = Reaching::new(self.desk.house.schemas.of(&who));
-            self.who = who;
-        }
+
         if self.desk.principal.database != database {
             self.desk.principal.database = database;
             self.desk.cache.clear();
+        }
+        let who = format!("{who} {}", self.desk.principal.database);
+        if self.who != who {
+            self.reaching = Reaching::new(self.desk.house.schemas.of(&who));
+            self.who = who;
         }
         Ok(())
     }
@@ -81,7 +83,10 @@ impl Session {
     }
 
     /// Answers what asks about the statement before, where the server could not. `Some(Some)`: a command to send in its stead.
-    pub(in crate::session) async fn answer_aftermath(&mut self, text: &Bytes) -> Result<Option<Option<Frame>>, End> {
+    pub(in crate::session) async fn answer_aftermath(
+        &mut self,
+        text: &Bytes,
+    ) -> Result<Option<Option<(Frame, Bytes)>>, End> {
         if !self.aftermath.is_disturbed() {
             return Ok(None);
         }
@@ -163,7 +168,7 @@ impl Session {
     }
 
     /// The text with the numbers in it that the server does not know any more.
-    fn replaced(&self, text: &str, places: &[Place]) -> Option<Frame> {
+    fn replaced(&self, text: &str, places: &[Place]) -> Option<(Frame, Bytes)> {
         let mut out = String::with_capacity(text.len());
         let (mut from, mut any) = (0, false);
         for Place { span, what, is_column } in places {
@@ -176,7 +181,8 @@ impl Session {
             (from, any) = (span.end, true);
         }
         out.push_str(text.get(from..)?);
-        any.then(|| Frame::encoded(Script::new(self.server).query(&out).bytes())).flatten()
+        let frame = any.then(|| Frame::encoded(Script::new(self.server).query(&out).bytes())).flatten()?;
+        Some((frame, Bytes::from(out)))
     }
 
     /// A statement of ours is prepared: its number, or the server's error.

@@ -11,6 +11,7 @@
 use crate::audit::Recording;
 use crate::audit::event::Action;
 use crate::ground::ids::ChallengeId;
+use crate::ground::secret::{fill_random, hex};
 use crate::policy::question::Known;
 use crate::protocol::mysql::message::Script;
 use crate::protocol::mysql::response::{self, Answer, Event, Expected, status};
@@ -32,8 +33,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-const HELD: &str = "sluice_held";
-
 #[derive(Debug, Clone)]
 pub(in crate::session) struct Run {
     pub form: Form,
@@ -42,12 +41,12 @@ pub(in crate::session) struct Run {
 }
 
 /// How the statement is kept apart until it is known what it did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Apart {
     /// In a transaction of our own.
     Own,
-    /// Behind a savepoint in the client's.
-    Savepoint,
+    /// Behind a savepoint in the client's, by a name that no procedure can know.
+    Savepoint(String),
     /// Not at all: it commits by itself, which was said.
     Nothing,
 }
@@ -99,7 +98,9 @@ impl Session {
             _ => self.count_before(&judgement).await?,
         };
         self.link.forward(permit);
-        let ran = self.hear_run(apart).await?;
+        let ran = self.hear_run(&apart).await?;
+        // Behind rows that were passed on, what follows is numbered on.
+        self.sequence = ran.packet.get(3).copied().unwrap_or(self.sequence);
         let hold = Hold {
             judgement: judgement.clone(),
             protocol: run.form.kind(),
@@ -113,7 +114,10 @@ impl Session {
             self.desk.record_outcome(entry, Some(ran.changed()), Some(&sqlstate), None);
             return self.run_failed(ran, apart).await;
         }
-        let refusal = match apart {
+        if apart != Apart::Nothing && !self.in_transaction() {
+            return self.kept_itself(ran, entry).await;
+        }
+        let refusal = match &apart {
             Apart::Nothing => None,
             _ => self.weigh(&hold, before, ran.changed()).await?,
         };
@@ -127,6 +131,23 @@ impl Session {
             }
             None => self.keep(ran, apart, entry, &judgement).await,
         }
+    }
+
+    /// It ended the transaction that it was to be held in, and what it did stays: that is said, and nothing else.
+    async fn kept_itself(&mut self, ran: Ran, entry: Entry) -> Result<(), End> {
+        let note = "it committed by itself, so it could not be held to anything";
+        tracing::warn!(session = %self.desk.id, "a statement that was held committed by itself");
+        self.transaction_ended();
+        self.settings.forget();
+        self.desk.cache.clear();
+        self.aftermath.warn(format!("sluice: {note}: what it changed stays"));
+        self.desk.record_outcome(entry, None, None, Some(note));
+        self.desk.close_runs(true);
+        let coming = self.aftermath.coming();
+        self.keep_what_it_left(&ran.end).await?;
+        let packet = self.with_status(ran.packet, &ran.end, coming);
+        self.reply(packet);
+        Ok(())
     }
 
     fn permit_run(
@@ -160,10 +181,15 @@ impl Session {
     /// Nothing that is sent next is kept before we say so.
     async fn set_apart(&mut self) -> Result<Apart, End> {
         if self.in_transaction() || !self.autocommits() {
-            self.own(&format!("SAVEPOINT {HELD}")).await?;
+            let mut random = [0u8; 12];
+            fill_random(&mut random).map_err(|_| {
+                End::Refused(Refusal::new(Code::CannotKnow, "sluice: no randomness for a savepoint's name"))
+            })?;
+            let name = format!("sluice_{}", hex(&random));
+            self.own(&format!("SAVEPOINT {name}")).await?;
             // The answer tells whether there still is a transaction: an error before may have ended it.
             if self.in_transaction() || !self.autocommits() {
-                return Ok(Apart::Savepoint);
+                return Ok(Apart::Savepoint(name));
             }
         }
         self.own("START TRANSACTION").await?;
@@ -183,9 +209,9 @@ impl Session {
                 self.own("ROLLBACK").await?;
                 self.transaction_ended();
             }
-            Apart::Savepoint => {
-                self.own(&format!("ROLLBACK TO SAVEPOINT {HELD}")).await?;
-                self.own(&format!("RELEASE SAVEPOINT {HELD}")).await?;
+            Apart::Savepoint(name) => {
+                self.own(&format!("ROLLBACK TO SAVEPOINT {name}")).await?;
+                self.own(&format!("RELEASE SAVEPOINT {name}")).await?;
             }
             Apart::Nothing => {}
         }
@@ -203,8 +229,8 @@ impl Session {
                 self.own("COMMIT").await?;
             }
             // A deadlock has ended the transaction, and the savepoint with it.
-            Apart::Savepoint => {
-                let _ = self.words(&format!("RELEASE SAVEPOINT {HELD}")).await?;
+            Apart::Savepoint(name) => {
+                let _ = self.words(&format!("RELEASE SAVEPOINT {name}")).await?;
             }
             Apart::Nothing => {}
         }
@@ -233,7 +259,7 @@ impl Session {
                 })?;
                 heard.end
             }
-            Apart::Savepoint => self.own(&format!("RELEASE SAVEPOINT {HELD}")).await?.end,
+            Apart::Savepoint(name) => self.own(&format!("RELEASE SAVEPOINT {name}")).await?.end,
             Apart::Nothing => ran.end.clone(),
         };
         if let Some(failure) = told.failed() {
@@ -278,7 +304,7 @@ impl Session {
     }
 
     /// The answer to a statement whose commit is withheld: rows go on to the client, its last packet is kept back.
-    async fn hear_run(&mut self, apart: Apart) -> Result<Ran, End> {
+    async fn hear_run(&mut self, apart: &Apart) -> Result<Ran, End> {
         let mut answer = Answer::new(Expected::Results, self.server);
         let mut each = Vec::new();
         loop {
@@ -297,7 +323,7 @@ impl Session {
                         return Ok(Ran { each, end, packet });
                     }
                     let mut patched = BytesMut::from(&packet[..]);
-                    if apart == Apart::Own {
+                    if *apart == Apart::Own {
                         let told = end.status().unwrap_or_default() & !status::IN_TRANSACTION;
                         response::patch_status(&mut patched, self.server, told);
                     }

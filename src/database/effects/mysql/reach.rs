@@ -25,24 +25,20 @@ use std::collections::HashSet;
 
 /// A cheap digest over everything that [`learn`] looks at.
 pub async fn fingerprint(asker: &mut impl Ask) -> Result<String, AskError> {
-    let sum = |parts: &str, view: &str, schema: &str| {
+    let sum = |parts: &str, view: &str, kind: &str| {
         format!(
             "SELECT CONCAT(COUNT(*), ':', COALESCE(SUM(CRC32(CONCAT_WS('.', {parts}))), 0)) AS sum \
-             FROM information_schema.{view} WHERE {schema} NOT IN {SYSTEM}"
+             FROM information_schema.{view} WHERE DEFINER NOT IN {DEFINERS} OR {kind} = 'PROCEDURE'"
         )
     };
     let question = [
         sum(
             "ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_TYPE, ROUTINE_DEFINITION, LAST_ALTERED, SQL_MODE",
             "ROUTINES",
-            "ROUTINE_SCHEMA",
+            "ROUTINE_TYPE",
         ),
-        sum(
-            "TRIGGER_SCHEMA, TRIGGER_NAME, EVENT_OBJECT_TABLE, ACTION_STATEMENT, SQL_MODE",
-            "TRIGGERS",
-            "TRIGGER_SCHEMA",
-        ),
-        sum("TABLE_SCHEMA, TABLE_NAME, VIEW_DEFINITION", "VIEWS", "TABLE_SCHEMA"),
+        sum("TRIGGER_SCHEMA, TRIGGER_NAME, EVENT_OBJECT_TABLE, ACTION_STATEMENT, SQL_MODE", "TRIGGERS", "'TRIGGER'"),
+        sum("TABLE_SCHEMA, TABLE_NAME, VIEW_DEFINITION", "VIEWS", "'VIEW'"),
     ];
     let answer = asker.ask(&question.join(" UNION ALL "), None).await?;
     let cells = answer.rows.iter().filter_map(|row| row.first()?.clone());
@@ -71,6 +67,9 @@ pub async fn learn(asker: &mut impl Ask, fingerprint: String, mode: MySqlMode) -
         fingerprint,
     })
 }
+
+/// Whose views, functions and triggers the servers bring along: they only read. Anybody may make others in the same databases.
+const DEFINERS: &str = "('mysql.sys@localhost', 'mysql.infoschema@localhost', 'mariadb.sys@localhost')";
 
 const SYSTEM: &str = "('mysql', 'sys', 'performance_schema', 'information_schema')";
 
@@ -158,9 +157,9 @@ async fn bodies(asker: &mut impl Ask, mode: MySqlMode) -> Result<Vec<Body>, AskE
     let (name, body, kind) = (hex("r.ROUTINE_NAME"), hex("r.ROUTINE_DEFINITION"), hex("r.ROUTINE_TYPE"));
     let question = format!(
         "SELECT {kind} AS kind, {name} AS name, {body} AS body, {} AS mode, {} AS language, {} AS home \
-         FROM information_schema.ROUTINES r WHERE r.ROUTINE_SCHEMA NOT IN ('mysql', 'performance_schema', 'information_schema') \
-         UNION ALL SELECT {}, {}, {}, {}, NULL, NULL FROM information_schema.TRIGGERS g WHERE g.TRIGGER_SCHEMA NOT IN {SYSTEM} \
-         UNION ALL SELECT {}, {}, {}, NULL, NULL, NULL FROM information_schema.VIEWS v WHERE v.TABLE_SCHEMA NOT IN {SYSTEM}",
+         FROM information_schema.ROUTINES r WHERE r.DEFINER NOT IN {DEFINERS} OR r.ROUTINE_TYPE = 'PROCEDURE' \
+         UNION ALL SELECT {}, {}, {}, {}, NULL, NULL FROM information_schema.TRIGGERS g WHERE g.DEFINER NOT IN {DEFINERS} \
+         UNION ALL SELECT {}, {}, {}, NULL, NULL, NULL FROM information_schema.VIEWS v WHERE v.DEFINER NOT IN {DEFINERS}",
         hex("r.SQL_MODE"),
         hex("r.ROUTINE_BODY"),
         hex("r.ROUTINE_SCHEMA"),
@@ -189,9 +188,6 @@ fn read_body(answer: &Answer, row: usize, mode: MySqlMode) -> Option<Option<Body
         _ => What::Procedure,
     };
     let of_system = text(5).is_some_and(|home| home.eq_ignore_ascii_case("sys"));
-    if of_system && kind == What::Function {
-        return Some(None);
-    }
     // A view's definition is empty where it is not shown; so is no body of any other.
     let body = text(2).filter(|body| !body.is_empty());
     let is_sql = text(4).is_none_or(|language| language.eq_ignore_ascii_case("SQL"));
@@ -288,6 +284,8 @@ const COMMITS: &[&str] = &[
     "import",
     "optimize",
     "repair",
+    "savepoint",
+    "release",
     "autocommit",
     "transaction",
     "cache",

@@ -223,7 +223,8 @@ impl Reader<'_> {
                 self.cursor.eat_words(&["if", "not", "exists"]);
                 let name = self.cursor.object()?;
                 if replaces {
-                    self.remove(Removed::Other("sequence".to_owned()), name, true);
+                    // One of that name may be a table, which goes.
+                    self.remove(Removed::Table, name, true);
                 }
                 self.cursor.rest().map(|_| ())
             }
