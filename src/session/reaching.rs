@@ -49,6 +49,16 @@ impl Schemas {
     }
 }
 
+impl Schemas {
+    /// What was learned for any of them may not hold: where what is known is kept by who may see it, one changes the schema of all.
+    pub fn touch_all(&self) {
+        let known = self.by_database.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for schema in known.values() {
+            schema.epoch.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
 /// One session's part.
 #[derive(Debug)]
 pub(in crate::session) struct Reaching {

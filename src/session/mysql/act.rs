@@ -170,10 +170,12 @@ impl Session {
         }
         self.note_schema_change(judgement);
         for piece in &judgement.pieces {
-            let first: Vec<String> = words(&piece.text).take(2).collect();
-            match first.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-                ["lock", _] | ["flush", _] => self.locked = true,
-                ["unlock", _] => self.locked = false,
+            let said: Vec<String> = words(&piece.text).take(200).collect();
+            let has = |word: &str| said.iter().any(|one| one == word);
+            match said.first().map(String::as_str) {
+                Some("lock") => self.locked = true,
+                Some("flush") if has("lock") || has("export") => self.locked = true,
+                Some("unlock") => self.locked = false,
                 _ => {}
             }
         }

@@ -49,6 +49,10 @@ impl Session {
     pub(in crate::session) fn transaction_ended(&mut self) {
         self.tally = Tally::default();
         self.savepoints &= !self.autocommits();
+        if self.reaching.is_changing() {
+            // Who asked meanwhile may have seen what was before.
+            self.desk.house.schemas.touch_all();
+        }
         self.reaching.settle();
     }
 
@@ -146,6 +150,8 @@ impl Session {
                 Ok(None)
             }
             Some(TransactionVerb::Commit | TransactionVerb::Begin) => {
+                // Beginning one releases locked tables.
+                self.locked &= verb == Some(TransactionVerb::Commit);
                 let refusal = self.hold_commit().await?;
                 self.savepoints = false;
                 Ok(refusal)

@@ -112,6 +112,7 @@ impl Session {
     pub(in crate::session) fn note_schema_change(&mut self, judgement: &Judgement) {
         if judgement.pieces.iter().any(changes_schema) {
             self.reaching.touch();
+            self.desk.house.schemas.touch_all();
         }
     }
 }

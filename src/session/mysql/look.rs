@@ -6,7 +6,7 @@ use crate::change::ledger::{self, Part};
 use crate::database::{Ask, AskError, catalog};
 use crate::ground::limits;
 use crate::ground::metrics::QUESTIONS_SECONDS;
-use crate::policy::question::Evidence;
+use crate::policy::question::{Evidence, Known};
 use crate::policy::scope::Principal;
 use crate::policy::settings::{Effective, Mode, Policy};
 use crate::policy::{self, Asked};
@@ -180,7 +180,13 @@ impl Session {
     }
 
     fn judged(&self, text: String, source: &Source, seen: Seen, effective: &Effective) -> Judgement {
-        judged(text, seen, effective, source.mode, |pieces, evidence| self.lead(pieces, evidence))
+        let mut judgement = judged(text, seen, effective, source.mode, |pieces, evidence| self.lead(pieces, evidence));
+        let untried = |known: &Evidence| matches!(known.effects, Known::Unknown(_));
+        if !judgement.context.is_empty() && (judgement.runs_code() || judgement.evidence.iter().any(untried)) {
+            // What stands behind the names can come to be other code: a confirmation is bound to what it is now.
+            judgement.context.insert("code".to_owned(), self.reaching.known().fingerprint.clone());
+        }
+        judgement
     }
 
     /// Where questions can be asked now.

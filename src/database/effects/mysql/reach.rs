@@ -305,11 +305,13 @@ fn changes(body: &str, mode: LexicalMode) -> bool {
 }
 
 fn commits(body: &str, mode: LexicalMode) -> bool {
-    found(body, mode, |token, next| {
-        let is = |list: &[&str]| list.iter().any(|word| token.is_word(body, word));
-        let called = next.is_some_and(|next| next.is(b'('));
-        is(COMMITS) || is(UNLESS_CALLED) && !called && !token.is_word(body, "replace")
-    })
+    // `@@autocommit` is no word, and turning it on commits.
+    body.to_ascii_lowercase().contains("autocommit")
+        || found(body, mode, |token, next| {
+            let is = |list: &[&str]| list.iter().any(|word| token.is_word(body, word));
+            let called = next.is_some_and(|next| next.is(b'('));
+            is(COMMITS) || is(UNLESS_CALLED) && !called && !token.is_word(body, "replace")
+        })
 }
 
 /// Settings that keep guards on, which a bare SET in a body reaches.
