@@ -211,6 +211,21 @@ impl<'a> Asker<'a> {
         Ok(self.cancelled)
     }
 
+    /// Out of the transaction of ours that only reads, and into it again.
+    pub async fn leave_reading(&mut self) -> Result<(), Broken> {
+        if self.ground == Ground::Own {
+            self.must("ROLLBACK").await?;
+        }
+        Ok(())
+    }
+
+    pub async fn go_on_reading(&mut self) -> Result<(), Broken> {
+        if self.ground == Ground::Own {
+            self.must("START TRANSACTION READ ONLY").await?;
+        }
+        Ok(())
+    }
+
     /// A text is prepared, and nothing of it run.
     pub async fn prepared(&mut self, text: &[u8]) -> Result<Result<u32, response::Failure>, Broken> {
         self.line.link.say(Script::new(self.line.server).prepare(text));

@@ -94,7 +94,7 @@ impl Session {
         statement: &str,
         depth: Depth,
     ) -> Result<Result<Box<Judgement>, Refusal>, End> {
-        self.know_settings().await?;
+        self.be_ready_to_read().await?;
         let source = self.source(&Bytes::copy_from_slice(statement.as_bytes()));
         Ok(match self.look_at(source, None, depth).await? {
             Looked::At(judgement) => Ok(judgement),

@@ -156,6 +156,8 @@ fn reached(piece: &Piece, reach: &Reach, mode: LexicalMode, mixed: bool) -> Resu
         Kind::Do => vec!["a block of statements".to_owned()],
         Kind::Call => vec!["CALL".to_owned()],
         Kind::Empty | Kind::Transaction | Kind::Sluice | Kind::Prepare => Vec::new(),
+        // It names them and runs nothing.
+        Kind::Read if words(&piece.text).next().is_some_and(|word| word == "show") => Vec::new(),
         Kind::Read | Kind::Set => reach.reads.met(&piece.text, mode),
         // What is created from a query runs it; a routine or a view only names it.
         Kind::Create => match makes_of_a_query(&piece.text) {

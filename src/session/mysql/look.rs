@@ -259,7 +259,10 @@ async fn interview(
     }
     // Before anything is refused, the server has its word: what it would not run is answered with its own error.
     // Not on a text that it may read otherwise than we: a text of several statements is a syntax error to it here, and would run.
-    let is_plain = std::str::from_utf8(&scene.source.text).is_ok() && !scene.source.ambiguous;
+    let text = std::str::from_utf8(&scene.source.text).unwrap_or_default();
+    let may_be_many = seen.pieces.iter().any(|piece| piece.facts.unread.is_some())
+        && text.trim_end_matches(|c: char| c == ';' || c.is_whitespace()).contains(';');
+    let is_plain = !text.is_empty() && !scene.source.ambiguous && !may_be_many;
     if seen.bound.is_none()
         && seen.pieces.len() == 1
         && is_plain

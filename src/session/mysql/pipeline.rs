@@ -173,7 +173,7 @@ impl Session {
                 Box::pin(self.command(&text, Form::Text)).await
             }
             Glance::Harmless { .. } | Glance::NeedsReading => {
-                self.know_settings().await?;
+                self.be_ready_to_read().await?;
                 let source = self.source(&text);
                 match Box::pin(self.look(source, None)).await? {
                     Looked::At(judgement) => Box::pin(self.act(frame, *judgement, Form::Text)).await,
@@ -199,7 +199,7 @@ impl Session {
         if !depends || self.settings.is_known() {
             return Ok(glanced);
         }
-        self.know_settings().await?;
+        self.be_ready_to_read().await?;
         Ok(self.glance_now(text))
     }
 
@@ -356,7 +356,7 @@ impl Session {
         if !text.bytes().any(|byte| matches!(byte, b'\\' | b'"' | b'|')) {
             return Ok(false);
         }
-        self.know_settings().await?;
+        self.be_ready_to_read().await?;
         Ok(source.mode != self.settings.mode())
     }
 
@@ -369,7 +369,7 @@ impl Session {
     }
 
     async fn execute_guarded(&mut self, frame: Frame, number: u32, source: Source) -> Result<(), End> {
-        self.know_settings().await?;
+        self.be_ready_to_read().await?;
         let Some(execute) = self.read_execute(&frame, number) else {
             return Err(End::Refused(Refusal::new(Code::Protocol, "sluice: malformed COM_STMT_EXECUTE")));
         };

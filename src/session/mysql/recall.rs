@@ -51,6 +51,15 @@ impl Session {
         Ok(())
     }
 
+    /// Before a text is read: the settings that decide how, and what its names lead to under them.
+    pub(in crate::session) async fn be_ready_to_read(&mut self) -> Result<(), End> {
+        self.know_settings().await?;
+        if !self.reaching.is_fresh() {
+            Box::pin(self.refresh_reach()).await?;
+        }
+        Ok(())
+    }
+
     /// Before any question of ours: what the client could still ask about its last statement.
     pub(in crate::session) async fn keep_aftermath(&mut self) -> Result<(), End> {
         let conditions = match self.aftermath.has_unkept_warnings() {
@@ -198,7 +207,11 @@ impl Asker<'_> {
     /// What the server itself says of a text before anything of it runs: its own error, if it refuses to parse or to resolve it. `None`
     /// where it finds nothing wrong, or where its error is not about the text.
     pub async fn text_error(&mut self, text: &[u8]) -> Result<Option<Failure>, crate::database::AskError> {
-        let prepared = self.prepared(text).await.map_err(|_| crate::database::AskError::Lost)?;
+        // In a transaction that only reads, the server says so of any change before it looks for its tables.
+        let lost = |_| crate::database::AskError::Lost;
+        self.leave_reading().await.map_err(lost)?;
+        let prepared = self.prepared(text).await.map_err(lost)?;
+        self.go_on_reading().await.map_err(lost)?;
         Ok(match prepared {
             Ok(number) => {
                 self.close(number);

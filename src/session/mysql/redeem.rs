@@ -44,7 +44,7 @@ impl Session {
             let refusal = Refusal::new(Code::CannotKnow, format!("sluice: the command cannot be recorded: {error}"));
             return self.refuse(&refusal).await;
         }
-        self.know_settings().await?;
+        self.be_ready_to_read().await?;
         let parameters = challenge.parameters.as_ref().map(challenge::restored);
         let source = self.source(&Bytes::from(challenge.statement.clone()));
         let mut judgement = match self.look(source, parameters).await? {

@@ -790,7 +790,8 @@ fn without_the_process_privilege(server: &'static MyServer) {
     let refused = Refused::to_confirm(&mut wire, "DELETE FROM logs");
     assert_eq!(wire.query(&refused.confirm()).end().affected, 490);
     let told = wire.query("SLUICE STATUS").rows().iter().flatten().flatten().cloned().collect::<Vec<_>>().join("\n");
-    assert!(told.contains("PROCESS"), "{told}");
+    // MySQL 9.6 and later carry foreign keys' actions above InnoDB, where no right is needed to count them.
+    assert_eq!(told.contains("PROCESS"), server.is_mariadb(), "{told}");
 }
 
 fn prepared_by_sql(server: &'static MyServer) {

@@ -219,6 +219,11 @@ fn accounts(product: Product) -> Vec<String> {
         accounts.push(format!("CREATE USER {name} {proof} {requires}; {may}"));
         if name != BLIND {
             accounts.push(format!("GRANT PROCESS ON *.* TO {name}"));
+            // Without it the bodies of others' routines are hidden, and a call of one is asked about.
+            accounts.push(match product {
+                Product::MySql => format!("GRANT SHOW_ROUTINE ON *.* TO {name}"),
+                Product::MariaDb => format!("GRANT SELECT ON mysql.proc TO {name}"),
+            });
         }
     }
     accounts
