@@ -200,9 +200,14 @@ impl Session {
 
     /// The packet as this client agreed to be told.
     pub(in crate::session) fn as_the_client_can(&self, packet: Bytes, end: &response::End) -> Bytes {
+        if self.client.has(Capabilities::SESSION_TRACK) == self.server.has(Capabilities::SESSION_TRACK) {
+            return packet;
+        }
+        // Its status and its warnings may have been set anew since it came.
+        let end = response::read_end(&packet, self.server).unwrap_or_else(|_| end.clone());
         let sequence = packet.get(3).copied().unwrap_or(1);
         let to = To { capabilities: self.client, sequence };
-        message::retold(self.server, to, &packet, end)
+        message::retold(self.server, to, &packet, &end)
     }
 
     /// An answer of ours to the command under way.
