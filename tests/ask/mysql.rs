@@ -8,6 +8,7 @@ use sluice::protocol::Parameters;
 use sluice::sql::Product;
 use sluice::sql::statement::{LexicalMode, MySqlMode};
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -46,13 +47,17 @@ impl Server {
             true => &["--no-defaults", "--auth-root-authentication-method=normal"][..],
             false => &["--initialize-insecure"],
         });
-        let done = init.arg(&data).stdin(Stdio::null()).output().expect("the server is installed: s/prepare");
+        // mysqld and mariadbd refuse to run as root unless they are told to.
+        let as_root: &[&str] =
+            if std::fs::metadata("/proc/self").expect("a process").uid() == 0 { &["--user=root"] } else { &[] };
+        let done =
+            init.args(as_root).arg(&data).stdin(Stdio::null()).output().expect("the server is installed: s/prepare");
         assert!(done.status.success(), "{product:?}: {}", String::from_utf8_lossy(&done.stderr));
         let server = if is_mariadb { PathBuf::from("/usr/sbin/mariadbd") } else { mysqld };
         let keep = "home=$1; shift; \"$@\" >\"$home/log\" 2>&1 </dev/null & cat >/dev/null; kill -9 $!; wait; rm -rf \"$home\"";
         let mut keeper = Command::new("sh");
         keeper.args(["-c", keep, "sh"]).arg(&home).arg(server);
-        keeper.args(if is_mariadb { &["--no-defaults", "--user=root"][..] } else { &["--mysqlx=OFF"] });
+        keeper.args([if is_mariadb { "--no-defaults" } else { "--mysqlx=OFF" }]).args(as_root);
         keeper.args([&data, &format!("--socket={}", home.join("socket").display()), "--skip-networking"]);
         keeper.args([&format!("--pid-file={}", home.join("pid").display()), "--innodb-flush-log-at-trx-commit=0"]);
         let keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("a shell");
