@@ -249,15 +249,22 @@ pub enum Woke {
 pub struct Link {
     pub client: Leg,
     upstream: Leg,
+    forwarded: u64,
 }
 
 impl Link {
     pub fn new(client: Leg, upstream: Leg) -> Link {
-        Link { client, upstream }
+        Link { client, upstream, forwarded: 0 }
     }
 
     pub fn forward(&mut self, permit: Permit) {
+        self.forwarded += 1;
         self.upstream.send(permit.into_bytes());
+    }
+
+    /// How many permits went out: who asks twice knows whether one did between.
+    pub fn forwarded(&self) -> u64 {
+        self.forwarded
     }
 
     /// A message with nothing to judge in it. The kind is the caller's proof that it looked.

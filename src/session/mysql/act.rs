@@ -256,7 +256,10 @@ fn changes_names(facts: &Facts) -> bool {
 fn in_short(refusal: &Refusal) -> String {
     const MORE: &str = "SHOW WARNINGS tells more.";
     let in_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let hint = refusal.hint.as_deref().map(in_line).unwrap_or_default();
+    let mut hint = refusal.hint.as_deref().map(in_line).unwrap_or_default();
+    if !hint.is_empty() && !hint.ends_with(['.', ';']) {
+        hint.push('.');
+    }
     let more = if refusal.detail.is_some() { MORE } else { "" };
     let message = refusal.message.trim_end_matches('.');
     let room = message::MESSAGE_BYTES_MAX.saturating_sub(hint.len() + more.len() + 6);
@@ -283,7 +286,9 @@ mod tests {
         let long = Refusal::new(Code::NeedsConfirming, "x".repeat(2_000)).detail("rules: y").hint(hint);
         let said = in_short(&long);
         assert!(
-            said.len() <= message::MESSAGE_BYTES_MAX && said.contains("K7QF-2M9X") && said.ends_with("tells more.")
+            said.len() <= message::MESSAGE_BYTES_MAX
+                && said.contains("K7QF-2M9X")
+                && said.ends_with("valid 10 minutes. SHOW WARNINGS tells more.")
         );
         assert_eq!(in_short(&Refusal::new(Code::Token, "sluice: no such token")), "sluice: no such token");
     }

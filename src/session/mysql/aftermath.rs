@@ -149,10 +149,9 @@ impl Aftermath {
             End::Okay(okay) if !is_of_rows(end) => i64::try_from(okay.affected).unwrap_or(i64::MAX),
             _ => -1,
         };
-        if let End::Failed(failure) = end {
+        if end.failed().is_some() {
             // The error itself is a condition too.
             self.warnings = self.warnings.max(1);
-            let _ = failure;
         }
         if is_of_rows(end) {
             self.found_rows = None;

@@ -24,13 +24,13 @@ use crate::session::judgement::Source;
 use crate::session::mysql::Session;
 use crate::session::mysql::act::Form;
 use crate::session::mysql::look::Looked;
-use crate::session::mysql::prepared::{Prepared, What};
+use crate::session::mysql::prepared::{Ahead, Prepared, What};
 use crate::session::mysql::relay::{Mark, Watched};
 use crate::sql::facts::{Kind, TransactionVerb};
 use crate::sql::lexer::{self, Lexer};
 use crate::sql::statement::Product;
 use crate::sql::{self, Glance};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 impl Session {
     /// One command; nothing is outstanding.
@@ -52,7 +52,13 @@ impl Session {
             Command::Prepare(text) => self.prepare(frame, text).await,
             Command::Execute(executes) => self.execute(frame, executes).await,
             Command::Bulk(executes) => Box::pin(self.bulk(frame, executes)).await,
-            Command::LongData(data) => self.long_data(frame, data).await,
+            Command::LongData(data) => {
+                // Nothing answers it: what is wrong with it is told when the statement is run.
+                if self.prepared.add_ahead(data.statement, data.parameter, &data.data).is_some() {
+                    self.pass_on(frame, None, Mark::Passing);
+                }
+                Ok(())
+            }
             Command::CloseStatement(number) => {
                 if self.prepared.remove(number).is_some_and(|closed| !matches!(closed.what, What::Command(_))) {
                     self.pass_on(frame, None, Mark::Passing);
@@ -60,7 +66,7 @@ impl Session {
                 Ok(())
             }
             Command::ResetStatement(number) => {
-                match self.prepared.change(number, |prepared| prepared.long.clear()) {
+                match self.prepared.change(number, |prepared| prepared.ahead = Ahead::default()) {
                     Some(()) => self.pass_on(frame, Some(Expected::End), Mark::Passing),
                     None => self.unknown_statement(number, "reset"),
                 }
@@ -78,7 +84,11 @@ impl Session {
                 self.pass_on(frame, Some(Expected::End), Mark::Database);
                 Ok(())
             }
-            Command::ResetConnection => self.reset(frame).await,
+            // The transaction that is open is rolled back by it, and prepared statements and settings go.
+            Command::ResetConnection => {
+                self.pass_on(frame, Some(Expected::End), Mark::Reset);
+                Ok(())
+            }
             Command::Quit => {
                 self.pass_on(frame, None, Mark::Passing);
                 Err(End::Client)
@@ -115,12 +125,6 @@ impl Session {
 
     pub(in crate::session) async fn refuse_door(&mut self, name: &str) -> Result<(), End> {
         self.refuse(&desk::denial(&policy::refuse_door(name))).await
-    }
-
-    /// The transaction that is open is rolled back by it, and prepared statements and settings go.
-    async fn reset(&mut self, frame: Frame) -> Result<(), End> {
-        self.pass_on(frame, Some(Expected::End), Mark::Reset);
-        Ok(())
     }
 
     /// Everything of the session is as after its login.
@@ -316,16 +320,27 @@ impl Session {
             return Ok(());
         };
         let what = prepared.what.clone();
-        if let What::Harmless { source, .. } | What::Guarded(source) = &what
-            && self.reads_anew(source).await?
-        {
-            let message = "sluice: the statement was prepared under another sql_mode, which decides how it is read";
-            let refusal = Refusal::new(Code::Denied, message).hint("Prepare it again.");
+        if prepared.ahead.is_empty() {
+            return self.execute_what(frame, executes, what).await;
+        }
+        let forwarded = self.link.forwarded();
+        let number = executes.statement;
+        self.execute_what(frame, executes, what).await?;
+        if self.link.forwarded() == forwarded {
+            // It was not run: the server must not add what comes next to what came for it.
+            self.own_reset(number).await?;
+            self.prepared.change(number, |prepared| prepared.ahead = Ahead::default());
+        }
+        Ok(())
+    }
+
+    async fn execute_what(&mut self, frame: Frame, executes: Executes, what: What) -> Result<(), End> {
+        if let Some(refusal) = self.reads_anew(&what).await? {
             return self.refuse(&refusal).await;
         }
         match what {
             What::Command(text) => Box::pin(self.command(&text, Form::Binary)).await,
-            What::Harmless { adds: false, transaction, ref source } if self.is_still_harmless(source).await? => {
+            What::Harmless { adds: false, transaction, ref source } if self.is_still_harmless(source) => {
                 self.note_kinds(&frame, executes.statement)?;
                 if let Some(refusal) = self.before_transaction(transaction).await? {
                     return self.refuse_commit(&refusal).await;
@@ -336,7 +351,7 @@ impl Session {
                 self.forward_counted(frame, Watched::default())
             }
             What::Harmless { adds: true, ref source, .. }
-                if !self.heeds_inserts() && self.is_still_harmless(source).await? =>
+                if !self.heeds_inserts() && self.is_still_harmless(source) =>
             {
                 self.note_kinds(&frame, executes.statement)?;
                 if let Some(refusal) = self.refused_uncounted(None, &Kind::Insert) {
@@ -351,28 +366,33 @@ impl Session {
     }
 
     /// MySQL prepares anew what it prepared before some other session changed a table, and reads it under the mode of now.
-    async fn reads_anew(&mut self, source: &Source) -> Result<bool, End> {
-        let Ok(text) = std::str::from_utf8(&source.text) else { return Ok(false) };
-        if !text.bytes().any(|byte| matches!(byte, b'\\' | b'"' | b'|')) {
-            return Ok(false);
+    async fn reads_anew(&mut self, what: &What) -> Result<Option<Refusal>, End> {
+        let (What::Harmless { source, .. } | What::Guarded(source)) = what else { return Ok(None) };
+        if !source.text.iter().any(|byte| matches!(byte, b'\\' | b'"' | b'|')) {
+            return Ok(None);
         }
         self.be_ready_to_read().await?;
-        Ok(source.mode != self.settings.mode())
+        let message = "sluice: the statement was prepared under another sql_mode, which decides how it is read";
+        let refusal = || Refusal::new(Code::Denied, message).hint("Prepare it again.");
+        Ok((source.mode != self.settings.mode()).then(refusal))
     }
 
     /// What was found harmless when it was prepared is looked at again when names may have come to lead elsewhere.
-    async fn is_still_harmless(&mut self, source: &Source) -> Result<bool, End> {
-        if !self.leads_anywhere() {
-            return Ok(true);
-        }
-        Ok(matches!(self.glance_now(&source.text), Glance::Harmless { .. }))
+    fn is_still_harmless(&self, source: &Source) -> bool {
+        !self.leads_anywhere() || matches!(self.glance_now(&source.text), Glance::Harmless { .. })
     }
 
     async fn execute_guarded(&mut self, frame: Frame, number: u32, source: Source) -> Result<(), End> {
         self.be_ready_to_read().await?;
-        let Some(execute) = self.read_execute(&frame, number) else {
-            return Err(End::Refused(Refusal::new(Code::Protocol, "sluice: malformed COM_STMT_EXECUTE")));
-        };
+        let is_cut = self.prepared.get(number).is_some_and(|prepared| prepared.ahead.is_cut);
+        let execute = self.read_execute(&frame, number)?;
+        if is_cut {
+            let message = format!(
+                "sluice: the values that came ahead of the statement are more than {} MiB: they cannot be judged",
+                limits::PREPARED_BYTES_MAX >> 20
+            );
+            return self.refuse(&Refusal::new(Code::Limit, message)).await;
+        }
         let texts = self.texts();
         let Ok(parameters) = execute.parameters(&texts) else {
             return Err(End::Refused(Refusal::new(
@@ -391,25 +411,23 @@ impl Session {
         }
     }
 
-    /// The values of an execution, by what is known of the statement; its long data is used up.
-    fn read_execute(&mut self, frame: &Frame, number: u32) -> Option<command::Execute> {
+    /// The values of an execution, by what is known of the statement; those that came ahead are used up.
+    fn read_execute(&mut self, frame: &Frame, number: u32) -> Result<command::Execute, End> {
         let capabilities = self.client;
-        self.prepared.change(number, |prepared| {
-            let long = std::mem::take(&mut prepared.long);
-            let long = long.into_iter().map(|(at, data)| (at, data.freeze())).collect();
+        let read = self.prepared.change(number, |prepared| {
+            let long = std::mem::take(&mut prepared.ahead).into_values();
             let known = command::Known { parameters: prepared.parameters, kinds: &prepared.kinds, long: &long };
             let execute = command::execute(frame, capabilities, known).ok()?;
             prepared.kinds.clone_from(&execute.kinds);
             Some(execute)
-        })?
+        });
+        let malformed = || End::Refused(Refusal::new(Code::Protocol, "sluice: malformed COM_STMT_EXECUTE"));
+        read.flatten().ok_or_else(malformed)
     }
 
     /// What is forwarded unjudged still tells the types that later executions go by.
     fn note_kinds(&mut self, frame: &Frame, number: u32) -> Result<(), End> {
-        match self.read_execute(frame, number) {
-            Some(_) => Ok(()),
-            None => Err(End::Refused(Refusal::new(Code::Protocol, "sluice: malformed COM_STMT_EXECUTE"))),
-        }
+        self.read_execute(frame, number).map(drop)
     }
 
     /// How the client writes texts.
@@ -432,9 +450,16 @@ impl Session {
             self.unknown_statement(executes.statement, "execute");
             return Ok(());
         };
-        match prepared.what.clone() {
+        let (what, ahead) = (prepared.what.clone(), !prepared.ahead.is_empty());
+        if ahead {
+            return self.refuse_door("COM_STMT_BULK_EXECUTE behind COM_STMT_SEND_LONG_DATA").await;
+        }
+        if let Some(refusal) = self.reads_anew(&what).await? {
+            return self.refuse(&refusal).await;
+        }
+        match what {
             What::Harmless { adds: true, source, .. } if !self.heeds_inserts() => {
-                if !self.is_still_harmless(&source).await? {
+                if !self.is_still_harmless(&source) {
                     return self.refuse_door("COM_STMT_BULK_EXECUTE of what runs code").await;
                 }
                 if let Some(refusal) = self.refused_uncounted(None, &Kind::Insert) {
@@ -444,17 +469,5 @@ impl Session {
             }
             _ => self.refuse_door("COM_STMT_BULK_EXECUTE of a statement that has to be judged row by row").await,
         }
-    }
-
-    async fn long_data(&mut self, frame: Frame, data: command::LongData) -> Result<(), End> {
-        let kept = self.prepared.change(data.statement, |prepared| {
-            let part = prepared.long.entry(data.parameter).or_insert_with(BytesMut::new);
-            part.extend_from_slice(&data.data);
-        });
-        // Nothing answers it: what is wrong with it is told when the statement is run.
-        if kept.is_some() {
-            self.pass_on(frame, None, Mark::Passing);
-        }
-        Ok(())
     }
 }

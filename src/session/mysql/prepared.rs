@@ -3,10 +3,11 @@
 //! Invariant: a number that is not here is refused, not passed on: only what was read when it was prepared can be run. The bytes counted
 //! are those of what is kept.
 
+use crate::ground::limits;
 use crate::protocol::mysql::values::Kind;
 use crate::session::judgement::Source;
 use crate::sql::facts::TransactionVerb;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -18,8 +19,43 @@ pub(in crate::session) struct Prepared {
     pub parameters: u16,
     /// The types that were bound last: they hold until others are sent.
     pub kinds: Vec<Kind>,
-    /// What COM_STMT_SEND_LONG_DATA brought for each parameter, since it was last run.
-    pub long: BTreeMap<u16, BytesMut>,
+    pub ahead: Ahead,
+}
+
+/// The values that COM_STMT_SEND_LONG_DATA brought since the statement was last run: the server adds each part to those before it, and
+/// takes no other value for such a parameter.
+#[derive(Debug, Clone, Default)]
+pub(in crate::session) struct Ahead {
+    parts: BTreeMap<u16, BytesMut>,
+    /// More came than is kept: what it is cannot be judged.
+    pub is_cut: bool,
+}
+
+impl Ahead {
+    /// One part more. `room`: for how many bytes.
+    fn add(&mut self, parameter: u16, part: &[u8], room: usize) {
+        self.is_cut |= part.len() > room;
+        let kept = self.parts.entry(parameter).or_default();
+        if self.is_cut {
+            *kept = BytesMut::new();
+        } else {
+            kept.extend_from_slice(part);
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// What is left out of the message that runs the statement.
+    pub fn into_values(self) -> BTreeMap<u16, Bytes> {
+        self.parts.into_iter().map(|(at, data)| (at, data.freeze())).collect()
+    }
+
+    fn bytes(&self) -> usize {
+        const ENTRY: usize = 64;
+        self.parts.values().map(|part| ENTRY + part.len()).sum()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -34,7 +70,7 @@ pub(in crate::session) enum What {
 
 impl Prepared {
     pub fn new(what: What) -> Prepared {
-        Prepared { what, parameters: 0, kinds: Vec::new(), long: BTreeMap::new() }
+        Prepared { what, parameters: 0, kinds: Vec::new(), ahead: Ahead::default() }
     }
 
     pub fn of(mut self, parameters: u16) -> Prepared {
@@ -48,7 +84,7 @@ impl Prepared {
             What::Harmless { source, .. } | What::Guarded(source) => source.text.len(),
             What::Command(text) => text.len(),
         };
-        ENTRY + text + 2 * self.kinds.len() + self.long.values().map(BytesMut::len).sum::<usize>()
+        ENTRY + text + 2 * self.kinds.len() + self.ahead.bytes()
     }
 }
 
@@ -90,6 +126,16 @@ impl Statements {
         Some(result)
     }
 
+    /// A part of a value that comes ahead. A parameter that the statement does not have is the server's to complain of.
+    pub fn add_ahead(&mut self, number: u32, parameter: u16, part: &[u8]) -> Option<()> {
+        let room = limits::PREPARED_BYTES_MAX.saturating_sub(self.bytes);
+        self.change(number, |prepared| {
+            if parameter < prepared.parameters {
+                prepared.ahead.add(parameter, part, room);
+            }
+        })
+    }
+
     pub fn insert(&mut self, number: u32, prepared: Prepared) {
         self.bytes += prepared.bytes();
         self.last = number;
@@ -129,8 +175,15 @@ mod tests {
         let mut kept = Statements::default();
         let number = kept.insert_command("SLUICE HELP".into());
         let bytes = kept.bytes();
-        kept.change(number, |prepared| prepared.long.insert(0, BytesMut::zeroed(1000)));
-        assert_eq!(kept.bytes(), bytes + 1000);
+        kept.change(number, |prepared| prepared.parameters = 1);
+        assert!(kept.add_ahead(number, 0, &[0; 1000]).is_some() && kept.add_ahead(number, 1, &[0; 1000]).is_some());
+        assert_eq!(kept.bytes(), bytes + 1000 + 64, "there is no second parameter");
+        let much = vec![0; limits::PREPARED_BYTES_MAX];
+        for _ in 0..2 {
+            kept.add_ahead(number, 0, &much);
+            let ahead = &kept.get(number).expect("kept").ahead;
+            assert!(ahead.is_cut && !ahead.is_empty() && kept.bytes() == bytes + 64);
+        }
         assert_ne!(kept.insert_command("SLUICE STATUS".into()), number);
         assert!(kept.remove(number).is_some() && kept.remove(number).is_none());
         kept.clear();

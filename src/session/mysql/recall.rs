@@ -194,6 +194,16 @@ impl Session {
         Some((frame, Bytes::from(out)))
     }
 
+    /// What came ahead for a statement that was not run is forgotten by the server, too.
+    pub(in crate::session) async fn own_reset(&mut self, number: u32) -> Result<(), End> {
+        self.link.say(Script::new(self.server).reset_statement(number));
+        let heard = self.hear_own().await?;
+        match heard.end.failed() {
+            None => Ok(()),
+            Some(failure) => Err(unknown_state(Broken::Unknown(format!("a reset failed: {}", failure.message)))),
+        }
+    }
+
     /// A statement of ours is prepared: its number, or the server's error.
     pub(in crate::session) async fn prepare_own(&mut self, text: &str) -> Result<Result<u32, Failure>, End> {
         self.link.say(Script::new(self.server).prepare(text.as_bytes()));

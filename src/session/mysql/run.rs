@@ -109,10 +109,8 @@ impl Session {
             measured: Default::default(),
             line: Default::default(),
         };
-        if let Some(failure) = ran.end.failed() {
-            let sqlstate = failure.sqlstate.clone();
-            self.desk.record_outcome(entry, Some(ran.changed()), Some(&sqlstate), None);
-            return self.run_failed(ran, apart).await;
+        if let Some(failure) = ran.end.failed().cloned() {
+            return self.run_failed(ran, failure, apart, entry, (&hold, before)).await;
         }
         if apart != Apart::Nothing && !self.in_transaction() {
             return self.kept_itself(ran, entry).await;
@@ -122,15 +120,17 @@ impl Session {
             _ => self.weigh(&hold, before, ran.changed()).await?,
         };
         match refusal {
-            Some(refusal) => {
-                let note = Some("changed more rows than were agreed to; rolled back");
-                self.desk.record_outcome(entry, Some(ran.changed()), Some(refusal.code.sqlstate()), note);
-                self.take_back(apart).await?;
-                self.desk.cache.clear();
-                self.refuse(&refusal).await
-            }
+            Some(refusal) => self.refuse_run(&ran, apart, entry, &refusal).await,
             None => self.keep(ran, apart, entry, &judgement).await,
         }
+    }
+
+    async fn refuse_run(&mut self, ran: &Ran, apart: Apart, entry: Entry, refusal: &Refusal) -> Result<(), End> {
+        let note = Some("changed more rows than were agreed to; rolled back");
+        self.desk.record_outcome(entry, Some(ran.changed()), Some(refusal.code.sqlstate()), note);
+        self.take_back(apart).await?;
+        self.desk.cache.clear();
+        self.refuse(refusal).await
     }
 
     /// It ended the transaction that it was to be held in, and what it did stays: that is said, and nothing else.
@@ -218,17 +218,32 @@ impl Session {
         Ok(())
     }
 
-    /// An error of the server's, which the client gets as it came. What of a message of several statements ran before it stays, as
-    /// without us.
-    async fn run_failed(&mut self, ran: Ran, apart: Apart) -> Result<(), End> {
+    /// An error of the server's, which the client gets as it came. What ran before it, in a message of several statements or in a
+    /// procedure, stays as without us, if it is no more than was agreed to.
+    async fn run_failed(
+        &mut self,
+        ran: Ran,
+        failure: response::Failure,
+        apart: Apart,
+        entry: Entry,
+        (hold, before): (&Hold, Before),
+    ) -> Result<(), End> {
+        if apart != Apart::Nothing {
+            // An error does not tell whether there still is a transaction: a deadlock has ended it.
+            self.own("DO 0").await?;
+        }
+        if apart != Apart::Nothing
+            && self.in_transaction()
+            && let Some(refusal) = self.weigh(hold, before, ran.changed()).await?
+        {
+            return self.refuse_run(&ran, apart, entry, &refusal).await;
+        }
+        self.desk.record_outcome(entry, Some(ran.changed()), Some(&failure.sqlstate), None);
         match apart {
-            Apart::Own if ran.each.is_empty() => {
-                self.own("ROLLBACK").await?;
-            }
             Apart::Own => {
                 self.own("COMMIT").await?;
             }
-            // A deadlock has ended the transaction, and the savepoint with it.
+            // With the transaction its savepoint is gone.
             Apart::Savepoint(name) => {
                 let _ = self.words(&format!("RELEASE SAVEPOINT {name}")).await?;
             }
@@ -237,9 +252,7 @@ impl Session {
         if !self.in_transaction() {
             self.transaction_ended();
         }
-        if let Some(failure) = ran.end.failed() {
-            self.aftermath.failed(failure);
-        }
+        self.aftermath.failed(&failure);
         self.desk.cache.clear();
         self.reply(ran.packet);
         Ok(())
@@ -367,7 +380,7 @@ impl Session {
         self.hear_own().await
     }
 
-    async fn hear_own(&mut self) -> Result<Heard, End> {
+    pub(in crate::session) async fn hear_own(&mut self) -> Result<Heard, End> {
         let deadline = Instant::now() + self.desk.house.ask_timeout;
         let mut line = Line { link: &mut self.link, server: self.server, deadline };
         let heard = line.hear().await.map_err(unknown_state)?;

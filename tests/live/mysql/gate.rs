@@ -10,7 +10,7 @@ use crate::harness::sluice::Sluice;
 my_stories! {
     each_rule_asks_and_then_runs, each_rule_asks_by_prepared_statements, what_is_denied_stays_denied,
     a_preview_shows_what_it_would_do, ordinary_work_passes_unasked, changes_hidden_in_other_statements,
-    a_stated_higher_limit, parameters_decide, bulk_execution_is_judged, temporary_tables_are_ones_own,
+    a_stated_higher_limit, parameters_decide, bulk_execution_is_judged, values_ahead_of_a_refusal, temporary_tables_are_ones_own,
     the_questions_leave_no_trace, a_free_change_that_grew_is_rolled_back, a_change_that_was_said_to_be_one_row,
     observe_mode_refuses_nothing, off_is_off, scopes_decide_for_whom, names_are_resolved_as_the_server_does,
     characters_that_hide_a_quote, modes_that_move_a_quote, without_autocommit, what_commits_by_itself,
@@ -374,6 +374,34 @@ fn parameters_decide(server: &'static MyServer) {
     assert_eq!(database.value("SELECT max(id) FROM carts"), "2000");
     wire.query(&long.confirm()).expect_fine("confirmed");
     assert_eq!(database.value("SELECT count(*) FROM carts WHERE note = 'it''s'"), "2000");
+}
+
+/// A server keeps values that came ahead until it has run the statement: what is refused must not leave them there for the next values
+/// to be added to, or to stand in their place.
+fn values_ahead_of_a_refusal(server: &'static MyServer) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.my_connect(&database);
+    let id = wire.prepare("DELETE FROM carts WHERE status <> ? AND id > 4000 AND note IS NULL");
+    let before = database.count("carts");
+    let inline = |text: &str| [(packet::BLOB, Some(packet::lenenc_string(text)))];
+    wire.start(&long_data(id, 0, b"no such status"));
+    let outcome = wire.command(&execute_typed(id, 0, &[(packet::BLOB, Some(vec![]))]));
+    assert_eq!(Refused::of(&mut wire, &outcome).code, 50001);
+    let update = wire.prepare("UPDATE carts SET note = ? WHERE id <= ?");
+    let many = |wire: &mut MyWire, from: &[u8], most: i32| {
+        wire.start(&long_data(update, 0, from));
+        let values = [(packet::BLOB, Some(vec![])), (packet::LONG, Some(most.to_le_bytes().to_vec()))];
+        wire.command(&execute_typed(update, 0, &values))
+    };
+    let outcome = many(&mut wire, b"first ", 3000);
+    assert_eq!(Refused::of(&mut wire, &outcome).code, 50001);
+    assert_eq!(many(&mut wire, b"second", 2).end().affected, 2);
+    assert_eq!(database.value("SELECT note FROM carts WHERE id = 1"), "second", "nothing of what was refused");
+    // A value in place, after one that came ahead of a refused run: it is the one that counts.
+    let outcome = wire.command(&execute_typed(id, 0, &inline("no such status either")));
+    assert_eq!(Refused::of(&mut wire, &outcome).code, 50001);
+    assert_eq!(database.count("carts"), before);
+    assert_eq!(wire.query("SELECT 'still here'").value(), "still here");
 }
 
 /// MariaDB runs one statement for many sets of values: together they are one change.

@@ -12,7 +12,7 @@ my_stories! {
     functions_that_only_read_or_add_pass, procedures, a_procedure_that_commits_by_itself, what_hides_behind_names,
     by_prepared_statements, triggers_that_do_more_than_was_shown, small_changes_that_add_up, in_a_transaction_block,
     a_schema_change_is_noticed_at_once, two_sessions_at_once, without_the_process_privilege, cascades_are_counted,
-    what_attackers_tried, a_trigger_that_notes_each_row,
+    what_attackers_tried, a_trigger_that_notes_each_row, what_ran_before_an_error,
 }
 
 const CODE: &str = "
@@ -355,6 +355,43 @@ fn what_attackers_tried(server: &'static MyServer) {
         assert_eq!(database.value("SELECT count(*) >= 400 FROM logs WHERE line LIKE 'line %'"), "1", "{text}");
     }
     still_serves(&mut wire);
+}
+
+/// A statement that fails keeps what it did before: MySQL takes back the statement that failed, not those before it in a message or in a
+/// procedure. What stays is held to the same.
+fn what_ran_before_an_error(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    database.run(
+        "CREATE PROCEDURE purging_and_failing() BEGIN DELETE FROM logs; SIGNAL SQLSTATE '45000'; END;
+         CREATE PROCEDURE telling_and_failing() BEGIN DELETE FROM logs; SELECT 'gone'; SIGNAL SQLSTATE '45000'; END;
+         CREATE PROCEDURE noting_and_failing() BEGIN INSERT INTO audit VALUES ('tried'); SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'; END",
+    );
+    for text in [
+        "SELECT purges(); SELECT * FROM nowhere",
+        "SELECT purges(); SELEC",
+        "CALL purging(); CALL purging_and_failing()",
+        "CALL purging_and_failing()",
+        "CALL telling_and_failing()",
+        "DELETE FROM logs WHERE id <= 60; CALL purging_and_failing()",
+    ] {
+        for (begin, end) in [("DO 0", "DO 0"), ("BEGIN", "COMMIT"), ("SET autocommit = 0", "COMMIT")] {
+            let mut wire = sluice.my_connect(&database);
+            wire.query(begin);
+            let outcome = wire.query(text);
+            assert!(outcome.code() != 0, "{text}: {outcome:?}");
+            wire.query(end);
+            assert!(database.count("logs") >= 400, "{begin}; {text}: {} left", database.count("logs"));
+            database.run("REPLACE INTO logs SELECT id, 'even', 'x' FROM carts WHERE id <= 500");
+        }
+    }
+    // What loses nothing stays, as without a gate, and the error is the procedure's own.
+    for (begin, end) in [("DO 0", "DO 0"), ("BEGIN", "COMMIT"), ("SET autocommit = 0", "COMMIT")] {
+        let mut wire = sluice.my_connect(&database);
+        wire.query(begin);
+        assert_eq!(wire.query("CALL noting_and_failing()").code(), 1644, "{begin}");
+        wire.query(end);
+    }
+    assert_eq!(database.count("audit"), 3);
 }
 
 fn still_serves(wire: &mut MyWire) {
