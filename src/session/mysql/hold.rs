@@ -133,7 +133,6 @@ impl Session {
         if reaches == Reaches::Everything || !carries {
             return;
         }
-        self.blind = true;
         if !std::mem::replace(&mut self.told_blind, true) {
             self.aftermath.warn(BLIND.to_owned());
         }

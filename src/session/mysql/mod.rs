@@ -93,8 +93,6 @@ pub(in crate::session) struct Session {
     who: String,
     /// The client was told that cascades are not counted here.
     told_blind: bool,
-    /// They are not.
-    blind: bool,
     entered: Entered,
 }
 
@@ -133,7 +131,6 @@ impl Session {
             reaching: Reaching::new(house.schemas.of("")),
             who: String::new(),
             told_blind: false,
-            blind: false,
             entered,
             desk: Desk::new(house, id, principal, false),
         }

@@ -256,10 +256,17 @@ impl Wire {
 
     fn read_more(&mut self) -> io::Result<usize> {
         let mut buffer = [0; 64 * 1024];
-        let count = match &mut self.stream {
-            Stream::Tcp(stream) => stream.read(&mut buffer)?,
-            Stream::Unix(stream) => stream.read(&mut buffer)?,
-            Stream::Tls(stream) => stream.read(&mut buffer)?,
+        let count = loop {
+            let read = match &mut self.stream {
+                Stream::Tcp(stream) => stream.read(&mut buffer),
+                Stream::Unix(stream) => stream.read(&mut buffer),
+                Stream::Tls(stream) => stream.read(&mut buffer),
+            };
+            match read {
+                // A machine that was stopped and goes on interrupts what waits.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
         };
         self.held.extend(&buffer[..count]);
         Ok(count)

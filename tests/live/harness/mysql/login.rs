@@ -42,7 +42,9 @@ impl<'a> Login<'a> {
             capabilities: USUAL,
             insists: false,
             attributes: &[("_client_name", "story")],
-            charset: 255,
+            // utf8mb4_general_ci, which both products know: to what MariaDB 10.11 does not (255), COM_RESET_CONNECTION gives the character
+            // set of whoever had the thread before.
+            charset: 45,
             encryption: Encryption::Plain,
             plugin: None,
         }
