@@ -1,14 +1,14 @@
-//! What Sluice itself says, either way: commands to a server, and answers to a client in the form that it agreed to.
+//! What Sluice itself says, either way: commands to a server, and what a client is told in one packet (OK, ERR, how far a statement has
+//! come). Results of rows are [`crate::protocol::mysql::answer`]'s.
 //!
 //! Invariant: no string handed in here can end a field early, as each stands behind its length or is the last of its packet; an error's
 //! message fits in what client libraries keep of it.
 //!
-//! Encoded here, not by opensrv-mysql 0.7, which was looked at for it: its errors are a closed list of MySQL's own numbers (no 50001), its
-//! ends of results always say no status and no warnings, it knows neither MariaDB's extended metadata nor cached metadata, numbers packets
-//! only behind a handshake that it must be shown first, and is async over a stream; what remains is shorter than its use.
+//! Encoded here, not by opensrv-mysql 0.7, which encodes the results: its errors are a closed list of MySQL's own numbers (no 50001), and
+//! its OK says no warnings and, to a client without SESSION_TRACK, its text without a length.
 //!
-//! Source: MySQL's "Client/Server Protocol", pages "ERR_Packet", "OK_Packet", "Text Resultset", "Binary Protocol Resultset"; MariaDB's
-//! "Result Set Packets" and "ERR_Packet"; errmsg.h and mysqld_error.h for numbers; tried on MySQL 9.7's and MariaDB 10.11's clients.
+//! Source: MySQL's "Client/Server Protocol", pages "ERR_Packet" and "OK_Packet"; MariaDB's "ERR_Packet"; errmsg.h and mysqld_error.h for
+//! numbers; tried on MySQL 9.7's and MariaDB 10.11's clients.
 
 use crate::protocol::mysql::capabilities::Capabilities;
 use crate::protocol::mysql::cursor::{put_lenenc, put_lenenc_bytes};
@@ -119,80 +119,6 @@ pub fn failure(to: To, errno: u16, sqlstate: &str, message: &str) -> Bytes {
     packet(to.sequence, &payload)
 }
 
-/// In which form the values of a result are sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// In answer to COM_QUERY.
-    Text,
-    /// In answer to COM_STMT_EXECUTE.
-    Binary,
-}
-
-/// A result of text columns, from its column count to its end.
-pub fn rows(to: To, form: Form, columns: &[&str], values: &[Vec<Option<String>>], session: (u16, u16)) -> Bytes {
-    let mut answer = Packets::new(to);
-    let mut count = BytesMut::new();
-    put_lenenc(&mut count, columns.len() as u64);
-    if to.capabilities.has(Capabilities::CACHE_METADATA) {
-        // The definitions follow.
-        count.put_u8(1);
-    }
-    answer.put(&count);
-    answer.definitions(columns, session);
-    for row in values {
-        answer.put(&match form {
-            Form::Text => text_row(row),
-            Form::Binary => binary_row(row),
-        });
-    }
-    answer.end(session);
-    answer.out.freeze()
-}
-
-/// A row of whole numbers in text, as the servers tell those that functions give: `ROW_COUNT()`.
-pub fn numbers(to: To, values: &[(String, String)], session: (u16, u16)) -> Bytes {
-    let mut answer = Packets::new(to);
-    let mut count = BytesMut::new();
-    put_lenenc(&mut count, values.len() as u64);
-    if to.capabilities.has(Capabilities::CACHE_METADATA) {
-        count.put_u8(1);
-    }
-    answer.put(&count);
-    values.iter().for_each(|(name, _)| answer.put(&number_definition(name, to.capabilities)));
-    if !to.capabilities.has(Capabilities::DEPRECATE_EOF) {
-        answer.eof(session);
-    }
-    let row: Vec<Option<String>> = values.iter().map(|(_, value)| Some(value.clone())).collect();
-    answer.put(&text_row(&row));
-    answer.end(session);
-    answer.out.freeze()
-}
-
-/// Rows of ours under definitions that a server gave: `head` is everything from its column count to the packet before the first row.
-pub fn rows_under(to: To, head: &[Bytes], values: &[Vec<Option<String>>], session: (u16, u16)) -> Bytes {
-    let mut answer = Packets::new(to);
-    head.iter().for_each(|payload| answer.put(payload));
-    values.iter().for_each(|row| answer.put(&text_row(row)));
-    answer.end(session);
-    answer.out.freeze()
-}
-
-/// The answer to a COM_STMT_PREPARE of ours, of a statement without parameters.
-pub fn prepared(to: To, statement: u32, columns: &[&str], session: (u16, u16)) -> Bytes {
-    let mut answer = Packets::new(to);
-    let mut payload = BytesMut::from(&[0x00][..]);
-    payload.put_u32_le(statement);
-    payload.put_u16_le(columns.len() as u16);
-    payload.put_u16_le(0);
-    payload.put_u8(0);
-    payload.put_u16_le(session.1);
-    answer.put(&payload);
-    if !columns.is_empty() {
-        answer.definitions(columns, session);
-    }
-    answer.out.freeze()
-}
-
 /// MariaDB: how far a statement has come, in thousandths of one percent of its stage. Only to a client that agreed to PROGRESS.
 pub fn progress(to: To, stage: u8, stages: u8, thousandths: u32, text: &str) -> Bytes {
     let mut payload = BytesMut::from(&[0xff][..]);
@@ -270,7 +196,7 @@ impl Script {
             if self.named {
                 put_lenenc(&mut payload, values.len() as u64);
             }
-            payload.put_slice(&bitmap(values, 0));
+            payload.put_slice(&bitmap(values));
             payload.put_u8(1);
             for kind in &parameters.types {
                 payload.put_u16_le(*kind as u16);
@@ -327,49 +253,6 @@ impl Script {
     }
 }
 
-/// The packets of one answer, numbered on.
-struct Packets {
-    to: To,
-    out: BytesMut,
-}
-
-impl Packets {
-    fn new(to: To) -> Packets {
-        Packets { to, out: BytesMut::new() }
-    }
-
-    fn put(&mut self, payload: &[u8]) {
-        self.to.sequence = put_packet(&mut self.out, self.to.sequence, payload);
-    }
-
-    fn definitions(&mut self, columns: &[&str], session: (u16, u16)) {
-        for name in columns {
-            let definition = definition(name, self.to.capabilities);
-            self.put(&definition);
-        }
-        if !self.to.capabilities.has(Capabilities::DEPRECATE_EOF) {
-            self.eof(session);
-        }
-    }
-
-    fn end(&mut self, session: (u16, u16)) {
-        if !self.to.capabilities.has(Capabilities::DEPRECATE_EOF) {
-            return self.eof(session);
-        }
-        let mut payload = BytesMut::new();
-        let done = Done { status: session.0, warnings: session.1, ..Done::default() };
-        put_ok(&mut payload, 0xfe, &done);
-        self.put(&payload);
-    }
-
-    fn eof(&mut self, session: (u16, u16)) {
-        let mut payload = BytesMut::from(&[0xfe][..]);
-        payload.put_u16_le(session.1);
-        payload.put_u16_le(session.0);
-        self.put(&payload);
-    }
-}
-
 fn put_ok(payload: &mut BytesMut, header: u8, done: &Done<'_>) {
     payload.put_u8(header);
     put_lenenc(payload, done.affected);
@@ -383,70 +266,12 @@ fn put_ok(payload: &mut BytesMut, header: u8, done: &Done<'_>) {
     put_lenenc_bytes(payload, done.info.as_bytes());
 }
 
-/// What a column's definition says of its values.
-struct Column {
-    collation: u16,
-    length: u32,
-    kind: u8,
-    flags: u16,
-    decimals: u8,
-}
-
-/// A column of text in utf8mb4, nullable; as long as anybody heeds it.
-fn definition(name: &str, capabilities: Capabilities) -> BytesMut {
-    // utf8mb4_general_ci, VAR_STRING, the decimals of what is no number.
-    described(name, capabilities, &Column { collation: 45, length: 1 << 16, kind: 0xfd, flags: 0, decimals: 31 })
-}
-
-/// A whole number that is never NULL: binary, LONGLONG.
-fn number_definition(name: &str, capabilities: Capabilities) -> BytesMut {
-    described(name, capabilities, &Column { collation: 63, length: 21, kind: 0x08, flags: 0x81, decimals: 0 })
-}
-
-fn described(name: &str, capabilities: Capabilities, column: &Column) -> BytesMut {
-    let mut payload = BytesMut::new();
-    for text in ["def", "", "", "", name, ""] {
-        put_lenenc_bytes(&mut payload, text.as_bytes());
-    }
-    if capabilities.has(Capabilities::EXTENDED_METADATA) {
-        put_lenenc_bytes(&mut payload, b"");
-    }
-    payload.put_u8(0x0c);
-    payload.put_u16_le(column.collation);
-    payload.put_u32_le(column.length);
-    payload.put_u8(column.kind);
-    payload.put_u16_le(column.flags);
-    payload.put_u8(column.decimals);
-    payload.put_u16_le(0);
-    payload
-}
-
-fn text_row(row: &[Option<String>]) -> BytesMut {
-    let mut payload = BytesMut::new();
-    for value in row {
-        match value {
-            Some(text) => put_lenenc_bytes(&mut payload, text.as_bytes()),
-            None => payload.put_u8(0xfb),
-        }
-    }
-    payload
-}
-
-fn binary_row(row: &[Option<String>]) -> BytesMut {
-    let mut payload = BytesMut::from(&[0x00][..]);
-    payload.put_slice(&bitmap(row, 2));
-    for text in row.iter().flatten() {
-        put_lenenc_bytes(&mut payload, text.as_bytes());
-    }
-    payload
-}
-
-/// Which values are NULL, the first of them at bit `from`.
-fn bitmap<T>(values: &[Option<T>], from: usize) -> Vec<u8> {
-    let mut bits = vec![0; (values.len() + from).div_ceil(8)];
+/// Which values are NULL.
+fn bitmap<T>(values: &[Option<T>]) -> Vec<u8> {
+    let mut bits = vec![0; values.len().div_ceil(8)];
     for (at, _) in values.iter().enumerate().filter(|(_, value)| value.is_none()) {
-        if let Some(byte) = bits.get_mut((at + from) / 8) {
-            *byte |= 1 << ((at + from) % 8);
+        if let Some(byte) = bits.get_mut(at / 8) {
+            *byte |= 1 << (at % 8);
         }
     }
     bits
@@ -489,7 +314,7 @@ fn five(sqlstate: &str) -> [u8; 5] {
 mod tests {
     use super::*;
     use crate::protocol::mysql::command::{self, Command, Known};
-    use crate::protocol::mysql::frame::{ClientCutter, Frame, HEADER, Next, declared_length};
+    use crate::protocol::mysql::frame::{ClientCutter, Frame, HEADER, Next};
     use crate::protocol::mysql::response::{Answer, Event, Expected, read_end};
     use crate::protocol::mysql::values::Texts;
     use std::collections::BTreeMap;
@@ -518,31 +343,12 @@ mod tests {
 
     #[test]
     fn our_answers_are_read_as_a_servers() {
-        let values = vec![vec![Some("a".to_owned()), None], vec![None, Some("x".repeat(300))]];
         for capabilities in [OLD, NEW, MARIA] {
-            for form in [Form::Text, Form::Binary] {
-                let answer = rows(to(capabilities), form, &["one", "two"], &values, (0x22, 3));
-                let Event::End { end, over: true } = end(Expected::Results, capabilities, &answer) else { panic!() };
-                assert_eq!((end.status(), end.warnings()), (Some(0x22), 3));
-                let numbers: Vec<u8> = numbers(&answer);
-                assert!(numbers.iter().enumerate().all(|(at, number)| usize::from(*number) == at + 1));
-            }
-            let answer = prepared(to(capabilities), 9, &["one", "two"], (2, 0));
-            assert_eq!(end(Expected::Prepared, capabilities, &answer), Event::Over);
             let done = Done { affected: 70_000, last_insert_id: 1, status: 2, warnings: 1, info: "said" };
             let answer = ok(to(capabilities), &done);
             let Event::End { end: End::Okay(okay), .. } = end(Expected::End, capabilities, &answer) else { panic!() };
             assert_eq!((okay.affected, okay.warnings, response::info(&answer, &okay)), (70_000, 1, &b"said"[..]));
         }
-    }
-
-    fn numbers(mut answer: &[u8]) -> Vec<u8> {
-        let mut numbers = Vec::new();
-        while let Some(length) = declared_length(answer) {
-            numbers.push(answer[HEADER - 1]);
-            answer = &answer[HEADER + length..];
-        }
-        numbers
     }
 
     #[test]

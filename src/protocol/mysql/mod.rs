@@ -17,6 +17,7 @@
 //!
 //! Refused by name: protocols before 4.1, replication, cloning, and commands that nobody sends any more.
 
+pub mod answer;
 pub mod capabilities;
 pub mod command;
 pub mod cursor;

@@ -23,6 +23,7 @@ use crate::session::mysql::run::Run;
 use crate::session::record;
 use crate::sql::facts::{Facts, Kind, TransactionVerb, Verb};
 use crate::store::kept::ProtocolKind;
+use bytes::Bytes;
 
 /// Which protocol the statement came by, and how rows of an answer are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +117,18 @@ impl Session {
         self.aftermath.refused(&said);
         let short = Refusal { message: in_short(&said), ..said };
         self.reply(message::error(self.to_client(), &short));
+    }
+
+    /// A result of ours, or the error that there is none: whether there is.
+    pub(in crate::session) fn reply_with(&mut self, result: Result<Bytes, Refusal>) -> bool {
+        match &result {
+            Ok(answer) => self.reply(answer.clone()),
+            Err(refusal) => {
+                tracing::error!(session = %self.desk.id, message = %refusal.message, "an answer was not given");
+                self.answer_error(refusal);
+            }
+        }
+        result.is_ok()
     }
 
     /// The server's own error for a text that was not run.

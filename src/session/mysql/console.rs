@@ -3,6 +3,7 @@
 //! Invariant: what is typed here never reaches the database as such; a statement inside (PREVIEW, EXPLAIN) is looked at, not run.
 
 use crate::change::preview::words::plain;
+use crate::protocol::mysql::answer;
 use crate::protocol::mysql::message::{self, Done};
 use crate::protocol::mysql::response::Failure;
 use crate::protocol::{Code, Refusal};
@@ -76,17 +77,18 @@ impl Session {
         let said = |value: &Option<String>| value.as_deref().map(|value| self.spoken(&plain(value)));
         let rows: Table = rows.iter().map(|row| row.iter().map(said).collect()).collect();
         let form = match form {
-            Form::Text => message::Form::Text,
-            Form::Binary => message::Form::Binary,
+            Form::Text => answer::Form::Text,
+            Form::Binary => answer::Form::Binary,
         };
-        self.reply(message::rows(to, form, columns, &rows, (self.status, 0)));
+        self.reply_with(answer::rows(to, form, columns, &rows, (self.status, 0)));
     }
 
     /// A command of ours that is prepared: the upstream never hears of it.
     pub(in crate::session) fn prepare_command(&mut self, text: &str) {
         let number = self.prepared.insert_command(text.into());
-        let answer = message::prepared(self.to_client(), number, columns(text), (self.status, 0));
-        self.reply(answer);
+        if !self.reply_with(answer::prepared(self.to_client(), number, columns(text), (self.status, 0))) {
+            self.prepared.remove(number);
+        }
     }
 
     pub(in crate::session) async fn judged_for(

@@ -4,8 +4,9 @@
 //! Invariant: as [`crate::session::mysql::aftermath`].
 
 use crate::database::quote;
+use crate::protocol::mysql::answer;
 use crate::protocol::mysql::frame::Frame;
-use crate::protocol::mysql::message::{self, Script};
+use crate::protocol::mysql::message::Script;
 use crate::protocol::mysql::response::{self, End as Ended, Failure};
 use crate::session::End;
 use crate::session::commands::Table;
@@ -121,9 +122,9 @@ impl Session {
                 let rows: Table = rows.skip(skip).take(most).map(said).collect();
                 // Under the server's own definitions, so that clients see the columns that they know.
                 let head = self.words("SHOW WARNINGS LIMIT 0").await?.head;
-                let answer = message::rows_under(self.to_client(), &head, &rows, (self.status, 0));
-                self.reply(answer);
-                self.aftermath.was_asked();
+                if self.reply_with(answer::rows_under(self.to_client(), &head, &rows, (self.status, 0))) {
+                    self.aftermath.was_asked();
+                }
             }
             Wish::Count { errors_only, name } => {
                 let all = self.all_conditions().await?;
@@ -150,9 +151,9 @@ impl Session {
     }
 
     fn answer_numbers(&mut self, values: &[(String, String)], warnings: u16) {
-        let answer = message::numbers(self.to_client(), values, (self.status, warnings));
-        self.reply(answer);
-        self.aftermath.was_queried();
+        if self.reply_with(answer::numbers(self.to_client(), values, (self.status, warnings))) {
+            self.aftermath.was_queried();
+        }
     }
 
     /// A query that asks for these leaves conditions of its own: how many.
