@@ -244,16 +244,12 @@ enum Head<'a> {
 fn result(to: To, form: Form, head: Head<'_>, part: Part<'_>, session: (u16, u16)) -> Result<Bytes, Fault> {
     let definitions = definitions(to, part);
     let (before, commands) = match form {
-        Form::Text => (WELCOMES, vec![part.query()]),
+        Form::Text => (0, vec![part.query()]),
         // What is executed was prepared, and that was answered.
-        Form::Binary => (WELCOMES + 1 + definitions, vec![part.prepare(), part.execute()]),
+        Form::Binary => (1 + definitions, vec![part.prepare(), part.execute()]),
     };
     let stream = played(part, to, commands)?;
-    let given = payloads(&stream).ok_or(Fault("packets that cannot be cut"))?;
-    if given.len() != before + 1 + definitions + part.rows.len() + 1 {
-        return Err(Fault("another number of packets"));
-    }
-    let mut given = given.into_iter().skip(before);
+    let mut given = answers(&stream, before + 1 + definitions + part.rows.len() + 1)?.skip(before);
     let mut answer = Packets::new(to);
     answer.head(&head, part.columns, &mut given, session)?;
     for row in given.by_ref().take(part.rows.len()) {
@@ -265,11 +261,7 @@ fn result(to: To, form: Form, head: Head<'_>, part: Part<'_>, session: (u16, u16
 
 fn statement_okay(to: To, part: Part<'_>, session: (u16, u16)) -> Result<Bytes, Fault> {
     let stream = played(part, to, vec![part.prepare()])?;
-    let given = payloads(&stream).ok_or(Fault("packets that cannot be cut"))?;
-    if given.len() != WELCOMES + 1 + definitions(to, part) {
-        return Err(Fault("another number of packets"));
-    }
-    let mut given = given.into_iter().skip(WELCOMES);
+    let mut given = answers(&stream, 1 + definitions(to, part))?;
     let okay = given.next().unwrap_or_default();
     let columns = part.columns.len() as u16;
     let expected = response::Prepared { statement: part.statement, columns, parameters: 0, warnings: 0 };
@@ -297,10 +289,18 @@ fn definitions(to: To, part: Part<'_>) -> usize {
 
 /// An answer to COM_STMT_PREPARE, its last two bytes the warnings.
 const PREPARED_BYTES: usize = 12;
-/// What comes before any answer: a greeting, and an OK to the login.
-const WELCOMES: usize = 2;
 /// What of a client's capabilities bears on what the library writes.
 const FORM: Capabilities = Capabilities(Capabilities::PROTOCOL_41.0 | Capabilities::DEPRECATE_EOF.0);
+
+/// The payloads that answer commands, so many, behind a greeting and an OK to the login.
+fn answers(stream: &[u8], count: usize) -> Result<std::vec::IntoIter<Cow<'_, [u8]>>, Fault> {
+    let mut given = payloads(stream).ok_or(Fault("packets that cannot be cut"))?.into_iter();
+    let mut begins_with = |tag| given.next().is_some_and(|payload| payload.first() == Some(&tag));
+    if !begins_with(10) || !begins_with(0) {
+        return Err(Fault("another welcome"));
+    }
+    if given.len() == count { Ok(given) } else { Err(Fault("another number of packets")) }
+}
 
 /// Whole payloads, in order: one that fills its packet goes on in the next.
 fn payloads(mut stream: &[u8]) -> Option<Vec<Cow<'_, [u8]>>> {
@@ -392,7 +392,7 @@ fn played(part: Part<'_>, to: To, commands: Vec<Bytes>) -> Result<Vec<u8>, Fault
         let run = pin!(AsyncMysqlIntermediary::run_on(part, turns, &mut stream));
         match run.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(_)) => return Err(Fault("rows that are not as wide as their columns")),
+            Poll::Ready(Err(_)) => return Err(Fault("rows that do not fit their columns")),
             Poll::Pending => return Err(Fault("a wait where there is nothing to wait for")),
         }
     }
@@ -534,12 +534,14 @@ mod tests {
         numbers
     }
 
+    /// Values, and how they are written in text and in binary.
+    type Written<'a> = (&'a [Option<&'a str>], Vec<u8>, Vec<u8>);
+
     #[test]
     fn results_are_written_to_the_byte() {
         let long = "x".repeat(300);
         let longer = "y".repeat(70_000);
-        // Values, and how they are written in text and in binary.
-        let table: &[(&[Option<&str>], Vec<u8>, Vec<u8>)] = &[
+        let table: &[Written] = &[
             (&[Some("a"), None], b"\x01a\xfb".to_vec(), b"\0\x08\x01a".to_vec()),
             (&[None, None], b"\xfb\xfb".to_vec(), b"\0\x0c".to_vec()),
             (
@@ -566,7 +568,7 @@ mod tests {
                     let mut expected =
                         vec![counted(2, capabilities), text("one", capabilities), text("é", capabilities)];
                     expected.extend(eof(capabilities));
-                    let written = |(_, text, binary): &(_, Vec<u8>, Vec<u8>)| match form {
+                    let written = |(_, text, binary): &Written| match form {
                         Form::Text => text.clone(),
                         Form::Binary => binary.clone(),
                     };
@@ -634,10 +636,14 @@ mod tests {
     #[test]
     fn what_was_not_expected_is_not_patched() {
         let column = TEXT.named("one");
-        let stream =
-            played(Part { statement: 0, columns: &[column.clone()], rows: &[] }, to(FORM), vec![command(b"\x03")]);
+        let stream = played(
+            Part { statement: 0, columns: std::slice::from_ref(&column), rows: &[] },
+            to(FORM),
+            vec![command(b"\x03")],
+        );
         let stream = stream.expect("a stream");
-        let given = payloads(&stream).expect("packets")[WELCOMES + 1].to_vec();
+        let given = answers(&stream, 3).expect("packets").nth(1).expect("a definition").to_vec();
+        assert!(answers(&stream, 2).is_err() && answers(&stream, 4).is_err() && answers(&[], 0).is_err());
         let patched = TEXT.definition(&column, &given, FORM).expect("a definition");
         for at in 0..given.len() {
             assert!(TEXT.definition(&column, &given[..at], FORM).is_err(), "cut at {at}");
@@ -712,7 +718,7 @@ mod tests {
         let columns = TEXT.columns(["one"].into_iter());
         let part = Part { statement: 7, columns: &columns, rows: &[] };
         let said = [login(FORM), part.prepare(), part.execute(), part.query()];
-        let mut turns = Turns(said.to_vec().into_iter());
+        let mut turns = Turns(Vec::from(said.clone()).into_iter());
         let mut buffer = [0; 4096];
         let mut reads = Vec::new();
         for _ in 0..6 {
@@ -727,7 +733,7 @@ mod tests {
         for packet in &said {
             assert_eq!(packet.len(), HEADER + declared_length(packet).expect("a header"), "one packet");
         }
-        let mut narrow = Turns(said.to_vec().into_iter());
+        let mut narrow = Turns(Vec::from(said.clone()).into_iter());
         let mut read = pin!(narrow.read(&mut buffer[..8]));
         assert!(matches!(read.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_))));
     }
