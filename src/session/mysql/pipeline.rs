@@ -67,6 +67,8 @@ impl Session {
             }
             Command::ResetStatement(number) => {
                 match self.prepared.change(number, |prepared| prepared.ahead = Ahead::default()) {
+                    // The server never heard of it.
+                    Some(()) if self.prepared.is_command(number) => self.answer(&[], &Vec::new(), Form::Text),
                     Some(()) => self.pass_on(frame, Some(Expected::End), Mark::Passing),
                     None => self.unknown_statement(number, "reset"),
                 }

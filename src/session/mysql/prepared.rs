@@ -154,6 +154,10 @@ impl Statements {
         number
     }
 
+    pub fn is_command(&self, number: u32) -> bool {
+        self.get(number).is_some_and(|prepared| matches!(prepared.what, What::Command(_)))
+    }
+
     pub fn remove(&mut self, number: u32) -> Option<Prepared> {
         let removed = self.by_number.remove(&number)?;
         self.bytes -= removed.bytes();

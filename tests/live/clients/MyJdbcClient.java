@@ -124,6 +124,16 @@ class MyJdbcClient {
         }
     }
 
+    static String all(ResultSet rows) throws SQLException {
+        StringBuilder all = new StringBuilder();
+        while (rows.next()) {
+            for (int column = 1; column <= rows.getMetaData().getColumnCount(); column++) {
+                all.append(rows.getMetaData().getColumnLabel(column)).append('=').append(rows.getString(column)).append('\n');
+            }
+        }
+        return all.toString();
+    }
+
     static String refused(String note, Tried what) {
         try {
             what.run();
@@ -150,6 +160,12 @@ class MyJdbcClient {
                 }
             });
             System.out.println("confirmed " + connection.createStatement().executeUpdate("SLUICE CONFIRM '" + second + "'"));
+            try (PreparedStatement statement = connection.prepareStatement("SLUICE POLICY")) {
+                String text = all(connection.createStatement().executeQuery("SLUICE POLICY"));
+                String binary = all(statement.executeQuery());
+                boolean same = text.equals(binary) && text.contains("missing-where");
+                System.out.println(same ? "rows of ours" : text + " is not " + binary);
+            }
         }
     }
 }

@@ -63,6 +63,9 @@ async function gate() {
   token = await refused(connection, "with parameters", "UPDATE carts SET note = ? WHERE id <= ?", ["x", 3000]);
   console.log("confirmed", (await connection.query(`SLUICE CONFIRM '${token}'`))[0].affectedRows);
   console.log((await connection.query("SLUICE STATUS"))[0].length > 0);
+  const text = JSON.stringify((await connection.query("SLUICE POLICY"))[0]);
+  const binary = JSON.stringify((await connection.execute("SLUICE POLICY"))[0]);
+  console.log(text === binary && text.includes("missing-where") ? "rows of ours" : `${text} is not ${binary}`);
   await connection.end();
 }
 

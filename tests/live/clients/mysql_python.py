@@ -123,6 +123,13 @@ def gate():
     connection.commit()
     cursor.execute("SLUICE STATUS")
     print(len(cursor.fetchall()) > 0)
+    cursor.execute("SLUICE POLICY")
+    text = cursor.fetchall()
+    # The others have no statements prepared by the server.
+    prepared = connection.cursor(prepared=True) if library.__name__ == "mysql.connector" else cursor
+    prepared.execute("SLUICE POLICY")
+    binary = prepared.fetchall()
+    print("rows of ours" if text == binary and "missing-where" in str(text) else f"{text} is not {binary}")
 
 
 gate() if len(sys.argv) > 6 else same()
