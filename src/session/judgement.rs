@@ -183,7 +183,7 @@ impl Judgement {
             matches!(piece.facts.kind, Alter | Create | Drop | Grant | Other(_) | Truncate)
                 || !piece.facts.removals.is_empty()
         };
-        let named = |piece: &Piece| names_object(&piece.text, object);
+        let named = |piece: &Piece| names_object(&piece.text, object, self.lexical);
         let taken = || self.removed_tables().any(|table| object.starts_with(&format!("{} ", table.name.written)));
         let speaking = || self.pieces.iter().filter(speaks);
         // Where no code of the users' own runs, only the statement itself can have done it.
@@ -512,14 +512,15 @@ pub(in crate::session) fn is_counted_object(object: &str) -> bool {
 }
 
 /// Whether a text names the object that effects tell of ("public.t truncated or rewritten").
-pub(in crate::session) fn names_object(text: &str, object: &str) -> bool {
+pub(in crate::session) fn names_object(text: &str, object: &str, mode: LexicalMode) -> bool {
     let name = object.split(' ').next().unwrap_or_default();
     let bare = name.rsplit('.').next().unwrap_or_default().trim_matches('"');
-    !bare.is_empty() && words(text).any(|word| word.trim_matches('"') == bare.to_lowercase())
+    !bare.is_empty() && words(text, mode).any(|word| word.trim_matches(['"', '`']) == bare.to_lowercase())
 }
 
-pub(in crate::session) fn words(text: &str) -> impl Iterator<Item = String> + '_ {
-    let tokens = Lexer::new(text, LexicalMode::default()).filter(|token| !token.is_comment());
+/// In lower case, as the server tells words from comments: what stands in an executable comment is among them.
+pub(in crate::session) fn words(text: &str, mode: LexicalMode) -> impl Iterator<Item = String> + '_ {
+    let tokens = Lexer::new(text, mode).filter(|token| !token.is_comment());
     tokens.map(|token| token.text(text).to_ascii_lowercase())
 }
 
