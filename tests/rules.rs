@@ -431,5 +431,5 @@ fn caller<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Caller, D
         _ => Ledger::New,
     };
     let script = written.script.map(|name| Scripted { name, ledger, rerun: None });
-    Ok(Caller { max_affected: written.max_affected, script })
+    Ok(Caller { max_affected: written.max_affected, script, ..Caller::default() })
 }

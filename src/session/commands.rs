@@ -209,7 +209,7 @@ impl Desk {
     pub(in crate::session) fn explanation_rows(&self, judgement: &Judgement) -> Table {
         let now = self.house.clock.now();
         let policy = self.house.policy.load_full();
-        let caller = Caller { max_affected: judgement.told.max_affected, script: judgement.told.script.clone() };
+        let caller = judgement.told.caller();
         let mut rows = Vec::new();
         for (piece, evidence) in judgement.pieces.iter().zip(&judgement.evidence) {
             let names = policy::names(&piece.facts, evidence);

@@ -17,11 +17,13 @@ use crate::policy::verdict::Verdict;
 use crate::policy::{self, Asked, scope};
 use crate::protocol::{Code, Parameters, Refusal};
 use crate::session::desk::Desk;
+use crate::sql::encoding::Letters;
 use crate::sql::facts::{Facts, Kind, OnConflict, TransactionVerb, Verb};
 use crate::sql::lexer::Lexer;
-use crate::sql::statement::{LexicalMode, Statement};
+use crate::sql::statement::{LexicalMode, Product, Statement};
 use crate::store::kept::Context;
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::time::Instant;
 
 /// A text as it came, and how the server reads it.
@@ -33,6 +35,15 @@ pub(in crate::session) struct Source {
     pub settled: bool,
     /// In the client's encoding a byte of a character can look like a quote's, a backslash's or an operator's.
     pub ambiguous: bool,
+    /// How its bytes stand for characters.
+    pub letters: Letters,
+}
+
+impl Source {
+    /// What is read of it; nothing, where its bytes are no text.
+    pub fn readable(&self) -> Cow<'_, str> {
+        self.letters.read(&self.text).unwrap_or_default()
+    }
 }
 
 /// What is to be judged.
@@ -87,6 +98,7 @@ pub(in crate::session) struct Judgement {
 /// What the sender said beside the statement: in hints, else on its session.
 #[derive(Debug, Clone, Default)]
 pub(in crate::session) struct Told {
+    pub product: Product,
     pub max_affected: Option<u64>,
     /// In a comment of the statement.
     pub confirm: Option<String>,
@@ -95,6 +107,13 @@ pub(in crate::session) struct Told {
     pub reason: Option<String>,
     /// What it calls itself a part of, with the ledger's word on it.
     pub script: Option<Scripted>,
+}
+
+impl Told {
+    /// As rules look at who sends a statement.
+    pub fn caller(&self) -> Caller {
+        Caller { product: self.product, max_affected: self.max_affected, script: self.script.clone() }
+    }
 }
 
 /// How much is asked.
@@ -149,7 +168,7 @@ impl Judgement {
 
     /// The most rows that the sender may change in one statement.
     pub fn limit(&self) -> u64 {
-        policy::rules::limit(&self.sizes, &Caller { max_affected: self.told.max_affected, ..Caller::default() })
+        policy::rules::limit(&self.sizes, &self.told.caller())
     }
 
     /// What it did when it was tried.
@@ -164,7 +183,7 @@ impl Judgement {
             matches!(piece.facts.kind, Alter | Create | Drop | Grant | Other(_) | Truncate)
                 || !piece.facts.removals.is_empty()
         };
-        let named = |piece: &Piece| names_object(&piece.text, object);
+        let named = |piece: &Piece| names_object(&piece.text, object, self.lexical);
         let taken = || self.removed_tables().any(|table| object.starts_with(&format!("{} ", table.name.written)));
         let speaking = || self.pieces.iter().filter(speaks);
         // Where no code of the users' own runs, only the statement itself can have done it.
@@ -275,7 +294,7 @@ pub(in crate::session) fn judged(
     if effective.mode == Mode::Enforce {
         lead(&seen.pieces, &mut evidence);
     }
-    let told = if seen.context.is_empty() { told(&seen.pieces, &seen.context) } else { seen.told };
+    let told = if seen.context.is_empty() { told(&seen.pieces, &seen.context, lexical.product()) } else { seen.told };
     let verdicts = verdicts(&seen.pieces, &evidence, effective, &told);
     let worst = strongest(&verdicts);
     Judgement {
@@ -298,7 +317,7 @@ pub(in crate::session) fn judged(
 }
 
 /// Hints count before what the session was told; the last of a kind counts.
-pub(in crate::session) fn told(pieces: &[Piece], context: &Context) -> Told {
+pub(in crate::session) fn told(pieces: &[Piece], context: &Context, product: Product) -> Told {
     let hints = pieces.iter().flat_map(|piece| &piece.facts.hints);
     let hint = |name: &str| hints.clone().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).next_back();
     let session = |name: &str| context.get(name).filter(|value| !value.is_empty()).cloned();
@@ -306,6 +325,7 @@ pub(in crate::session) fn told(pieces: &[Piece], context: &Context) -> Told {
     let script = hint("script").or_else(|| session("sluice.script")).filter(|name| !name.is_empty());
     let script = script.filter(|_| pieces.iter().any(|piece| policy::is_change(&piece.facts)));
     Told {
+        product,
         max_affected: hint("max_affected")
             .or_else(|| session("sluice.max_affected"))
             .and_then(|number| number.parse().ok()),
@@ -441,7 +461,7 @@ pub(in crate::session) fn verdicts(
     effective: &Effective,
     told: &Told,
 ) -> Vec<Verdict> {
-    let caller = Caller { max_affected: told.max_affected, script: told.script.clone() };
+    let caller = told.caller();
     pieces.iter().zip(evidence).map(|(piece, known)| policy::judge(&piece.facts, known, effective, &caller)).collect()
 }
 
@@ -492,14 +512,15 @@ pub(in crate::session) fn is_counted_object(object: &str) -> bool {
 }
 
 /// Whether a text names the object that effects tell of ("public.t truncated or rewritten").
-pub(in crate::session) fn names_object(text: &str, object: &str) -> bool {
+pub(in crate::session) fn names_object(text: &str, object: &str, mode: LexicalMode) -> bool {
     let name = object.split(' ').next().unwrap_or_default();
     let bare = name.rsplit('.').next().unwrap_or_default().trim_matches('"');
-    !bare.is_empty() && words(text).any(|word| word.trim_matches('"') == bare.to_lowercase())
+    !bare.is_empty() && words(text, mode).any(|word| word.trim_matches(['"', '`']) == bare.to_lowercase())
 }
 
-pub(in crate::session) fn words(text: &str) -> impl Iterator<Item = String> + '_ {
-    let tokens = Lexer::new(text, LexicalMode::default()).filter(|token| !token.is_comment());
+/// In lower case, as the server tells words from comments: what stands in an executable comment is among them.
+pub(in crate::session) fn words(text: &str, mode: LexicalMode) -> impl Iterator<Item = String> + '_ {
+    let tokens = Lexer::new(text, mode).filter(|token| !token.is_comment());
     tokens.map(|token| token.text(text).to_ascii_lowercase())
 }
 

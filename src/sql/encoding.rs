@@ -11,6 +11,63 @@
 //! measured on 9.7 and MariaDB 10.11: every byte beyond ASCII in every set, as white space, behind two dashes, and before a backslash, a
 //! quote and a backtick.
 
+use encoding_rs::Encoding;
+use std::borrow::Cow;
+
+/// How the bytes of a MySQL session's texts stand for characters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Letters {
+    #[default]
+    Utf8,
+    Coded(&'static Encoding),
+}
+
+impl Letters {
+    /// By the server's name of `character_set_client`. UTF-8 stands for all that hold UTF-8 or are not known here.
+    pub fn of_mysql(charset: &str) -> Letters {
+        let known = MYSQL_CODED.iter().find(|(name, _)| charset.eq_ignore_ascii_case(name));
+        known.map_or(Letters::Utf8, |(_, encoding)| Letters::Coded(encoding))
+    }
+
+    /// The text, if writing it gives these very bytes again.
+    pub fn read(self, bytes: &[u8]) -> Option<Cow<'_, str>> {
+        match self {
+            Letters::Utf8 => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
+            Letters::Coded(encoding) => encoding
+                .decode_without_bom_handling_and_without_replacement(bytes)
+                .filter(|text| self.write(text).is_some_and(|again| again == bytes)),
+        }
+    }
+
+    /// `None`: it has characters that these letters do not have.
+    pub fn write(self, text: &str) -> Option<Cow<'_, [u8]>> {
+        match self {
+            Letters::Utf8 => Some(Cow::Borrowed(text.as_bytes())),
+            Letters::Coded(encoding) => {
+                let (bytes, _, lacks) = encoding.encode(text);
+                (!lacks).then_some(bytes)
+            }
+        }
+    }
+
+    /// Names beyond ASCII are known for what the server takes them for. MySQL's `latin1` is Windows' 1252, its five gaps being control
+    /// characters; of the others only strings and comments are taken to be what they seem.
+    pub fn has_exact_names(self) -> bool {
+        matches!(self, Letters::Utf8) || self == Letters::Coded(encoding_rs::WINDOWS_1252)
+    }
+}
+
+/// The sets among those below, of which no character holds an ASCII byte, that are encodings of the Web as well.
+#[rustfmt::skip]
+const MYSQL_CODED: &[(&str, &Encoding)] = &[
+    ("latin1", encoding_rs::WINDOWS_1252), ("latin2", encoding_rs::ISO_8859_2), ("latin5", encoding_rs::WINDOWS_1254),
+    ("latin7", encoding_rs::ISO_8859_13), ("cp1250", encoding_rs::WINDOWS_1250), ("cp1251", encoding_rs::WINDOWS_1251),
+    ("cp1256", encoding_rs::WINDOWS_1256), ("cp1257", encoding_rs::WINDOWS_1257), ("greek", encoding_rs::ISO_8859_7),
+    ("hebrew", encoding_rs::ISO_8859_8), ("cp866", encoding_rs::IBM866), ("koi8r", encoding_rs::KOI8_R),
+    ("koi8u", encoding_rs::KOI8_U), ("macroman", encoding_rs::MACINTOSH), ("tis620", encoding_rs::WINDOWS_874),
+    ("ujis", encoding_rs::EUC_JP), ("eucjpms", encoding_rs::EUC_JP), ("euckr", encoding_rs::EUC_KR),
+];
+
 /// Whether bytes of a character can be ASCII bytes, by the name the server reports. Unknown names can.
 pub fn is_ambiguous(name: &str) -> bool {
     let plain: String = name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect();
@@ -109,6 +166,33 @@ mod tests {
     #[test]
     fn our_own_signs_have_ascii_forms() {
         assert_eq!(in_ascii("\u{2514} a \u{2192} b\u{2026} caf\u{e9}"), "` a -> b... caf?");
+    }
+
+    #[test]
+    fn what_is_read_is_written_back_byte_for_byte() {
+        let written: Vec<u8> = (0x20..0x7f).chain(0xa1..=0xfe).collect();
+        for (name, encoding) in MYSQL_CODED {
+            let letters = Letters::of_mysql(name);
+            assert_eq!(letters, Letters::Coded(encoding));
+            assert_eq!(letters.read(b"SELECT 'a\\'").as_deref(), Some("SELECT 'a\\'"), "{name}");
+            if let Some(text) = letters.read(&written) {
+                assert_eq!(letters.write(&text).as_deref(), Some(&written[..]), "{name}");
+            }
+            // No set in which bytes could be tokens of another kind than they seem is among them.
+            assert!(!mysql_reads_otherwise(name, b"'\xe9\xe9'") && !is_mysql_utf8(name), "{name}");
+        }
+        let latin1 = Letters::of_mysql("LATIN1");
+        let every: Vec<u8> = (0..=255).collect();
+        let text = latin1.read(&every).expect("each byte is a character");
+        assert_eq!(latin1.write(&text).as_deref(), Some(&every[..]));
+        assert_eq!(latin1.read(b"caf\xe9").as_deref(), Some("caf\u{e9}"));
+        assert_eq!(latin1.write("\u{5317}"), None, "there is no such letter");
+        assert_eq!(Letters::of_mysql("ujis").read(b"\xb0"), None, "half a character");
+        for name in ["utf8mb4", "binary", "ascii", "gbk", "sjis", "big5", "cp932", "gb18030", "swe7", ""] {
+            assert_eq!(Letters::of_mysql(name), Letters::Utf8, "{name}");
+        }
+        assert_eq!(Letters::Utf8.read(b"\xe9"), None);
+        assert!(latin1.has_exact_names() && !Letters::of_mysql("koi8r").has_exact_names());
     }
 
     #[test]

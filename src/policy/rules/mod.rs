@@ -35,6 +35,7 @@ use crate::policy::freeze::Frozen;
 use crate::policy::question::{ChangeEvidence, Evidence, Questions, RemovalEvidence, RemovedTable};
 use crate::policy::settings::{Effective, Sizes};
 use crate::sql::facts::{ActKind, Change, Facts, Removal};
+use crate::sql::statement::Product;
 use std::cell::OnceCell;
 
 /// What matches, and how severe the presets hold it to be.
@@ -123,6 +124,8 @@ pub(in crate::policy) fn door(name: &str) -> Finding {
 /// What the caller says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Caller {
+    /// Whose SQL it writes.
+    pub product: Product,
     /// `max_affected=` in a hint or set on the session.
     pub max_affected: Option<u64>,
     /// `script=` in a hint or set on the session.

@@ -241,15 +241,27 @@ pub struct Execute {
 /// Of COM_STMT_EXECUTE: how many values there are is said, as attributes may follow the parameters.
 const COUNT_IS_SAID: u16 = 0x08;
 
-/// Takes the values of a COM_STMT_EXECUTE apart.
-pub fn execute(frame: &Frame, capabilities: Capabilities, known: Known<'_>) -> Result<Execute, Short> {
-    let payload = frame.payload();
-    let mut reader = Reader::new(&payload);
+/// Up to the values of a COM_STMT_EXECUTE.
+struct Head {
+    statement: u32,
+    flags: u16,
+    /// Values of parameters, and of attributes behind them.
+    count: usize,
+    nulls: Bytes,
+    /// Where the message says them: the types, and the names of the attributes.
+    kinds: Option<(Vec<Kind>, Vec<Bytes>)>,
+}
+
+fn head(
+    payload: &Bytes,
+    reader: &mut Reader<'_>,
+    capabilities: Capabilities,
+    parameters: usize,
+) -> Result<Head, Short> {
     reader.u8()?;
     let statement = reader.u32()?;
     let flags = u16::from(reader.u8()?);
     reader.u32()?;
-    let parameters = usize::from(known.parameters);
     let named = capabilities.has(Capabilities::QUERY_ATTRIBUTES);
     let mut count = parameters;
     if named && (parameters > 0 || flags & COUNT_IS_SAID != 0) {
@@ -259,16 +271,37 @@ pub fn execute(frame: &Frame, capabilities: Capabilities, known: Known<'_>) -> R
         return Err(Short);
     }
     if count == 0 {
+        return Ok(Head { statement, flags, count, nulls: Bytes::new(), kinds: None });
+    }
+    let nulls = payload.slice_ref(reader.bytes(count.div_ceil(8))?);
+    let kinds = match reader.u8()? {
+        1 => Some(values::kinds(payload, reader, count, named)?),
+        0 => None,
+        _ => return Err(Short),
+    };
+    Ok(Head { statement, flags, count, nulls, kinds })
+}
+
+/// The types that a COM_STMT_EXECUTE sets for itself and those after it, its values unread; `None`: those before hold.
+pub fn kinds(frame: &Frame, capabilities: Capabilities, parameters: u16) -> Result<Option<Vec<Kind>>, Short> {
+    let payload = frame.payload();
+    let parameters = usize::from(parameters);
+    let head = head(&payload, &mut Reader::new(&payload), capabilities, parameters)?;
+    Ok(head.kinds.map(|(kinds, _)| kinds.into_iter().take(parameters).collect()))
+}
+
+/// Takes the values of a COM_STMT_EXECUTE apart.
+pub fn execute(frame: &Frame, capabilities: Capabilities, known: Known<'_>) -> Result<Execute, Short> {
+    let payload = frame.payload();
+    let mut reader = Reader::new(&payload);
+    let parameters = usize::from(known.parameters);
+    let Head { statement, flags, count, nulls, kinds } = head(&payload, &mut reader, capabilities, parameters)?;
+    if count == 0 {
         reader.finish()?;
         let (kinds, values, attributes) = Default::default();
         return Ok(Execute { statement, flags, kinds, values, attributes });
     }
-    let nulls = reader.bytes(count.div_ceil(8))?;
-    let (kinds, names) = match reader.u8()? {
-        1 => values::kinds(&payload, &mut reader, count, named)?,
-        0 => (known.kinds.to_vec(), Vec::new()),
-        _ => return Err(Short),
-    };
+    let (kinds, names) = kinds.unwrap_or_else(|| (known.kinds.to_vec(), Vec::new()));
     if kinds.len() < count {
         return Err(Short);
     }
@@ -278,7 +311,7 @@ pub fn execute(frame: &Frame, capabilities: Capabilities, known: Known<'_>) -> R
         values.push(match long {
             // What came ahead is not sent again.
             Some(data) => values::long(*kind, data.clone()),
-            None if values::is_null(nulls, at) => Value::Null,
+            None if values::is_null(&nulls, at) => Value::Null,
             None => values::read(&payload, &mut reader, *kind)?,
         });
     }

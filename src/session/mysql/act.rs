@@ -22,6 +22,7 @@ use crate::session::mysql::relay::{Mark, Watched};
 use crate::session::mysql::run::Run;
 use crate::session::record;
 use crate::sql::facts::{Facts, Kind, TransactionVerb, Verb};
+use crate::sql::statement::LexicalMode;
 use crate::store::kept::ProtocolKind;
 use bytes::Bytes;
 
@@ -178,12 +179,13 @@ impl Session {
             self.desk.cache.clear();
             self.desk.format = None;
         }
+        let mode = judgement.lexical;
         for piece in &judgement.pieces {
             self.remember_prepared(piece, judgement.pieces.len() == 1, judgement.runs_code());
         }
         self.note_schema_change(judgement);
         for piece in &judgement.pieces {
-            let said: Vec<String> = words(&piece.text).take(200).collect();
+            let said: Vec<String> = words(&piece.text, mode).take(200).collect();
             let has = |word: &str| said.iter().any(|one| one == word);
             match said.first().map(String::as_str) {
                 Some("lock") => self.locked = true,
@@ -192,7 +194,7 @@ impl Session {
                 _ => {}
             }
         }
-        self.once = judgement.pieces.last().is_some_and(|piece| sets_transaction_once(&piece.text));
+        self.once = judgement.pieces.last().is_some_and(|piece| sets_transaction_once(&piece.text, mode));
     }
 
     /// PREPARE by SQL: the server keeps the text under a name, as it was read then, and so do we. In a message of several statements it is not
@@ -201,7 +203,9 @@ impl Session {
         let facts = &piece.facts;
         let name = match (&facts.prepares, facts.forgets_prepared) {
             (Some(name), _) => name.to_ascii_lowercase(),
-            (None, true) => words(&piece.text).filter(|word| word != ";").last().unwrap_or_default(),
+            (None, true) => {
+                words(&piece.text, self.settings.mode()).filter(|word| word != ";").last().unwrap_or_default()
+            }
             (None, false) if runs_code => String::new(),
             (None, false) => return,
         };
@@ -256,8 +260,8 @@ pub(in crate::session) fn touches_session(judgement: &Judgement) -> bool {
 }
 
 /// SET TRANSACTION …, for the next one alone.
-fn sets_transaction_once(text: &str) -> bool {
-    let words: Vec<String> = words(text).take(2).collect();
+fn sets_transaction_once(text: &str, mode: LexicalMode) -> bool {
+    let words: Vec<String> = words(text, mode).take(2).collect();
     matches!(&words[..], [set, what] if set == "set" && what == "transaction")
 }
 

@@ -20,6 +20,7 @@ use crate::protocol::mysql::frame::{Packet, packet};
 use crate::protocol::mysql::message::Script;
 use crate::protocol::mysql::response::{self, End, status};
 use crate::session::link::{Link, Listen, Woke};
+use crate::sql::encoding::Letters;
 use crate::sql::lexer::Lexer;
 use crate::sql::statement::{LexicalMode, MySqlMode, Product};
 use bytes::Bytes;
@@ -53,6 +54,7 @@ pub(in crate::session) struct Asker<'a> {
     cancelled: bool,
     /// Reading rows would lock them: the client's transaction is SERIALIZABLE.
     locks: bool,
+    letters: Letters,
 }
 
 /// The connection, for words of ours and what comes back.
@@ -74,8 +76,8 @@ pub(in crate::session) struct Heard {
 
 impl Line<'_> {
     /// One text of ours, and everything up to the end of its answer. One result: our texts have no more.
-    pub async fn say(&mut self, text: &str) -> Result<Heard, Broken> {
-        self.link.say(Script::new(self.server).query(text));
+    pub async fn say(&mut self, text: &[u8]) -> Result<Heard, Broken> {
+        self.link.say(Script::new(self.server).query_bytes(text));
         self.hear().await
     }
 
@@ -185,11 +187,17 @@ impl<'a> Asker<'a> {
         together: Duration,
     ) -> Result<Asker<'a>, Broken> {
         let line = Line { link, server, deadline: Instant::now() + together.max(time) };
-        let mut asker = Asker { line, mode, ground, time, broken: None, cancelled: false, locks: false };
+        let mut asker =
+            Asker { line, mode, ground, time, broken: None, cancelled: false, locks: false, letters: Letters::Utf8 };
         if ground == Ground::Own {
             asker.must("START TRANSACTION READ ONLY").await?;
         }
         Ok(asker)
+    }
+
+    /// Parts of the client's text stand in what is asked: they are written as it wrote them.
+    pub fn write_in(&mut self, letters: Letters) {
+        self.letters = letters;
     }
 
     /// What the session's isolation is: in a transaction that is SERIALIZABLE, a plain SELECT locks what it reads.
@@ -238,7 +246,7 @@ impl<'a> Asker<'a> {
 
     /// A statement of ours that cannot fail in a sound session.
     async fn must(&mut self, text: &str) -> Result<Heard, Broken> {
-        let heard = self.line.say(text).await?;
+        let heard = self.line.say(text.as_bytes()).await?;
         match heard.end.failed() {
             Some(failure) => Err(Broken::Unknown(format!("\"{text}\" failed: {} {}", failure.errno, failure.message))),
             None => Ok(heard),
@@ -304,7 +312,12 @@ impl Ask for Asker<'_> {
         if Instant::now() >= self.line.deadline {
             return Err(AskError::Deadline);
         }
-        let heard = match self.line.say(&self.bounded(sql)).await {
+        let bounded = self.bounded(sql);
+        let Some(written) = self.letters.write(&bounded) else {
+            let message = "the session's character set cannot write what is asked".to_owned();
+            return Err(AskError::Database { code: "HY000".to_owned(), message });
+        };
+        let heard = match self.line.say(&written).await {
             Ok(heard) => heard,
             Err(broken) => {
                 self.broken = Some(broken);

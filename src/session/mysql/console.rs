@@ -13,7 +13,6 @@ use crate::session::judgement::{Depth, Judgement};
 use crate::session::mysql::Session;
 use crate::session::mysql::act::Form;
 use crate::session::mysql::look::Looked;
-use bytes::Bytes;
 
 impl Session {
     /// One command, answered in the form it came by.
@@ -97,7 +96,10 @@ impl Session {
         depth: Depth,
     ) -> Result<Result<Box<Judgement>, Refusal>, End> {
         self.be_ready_to_read().await?;
-        let source = self.source(&Bytes::copy_from_slice(statement.as_bytes()));
+        let source = match self.source_of(statement) {
+            Ok(source) => source,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         Ok(match self.look_at(source, None, depth).await? {
             Looked::At(judgement) => Ok(judgement),
             Looked::Not(refusal) => Err(refusal),

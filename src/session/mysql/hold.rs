@@ -173,10 +173,10 @@ impl Session {
         if self.tally.unshown <= effective.sizes.batch_rows || effective.mode != Mode::Enforce {
             return Ok(None);
         }
-        let caller = match self.tally.unshown > effective.sizes.max_affected {
-            true => Caller { max_affected: self.stated_limit().await?, ..Caller::default() },
-            false => Caller::default(),
-        };
+        let mut caller = Caller { product: self.settings.own_mode().product, ..Caller::default() };
+        if self.tally.unshown > effective.sizes.max_affected {
+            caller.max_affected = self.stated_limit().await?;
+        }
         let unshown = self.tally.unshown;
         let facts = Facts { kind: Kind::Transaction, ..Facts::default() };
         let evidence = Evidence { unshown: Some(unshown), ..Evidence::default() };

@@ -156,11 +156,10 @@ fn reached(piece: &Piece, reach: &Reach, mode: LexicalMode, mixed: bool) -> Resu
         Kind::Do => vec!["a block of statements".to_owned()],
         Kind::Call => vec!["CALL".to_owned()],
         Kind::Empty | Kind::Transaction | Kind::Sluice | Kind::Prepare => Vec::new(),
-        // It names them and runs nothing.
-        Kind::Read if words(&piece.text).next().is_some_and(|word| word == "show") => Vec::new(),
+        Kind::Read if only_shows(&piece.text, mode) => Vec::new(),
         Kind::Read | Kind::Set => reach.reads.met(&piece.text, mode),
         // What is created from a query runs it; a routine or a view only names it.
-        Kind::Create => match makes_of_a_query(&piece.text) {
+        Kind::Create => match makes_of_a_query(&piece.text, mode) {
             true => reach.reads.met(&piece.text, mode),
             false => Vec::new(),
         },
@@ -170,6 +169,11 @@ fn reached(piece: &Piece, reach: &Reach, mode: LexicalMode, mixed: bool) -> Resu
     let Some(name) = found.first() else { return Ok(found) };
     if let Some(outside) = reach.outside.met(&piece.text, mode).first() {
         return Err(format!("it leads to {outside}, which does what no rollback takes back, so it cannot be tried"));
+    }
+    if shows_status(&piece.text, mode) {
+        return Err(format!(
+            "it leads to {name}, and SHOW STATUS leaves no trace in the counters that it is measured by"
+        ));
     }
     if facts.commits_implicitly || facts.outside_transaction_only {
         return Err(format!("it leads to {name}, and it commits by itself, so it cannot be tried"));
@@ -183,9 +187,21 @@ fn reached(piece: &Piece, reach: &Reach, mode: LexicalMode, mixed: bool) -> Resu
     Ok(found)
 }
 
+/// A SHOW names things and runs nothing, but for the condition that it may have: MySQL 9.7 and MariaDB 10.11 both run a function there.
+fn only_shows(text: &str, mode: LexicalMode) -> bool {
+    let mut words = words(text, mode);
+    words.next().is_some_and(|first| first == "show") && !words.any(|word| word == "where")
+}
+
+/// Both servers put the session's counters back behind it.
+fn shows_status(text: &str, mode: LexicalMode) -> bool {
+    let mut words = words(text, mode);
+    words.next().is_some_and(|first| first == "show") && words.take(2).any(|word| word == "status")
+}
+
 /// CREATE TABLE … SELECT.
-fn makes_of_a_query(text: &str) -> bool {
-    let mut words = words(text);
+fn makes_of_a_query(text: &str, mode: LexicalMode) -> bool {
+    let mut words = words(text, mode);
     words.find(|word| !matches!(word.as_str(), "create" | "or" | "replace" | "temporary")).as_deref() == Some("table")
 }
 

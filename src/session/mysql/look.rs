@@ -22,6 +22,7 @@ use crate::session::mysql::Session;
 use crate::session::mysql::ask::{Asker, Broken, Ground};
 use crate::session::{End, House, readings};
 use crate::sql::facts::{Facts, Kind};
+use crate::sql::lexer::{self, Lexer};
 use crate::sql::statement::LexicalMode;
 use crate::sql::{self, Product, encoding};
 use crate::store::kept::Context;
@@ -55,7 +56,7 @@ impl Session {
         let policy = self.desk.house.policy.load_full();
         let effective = self.desk.standing.get(&policy, &self.desk.principal, now).clone();
         let read = self.read(&source).await;
-        let text = std::str::from_utf8(&source.text).unwrap_or_default().to_owned();
+        let text = source.readable().into_owned();
         if effective.mode == Mode::Enforce
             && let Some(why) = sql::hints::wrong(&text, source.mode)
         {
@@ -145,6 +146,7 @@ impl Session {
         let together = self.desk.house.ask_timeout;
         let asker = Asker::begin(&mut self.link, self.server, mode, ground, time, together).await;
         let mut asker = asker.map_err(unknown_state)?;
+        asker.write_in(source.letters);
         let scene = Scene {
             source: &source,
             depth,
@@ -238,7 +240,7 @@ async fn interview(
         Depth::Everything => Asked::preview(&piece.facts),
     };
     let (sizes, mode) = (&scene.standing.sizes, scene.source.mode);
-    seen.told = told(&seen.pieces, &seen.context);
+    seen.told = told(&seen.pieces, &seen.context, scene.source.mode.product());
     consult_ledger(scene, seen).await;
     for change in seen.pieces.iter().flat_map(|piece| &piece.facts.changes) {
         cache.forget(&change.target);
@@ -259,7 +261,7 @@ async fn interview(
     }
     // Before anything is refused, the server has its word: what it would not run is answered with its own error.
     // Not on a text that it may read otherwise than we: a text of several statements is a syntax error to it here, and would run.
-    let text = std::str::from_utf8(&scene.source.text).unwrap_or_default();
+    let text = scene.source.readable();
     let may_be_many = seen.pieces.iter().any(|piece| piece.facts.unread.is_some())
         && text.trim_end_matches(|c: char| c == ';' || c.is_whitespace()).contains(';');
     let is_plain = !text.is_empty() && !scene.source.ambiguous && !may_be_many;
@@ -396,14 +398,26 @@ fn one_statement(text: &str, mode: LexicalMode) -> Piece {
     }
 }
 
+/// Names that are more than ASCII.
+pub(in crate::session) fn has_foreign_names(text: &str, mode: LexicalMode) -> bool {
+    let is_name = |kind| matches!(kind, lexer::Kind::Word | lexer::Kind::QuotedName);
+    let foreign = |token: lexer::Token| is_name(token.kind) && !token.text(text).is_ascii();
+    !text.is_ascii() && Lexer::new(text, mode).any(foreign)
+}
+
 fn read(source: &Source) -> Vec<Piece> {
     if source.ambiguous && !source.text.is_ascii() {
         let why = "in its character set it could be read in more than one way; SET NAMES utf8mb4 first";
         return vec![unread(&String::from_utf8_lossy(&source.text), why)];
     }
-    let Ok(text) = std::str::from_utf8(&source.text) else {
-        return vec![unread(&String::from_utf8_lossy(&source.text), "it is not UTF-8 text")];
+    let Some(text) = source.letters.read(&source.text) else {
+        return vec![unread(&String::from_utf8_lossy(&source.text), "it is no text in its character set")];
     };
+    let text = &*text;
+    if !source.letters.has_exact_names() && has_foreign_names(text, source.mode) {
+        let why = "names in it are written in a character set other than UTF-8; SET NAMES utf8mb4 first";
+        return vec![unread(text, why)];
+    }
     let reading = readings::read(text, source.mode);
     if !source.settled && (reading.mode_sensitive || encoding::mysql_reads_otherwise("", text.as_bytes())) {
         return vec![unread(text, "sql_mode or the character set, which decide how it is read, are not known")];

@@ -23,11 +23,11 @@ use crate::session::desk;
 use crate::session::judgement::Source;
 use crate::session::mysql::Session;
 use crate::session::mysql::act::Form;
-use crate::session::mysql::look::Looked;
+use crate::session::mysql::look::{Looked, has_foreign_names};
 use crate::session::mysql::prepared::{Ahead, Prepared, What};
 use crate::session::mysql::relay::{Mark, Watched};
+use crate::sql::encoding::Letters;
 use crate::sql::facts::{Kind, TransactionVerb};
-use crate::sql::lexer::{self, Lexer};
 use crate::sql::statement::Product;
 use crate::sql::{self, Glance};
 use bytes::Bytes;
@@ -174,10 +174,10 @@ impl Session {
                 let watched = Watched { touches_session: changes_session, ..Watched::default() };
                 self.forward_counted(frame, watched)
             }
-            Glance::Sluice => {
-                let text = String::from_utf8_lossy(&text).into_owned();
-                Box::pin(self.command(&text, Form::Text)).await
-            }
+            Glance::Sluice => match self.own_text(&text).await? {
+                Ok(text) => Box::pin(self.command(&text, Form::Text)).await,
+                Err(refusal) => self.refuse(&refusal).await,
+            },
             Glance::Harmless { .. } | Glance::NeedsReading => {
                 self.be_ready_to_read().await?;
                 let source = self.source(&text);
@@ -210,7 +210,11 @@ impl Session {
     }
 
     fn glance_now(&self, text: &Bytes) -> Glance {
-        let Ok(text) = std::str::from_utf8(text) else { return self.glance_at_bytes(text) };
+        let Some(text) =
+            std::str::from_utf8(text).ok().filter(|text| text.is_ascii() || self.settings.letters() == Letters::Utf8)
+        else {
+            return self.glance_at_bytes(text);
+        };
         if self.settings.is_known() && self.settings.reads_otherwise(text.as_bytes()) {
             return Glance::NeedsReading;
         }
@@ -229,19 +233,13 @@ impl Session {
         let characters: String = text.iter().map(|byte| char::from(*byte)).collect();
         match sql::glance(&characters, self.settings.mode()) {
             Glance::Harmless { ref kind, .. }
-                if self.leads_on(&characters, kind) || self.has_foreign_names(&characters) =>
+                if self.leads_on(&characters, kind)
+                    || self.leads_anywhere() && has_foreign_names(&characters, self.settings.mode()) =>
             {
                 Glance::NeedsReading
             }
             glanced => glanced,
         }
-    }
-
-    /// Names in it are written in an encoding that is not ours: where they lead is not known, if any name leads anywhere.
-    fn has_foreign_names(&self, text: &str) -> bool {
-        let is_name = |kind| matches!(kind, lexer::Kind::Word | lexer::Kind::QuotedName);
-        let foreign = |token: lexer::Token| is_name(token.kind) && !token.text(text).is_ascii();
-        self.leads_anywhere() && Lexer::new(text, self.settings.mode()).any(foreign)
     }
 
     /// The text, and how the server reads it. The settings are known.
@@ -251,7 +249,26 @@ impl Session {
             mode: self.settings.mode(),
             settled: self.settings.is_known(),
             ambiguous: self.settings.reads_otherwise(text),
+            letters: self.settings.letters(),
         }
+    }
+
+    /// A text that stands in a command of ours or with a token, as this client would send it by itself.
+    pub(in crate::session) fn source_of(&self, text: &str) -> Result<Source, Refusal> {
+        let lacking =
+            || Refusal::new(Code::CannotKnow, "sluice: the session's character set cannot write the statement");
+        let bytes = self.settings.letters().write(text).ok_or_else(lacking)?;
+        Ok(self.source(&Bytes::copy_from_slice(&bytes)))
+    }
+
+    /// A `SLUICE …` command as it is written.
+    async fn own_text(&mut self, text: &Bytes) -> Result<Result<String, Refusal>, End> {
+        if !text.is_ascii() {
+            self.be_ready_to_read().await?;
+        }
+        let read = self.settings.letters().read(text).map(std::borrow::Cow::into_owned);
+        let unreadable = || Refusal::new(Code::Syntax, "sluice: the command is no text in the session's character set");
+        Ok(read.ok_or_else(unreadable))
     }
 
     /// Plain INSERTs are judged as well: changes are frozen, or belong to a script.
@@ -305,11 +322,13 @@ impl Session {
                 What::Harmless { source, adds: kind == Kind::Insert, transaction }
             }
             Glance::NeedsReading => What::Guarded(source),
-            Glance::Sluice => {
-                let text = String::from_utf8_lossy(&text).into_owned();
-                self.prepare_command(&text);
-                return Ok(());
-            }
+            Glance::Sluice => match self.own_text(&text).await? {
+                Ok(text) => {
+                    self.prepare_command(&text);
+                    return Ok(());
+                }
+                Err(refusal) => return self.refuse(&refusal).await,
+            },
         };
         // A Prepare runs nothing: what it prepares is judged when it is run.
         self.pass_on(frame, Some(Expected::Prepared), Mark::Prepare(Some(Box::new(Prepared::new(what)))));
@@ -423,13 +442,24 @@ impl Session {
             prepared.kinds.clone_from(&execute.kinds);
             Some(execute)
         });
-        let malformed = || End::Refused(Refusal::new(Code::Protocol, "sluice: malformed COM_STMT_EXECUTE"));
-        read.flatten().ok_or_else(malformed)
+        read.flatten().ok_or_else(malformed_execute)
     }
 
-    /// What is forwarded unjudged still tells the types that later executions go by.
+    /// What is forwarded unjudged still tells the types that later executions go by, and uses up the values that came ahead.
     fn note_kinds(&mut self, frame: &Frame, number: u32) -> Result<(), End> {
-        self.read_execute(frame, number).map(drop)
+        let capabilities = self.client;
+        let Some(prepared) = self.prepared.get(number) else { return Ok(()) };
+        if !prepared.ahead.is_empty() {
+            return self.read_execute(frame, number).map(drop);
+        }
+        match command::kinds(frame, capabilities, prepared.parameters) {
+            Ok(None) => Ok(()),
+            Ok(Some(kinds)) => {
+                self.prepared.change(number, |prepared| prepared.kinds = kinds);
+                Ok(())
+            }
+            Err(_) => Err(malformed_execute()),
+        }
     }
 
     /// How the client writes texts.
@@ -472,4 +502,8 @@ impl Session {
             _ => self.refuse_door("COM_STMT_BULK_EXECUTE of a statement that has to be judged row by row").await,
         }
     }
+}
+
+fn malformed_execute() -> End {
+    End::Refused(Refusal::new(Code::Protocol, "sluice: malformed COM_STMT_EXECUTE"))
 }

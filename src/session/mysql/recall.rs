@@ -206,8 +206,8 @@ impl Session {
     }
 
     /// A statement of ours is prepared: its number, or the server's error.
-    pub(in crate::session) async fn prepare_own(&mut self, text: &str) -> Result<Result<u32, Failure>, End> {
-        self.link.say(Script::new(self.server).prepare(text.as_bytes()));
+    pub(in crate::session) async fn prepare_own(&mut self, text: &[u8]) -> Result<Result<u32, Failure>, End> {
+        self.link.say(Script::new(self.server).prepare(text));
         let deadline = Instant::now() + self.desk.house.ask_timeout;
         let mut line = Line { link: &mut self.link, server: self.server, deadline };
         line.hear_prepared().await.map_err(unknown_state)

@@ -16,7 +16,6 @@ use crate::session::mysql::look::Looked;
 use crate::session::mysql::run::Run;
 use crate::session::tokens::{Redeeming, misused};
 use crate::store::kept::{Challenge, ProtocolKind};
-use bytes::Bytes;
 
 impl Session {
     pub(in crate::session) async fn confirm(&mut self, typed: &str) -> Result<(), End> {
@@ -46,7 +45,11 @@ impl Session {
         }
         self.be_ready_to_read().await?;
         let parameters = challenge.parameters.as_ref().map(challenge::restored);
-        let source = self.source(&Bytes::from(challenge.statement.clone()));
+        let source = match self.source_of(&challenge.statement) {
+            Ok(source) => source,
+            Err(refusal) => return self.refuse(&refusal).await,
+        };
+        let text = source.text.clone();
         let mut judgement = match self.look(source, parameters).await? {
             Looked::At(judgement) => *judgement,
             Looked::Not(refusal) => return self.refuse(&refusal).await,
@@ -79,7 +82,7 @@ impl Session {
                 self.remember(&judgement);
                 let agreed = self.desk.confirmed(&judgement, redeemed.challenge());
                 let run = Run { form: Form::Text, challenge: Some(redeemed.challenge().id), agreed };
-                self.run_confirmed(&challenge, judgement, run).await
+                self.run_confirmed((&challenge, &text), judgement, run).await
             }
         }
     }
@@ -87,14 +90,13 @@ impl Session {
     /// By text; with values, as a prepared statement of ours, which is closed behind it.
     async fn run_confirmed(
         &mut self,
-        challenge: &Challenge,
+        (challenge, text): (&Challenge, &[u8]),
         judgement: crate::session::judgement::Judgement,
         run: Run,
     ) -> Result<(), End> {
-        let text = &challenge.statement;
         let parameters: Option<Parameters> = judgement.parameters.clone().filter(|bound| !bound.values.is_empty());
         let Some(parameters) = parameters else {
-            let command = Script::new(self.server).query(text).bytes();
+            let command = Script::new(self.server).query_bytes(text).bytes();
             return self.run_held(command, Action::Confirmed, judgement, run).await;
         };
         debug_assert_eq!(challenge.protocol, ProtocolKind::Extended);

@@ -100,13 +100,17 @@ impl Session {
 
     /// The statement, recorded like any that goes to the database; its rows are dropped.
     async fn run_once(&mut self, judgement: &Judgement) -> Result<Result<Ran, Refusal>, End> {
+        let text = match self.source_of(&judgement.source) {
+            Ok(source) => source.text,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         let noted = self.desk.noted(judgement);
         let about = Recording {
             statement: noted.text.as_deref(),
             fingerprint: noted.fingerprint.as_deref(),
             ..self.desk.recording()
         };
-        let command = Script::new(self.server).query(&judgement.source).bytes();
+        let command = Script::new(self.server).query_bytes(&text).bytes();
         let recorded = self.desk.house.recorder.record(&judgement.verdict, Action::Rehearsed, about, command);
         let permit = match recorded {
             Ok(permit) => permit,

@@ -238,7 +238,9 @@ impl Session {
         {
             return self.refuse_run(&ran, apart, entry, &refusal).await;
         }
-        self.desk.record_outcome(entry, Some(ran.changed()), Some(&failure.sqlstate), None);
+        let ended_within = apart != Apart::Nothing && !self.in_transaction();
+        let note = ended_within.then_some("its transaction ended within it: what it changed is not known");
+        self.desk.record_outcome(entry, (!ended_within).then(|| ran.changed()), Some(&failure.sqlstate), note);
         match apart {
             Apart::Own => {
                 self.own("COMMIT").await?;

@@ -7,7 +7,7 @@
 //! Source: MySQL manual, "Server Tracking of Client Session State"; tried on MySQL 9.7 and MariaDB 10.11.
 
 use crate::protocol::mysql::response::Tracked;
-use crate::sql::encoding;
+use crate::sql::encoding::{self, Letters};
 use crate::sql::statement::{LexicalMode, MySqlMode};
 
 #[derive(Debug, Clone)]
@@ -16,6 +16,7 @@ pub(in crate::session) struct Settings {
     /// The client can be sent our words as they are.
     pub takes_utf8: bool,
     charset: String,
+    letters: Letters,
     /// What was last asked still holds.
     known: bool,
 }
@@ -27,7 +28,7 @@ pub(in crate::session) const QUESTION: &str = "SELECT @@SESSION.sql_mode, @@SESS
 impl Settings {
     /// Of a session that has just logged in: nothing was asked yet.
     pub fn of(mode: MySqlMode) -> Settings {
-        Settings { mode, takes_utf8: true, charset: String::new(), known: false }
+        Settings { mode, takes_utf8: true, charset: String::new(), letters: Letters::Utf8, known: false }
     }
 
     pub fn mode(&self) -> LexicalMode {
@@ -78,6 +79,11 @@ impl Settings {
         &self.charset
     }
 
+    /// How its texts are written.
+    pub fn letters(&self) -> Letters {
+        self.letters
+    }
+
     /// In this character set the text may mean something else than it seems to; so it may in one that is not known.
     pub fn reads_otherwise(&self, text: &[u8]) -> bool {
         encoding::mysql_reads_otherwise(&self.charset, text)
@@ -86,6 +92,7 @@ impl Settings {
     fn take_character_set(&mut self, name: &str) {
         name.clone_into(&mut self.charset);
         self.takes_utf8 = encoding::is_mysql_utf8(name);
+        self.letters = Letters::of_mysql(name);
     }
 }
 

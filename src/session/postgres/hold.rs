@@ -32,6 +32,7 @@ use crate::session::postgres::look::unknown_state;
 use crate::session::postgres::pipeline::Watched;
 use crate::session::postgres::reaching;
 use crate::sql::facts::{Facts, Kind};
+use crate::sql::statement::LexicalMode;
 use crate::store::kept::ProtocolKind;
 use bytes::Bytes;
 use std::fmt::Write;
@@ -81,7 +82,7 @@ impl Tally {
         self.removes && judgement::is_counted_object(object)
             // What is altered and keeps its rows can be another than is named: a table whose index goes.
             || self.alters && object.ends_with(measure::ALTERED)
-            || self.schema_changes.iter().any(|text| judgement::names_object(text, object))
+            || self.schema_changes.iter().any(|text| judgement::names_object(text, object, LexicalMode::default()))
     }
 
     pub fn note(&mut self, rows: u64, shown: bool) {

@@ -28,7 +28,7 @@ use crate::session::postgres::ask::{Asker, Broken, Ground};
 use crate::session::postgres::reaching::{self, Block, Declared};
 use crate::session::{End, House, readings};
 use crate::sql::facts::{Facts, Kind};
-use crate::sql::statement::LexicalMode;
+use crate::sql::statement::{LexicalMode, Product};
 use crate::sql::{self, encoding};
 use crate::store::kept::Context;
 use std::sync::Arc;
@@ -287,7 +287,7 @@ async fn interview(
     };
     let sizes = &scene.standing.sizes;
     let mode = scene.subject.mode();
-    seen.told = told(&seen.pieces, &seen.context);
+    seen.told = told(&seen.pieces, &seen.context, Product::PostgreSql);
     consult_ledger(asker, scene, seen).await;
     // What was remembered of these tables was not enough: they are asked about afresh.
     for change in seen.pieces.iter().flat_map(|piece| &piece.facts.changes) {

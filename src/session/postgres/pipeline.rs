@@ -823,7 +823,13 @@ impl Session {
     pub(in crate::session) fn source(&self, text: &Bytes) -> Source {
         let foreign = || std::str::from_utf8(text).is_ok_and(|text| self.has_foreign_names(text));
         let ambiguous = self.is_ambiguous() || !text.is_ascii() && foreign();
-        Source { text: text.clone(), mode: self.mode(), settled: self.is_settled(), ambiguous }
+        Source {
+            text: text.clone(),
+            mode: self.mode(),
+            settled: self.is_settled(),
+            ambiguous,
+            letters: encoding::Letters::Utf8,
+        }
     }
 
     /// Names in it are written in an encoding that is not ours: which they are, and where they lead, is not known.

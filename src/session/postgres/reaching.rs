@@ -134,7 +134,7 @@ pub(in crate::session) fn changes_schema(piece: &Piece) -> bool {
 /// watched.)
 fn is_plain_temporary_table(text: &str) -> bool {
     const RUNS: &[&str] = &["default", "check", "generated", "like", "inherits", "of", "constraint", "exclude"];
-    let words: Vec<String> = words(text).collect();
+    let words: Vec<String> = words(text, LexicalMode::default()).collect();
     let opens =
         matches!(&words[..], [_, temp, table, ..] if matches!(temp.as_str(), "temp" | "temporary") && table == "table");
     let from_query = words.iter().take_while(|word| *word != "(").any(|word| word == "as");
@@ -223,7 +223,7 @@ fn merges(change: &Change) -> bool {
 
 /// VACUUM, ANALYZE and CLUSTER without a table's name, REINDEX of anything but a table.
 fn looks_after_many(kind: &str, text: &str) -> bool {
-    let told: Vec<String> = words(text).filter(|word| word != ";").collect();
+    let told: Vec<String> = words(text, LexicalMode::default()).filter(|word| word != ";").collect();
     match kind {
         "ReindexStmt" => !told.iter().take(6).any(|word| word == "table"),
         "VacuumStmt" | "ClusterStmt" => {
@@ -277,7 +277,7 @@ pub(in crate::session) enum Declared {
 }
 
 pub(in crate::session) fn declares(text: &str) -> Declared {
-    let mut words = words(text);
+    let mut words = words(text, LexicalMode::default());
     match words.next().as_deref() {
         Some("declare") if words.take_while(|word| word != "for").any(|word| word == "hold") => Declared::WithHold,
         Some("declare") => Declared::Cursor,

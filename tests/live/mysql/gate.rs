@@ -13,7 +13,7 @@ my_stories! {
     a_stated_higher_limit, parameters_decide, bulk_execution_is_judged, values_ahead_of_a_refusal, temporary_tables_are_ones_own,
     the_questions_leave_no_trace, a_free_change_that_grew_is_rolled_back, a_change_that_was_said_to_be_one_row,
     observe_mode_refuses_nothing, off_is_off, scopes_decide_for_whom, names_are_resolved_as_the_server_does,
-    characters_that_hide_a_quote, modes_that_move_a_quote, without_autocommit, what_commits_by_itself,
+    characters_that_hide_a_quote, a_character_set_of_ones_own, modes_that_move_a_quote, without_autocommit, what_commits_by_itself,
     tables_without_transactions, joins_and_orders, cascades_that_exceed, a_freeze_stops_every_change,
     a_script_runs_once, commands_answer_with_rows, a_token_is_its_owners, without_the_process_privilege,
     prepared_by_sql, texts_of_many_statements,
@@ -335,7 +335,7 @@ fn a_stated_higher_limit(server: &'static MyServer) {
     database.run(EVENTS);
     let mut wire = sluice.my_connect(&database);
     let statement = "DELETE FROM events WHERE kind = 'click'";
-    Refused::denied(&mut wire, statement);
+    assert!(Refused::denied(&mut wire, statement).says("SET @sluice_max_affected ="));
     let refused = Refused::to_confirm(&mut wire, &format!("/* sluice: max_affected=70000 */ {statement}"));
     assert!(refused.message.contains("60,000"), "{refused:?}");
     Refused::denied(&mut wire, &format!("/* sluice: max_affected=59999 */ {statement}"));
@@ -613,6 +613,46 @@ fn characters_that_hide_a_quote(server: &'static MyServer) {
         let outcome = wire.command(&body(command::QUERY, &text));
         assert!((50001..=50007).contains(&outcome.code()), "{charset} in one message: {outcome:?}");
     }
+    assert_eq!(database.count("logs"), 500);
+}
+
+/// Each byte stands for what the session's character set says: what is asked holds the very bytes that the client wrote.
+fn a_character_set_of_ones_own(server: &'static MyServer) {
+    let (database, sluice) = shop(server);
+    database.run(
+        "CREATE TABLE words (id INT PRIMARY KEY, word VARCHAR(40) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin); \
+         INSERT INTO words SELECT id, CASE WHEN id <= 1500 THEN 'caf\u{e9}' WHEN id <= 3000 THEN '\u{43c}\u{438}\u{440}' ELSE '\u{5317}' END FROM carts WHERE id <= 4500",
+    );
+    for (charset, written, first) in
+        [("latin1", &b"caf\xe9"[..], 1), ("koi8r", &b"\xcd\xc9\xd2"[..], 1501), ("ujis", &b"\xcb\xcc"[..], 3001)]
+    {
+        let mut wire = sluice.my_connect(&database);
+        wire.query(&format!("SET NAMES {charset}")).expect_fine("harmless");
+        let text = |before: &str, after: &str| [before.as_bytes(), written, after.as_bytes()].concat();
+        let by_key = text("UPDATE words SET word = '", &format!("' WHERE id = {first}"));
+        assert!(wire.command(&body(command::QUERY, &by_key)).error().is_none(), "{charset}: one row by its key");
+        let delete = text("DELETE FROM words WHERE word = '", "'");
+        let outcome = wire.command(&body(command::QUERY, &delete));
+        let refused = Refused::of(&mut wire, &outcome);
+        assert!(refused.code == 50001 && refused.says("1,500 rows"), "{charset}: {refused:?}");
+        let rehearsed = wire.command(&body(command::QUERY, &[b"SLUICE REHEARSE ", &delete[..]].concat())).rows();
+        let answer = "1500 rows affected";
+        assert!(rehearsed.iter().flatten().flatten().any(|cell| cell == answer), "{charset}: {rehearsed:?}");
+        let id = wire.command(&body(command::STMT_PREPARE, &delete)).prepared();
+        let outcome = wire.command(&execute(id, 0, &[]));
+        let prepared = Refused::of(&mut wire, &outcome);
+        assert!(prepared.says("1,500 rows"), "{charset}: {prepared:?}");
+        let mut other = sluice.my_connect(&database);
+        Refused::any(&mut other, &refused.confirm());
+        assert_eq!(wire.query(&refused.confirm()).end().affected, 1500, "{charset}");
+    }
+    assert_eq!(database.count("words"), 0);
+    // A name that was written in a set of which only the server knows every letter is not taken for one that is known.
+    database.run("CREATE FUNCTION `\u{43c}`() RETURNS INT MODIFIES SQL DATA BEGIN DELETE FROM logs; RETURN 1; END");
+    let mut wire = sluice.my_connect(&database);
+    wire.query("SET NAMES koi8r").expect_fine("harmless");
+    let outcome = wire.command(&body(command::QUERY, b"SELECT `\xcd`()"));
+    assert!((50001..=50007).contains(&outcome.code()), "{outcome:?}");
     assert_eq!(database.count("logs"), 500);
 }
 

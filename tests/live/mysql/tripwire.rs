@@ -9,7 +9,7 @@ use crate::harness::sluice::Sluice;
 
 my_stories! {
     what_a_function_does_is_tried_and_shown, the_token_of_what_was_tried_runs_it_once, small_effects_pass,
-    functions_that_only_read_or_add_pass, procedures, a_procedure_that_commits_by_itself, what_hides_behind_names,
+    functions_that_only_read_or_add_pass, wherever_a_function_is_named, procedures, a_procedure_that_commits_by_itself, what_hides_behind_names,
     by_prepared_statements, triggers_that_do_more_than_was_shown, small_changes_that_add_up, in_a_transaction_block,
     a_schema_change_is_noticed_at_once, two_sessions_at_once, without_the_process_privilege, cascades_are_counted,
     what_attackers_tried, a_trigger_that_notes_each_row, what_ran_before_an_error,
@@ -48,6 +48,97 @@ fn what_a_function_does_is_tried_and_shown(server: &'static MyServer) {
     for command in ["SLUICE PREVIEW SELECT purges()", "SLUICE EXPLAIN SELECT purges()"] {
         let told = wire.query(command).rows().iter().flatten().flatten().cloned().collect::<Vec<_>>().join("\n");
         assert!(told.contains("tried") && !told.contains("would happen: allow"), "{told}");
+    }
+}
+
+/// Every place of the language in which one of the servers runs a function, or could: whatever Sluice says of it, the rows stay.
+const PLACES: &[&str] = &[
+    "SHOW TABLES WHERE purges()",
+    "SHOW DATABASES WHERE purges() = 1",
+    "SHOW TABLE STATUS WHERE purges()",
+    "SHOW INDEX FROM logs WHERE purges()",
+    "SHOW COLUMNS FROM logs WHERE purges()",
+    "SHOW PROCEDURE STATUS WHERE purges()",
+    "SHOW TRIGGERS WHERE purges()",
+    "SHOW COLLATION WHERE purges()",
+    "SHOW /*!50000 VARIABLES WHERE purges() */",
+    "SHOW STATUS WHERE EXISTS (SELECT * FROM peek)",
+    "SHOW OPEN TABLES WHERE /* */ purges()",
+    "SHOW EVENTS WHERE purges()",
+    "/*!50000 SHOW */ CHARACTER SET WHERE purges()",
+    "EXPLAIN SELECT purges()",
+    "EXPLAIN SELECT * FROM (SELECT purges()) x",
+    "EXPLAIN ANALYZE SELECT * FROM carts WHERE id = purges()",
+    "ANALYZE SELECT * FROM carts WHERE note = purges()",
+    "EXPLAIN EXTENDED SELECT * FROM peek",
+    "TABLE peek",
+    "VALUES ROW(purges())",
+    "VALUES (purges())",
+    "(SELECT purges())",
+    "(SELECT 1) UNION (SELECT purges())",
+    "WITH a AS (SELECT purges()) SELECT * FROM a",
+    "SELECT PURGES ()",
+    "SELECT `purges`()",
+    "SELECT purges /* */ ()",
+    "SELECT purges() INTO @x",
+    "SELECT count(*) FROM carts HAVING purges()",
+    "SET @a = purges()",
+    "SET SESSION sql_select_limit = 1000 + purges()",
+    "SET sql_mode = concat('', if(purges(), '', ''))",
+    "SET STATEMENT max_statement_time = purges() FOR SELECT 1",
+    "SET PASSWORD = PASSWORD(purges())",
+    "DO purges()",
+    "DO sleep(0), purges()",
+    "KILL 1000000 + purges()",
+    "SIGNAL SQLSTATE '01000' SET MESSAGE_TEXT = purges()",
+    "CREATE TABLE made AS SELECT purges() AS a",
+    "CREATE /*! TABLE */ made AS SELECT purges() AS a",
+    "CREATE # TEMPORARY\n TABLE made SELECT purges() AS a",
+    "CREATE TEMPORARY TABLE made SELECT purges() AS a",
+    "CREATE TABLE made (a int DEFAULT (purges()))",
+    "CREATE EVENT e ON SCHEDULE AT now() + INTERVAL purges() DAY DO SELECT 1",
+    "ALTER TABLE carts ADD c int AS (purges())",
+    "INSERT INTO totals VALUES (purges() + 10, 3)",
+    "INSERT INTO totals SET id = purges() + 11",
+    "INSERT INTO totals VALUES (1, 1) ON DUPLICATE KEY UPDATE n = purges()",
+    "REPLACE INTO totals VALUES (purges() + 12, 3)",
+    "UPDATE totals SET n = purges() WHERE id = 1",
+    "DELETE FROM totals WHERE id = 1 AND purges()",
+    "DELETE FROM totals WHERE id = 1 ORDER BY purges() LIMIT 1",
+    "EXECUTE IMMEDIATE concat('SELECT pur', 'ges()')",
+    "EXECUTE IMMEDIATE 'SELECT ?' USING purges()",
+    "PURGE BINARY LOGS BEFORE purges()",
+    "SELECT * FROM information_schema.tables WHERE purges() LIMIT 1",
+    "SELECT * FROM information_schema.session_status WHERE purges()",
+    "SELECT * FROM performance_schema.session_status WHERE purges()",
+    "SHOW GLOBAL STATUS WHERE purges()",
+    "SHOW SESSION STATUS WHERE purges()",
+    "BEGIN NOT ATOMIC SELECT purges(); END",
+    "CHECK TABLE peek",
+    "CHECKSUM TABLE peek",
+];
+
+fn wherever_a_function_is_named(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    for place in PLACES {
+        let mut wire = sluice.my_connect(&database);
+        wire.query(place);
+        assert_eq!(database.count("logs"), 500, "{place}");
+        let outcome = wire.command(&crate::harness::mysql::packet::prepare(place));
+        if outcome.error().is_none() {
+            wire.command(&execute(outcome.prepared(), 0, &[]));
+            assert_eq!(database.count("logs"), 500, "{place}, prepared");
+        }
+    }
+    let mut wire = sluice.my_connect(&database);
+    wire.query("HANDLER carts OPEN");
+    wire.query("HANDLER carts READ FIRST WHERE purges()");
+    assert_eq!(database.count("logs"), 500);
+    let mut wire = sluice.my_connect(&database);
+    for harmless in
+        ["SHOW CREATE FUNCTION purges", "SHOW FUNCTION STATUS LIKE 'purges'", "SHOW CREATE VIEW peek", "DESCRIBE peek"]
+    {
+        assert!(!wire.query(harmless).rows().is_empty(), "{harmless}");
     }
 }
 
