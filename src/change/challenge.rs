@@ -248,7 +248,13 @@ impl fmt::Display for Misuse {
                 write!(f, "the token is for database \"{database}\"")
             }
             Misuse::OtherContext { setting, was } => {
-                write!(f, "{setting} is not what it was when the change was shown")?;
+                let what = match setting.as_str() {
+                    "code" => "a routine, trigger or view that it leads to",
+                    "prepared" => "the text of the prepared statement",
+                    "arguments" => "a value of its variables",
+                    setting => setting,
+                };
+                write!(f, "{what} is not what it was when the change was shown; send the statement again")?;
                 was.as_ref().map_or(Ok(()), |was| write!(f, "; then it was: {was}"))
             }
             Misuse::OtherStatement => f.write_str("the token is for another statement or other parameter values"),

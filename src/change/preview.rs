@@ -52,7 +52,13 @@ pub fn render_judged(facts: &Facts, evidence: &Evidence, judged: &[Judged], size
 pub fn effects_lines(effects: &Effects) -> String {
     let mut lines = Vec::new();
     for table in effects.tables.iter().take(limits::PREVIEW_LINES) {
-        let told = [(table.inserted, "inserted"), (table.updated, "updated"), (table.deleted, "deleted")];
+        let untold = if table.untold == table.destroyed() { "changed" } else { "more changed, below or beside them" };
+        let told = [
+            (table.inserted, "inserted"),
+            (table.updated, "updated"),
+            (table.deleted, "deleted"),
+            (table.untold, untold),
+        ];
         let told: Vec<String> =
             told.iter().filter(|(rows, _)| *rows > 0).map(|(rows, how)| format!("{} {how}", number(*rows))).collect();
         lines.push(format!("  {:<40} {}", plain(&table.name), told.join(", ")));
@@ -144,7 +150,7 @@ impl Subject<'_> {
             if several {
                 lines.push(format!("{}. {}", self.facts.changes.len() + at + 1, removal::message(removal, evidence)));
             }
-            removal::lines(evidence, &mut lines);
+            removal::lines(evidence, self.facts.product, &mut lines);
         }
         if let Known::Known(effects) = &self.evidence.effects {
             lines.push("it was tried and rolled back; it did:".to_owned());
@@ -229,6 +235,11 @@ impl Subject<'_> {
 
     /// Only rows that are counted afterwards can be held to a number.
     fn confirm_line(&self, offer: &Offer) -> String {
+        let keeps_none =
+            |change: &ChangeEvidence| change.table.known().is_some_and(|table| table.keeps_no_transactions.is_some());
+        if self.evidence.changes.iter().any(keeps_none) {
+            return "To run it whole, of which nothing can be rolled back:".to_owned();
+        }
         match offer.at_most.rows {
             Some(_) => "To run it whole, in one transaction that is rolled back if it changes more:".to_owned(),
             None if self.facts.outside_transaction_only => "To run it as it is:".to_owned(),

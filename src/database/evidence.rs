@@ -233,7 +233,7 @@ fn told_by_text(change: &Change, table: &Known<Table>, inquiry: &Inquiry<'_>) ->
         (Verb::Insert, ..) if change.clauses.is_none() => {
             Some(Known::Unknown("the rows of a query are not counted before it inserts them".to_owned()))
         }
-        (Verb::CopyIn, ..) => Some(Known::Unknown("the rows of COPY are not here yet".to_owned())),
+        (Verb::CopyIn, ..) => Some(Known::Unknown("the rows that it brings are not here yet".to_owned())),
         (Verb::Merge { .. }, ..) => {
             Some(Known::Unknown("the rows that a MERGE would match are not counted".to_owned()))
         }

@@ -111,16 +111,19 @@ pub struct TableEffect {
     pub inserted: u64,
     pub updated: u64,
     pub deleted: u64,
+    /// Rows changed in a way that the server's counts do not tell: through foreign keys, or added by code.
+    #[serde(default)]
+    pub untold: u64,
 }
 
 impl TableEffect {
     pub fn is_nothing(&self) -> bool {
-        self.inserted == 0 && self.updated == 0 && self.deleted == 0
+        self.inserted == 0 && self.destroyed() == 0
     }
 
     /// Rows that are not what they were.
     pub fn destroyed(&self) -> u64 {
-        self.updated.saturating_add(self.deleted)
+        self.updated.saturating_add(self.deleted).saturating_add(self.untold)
     }
 }
 
@@ -294,6 +297,12 @@ impl Cascade {
             sum = sum.saturating_add(below.total()?);
         }
         Some(sum)
+    }
+
+    /// The rows of this branch that are known.
+    pub fn known_total(&self) -> u64 {
+        let own = self.rows.known().map_or(0, |rows| rows.number());
+        self.below.iter().fold(own, |sum, below| sum.saturating_add(below.known_total()))
     }
 }
 

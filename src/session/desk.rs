@@ -131,7 +131,10 @@ impl Desk {
         refusal.hint = Some(preview.hint).filter(|hint| !hint.is_empty());
         refusal.document = Some(Box::new(document));
         if copies {
-            let how = "Send it between BEGIN and COMMIT, where what it does is measured.";
+            let how = judgement.lexical.product().either(
+                "Send it between BEGIN and COMMIT, where what it does is measured.",
+                "Load the rows into a table of their own, and change the other by a statement from that: it is counted.",
+            );
             refusal.hint = Some(how.to_owned());
         }
         if named && level < Level::Deny {

@@ -58,9 +58,20 @@ impl Hold {
     /// What the record says of a statement that was carried out: its tag tells nothing of what its functions did.
     pub fn outcome_rows(&self, told: u64) -> Option<u64> {
         if !self.judgement.reaches() {
-            return Some(told);
+            return Some(match (self.overwrites(), self.measured.get()) {
+                // A row is counted twice whose place another took.
+                (true, Some(measured)) => (*measured).max(told - (told / 2).min(*measured)),
+                _ => told,
+            });
         }
         self.measured.get().map(|measured| told.max(*measured))
+    }
+
+    /// It overwrites rows, and its tag counts those twice.
+    fn overwrites(&self) -> bool {
+        let counts_twice = self.judgement.lexical.product().either(false, true);
+        let mut changes = self.judgement.pieces.iter().flat_map(|piece| &piece.facts.changes);
+        counts_twice && changes.any(|change| change.on_conflict.overwrites())
     }
 
     /// What it did is a change that the policy's freeze does not let pass.

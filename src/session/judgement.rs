@@ -225,7 +225,8 @@ impl Judgement {
                 continue;
             }
             let branches = change.cascade.known().map_or(&[][..], Vec::as_slice);
-            let carried = branches.iter().try_fold(0u64, |sum, branch| Some(sum.saturating_add(branch.total()?)))?;
+            // Of what could not be counted nothing was shown, so to nothing of it was agreed: more is rolled back, and shown.
+            let carried = branches.iter().fold(0u64, |sum, branch| sum.saturating_add(branch.known_total()));
             most = most.saturating_add(change.rows.known()?.number()).saturating_add(carried);
         }
         Some(promise::with_tolerance(most, self.sizes.tolerance))
@@ -338,6 +339,16 @@ pub(in crate::session) fn told(pieces: &[Piece], context: &Context, product: Pro
             rerun: hint("rerun").or_else(|| session("sluice.rerun")),
         }),
     }
+}
+
+/// A number set on the session that is none: who set it believes that it holds.
+pub(in crate::session) fn misstated(context: &Context, mode: Mode) -> Option<Refusal> {
+    let stated = context.get("sluice.max_affected").filter(|stated| !stated.is_empty() && mode == Mode::Enforce)?;
+    let message = || {
+        let shown: String = stated.chars().take(40).collect();
+        format!("sluice: max_affected is a number of rows, not \"{shown}\", which was set on the session")
+    };
+    stated.parse::<u64>().is_err().then(|| Refusal::new(Code::Syntax, message()))
 }
 
 /// Everything was asked before anything of the message ran. Behind a statement that changes rows, counts do not hold; behind one

@@ -339,6 +339,14 @@ impl Link {
     }
 }
 
+/// In words for the other side. A server that is stopped ends TLS without a farewell, of which a library has more to say than helps.
+pub(in crate::session) fn how_lost(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the database closed it".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use crate::database::quote;
 use crate::ground::limits;
 use crate::policy::question::{Cascade, ChangeEvidence, Known, Rows, Table};
 use crate::policy::settings::Sizes;
-use crate::sql::facts::{Change, Verb};
+use crate::sql::facts::{Change, OnConflict, Verb};
 
 pub fn table_name(change: &Change, evidence: &ChangeEvidence) -> String {
     match evidence.table.known() {
@@ -33,8 +33,16 @@ pub fn message(change: &Change, evidence: &ChangeEvidence) -> String {
     };
     let total = total(evidence);
     let what = match change.verb {
-        Verb::Insert => format!("insert {rows} {unit} into {name}"),
-        Verb::CopyIn => format!("copy {rows} {unit} into {name}"),
+        Verb::Insert | Verb::CopyIn => {
+            let verb = if change.verb == Verb::Insert { "insert" } else { "load" };
+            match change.on_conflict {
+                OnConflict::Updates => format!("{verb} {rows} {unit} into {name}, or update those that are there"),
+                OnConflict::Replaces => {
+                    format!("{verb} {rows} {unit} into {name}, in the place of those that are there")
+                }
+                _ => format!("{verb} {rows} {unit} into {name}"),
+            }
+        }
         Verb::Merge { updates, deletes } => {
             let verb = match (updates, deletes) {
                 (true, true) => "update or delete",

@@ -8,6 +8,7 @@ use crate::change::preview::words::{
 use crate::ground::limits;
 use crate::policy::question::{Known, RemovalEvidence, RemovedTable, Rows};
 use crate::sql::facts::{Removal, Removed};
+use crate::sql::statement::Product;
 use std::mem::discriminant;
 
 /// A line of the list: name, rows, size, why.
@@ -100,7 +101,7 @@ fn named(removal: &Removal) -> String {
     }
 }
 
-pub fn lines(evidence: &RemovalEvidence, out: &mut Vec<String>) {
+pub fn lines(evidence: &RemovalEvidence, product: Product, out: &mut Vec<String>) {
     match &evidence.tables {
         Known::Known(tables) if tables.len() > 1 => {
             let shown: Vec<Row> = tables.iter().take(limits::PREVIEW_LINES).map(removed_row).collect();
@@ -120,7 +121,11 @@ pub fn lines(evidence: &RemovalEvidence, out: &mut Vec<String>) {
     }
     if !evidence.refused_for.is_empty() {
         let keys: Vec<String> = evidence.refused_for.iter().map(|key| plain(key)).collect();
-        wrapped("  the server will refuse this without CASCADE: ", &some_of(&keys), out);
+        let refused = product.either(
+            "  the server will refuse this without CASCADE: ",
+            "  the server will refuse this, as these refer to it: ",
+        );
+        wrapped(refused, &some_of(&keys), out);
     }
     if let Known::Known(dependents) = &evidence.dependents {
         let shown = dependents.iter().take(limits::PREVIEW_LINES);

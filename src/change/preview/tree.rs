@@ -7,7 +7,7 @@ use crate::change::preview::change::table_name;
 use crate::change::preview::words::{self, plain, short_amount, wrapped};
 use crate::ground::limits;
 use crate::policy::question::{Action, Cascade, ChangeEvidence, Known, Rows};
-use crate::sql::facts::{Change, Verb};
+use crate::sql::facts::{Change, OnConflict, Verb};
 
 /// A line of the tree: name, rows, what happens, by which key.
 type Row = [String; 4];
@@ -17,13 +17,15 @@ pub fn lines(change: &Change, evidence: &ChangeEvidence, branches: &[Cascade], o
         Verb::Delete => "delete",
         Verb::Update => "update",
         Verb::Merge { .. } => "merge",
+        Verb::Insert | Verb::CopyIn if change.on_conflict == OnConflict::Replaces => "replace",
         Verb::Insert | Verb::CopyIn => "insert",
     };
     let rows = evidence.rows.known().map_or_else(|| "unknown".to_owned(), |rows| short_amount(*rows));
     let name = table_name(change, evidence);
     let mut drawn = vec![[name, rows, verb.to_owned(), String::new()]];
     let mut notes = Notes::default();
-    let deletes = change.verb == Verb::Delete || matches!(change.verb, Verb::Merge { deletes: true, .. });
+    let deletes = matches!(change.verb, Verb::Delete | Verb::Merge { deletes: true, .. })
+        || change.on_conflict == OnConflict::Replaces;
     branches.iter().for_each(|branch| branch_rows(branch, 0, deletes, &mut drawn, &mut notes));
     let more = drawn.len().saturating_sub(limits::PREVIEW_LINES);
     drawn.truncate(limits::PREVIEW_LINES);

@@ -160,6 +160,7 @@ pub fn between(before: &Snapshot, after: &Snapshot) -> Result<Effects, String> {
             inserted: now.inserted.saturating_sub(was.inserted),
             updated: now.updated.saturating_sub(was.updated),
             deleted: now.deleted.saturating_sub(was.deleted),
+            untold: 0,
         };
         if now.system {
             note_catalog(&effect, &mut effects);

@@ -26,6 +26,8 @@ pub struct Reach {
     pub writes: Watchlist,
     /// Of those, the ones that do what no rollback takes back: they cannot be tried.
     pub outside: Watchlist,
+    /// Of those, the ones of which only that is known: this user is not shown what they are.
+    pub unshown: Watchlist,
     /// Some of it runs at COMMIT: a deferrable trigger.
     pub deferred: bool,
     /// Tables and views are among them: what looks after all tables runs it.
@@ -43,6 +45,7 @@ impl Reach {
             reads: list.clone(),
             writes: list,
             outside: Watchlist::default(),
+            unshown: Watchlist::default(),
             deferred: true,
             in_tables: true,
             own_equality: true,
@@ -346,7 +349,16 @@ impl Found {
             list.and_everything(self.everywhere.clone()).and_schema_changes(self.schema_changes.clone())
         };
         let (deferred, in_tables, own_equality) = (self.deferred, self.in_tables, self.own_equality);
-        Reach { reads: dress(reads), writes: dress(writes), outside, deferred, in_tables, own_equality, fingerprint }
+        Reach {
+            reads: dress(reads),
+            writes: dress(writes),
+            outside,
+            unshown: Watchlist::default(),
+            deferred,
+            in_tables,
+            own_equality,
+            fingerprint,
+        }
     }
 }
 

@@ -32,6 +32,10 @@ impl Rule for DropGuard {
     }
 
     fn look(&self, look: &Look<'_>) -> Vec<Finding> {
-        acts(self, look, ActKind::GuardDropped, "Add what takes its place first, in the same transaction if need be.")
+        let instead = look.facts.product.either(
+            "Add what takes its place first, in the same transaction if need be.",
+            "Add what takes its place first, in the same ALTER TABLE where that can be.",
+        );
+        acts(self, look, ActKind::GuardDropped, instead)
     }
 }

@@ -61,7 +61,14 @@ fn found(rule: &dyn Rule, setting: &SettingChange) -> Finding {
         name => name,
     };
     let value = setting.value.as_deref().unwrap_or("a value not written as a constant");
-    let instead = "Load children after parents instead of turning checks off.";
+    let instead = match setting.name.as_str() {
+        "foreign_key_checks" | "unique_checks" | "check_constraint_checks" | "session_replication_role" => {
+            "Load children after parents instead of turning checks off; a restore gets a role with a scope of its own in the policy."
+        }
+        "sql_log_bin" => "Let replicas and restores see the change.",
+        "sql_safe_updates" => "Leave it as it is: Sluice looks at every change all the same.",
+        _ => "Have the one who keeps the policy give this role a scope in which it is allowed.",
+    };
     finding(rule, About::Statement, format!("{name} = {value}"), instead)
 }
 

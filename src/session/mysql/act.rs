@@ -134,7 +134,7 @@ impl Session {
 
     /// The server's own error for a text that was not run.
     pub(in crate::session) fn answer_failure(&mut self, failure: Failure) {
-        self.aftermath.failed(&failure);
+        self.aftermath.failed(&failure, None);
         self.reply(message::failure(self.to_client(), failure.errno, &failure.sqlstate, &failure.message));
         self.desk.runs.failed(&self.desk.house.store);
     }
@@ -287,7 +287,11 @@ fn in_short(refusal: &Refusal) -> String {
     if hint.is_empty() && more.is_empty() {
         return message.to_owned();
     }
-    let cut = if end < message.len() { "..." } else { "." };
+    let cut = match end < message.len() {
+        true => "...",
+        false if message.ends_with('?') => "",
+        false => ".",
+    };
     let first = format!("{}{cut}", &message[..end]);
     let parts = [first.as_str(), hint.as_str(), more];
     parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(" ")

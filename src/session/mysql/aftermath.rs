@@ -33,6 +33,8 @@ pub(in crate::session) struct Aftermath {
     warnings: u16,
     row_count: Option<i64>,
     found_rows: Option<String>,
+    /// What is on its way to the server only looks at the conditions, and leaves them.
+    only_looks: bool,
     /// What the statement answered last left, whether the server still knows it or not.
     last_row_count: i64,
 }
@@ -117,6 +119,11 @@ impl Aftermath {
         self.kept.is_some() || !self.ours.is_empty() || self.row_count.is_some() || self.found_rows.is_some()
     }
 
+    /// SHOW WARNINGS goes to the server, which knows what it knew afterwards too.
+    pub fn looks(&mut self) {
+        self.only_looks = true;
+    }
+
     /// Warnings of the server's that would be lost by a question.
     pub fn has_unkept_warnings(&self) -> bool {
         self.kept.is_none() && self.warnings > 0
@@ -144,7 +151,9 @@ impl Aftermath {
         self.kept = None;
         self.row_count = None;
         self.ours = std::mem::take(&mut self.coming);
-        self.warnings = end.warnings();
+        if !std::mem::take(&mut self.only_looks) || end.failed().is_some() {
+            self.warnings = end.warnings();
+        }
         self.last_row_count = match end {
             End::Okay(okay) if !is_of_rows(end) => i64::try_from(okay.affected).unwrap_or(i64::MAX),
             _ => -1,
@@ -179,9 +188,11 @@ impl Aftermath {
     }
 
     /// The statement failed by an error of the server's that it does not know as this session's last any more.
-    pub fn failed(&mut self, failure: &Failure) {
-        let condition = Condition { level: "Error".to_owned(), code: failure.errno, message: failure.message.clone() };
-        self.kept = Some(vec![condition]);
+    /// `conditions`: all that it left, where the server was asked in time.
+    pub fn failed(&mut self, failure: &Failure, conditions: Option<Vec<Condition>>) {
+        let condition =
+            || Condition { level: "Error".to_owned(), code: failure.errno, message: failure.message.clone() };
+        self.kept = Some(conditions.filter(|all| !all.is_empty()).unwrap_or_else(|| vec![condition()]));
         self.ours.clear();
         self.coming.clear();
         (self.row_count, self.last_row_count) = (Some(-1), -1);
@@ -220,7 +231,7 @@ impl Aftermath {
 }
 
 /// Whether a result of rows ended: its last packet begins as an EOF does, and affects nothing.
-fn is_of_rows(end: &End) -> bool {
+pub(in crate::session) fn is_of_rows(end: &End) -> bool {
     match end {
         End::Eof { .. } => true,
         End::Okay(okay) => okay.of_rows,

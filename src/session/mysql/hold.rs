@@ -61,6 +61,7 @@ impl Session {
         if is_told(judgement) {
             return Ok(Before::Told);
         }
+        self.keep_aftermath().await?;
         Ok(match self.snapshot().await? {
             Ok(counted) => Before::Counted(counted),
             Err(why) => Before::Unknown(why),

@@ -16,7 +16,8 @@ use crate::session::mysql::Session;
 use crate::session::mysql::ask::Asker;
 use crate::session::mysql::look::unknown_state;
 use crate::sql::facts::{Facts, Kind};
-use crate::sql::statement::{LexicalMode, MySqlMode};
+use crate::sql::lexer::Lexer;
+use crate::sql::statement::{LexicalMode, MySqlMode, Product};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -154,7 +155,7 @@ fn reached(piece: &Piece, reach: &Reach, mode: LexicalMode, mixed: bool) -> Resu
     }
     let found = match &facts.kind {
         Kind::Do => vec!["a block of statements".to_owned()],
-        Kind::Call => vec!["CALL".to_owned()],
+        Kind::Call => vec![called(&piece.text, mode)],
         Kind::Empty | Kind::Transaction | Kind::Sluice | Kind::Prepare => Vec::new(),
         Kind::Read if only_shows(&piece.text, mode) => Vec::new(),
         Kind::Read | Kind::Set => reach.reads.met(&piece.text, mode),
@@ -168,6 +169,9 @@ fn reached(piece: &Piece, reach: &Reach, mode: LexicalMode, mixed: bool) -> Resu
     };
     let Some(name) = found.first() else { return Ok(found) };
     if let Some(outside) = reach.outside.met(&piece.text, mode).first() {
+        if reach.unshown.met(&piece.text, mode).contains(outside) {
+            return Err(not_shown(outside, mode.product()));
+        }
         return Err(format!("it leads to {outside}, which does what no rollback takes back, so it cannot be tried"));
     }
     if shows_status(&piece.text, mode) {
@@ -187,10 +191,26 @@ fn reached(piece: &Piece, reach: &Reach, mode: LexicalMode, mixed: bool) -> Resu
     Ok(found)
 }
 
+/// The procedure that a CALL names, as it is written.
+fn called(text: &str, mode: LexicalMode) -> String {
+    let tokens = Lexer::new(text, mode).filter(|token| !token.is_comment()).skip(1);
+    let name: String =
+        tokens.take_while(|token| !token.is(b'(') && !token.is(b';')).map(|token| token.text(text)).collect();
+    format!("CALL {}", name.chars().take(200).collect::<String>()).trim_end().to_owned()
+}
+
 /// A SHOW names things and runs nothing, but for the condition that it may have: MySQL 9.7 and MariaDB 10.11 both run a function there.
 fn only_shows(text: &str, mode: LexicalMode) -> bool {
     let mut words = words(text, mode);
     words.next().is_some_and(|first| first == "show") && !words.any(|word| word == "where")
+}
+
+fn not_shown(name: &str, product: Product) -> String {
+    let rights = match product {
+        Product::MariaDb => "SHOW VIEW, for a routine SELECT on mysql.proc",
+        _ => "SHOW VIEW, for a routine SHOW_ROUTINE",
+    };
+    format!("it leads to {name}, and this user is not shown what that is ({rights}), so it cannot be tried")
 }
 
 /// Both servers put the session's counters back behind it.

@@ -16,7 +16,7 @@ use crate::session::desk::Desk;
 use crate::session::format::Format;
 use crate::session::judgement::{
     Bound, Depth, Gathering, Judgement, Piece, Seen, Silence, Source, for_tables, forget_what_changes, gather, judged,
-    only_shown, pieces, show, strongest, told, too_many_removals, unread, verdicts,
+    misstated, only_shown, pieces, show, strongest, told, too_many_removals, unread, verdicts,
 };
 use crate::session::mysql::Session;
 use crate::session::mysql::ask::{Asker, Broken, Ground};
@@ -170,6 +170,9 @@ impl Session {
         }
         match interviewed {
             Ok(Interviewed::Judged(effective)) => {
+                if let Some(refusal) = misstated(&seen.context, effective.mode) {
+                    return Ok(Looked::Not(refusal));
+                }
                 let judgement = self.judged(text, &source, seen, &effective);
                 Ok(Looked::At(Box::new(judgement)))
             }
@@ -228,12 +231,16 @@ async fn interview(
     // It decides how we ask, not what the statement means.
     asker.note_isolation(asked.remove("isolation").as_deref());
     seen.context = asked;
+    let arguments = arguments(&seen.pieces);
     let resolved = resolve(asker, scene, &mut seen.pieces).await?;
     seen.doubtful = resolved;
     if resolved {
         // What stands behind the name can come to be another text: a confirmation is bound to what it is now.
         let meant = seen.pieces.iter().map(|piece| piece.text.as_str()).collect::<Vec<_>>().join(";");
         seen.context.insert("prepared".to_owned(), meant);
+        if !arguments.is_empty() {
+            seen.context.insert("arguments".to_owned(), values(asker, &arguments).await?);
+        }
     }
     let questions = |piece: &Piece| match scene.depth {
         Depth::WhatRulesNeed => policy::questions(&piece.facts, scene.standing),
@@ -355,7 +362,10 @@ async fn resolve(asker: &mut impl Ask, scene: &Scene<'_>, pieces: &mut [Piece]) 
             let hints = std::mem::take(&mut piece.facts.hints);
             let text = scene.named.get(&execution.name.to_ascii_lowercase()).filter(|_| alone || settled);
             *piece = match text {
-                Some((text, mode)) => one_statement(text, *mode),
+                Some((text, mode)) => match with_arguments(text, *mode, &execution.arguments) {
+                    Some(text) => one_statement(&text, *mode),
+                    None => one_statement(text, *mode),
+                },
                 // Nothing of this name: the server refuses it.
                 None if scene.names_known && execution.name.is_ascii() && (alone || settled) => {
                     Piece { facts: Facts { kind: Kind::Read, ..Facts::default() }, text: piece.text.clone() }
@@ -363,17 +373,53 @@ async fn resolve(asker: &mut impl Ask, scene: &Scene<'_>, pieces: &mut [Piece]) 
                 None => unread(&piece.text, "what was prepared under this name is not known"),
             };
             piece.facts.hints.extend(hints);
-            // Its values stand in variables: they are not looked at.
         }
     }
     Ok(resolved)
 }
 
-async fn variable(asker: &mut impl Ask, scene: &Scene<'_>, piece: &Piece, expression: &str) -> Result<Piece, AskError> {
-    let is_variable = expression.starts_with('@')
+/// The variables that EXECUTE … USING names.
+fn arguments(pieces: &[Piece]) -> Vec<String> {
+    let executions = pieces.iter().filter_map(|piece| piece.facts.executes.as_ref());
+    executions.flat_map(|execution| execution.arguments.iter()).filter(|one| is_variable(one)).cloned().collect()
+}
+
+/// What the variables hold, told so that no two values are told alike: a confirmation is bound to it.
+async fn values(asker: &mut impl Ask, variables: &[String]) -> Result<String, AskError> {
+    let each = |variable: &String| {
+        format!("COALESCE(CONCAT(COERCIBILITY({variable}), ':', HEX(CAST({variable} AS CHAR))), 'NULL')")
+    };
+    let columns: Vec<String> = variables.iter().map(each).collect();
+    let answer = asker.ask(&format!("SELECT CONCAT_WS(' ', {})", columns.join(", ")), None).await?;
+    Ok(answer.rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten().unwrap_or_default())
+}
+
+/// The text with the variables in the places of its parameters; `None` where that would not be the same.
+fn with_arguments(text: &str, mode: LexicalMode, arguments: &[String]) -> Option<String> {
+    let places: Vec<lexer::Token> =
+        Lexer::new(text, mode).filter(|token| !token.is_comment() && token.text(text) == "?").collect();
+    if arguments.is_empty() || places.len() != arguments.len() || !arguments.iter().all(|one| is_variable(one)) {
+        return None;
+    }
+    let (mut out, mut from) = (String::with_capacity(text.len()), 0);
+    for (place, argument) in places.iter().zip(arguments) {
+        out.push_str(text.get(from..place.start)?);
+        out.push_str(&format!(" {argument} "));
+        from = place.end;
+    }
+    out.push_str(text.get(from..)?);
+    Some(out)
+}
+
+/// `@name`, and nothing that could be more.
+fn is_variable(expression: &str) -> bool {
+    expression.starts_with('@')
         && !expression.starts_with("@@")
-        && expression[1..].bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'.'));
-    if !is_variable {
+        && expression[1..].bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'.'))
+}
+
+async fn variable(asker: &mut impl Ask, scene: &Scene<'_>, piece: &Piece, expression: &str) -> Result<Piece, AskError> {
+    if !is_variable(expression) {
         return Ok(unread(&piece.text, "its text is worked out when it is run"));
     }
     let answer = asker.ask(&format!("SELECT {expression}"), None).await?;

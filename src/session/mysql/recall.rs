@@ -11,7 +11,7 @@ use crate::protocol::mysql::response::{self, End as Ended, Failure};
 use crate::session::End;
 use crate::session::commands::Table;
 use crate::session::mysql::Session;
-use crate::session::mysql::aftermath::{Condition, Counted, Place, Wish, wish};
+use crate::session::mysql::aftermath::{self, Condition, Counted, Place, Wish, wish};
 use crate::session::mysql::ask::{Asker, Broken, Ground, Line};
 use crate::session::mysql::look::unknown_state;
 use crate::session::mysql::settings;
@@ -68,20 +68,36 @@ impl Session {
             false => None,
         };
         let found_rows = match self.aftermath.needs_found_rows() {
-            true => {
-                let heard = self.words("SELECT FOUND_ROWS()").await?;
-                heard.answer.rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten()
-            }
+            true => self.found_rows().await?,
             false => None,
         };
         self.aftermath.keep(conditions, found_rows);
         Ok(())
     }
 
-    /// Behind a statement that was carried out with its commit withheld: what the client can ask about it.
-    pub(in crate::session) async fn keep_what_it_left(&mut self, end: &Ended) -> Result<(), End> {
+    /// What the client can ask about a statement that has just run, before anything else is asked.
+    pub(in crate::session) async fn what_it_left(&mut self, end: &Ended) -> Result<Left, End> {
+        let warned = end.warnings() > 0 || end.failed().is_some();
+        let conditions = match warned {
+            true => Some(conditions(self.words("SHOW WARNINGS").await?.answer.rows)),
+            false => None,
+        };
+        let found_rows = match aftermath::is_of_rows(end) {
+            true => self.found_rows().await?,
+            false => None,
+        };
+        Ok(Left { conditions, found_rows })
+    }
+
+    /// Behind a statement that was carried out with its commit withheld, and that the client is told of now.
+    pub(in crate::session) fn keep_what_it_left(&mut self, end: &Ended, left: Left) {
         self.aftermath.followed_by(end);
-        self.keep_aftermath().await
+        self.aftermath.keep(left.conditions, left.found_rows);
+    }
+
+    async fn found_rows(&mut self) -> Result<Option<String>, End> {
+        let heard = self.words("SELECT FOUND_ROWS()").await?;
+        Ok(heard.answer.rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten())
     }
 
     /// With autocommit off a question begins a transaction, which is no client's.
@@ -97,12 +113,16 @@ impl Session {
         &mut self,
         text: &Bytes,
     ) -> Result<Option<Option<(Frame, Bytes)>>, End> {
-        if !self.aftermath.is_disturbed() {
+        if !self.aftermath.is_disturbed() && !self.aftermath.has_unkept_warnings() {
             return Ok(None);
         }
         let Ok(text) = std::str::from_utf8(text) else { return Ok(None) };
         let Some(wish) = wish(text, self.settings.mode()) else { return Ok(None) };
         if matches!(wish, Wish::Conditions { .. } | Wish::Count { .. }) && !self.aftermath.has_conditions() {
+            self.aftermath.looks();
+            return Ok(None);
+        }
+        if !self.aftermath.is_disturbed() {
             return Ok(None);
         }
         match wish {
@@ -237,6 +257,13 @@ impl Asker<'_> {
 fn is_about_the_text(failure: &response::Failure) -> bool {
     // ER_UNSUPPORTED_PS
     failure.errno != 1295 && failure.sqlstate.starts_with("42")
+}
+
+/// What a statement left behind it.
+#[derive(Debug, Default)]
+pub(in crate::session) struct Left {
+    pub conditions: Option<Vec<Condition>>,
+    pub found_rows: Option<String>,
 }
 
 fn conditions(rows: Table) -> Vec<Condition> {

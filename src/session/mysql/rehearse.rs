@@ -7,7 +7,6 @@
 use crate::audit::Recording;
 use crate::audit::event::Action;
 use crate::change::preview;
-use crate::database::Ask;
 use crate::database::effects::mysql::measure::{self, Snapshot};
 use crate::policy::finding::Level;
 use crate::policy::question::{Effects, Known};
@@ -25,6 +24,7 @@ use crate::session::mysql::hold::did;
 use crate::session::mysql::look::unknown_state;
 use crate::session::mysql::relay::misunderstood;
 use crate::session::record;
+use crate::sql::facts::Kind;
 use std::time::Instant;
 
 /// What one run came to.
@@ -95,6 +95,9 @@ impl Session {
         row(&mut table, "verdict", "to run it twice", &verdict(&second, effects.as_ref(), again.as_ref()));
         let note = "values that AUTO_INCREMENT gave are used up, and what functions do outside the database is not rolled back";
         row(&mut table, "note", "rollback", note);
+        if judgement.runs_code() {
+            row(&mut table, "note", "variables", "those of the session that a procedure sets keep what it gave them");
+        }
         Ok(Ok(table))
     }
 
@@ -159,14 +162,12 @@ impl Session {
 
     /// Rows that the transaction holds locks of, where this user may know.
     async fn locked(&mut self) -> Result<Option<String>, End> {
-        const QUESTION: &str = "SELECT MAX(trx_rows_locked) FROM information_schema.innodb_trx \
-             WHERE trx_mysql_thread_id = CONNECTION_ID()";
         let (time, mode) = (self.desk.house.ask_timeout, self.settings.own_mode());
         let asker = Asker::begin(&mut self.link, self.server, mode, Ground::Block, time, time).await;
         let mut asker = asker.map_err(unknown_state)?;
-        let answer = asker.ask(QUESTION, None).await;
+        let locked = measure::rows_locked(&mut asker).await;
         asker.end().await.map_err(unknown_state)?;
-        Ok(answer.ok().and_then(|answer| answer.rows.into_iter().next()?.into_iter().next()?))
+        Ok(locked.ok().map(|rows| rows.to_string()))
     }
 }
 
@@ -227,7 +228,9 @@ fn cannot_be_rolled_back(judgement: &Judgement) -> Option<String> {
     if facts.outside_transaction_only || facts.commits_implicitly || facts.transaction.is_some() {
         return Some("it begins or ends a transaction, or commits by itself".to_owned());
     }
-    if facts.prepares.is_some() || facts.forgets_prepared || facts.changes_session {
+    // What a procedure sets is told as what stays.
+    let sets = facts.changes_session && facts.kind != Kind::Call;
+    if facts.prepares.is_some() || facts.forgets_prepared || sets {
         return Some("what it sets for the session outlives a rollback".to_owned());
     }
     if crate::session::judgement::copies_in(facts) {

@@ -10,7 +10,7 @@ use crate::protocol::mysql::response::{self, Answer, Event, Expected};
 use crate::protocol::{Code, Housekeeping, Refusal};
 use crate::session::End;
 use crate::session::desk::Entry;
-use crate::session::link::{Listen, Woke};
+use crate::session::link::{Listen, Woke, how_lost};
 use crate::session::mysql::Session;
 use crate::session::mysql::prepared::Prepared;
 use crate::session::vigil::{Called, Vigil};
@@ -191,7 +191,7 @@ impl Session {
                 Err(End::Client)
             }
             Woke::UpstreamGone(error) => {
-                let message = format!("sluice: the connection to the database was lost: {error}");
+                let message = format!("sluice: the connection to the database was lost: {}", how_lost(&error));
                 Err(End::Refused(Refusal::new(Code::Upstream, message)))
             }
         }

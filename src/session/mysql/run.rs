@@ -26,6 +26,7 @@ use crate::session::mysql::act::{Form, touches_session};
 use crate::session::mysql::ask::{Heard, Line};
 use crate::session::mysql::hold::Before;
 use crate::session::mysql::look::unknown_state;
+use crate::session::mysql::recall::Left;
 use crate::session::mysql::relay::misunderstood;
 use crate::session::record;
 use bytes::{Bytes, BytesMut};
@@ -99,6 +100,11 @@ impl Session {
         };
         self.link.forward(permit);
         let ran = self.hear_run(&apart).await?;
+        // Before what is measured makes the server forget it.
+        let left = match apart == Apart::Nothing && ran.end.failed().is_some() {
+            true => Left::default(),
+            false => self.what_it_left(&ran.end).await?,
+        };
         // Behind rows that were passed on, what follows is numbered on.
         self.sequence = ran.packet.get(3).copied().unwrap_or(self.sequence);
         let hold = Hold {
@@ -110,31 +116,38 @@ impl Session {
             line: Default::default(),
         };
         if let Some(failure) = ran.end.failed().cloned() {
-            return self.run_failed(ran, failure, apart, entry, (&hold, before)).await;
+            return self.run_failed((ran, left), failure, apart, entry, (&hold, before)).await;
         }
         if apart != Apart::Nothing && !self.in_transaction() {
-            return self.kept_itself(ran, entry).await;
+            return self.kept_itself(ran, left, entry).await;
         }
         let refusal = match &apart {
             Apart::Nothing => None,
             _ => self.weigh(&hold, before, ran.changed()).await?,
         };
         match refusal {
-            Some(refusal) => self.refuse_run(&ran, apart, entry, &refusal).await,
-            None => self.keep(ran, apart, entry, &judgement).await,
+            Some(refusal) => self.refuse_run(&ran, apart, entry, (&hold, &refusal)).await,
+            None => self.keep((ran, left), apart, entry, &hold).await,
         }
     }
 
-    async fn refuse_run(&mut self, ran: &Ran, apart: Apart, entry: Entry, refusal: &Refusal) -> Result<(), End> {
+    async fn refuse_run(
+        &mut self,
+        ran: &Ran,
+        apart: Apart,
+        entry: Entry,
+        (hold, refusal): (&Hold, &Refusal),
+    ) -> Result<(), End> {
+        let did = hold.measured.get().copied().unwrap_or_else(|| ran.changed());
         let note = Some("changed more rows than were agreed to; rolled back");
-        self.desk.record_outcome(entry, Some(ran.changed()), Some(refusal.code.sqlstate()), note);
+        self.desk.record_outcome(entry, Some(did), Some(refusal.code.sqlstate()), note);
         self.take_back(apart).await?;
         self.desk.cache.clear();
         self.refuse(refusal).await
     }
 
     /// It ended the transaction that it was to be held in, and what it did stays: that is said, and nothing else.
-    async fn kept_itself(&mut self, ran: Ran, entry: Entry) -> Result<(), End> {
+    async fn kept_itself(&mut self, ran: Ran, left: Left, entry: Entry) -> Result<(), End> {
         let note = "it committed by itself, so it could not be held to anything";
         tracing::warn!(session = %self.desk.id, "a statement that was held committed by itself");
         self.transaction_ended();
@@ -144,7 +157,7 @@ impl Session {
         self.desk.record_outcome(entry, None, None, Some(note));
         self.desk.close_runs(true);
         let coming = self.aftermath.coming();
-        self.keep_what_it_left(&ran.end).await?;
+        self.keep_what_it_left(&ran.end, left);
         let packet = self.with_status(ran.packet, &ran.end, coming);
         self.reply(packet);
         Ok(())
@@ -222,7 +235,7 @@ impl Session {
     /// procedure, stays as without us, if it is no more than was agreed to.
     async fn run_failed(
         &mut self,
-        ran: Ran,
+        (ran, left): (Ran, Left),
         failure: response::Failure,
         apart: Apart,
         entry: Entry,
@@ -236,7 +249,7 @@ impl Session {
             && self.in_transaction()
             && let Some(refusal) = self.weigh(hold, before, ran.changed()).await?
         {
-            return self.refuse_run(&ran, apart, entry, &refusal).await;
+            return self.refuse_run(&ran, apart, entry, (hold, &refusal)).await;
         }
         let ended_within = apart != Apart::Nothing && !self.in_transaction();
         let note = ended_within.then_some("its transaction ended within it: what it changed is not known");
@@ -254,16 +267,16 @@ impl Session {
         if !self.in_transaction() {
             self.transaction_ended();
         }
-        self.aftermath.failed(&failure);
+        self.aftermath.failed(&failure, left.conditions);
         self.desk.cache.clear();
         self.reply(ran.packet);
         Ok(())
     }
 
     /// It did what was agreed to: it is kept, and the client is told.
-    async fn keep(&mut self, ran: Ran, apart: Apart, entry: Entry, judgement: &Judgement) -> Result<(), End> {
+    async fn keep(&mut self, (ran, left): (Ran, Left), apart: Apart, entry: Entry, hold: &Hold) -> Result<(), End> {
         let coming = self.aftermath.coming();
-        self.keep_what_it_left(&ran.end).await?;
+        self.keep_what_it_left(&ran.end, left);
         let told = match apart {
             Apart::Own => {
                 self.link.say(Script::new(self.server).query("COMMIT"));
@@ -286,10 +299,10 @@ impl Session {
         if !self.in_transaction() {
             self.transaction_ended();
         }
-        if touches_session(judgement) {
+        if touches_session(&hold.judgement) {
             self.settings.forget();
         }
-        self.desk.record_outcome(entry, Some(ran.changed()), None, None);
+        self.desk.record_outcome(entry, hold.outcome_rows(ran.changed()), None, None);
         let committed = !self.in_transaction();
         self.desk.close_runs(committed);
         let packet = self.with_status(ran.packet, &ran.end, coming);

@@ -21,7 +21,7 @@ use crate::session::format::Format;
 use crate::session::judgement::copies_in;
 use crate::session::judgement::{
     Bound, Depth, Gathering, Judgement, Piece, Seen, Silence, Source, Subjected, for_tables, forget_what_changes,
-    gather, judged, only_shown, pieces, show, strongest, told, too_many_removals, unread, verdicts,
+    gather, judged, misstated, only_shown, pieces, show, strongest, told, too_many_removals, unread, verdicts,
 };
 use crate::session::postgres::Session;
 use crate::session::postgres::ask::{Asker, Broken, Ground};
@@ -146,6 +146,9 @@ impl Session {
         self.pipeline.discarding |= ended.failed;
         match interviewed {
             Ok(Interviewed::Judged(effective)) => {
+                if let Some(refusal) = misstated(&seen.context, effective.mode) {
+                    return Ok(Looked::Not(refusal));
+                }
                 // Whoever changed the schema may have ended while a question waited for it.
                 seen.doubtful |= unsettled || self.reaching.epoch() != epoch;
                 Ok(Looked::At(Box::new(self.judged(source, seen, &effective))))

@@ -9,7 +9,7 @@ use crate::protocol::postgres::frame::Next;
 use crate::protocol::postgres::message::Script;
 use crate::protocol::{Code, Housekeeping, Refusal};
 use crate::session::End;
-use crate::session::link::{Listen, Woke};
+use crate::session::link::{Listen, Woke, how_lost};
 use crate::session::postgres::Session;
 use crate::session::postgres::pipeline::{Exceeded, Mark, Watched};
 use crate::session::vigil::{Called, Vigil};
@@ -131,7 +131,7 @@ impl Session {
                 Err(End::Client)
             }
             Woke::UpstreamGone(error) => {
-                let message = format!("sluice: the connection to the database was lost: {error}");
+                let message = format!("sluice: the connection to the database was lost: {}", how_lost(&error));
                 Err(End::Refused(Refusal::new(Code::Upstream, message)))
             }
         }

@@ -122,6 +122,7 @@ impl Opening {
         }
         match token.kind {
             lexer::Kind::Junk | lexer::Kind::Stray | lexer::Kind::Broken(_) => false,
+            lexer::Kind::QuotedName if self.first == First::Insert && names_catalog(token.text(text)) => false,
             lexer::Kind::QuotedName => !dangerous_name(token.text(text)),
             lexer::Kind::Word => !self.dangerous_word(token.text(text)),
             _ => true,
@@ -172,8 +173,12 @@ impl Opening {
             b'u' => &["update"],
             _ => &[],
         };
-        // The rows of an INSERT are its own, or read by the long way.
-        let queries: &[&str] = if self.first == First::Insert { &["select", "table", "with"] } else { &[] };
+        // The rows of an INSERT are its own, or read by the long way; a row in the server's own tables can be an account.
+        let queries: &[&str] = if self.first == First::Insert {
+            &["select", "table", "with", "mysql", "sys", "performance_schema"]
+        } else {
+            &[]
+        };
         listed.iter().chain(queries).any(|listed| word.eq_ignore_ascii_case(listed)) || dangerous_function(word)
     }
 
@@ -190,6 +195,11 @@ impl Opening {
         };
         Glance::Harmless { kind, transaction, changes_session: false, mode_sensitive }
     }
+}
+
+fn names_catalog(written: &str) -> bool {
+    lexer::unquoted(written)
+        .is_none_or(|name| ["mysql", "sys", "performance_schema"].iter().any(|one| name.eq_ignore_ascii_case(one)))
 }
 
 fn first_word(text: &str, token: &Token) -> (First, After) {

@@ -14,7 +14,7 @@ my_stories! {
     the_questions_leave_no_trace, a_free_change_that_grew_is_rolled_back, a_change_that_was_said_to_be_one_row,
     observe_mode_refuses_nothing, off_is_off, scopes_decide_for_whom, names_are_resolved_as_the_server_does,
     characters_that_hide_a_quote, a_character_set_of_ones_own, modes_that_move_a_quote, without_autocommit, what_commits_by_itself,
-    tables_without_transactions, joins_and_orders, cascades_that_exceed, a_freeze_stops_every_change,
+    tables_without_transactions, joins_and_orders, cascades_that_exceed, a_replacement_is_held_to_what_was_shown, a_freeze_stops_every_change,
     a_script_runs_once, commands_answer_with_rows, a_token_is_its_owners, without_the_process_privilege,
     prepared_by_sql, texts_of_many_statements,
 }
@@ -776,6 +776,41 @@ fn cascades_that_exceed(server: &'static MyServer) {
     assert_eq!((database.count("cart_items"), database.count("carts")), (10_000, 5_000));
     assert_eq!(wire.query(&again.confirm()).end().affected, 1);
     assert_eq!((database.count("cart_items"), database.count("carts")), (9_196, 4_999));
+}
+
+/// What a REPLACE takes along by foreign keys is not counted beforehand: to nothing of it was agreed. MariaDB deletes the row and puts a new
+/// one in, MySQL 9.7 writes over it.
+fn a_replacement_is_held_to_what_was_shown(server: &'static MyServer) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.my_connect(&database);
+    let count = |sql: &str| database.value(sql);
+    for (statement, rows) in [
+        ("REPLACE INTO carts SELECT * FROM carts WHERE id <= 1500", 1500),
+        ("REPLACE INTO carts VALUES (4001, 'x', NULL), (4002, 'x', NULL)", 2),
+    ] {
+        let refused = Refused::to_confirm(&mut wire, statement);
+        assert!(
+            refused.says("unknown") && refused.says("ON DELETE CASCADE") && !refused.says("ON UPDATE"),
+            "{refused:?}"
+        );
+        let outcome = wire.query(&refused.confirm());
+        if !server.is_mariadb() {
+            assert_eq!(outcome.end().affected, 2 * rows, "{statement}");
+            assert_eq!(database.count("cart_items"), 10_000);
+            let last = sluice.record();
+            let last = last.iter().rev().find(|line| line["kind"] == "outcome").expect("its outcome");
+            assert_eq!(last["actual_rows"], rows, "{last}");
+            continue;
+        }
+        let again = Refused::of(&mut wire, &outcome);
+        assert_eq!(again.code, 50004, "{again:?}");
+        assert_eq!(database.count("cart_items"), 10_000, "{statement}");
+        wire.query(&again.confirm()).expect_fine("now it was shown");
+        assert_eq!(
+            count("SELECT count(*) FROM cart_items WHERE cart_id <= 2 OR cart_id IN (4001, 4002) AND '{rows}' = '2'"),
+            "0"
+        );
+    }
 }
 
 fn a_freeze_stops_every_change(server: &'static MyServer) {

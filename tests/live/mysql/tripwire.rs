@@ -12,7 +12,7 @@ my_stories! {
     functions_that_only_read_or_add_pass, wherever_a_function_is_named, procedures, a_procedure_that_commits_by_itself, what_hides_behind_names,
     by_prepared_statements, triggers_that_do_more_than_was_shown, small_changes_that_add_up, in_a_transaction_block,
     a_schema_change_is_noticed_at_once, two_sessions_at_once, without_the_process_privilege, cascades_are_counted,
-    what_attackers_tried, a_trigger_that_notes_each_row, what_ran_before_an_error,
+    definitions_that_are_not_shown, executions_with_variables, what_attackers_tried, a_trigger_that_notes_each_row, what_ran_before_an_error,
 }
 
 const CODE: &str = "
@@ -501,4 +501,44 @@ fn a_trigger_that_notes_each_row(server: &'static MyServer) {
     assert_eq!(wire.query(&refused.confirm()).end().affected, 2000);
     assert_eq!((database.count("carts"), database.count("history")), (3000, 2000));
     assert_eq!(wire.query("DELETE FROM carts WHERE id BETWEEN 2001 AND 2030").end().affected, 30, "few, noted");
+}
+
+/// An account that is not shown what a view or a routine is: reading through it is tried, and what cannot be tried says which right is missing.
+fn definitions_that_are_not_shown(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    database.run("DROP TABLE old_logs; CREATE VIEW plain_view AS SELECT id FROM logs; CREATE FUNCTION reads_one() RETURNS int READS SQL DATA RETURN (SELECT count(*) FROM logs)");
+    // It is no owner of the code, and sees it by its name alone.
+    let name = &database.name;
+    database.run(&format!(
+        "DROP USER IF EXISTS narrow@'%'; CREATE USER narrow@'%'; \
+         GRANT SELECT, INSERT, UPDATE, DELETE, EXECUTE ON {name}.* TO narrow@'%'"
+    ));
+    let login = crate::harness::mysql::login::Login::of("narrow");
+    let mut wire = MyWire::login(&sluice.address, &login.on(name));
+    assert_eq!(wire.query("SELECT count(*) FROM plain_view").value(), "500");
+    assert_eq!(wire.query("SELECT reads_one()").value(), "500");
+    let refused = Refused::to_confirm(&mut wire, "SELECT purges()");
+    assert!(refused.says("500 rows"), "{refused:?}");
+    let refused = Refused::to_confirm(&mut wire, "CALL purging()");
+    assert!(refused.says("not shown") && refused.says("SHOW VIEW"), "{refused:?}");
+    assert_eq!(database.count("logs"), 500);
+}
+
+/// The value of a variable decides, as it stands when the statement is shown and when it is confirmed.
+fn executions_with_variables(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    let mut wire = sluice.my_connect(&database);
+    wire.query("PREPARE p FROM 'DELETE FROM carts WHERE id < ?'").expect_fine("runs nothing");
+    wire.query("SET @a = 3").expect_fine("a value");
+    assert_eq!(wire.query("EXECUTE p USING @a").end().affected, 2, "few, and counted");
+    wire.query("SET @a = 2003").expect_fine("another");
+    let refused = Refused::to_confirm(&mut wire, "EXECUTE p USING @a");
+    assert!(refused.says("2,000"), "{refused:?}");
+    wire.query("SET @a = 4900").expect_fine("more");
+    let outcome = wire.query(&refused.confirm());
+    assert!((50001..=50007).contains(&outcome.code()), "{outcome:?}");
+    assert_eq!(database.count("carts"), 4998);
+    wire.query("SET @a = 2003").expect_fine("what was shown");
+    let again = Refused::to_confirm(&mut wire, "EXECUTE p USING @a");
+    assert_eq!(wire.query(&again.confirm()).end().affected, 2000);
 }

@@ -113,14 +113,21 @@ pub async fn snapshot(asker: &mut impl Ask, product: Product) -> Result<Snapshot
     snapshot.rows = match asker.ask("SHOW ENGINE INNODB STATUS", None).await {
         Ok(status) => match entries(&status, thread) {
             Some(rows) => Some(rows),
-            None => Some(by_table(asker, thread).await?),
+            None => Some(by_table(asker, &thread.to_string(), MODIFIED).await?),
         },
         Err(error) if is_denied(&error) => None,
-        Err(AskError::TooLarge) => Some(by_table(asker, thread).await?),
+        Err(AskError::TooLarge) => Some(by_table(asker, &thread.to_string(), MODIFIED).await?),
         Err(error) => return Err(error),
     };
     Ok(snapshot)
 }
+
+/// Rows that the transaction of the connection holds locks of, where this user may know.
+pub async fn rows_locked(asker: &mut impl Ask) -> Result<u64, AskError> {
+    by_table(asker, "CONNECTION_ID()", "trx_rows_locked").await
+}
+
+const MODIFIED: &str = "trx_rows_modified";
 
 /// What was done between the two, of which the server said that so many rows were affected. `Err`: the counts do not fit together, and
 /// why that may be.
@@ -144,11 +151,13 @@ pub fn between(before: &Snapshot, after: &Snapshot, did: Did, affected: u64) -> 
         None => (told_as_added(did, affected), told_by_counters(done.above(), did, affected)),
     };
     let deleted = done.deletes.min(destroyed);
+    let updated = done.updates.min(destroyed - deleted);
+    let untold = destroyed - deleted - updated;
     let name = match after.reaches() {
         Reaches::Everything => "all tables together",
         Reaches::NotCascades => "all tables together, without what foreign keys carry on",
     };
-    let table = TableEffect { name: name.to_owned(), inserted, updated: destroyed - deleted, deleted };
+    let table = TableEffect { name: name.to_owned(), inserted, updated, deleted, untold };
     let tables = if table.is_nothing() { Vec::new() } else { vec![table] };
     Ok(Effects { tables, ..Effects::default() })
 }
@@ -262,11 +271,11 @@ fn entries(status: &Answer, thread: u64) -> Option<u64> {
 }
 
 /// The same by the table that can be stale: asked again until it is not, for a bounded time.
-async fn by_table(asker: &mut impl Ask, thread: u64) -> Result<u64, AskError> {
+async fn by_table(asker: &mut impl Ask, thread: &str, column: &str) -> Result<u64, AskError> {
     for _ in 0..TRIES {
         let nonce = nonce()?;
         let question = format!(
-            "SELECT /* sluice {nonce} */ CAST(t.trx_rows_modified AS CHAR) AS n, LOCATE({}, t.trx_query) > 0 AS fresh \
+            "SELECT /* sluice {nonce} */ CAST(t.{column} AS CHAR) AS n, LOCATE({}, t.trx_query) > 0 AS fresh \
              FROM information_schema.INNODB_TRX t WHERE t.trx_mysql_thread_id = {thread} UNION ALL SELECT NULL, NULL",
             literal(&nonce)
         );

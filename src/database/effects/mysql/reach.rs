@@ -53,7 +53,12 @@ pub async fn learn(asker: &mut impl Ask, fingerprint: String, mode: MySqlMode) -
     let seeds = |wanted: fn(&Body) -> bool| bodies.iter().map(wanted).collect::<Vec<bool>>();
     let changing = closed(&bodies, &libraries, seeds(|body| body.changes));
     let outside_seeds: Vec<String> = libraries.iter().chain(&careless).cloned().collect();
-    let outside = closed(&bodies, &outside_seeds, seeds(|body| body.outside));
+    // A function that is not shown cannot commit, and can be tried, but for what it may write to a table without transactions.
+    let may_be_careless = !careless.is_empty() || !libraries.is_empty();
+    let stays = |body: &Body| body.outside || body.hidden && (may_be_careless || body.kind == What::Procedure);
+    let outside = closed(&bodies, &outside_seeds, bodies.iter().map(stays).collect());
+    let unshown = bodies.iter().filter(|body| body.hidden).map(|body| body.name.clone());
+    let unshown: Vec<String> = unshown.collect();
     // A table without transactions is no code: what writes into it is, and was put in by its name.
     let leads = |name: &&String| changing.all().any(|one| one == *name);
     let outside: Vec<String> = outside.all().filter(leads).cloned().collect();
@@ -61,6 +66,7 @@ pub async fn learn(asker: &mut impl Ask, fingerprint: String, mode: MySqlMode) -
         reads: Watchlist::new(changing.reads.iter().cloned(), []).loose(),
         writes: Watchlist::new(changing.all().cloned(), []).loose(),
         outside: Watchlist::new(outside, []).loose(),
+        unshown: Watchlist::new(unshown, []).loose(),
         deferred: false,
         in_tables: changing.tables,
         own_equality: false,
@@ -82,6 +88,8 @@ struct Body {
     mode: LexicalMode,
     changes: bool,
     outside: bool,
+    /// This user is not shown what it is.
+    hidden: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,7 +204,7 @@ fn read_body(answer: &Answer, row: usize, mode: MySqlMode) -> Option<Option<Body
     // A view only reads, whatever it does by the functions it calls; one that is not shown may call any.
     let changes = hidden || !is_sql || kind != What::View && body.as_deref().is_some_and(|body| changes(body, own));
     let commits = || body.as_deref().is_some_and(|body| commits(body, own));
-    let outside = !is_sql || of_system || kind == What::Procedure && commits() || hidden;
+    let outside = !is_sql || of_system || kind == What::Procedure && commits();
     let body = if is_sql { body } else { None };
     Some(Some(Body {
         kind,
@@ -205,6 +213,7 @@ fn read_body(answer: &Answer, row: usize, mode: MySqlMode) -> Option<Option<Body
         mode: own,
         changes: changes || of_system,
         outside,
+        hidden,
     }))
 }
 
@@ -394,7 +403,15 @@ mod tests {
     fn names_lead_on_over_any_number_of_steps() {
         let body = |kind, name: &str, text: Option<&str>| {
             let changes = text.is_none_or(|text| changes(text, mode()));
-            Body { kind, name: name.into(), text: text.map(str::to_owned), mode: mode(), changes, outside: false }
+            Body {
+                kind,
+                name: name.into(),
+                text: text.map(str::to_owned),
+                mode: mode(),
+                changes,
+                outside: false,
+                hidden: false,
+            }
         };
         let bodies = [
             body(What::Function, "purge", Some("BEGIN DELETE FROM t; RETURN 1; END")),
