@@ -24,7 +24,9 @@
 
 use crate::protocol::cursor::Short;
 use crate::protocol::mysql::frame::Packet;
-use crate::protocol::mysql::handshake::{self, CACHING_SHA2, CLEAR, DIALOG, NATIVE, OLD, SCRAMBLE, SHA256, Said, sha2};
+use crate::protocol::mysql::handshake::{
+    self, CACHING_SHA2, CLEAR, DIALOG, ED25519, NATIVE, OLD, SCRAMBLE, SHA256, Said, sha2,
+};
 use crate::protocol::mysql::rsa::{self, Keys, Password};
 use crate::protocol::{Code, Refusal};
 use bytes::Bytes;
@@ -115,7 +117,7 @@ pub const NO_PLUGIN: &[u8] = b"sluice_no_plugin";
 const PROOFS_ONLY: &[&[u8]] = &[
     NATIVE,
     CACHING_SHA2,
-    b"client_ed25519",
+    ED25519,
     b"parsec",
     b"auth_gssapi_client",
     b"authentication_kerberos_client",

@@ -19,6 +19,7 @@
 
 pub mod capabilities;
 pub mod command;
+pub mod crypt;
 pub mod cursor;
 pub mod exchange;
 pub mod frame;
@@ -28,3 +29,4 @@ pub mod proof;
 pub mod response;
 pub mod rsa;
 pub mod values;
+pub mod verifier;

@@ -278,7 +278,7 @@ impl Side {
     }
 
     /// The next packet, header and all; `None` at the end. May be cancelled: what came of it is kept.
-    async fn hear(&mut self) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+    pub async fn hear(&mut self) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
         loop {
             let declared = declared_length(&self.heard);
             let whole = HEADER + declared.unwrap_or_default();
@@ -308,7 +308,7 @@ impl Side {
         Ok(heard.map(|packet| Packet::new(packet.get(HEADER - 1).copied().unwrap_or_default(), payload(&packet))))
     }
 
-    fn privacy(&self) -> Privacy {
+    pub fn privacy(&self) -> Privacy {
         match (self.wire.is_tls(), self.wire.is_unix()) {
             (true, _) => Privacy::Sealed,
             (false, true) => Privacy::Local,
@@ -467,7 +467,8 @@ pub async fn keys() -> Result<&'static Keys, Refusal> {
     }
 }
 
-fn payload(packet: &[u8]) -> &[u8] {
+/// Without its header.
+pub fn payload(packet: &[u8]) -> &[u8] {
     packet.get(HEADER..).unwrap_or_default()
 }
 
