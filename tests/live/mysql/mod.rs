@@ -6,6 +6,7 @@ mod doors;
 mod gate;
 mod lexing;
 mod login;
+mod logins;
 mod relay;
 mod servers;
 mod tripwire;
