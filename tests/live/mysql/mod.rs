@@ -7,6 +7,7 @@ mod gate;
 mod lexing;
 mod login;
 mod logins;
+mod logins_attacked;
 mod relay;
 mod servers;
 mod tripwire;
