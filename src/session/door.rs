@@ -70,7 +70,7 @@ pub struct Passwords {
     secret: HashKey,
     /// What kinds there are among the users, and how many of each.
     kinds: Vec<(Kind, u32)>,
-    /// One password at a time is tried out: it takes milliseconds, and tries begun at once must each see the one before counted.
+    /// One password at a time is tried out: it takes milliseconds of a core, and strangers could else take all cores from everybody.
     pub trying: tokio::sync::Mutex<()>,
 }
 

@@ -193,7 +193,7 @@ impl Arrival<'_> {
                 }
                 let password = password(&mut came.side, &scramble).await?;
                 let _alone = passwords.trying.lock().await;
-                // Again, as many may have begun at once before the first of them was found wrong.
+                // Not for one who has had too many while this one waited.
                 self.check_bounds()?;
                 let trying = tokio::task::spawn_blocking(move || kept.fits(&password));
                 let fits = trying.await.map_err(|error| {
@@ -223,9 +223,10 @@ impl Arrival<'_> {
 
     /// How a try ended. `lacking`: nothing is known that it could fit, and why.
     fn tried(&self, said: &[u8], lacking: Option<&str>, fits: impl FnOnce() -> bool) -> Result<(), Stop> {
-        self.check_bounds()?;
         // Reckoned in any case, for the time that it takes.
         let fits = fits();
+        // Again, as many may have begun at once before the first of them was found wrong.
+        self.check_bounds()?;
         if fits && lacking.is_none() && !is_nothing(said) {
             self.house.tries.right(self.by_password());
             return Ok(());
