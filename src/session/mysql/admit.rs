@@ -158,16 +158,11 @@ impl Arrival<'_> {
         Err(Stop::Wrong(refused(told), why))
     }
 
-    /// Who showed a certificate is in, but its plugin must have its say: what it said first may have been nothing, as it was greeted by
-    /// another; and one that sent a proof of caching_sha2_password waits to hear that it was right.
+    /// Who showed a certificate is in, whatever it says of a password; but a client that sent a proof of caching_sha2_password waits to hear
+    /// that it was right.
     async fn hear_out(&self, came: &mut Came) -> Result<(), Stop> {
-        let plugin = came.login.plugin.as_deref().unwrap_or(NATIVE);
-        let own = [NATIVE, CACHING_SHA2].into_iter().find(|known| *known == plugin);
-        let mut said = std::mem::take(&mut came.login.proof);
-        if let Some(own) = own.filter(|own| self.greeted.plugin != *own) {
-            said = switched(came, own, &[&scramble()?[..], &[0]].concat()).await?;
-        }
-        if own == Some(CACHING_SHA2) && !is_nothing(&said) {
+        let said = std::mem::take(&mut came.login.proof);
+        if came.login.plugin.as_deref() == Some(CACHING_SHA2) && !is_nothing(&said) {
             came.side.say_next(&[0x01, sha2::FAST_OK]).await.map_err(|_| Stop::Gone)?;
         }
         Ok(())
