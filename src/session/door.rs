@@ -102,7 +102,7 @@ impl Passwords {
         let all: u64 = self.kinds.iter().map(|(_, count)| u64::from(*count)).sum();
         let derived = self.secret.derive(user);
         let chance = derived.expose().iter().take(4).fold(0, |chance, byte| chance << 8 | u64::from(*byte));
-        let mut place = chance * all >> 32;
+        let mut place = (chance * all) >> 32;
         for (kind, count) in &self.kinds {
             match place.checked_sub(u64::from(*count)) {
                 Some(behind) => place = behind,

@@ -13,7 +13,7 @@ use crate::harness::tool::{Said, Tool};
 
 my_stories! {
     every_plugin_on_every_leg, the_servers_own_clients, drivers, a_users_file_and_its_changes, who_comes_in_stays_who_it_is,
-    the_database_may_be_anybody, certificates_and_their_names, a_certificate_and_a_password,
+    the_database_may_be_anybody, what_the_readme_says, certificates_and_their_names, a_certificate_and_a_password,
 }
 
 /// Users whose names say what is kept of their passwords, which are all [`PASSWORD`].
@@ -267,6 +267,21 @@ fn the_database_may_be_anybody(server: &'static MyServer) {
     assert_eq!((failure.code, failure.message.as_str()), (1045, "sluice: cannot log in at the database for you"));
     sluice.log_line("why", |line| line.contains("the password itself") && line.contains("verify-full"));
     nothing_is_told(&sluice);
+}
+
+/// The users file is what the README's query prints.
+fn what_the_readme_says(server: &'static MyServer) {
+    let readme = include_str!("../../../README.md");
+    let from = readme.find("SELECT DISTINCT concat('\"'").expect("the query");
+    let query = &readme[from..from + readme[from..].find("\nSQL\n").expect("its end")];
+    let socket = format!("--socket={}", server.socket().display());
+    let said = server.client().args([&socket, "-uroot", "--raw", "-BN"]).input(query).run_fine();
+    let (user, other) = (format!("\"{BY_PASSWORD}\" \"0x"), format!("\"{BY_OTHER_PLUGIN}\""));
+    assert!(said.out.contains(&user) && said.out.contains(&other) == server.is_mariadb(), "{said:?}");
+    let account = format!("[[listener.account]]\nuser = \"{BY_PASSWORD}\"\npassword_env = \"{SECRET_VARIABLE}\"\n");
+    let sluice = checking(server, &said.out).with_tls().listener(&account).start();
+    let said = client(server, &sluice, BY_PASSWORD, PASSWORD, &[]);
+    assert_eq!(said.out.trim(), BY_PASSWORD, "{said:?}");
 }
 
 /// Before a server, with the files of these clients' certificates beside the configuration.
