@@ -27,6 +27,9 @@ fn started(server: &'static MyServer, users: &str, more: &str) -> Sluice {
     checking(server, users).with_tls().listener(&accounts()).with(more).start()
 }
 
+/// A password, from a scramble and a key.
+type Saying<'a> = &'a dyn Fn(&[u8], &[u8]) -> Vec<u8>;
+
 /// A client that says in its own words what follows the greeting.
 struct Attacker {
     wire: MyWire,
@@ -171,7 +174,7 @@ fn what_was_overheard_is_worth_nothing(server: &'static MyServer) {
     again.wire.reply(&overheard);
     assert_eq!(again.is_refused().code, 1045);
     // The same of a password under our key, which is the key of every login.
-    let under_our_key = |say: &dyn Fn(&[u8], &[u8]) -> Vec<u8>| {
+    let under_our_key = |say: Saying| {
         let mut client = Attacker::met(&sluice, Encryption::Plain);
         let scramble = client.scramble.clone();
         client.says(SHA2, CACHING_SHA2, &proof(CACHING_SHA2, PASSWORD, &scramble, false));
