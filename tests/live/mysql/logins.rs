@@ -154,9 +154,9 @@ fn drivers(server: &'static MyServer) {
     for (sluice, leg) in [(&sealed, "TLS offered"), (&open, "no TLS offered")] {
         for user in [SHA2, NATIVE, ED25519] {
             for (driver, tool) in by_drivers(sluice, &database, user) {
-                // Oracle's knows MariaDB's plugin as little as node's and Go's do, and asks for no key: it cannot log in to MySQL then either.
+                // Oracle's knows MariaDB's plugin as little as node's, Go's and Rust's do, and asks for no key: it cannot log in to MySQL then either.
                 match driver {
-                    "mysql.connector" | "mysql2" | "go-sql-driver" if user == ED25519 => continue,
+                    "mysql.connector" | "mysql2" | "go-sql-driver" | "mysql_async" if user == ED25519 => continue,
                     "mysql.connector" if user == SHA2 && leg == "no TLS offered" => continue,
                     _ => {}
                 }
@@ -185,8 +185,11 @@ fn by_drivers(sluice: &Sluice, database: &MyDatabase, user: &str) -> Vec<(&'stat
     let node = Tool::new("node").env("NODE_PATH", Tool::folder().join("node/node_modules")).args(["-e", &script]);
     let source = format!("{user}:{PASSWORD}@tcp(127.0.0.1:{port})/{name}");
     let go = Tool::new(Tool::folder().join("go/go_client")).args([&source, "who"]);
+    let address = format!("mysql://{user}:{PASSWORD}@127.0.0.1:{port}/{name}?prefer_socket=false");
+    let rust = Tool::new(Tool::folder().join("rust/mysql_async_client")).args([&address, "who"]);
     vec![
         ("go-sql-driver", go),
+        ("mysql_async", rust),
         ("pymysql", python("pymysql")),
         ("mysql.connector", python("mysql.connector")),
         ("MySQLdb", python("MySQLdb")),
