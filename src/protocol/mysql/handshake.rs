@@ -306,8 +306,8 @@ pub enum Said {
     SwitchToOld,
     /// What its plugin says to the client's.
     More(Bytes),
-    /// Another factor is asked for: only where MULTI_FACTOR was agreed.
-    Factor,
+    /// Another factor is asked for: only where MULTI_FACTOR was agreed. The same byte begins a question of the plugin `dialog`.
+    Factor(Bytes),
     /// Of a plugin that says what it likes.
     Other,
 }
@@ -325,9 +325,16 @@ pub fn said(packet: &Packet) -> Result<Said, Short> {
             Said::Switch { plugin, data: payload.slice_ref(reader.take_rest()) }
         }
         0x01 => Said::More(payload.slice_ref(reader.take_rest())),
-        0x02 => Said::Factor,
+        0x02 => Said::Factor(payload.slice_ref(reader.take_rest())),
         _ => Said::Other,
     })
+}
+
+/// The plugin that another factor is asked by, and its data.
+pub fn factor(words: &Bytes) -> Result<(Bytes, Bytes), Short> {
+    let mut reader = Reader::new(words);
+    let plugin = words.slice_ref(reader.cstr()?);
+    Ok((plugin, words.slice_ref(reader.take_rest())))
 }
 
 /// The scramble in a switch's data: 20 bytes and mostly a NUL.
@@ -519,7 +526,7 @@ mod tests {
         assert_eq!(read(b"\xfe"), Ok(Said::SwitchToOld));
         assert_eq!(read(b"\xfedialog"), Err(Short));
         assert_eq!(read(b"\x01\x04"), Ok(Said::More(Bytes::from_static(b"\x04"))));
-        assert_eq!(read(b"\x02mysql"), Ok(Said::Factor));
+        assert_eq!(read(b"\x02mysql"), Ok(Said::Factor(Bytes::from_static(b"mysql"))));
         assert_eq!(read(b"\x04Password: "), Ok(Said::Other));
         let data = b"abcdefghijklmnopqrst\0";
         let switched = switch(2, NATIVE, data);

@@ -19,7 +19,7 @@
 
 use crate::ground::limits;
 use crate::protocol::mysql::capabilities::{self, Capabilities};
-use crate::protocol::mysql::exchange::{Exchange, NO_PLUGIN, Next, Privacy};
+use crate::protocol::mysql::exchange::{Exchange, Factors, NO_PLUGIN, Next, Privacy};
 use crate::protocol::mysql::frame::{HEADER, Packet, declared_length};
 use crate::protocol::mysql::handshake::{self, BadOpening, Greeting, Login, Opening, SCRAMBLE};
 use crate::protocol::mysql::message::{self, To};
@@ -358,7 +358,7 @@ impl Relay {
         let told = Login { plugin, proof, ..self.login.clone() };
         let packet = told.told(upstream.next, self.asked);
         upstream.say_own(&packet).await.map_err(|error| lost(&error.to_string()))?;
-        Ok(exchange)
+        Ok(exchange.of(factors(self.asked)))
     }
 
     /// Up to the server's last word; `None`: the client left.
@@ -455,6 +455,11 @@ async fn heard(client: &mut Side, upstream: &mut Side, is_clients_turn: bool) ->
             Ok(None) | Err(_) => Heard::ClientGone,
         },
     }
+}
+
+/// Whether a client that was agreed with on these knows of more than one.
+pub fn factors(agreed: Capabilities) -> Factors {
+    if agreed.has(Capabilities::MULTI_FACTOR) { Factors::Several } else { Factors::One }
 }
 
 /// Our own keys, made when somebody first needs them.
