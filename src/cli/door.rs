@@ -2,7 +2,7 @@
 //!
 //! Invariant: a file with a secret in it that others may read is not used, and no error repeats what stands in one.
 
-use crate::config::{self, Auth, Config, Listener, PasswordSource, ServerTlsMode};
+use crate::config::{self, Address, Auth, Config, Listener, PasswordSource, ServerTlsMode};
 use crate::ground::limits;
 use crate::ground::secret::HashKey;
 use crate::serve::tls;
@@ -26,7 +26,12 @@ pub fn door(listener: &Listener, config: &Config, store: &Store) -> Result<Door,
         Ok::<_, String>(Logins::Checked(Arc::new(Checked { proof, accounts, bounds: bounds(&config.logins) })))
     };
     let logins = match &listener.auth {
-        Auth::Passthrough => Logins::Passthrough,
+        Auth::Passthrough => {
+            if matches!(listener.upstream, Address::Unix(_)) {
+                tracing::warn!(listener = %listener.name, "on its socket the database sees the system user that Sluice runs as: an account that it lets in by that alone (peer, auth_socket, unix_socket) is open to everybody who reaches this listener");
+            }
+            Logins::Passthrough
+        }
         Auth::Scram { users_file, auth_query, accounts } => {
             let users = users_file.as_deref().map_or(Ok(Users::default()), users)?;
             let query = auth_query.as_ref().map(query).transpose()?;

@@ -114,6 +114,7 @@ fn wrong_passwords_fail_as_the_server_says(server: &'static MyServer) {
 fn a_login_behind_a_unix_socket(server: &'static MyServer) {
     let database = server.database("");
     let sluice = Setup::before_my_socket(server).start();
+    sluice.log_line("what that means", |line| line.contains("WARN") && line.contains("peer, auth_socket, unix_socket"));
     for (user, password) in [(TRUSTED, ""), (BY_PASSWORD, PASSWORD), (ROOT, "")] {
         let login = Login::of(user).with_password(password);
         assert_eq!(through(&sluice, &database, &login), Ok(format!("{user} on {}", database.name)));
