@@ -63,7 +63,7 @@ pub const SCRAM_ITERATIONS_MAX: u32 = 1_000_000;
 /// 4,095,000.
 pub const SHA2_ROUNDS_MAX: u32 = 1_000_000;
 /// MySQL takes no longer password of caching_sha2_password (`CACHING_SHA2_PASSWORD_MAX_PASSWORD_LENGTH`); what it takes to check one grows with it.
-pub const MYSQL_PASSWORD_BYTES_MAX: usize = 256;
+pub const SHA2_PASSWORD_BYTES_MAX: usize = 256;
 /// PostgreSQL makes salts of 16 bytes; other tools of up to 32.
 pub const SCRAM_SALT_BYTES_MAX: usize = 128;
 /// PostgreSQL cuts a longer name off (`NAMEDATALEN` - 1): it would be checked as one user and let in as another.

@@ -132,7 +132,7 @@ impl Sha2 {
 
     /// Whether this is the password. Takes milliseconds: not on the thread that serves others.
     pub fn fits(&self, password: &[u8]) -> bool {
-        if password.is_empty() || password.len() > limits::MYSQL_PASSWORD_BYTES_MAX {
+        if password.is_empty() || password.len() > limits::SHA2_PASSWORD_BYTES_MAX {
             return false;
         }
         crypt::sha256(password, &self.salt, self.rounds).ct_eq(&self.digest).into()
