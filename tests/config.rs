@@ -119,6 +119,7 @@ rules = { "mising-where" = "deny", "cascade" = "confirmed" }
 fn what_is_wrong_is_said() {
     let listener = |line: &str| format!("{SMALLEST}{line}\n");
     let scram = |line: &str| listener(&format!("auth = \"scram\"\nusers_file = \"u\"\n{line}"));
+    let password = |line: &str| listener(&format!("auth = \"password\"\n{line}")).replace("\"postgres\"", "\"mysql\"");
     let tls = "tls = { cert = \"a\", key = \"b\", client_ca = \"c\" }";
     let cert = |line: &str| listener(&format!("auth = \"cert\"\n{tls}\n{line}"));
     let account = "[[listener.account]]\nuser = \"a\"\npassword_env = \"A\"\n";
@@ -129,7 +130,18 @@ fn what_is_wrong_is_said() {
         (listener("auth = \"ldap\""), "`ldap` is not known here"),
         (listener("auth = \"scram\""), "needs a `users_file` or an `auth_query`"),
         (scram("").replace("\"postgres\"", "\"mysql\""), "auth = \"scram\" is PostgreSQL's"),
-        (listener("users_file = \"u\""), "`users_file` is used by auth = \"scram\" alone"),
+        (listener("users_file = \"u\""), "`users_file` is used by auth = \"scram\" and \"password\" alone"),
+        (listener("auth = \"password\"\nusers_file = \"u\""), "auth = \"password\" is MySQL's"),
+        (password("users_file = \"u\""), "needs [[listener.account]]"),
+        (password(account), "needs a `users_file`"),
+        (
+            password(&format!("users_file = \"u\"\nauth_query = {{ user = \"u\" }}\n{account}")),
+            "`auth_query` is used by",
+        ),
+        (
+            password(&format!("users_file = \"u\"\n[[listener.certificate]]\nname = \"a\"\nusers = \"a\"\n{account}")),
+            "is used by auth = \"cert\" alone",
+        ),
         (listener("auth_query = { user = \"u\" }"), "`auth_query` is used by auth = \"scram\" alone"),
         (listener("auth = \"scram\"\nauth_query = { user = \"u\", query = \"SELECT 1\" }"), "has no $1"),
         (listener("auth = \"scram\"\nauth_query = { user = \"u\", password = \"x\" }"), "unknown key `password`"),
@@ -151,7 +163,7 @@ fn what_is_wrong_is_said() {
         (cert(""), "needs [[listener.account]]"),
         (cert("[[listener.certificate]]\nname = \"*\"\nusers = \"*\""), "that checks nothing"),
         (cert("[[listener.certificate]]\nname = \"a\""), "`users` is missing"),
-        (listener(account), "is used by auth = \"scram\" or \"cert\""),
+        (listener(account), "is used where Sluice checks logins"),
         (listener("[logins]\nwrong_per_user = 0"), "expected a number from 1"),
         (listener("tls = { cert = \"a.crt\" }"), "`key` is missing"),
         (listener("tls = { cert = \"a\", key = \"-----BEGIN PRIVATE KEY-----\" }"), "not its content"),

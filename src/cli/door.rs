@@ -2,11 +2,13 @@
 //!
 //! Invariant: a file with a secret in it that others may read is not used, and no error repeats what stands in one.
 
-use crate::config::{self, Auth, Config, Listener, PasswordSource, ServerTlsMode};
+use crate::config::{self, Address, Auth, Config, Listener, PasswordSource, ServerTlsMode};
 use crate::ground::limits;
+use crate::ground::secret::HashKey;
 use crate::serve::tls;
 use crate::session::door::{
-    Account, AuthQuery, CertificateName, Checked, Demands, Door, Logins, Mock, Password, Proof, Shown, Users, Verifiers,
+    Account, AuthQuery, CertificateName, Checked, Demands, Door, Kept, Logins, Mock, Password, Passwords, Proof, Shown,
+    Users, Verifiers,
 };
 use crate::session::tries::Bounds;
 use crate::store::Store;
@@ -24,13 +26,20 @@ pub fn door(listener: &Listener, config: &Config, store: &Store) -> Result<Door,
         Ok::<_, String>(Logins::Checked(Arc::new(Checked { proof, accounts, bounds: bounds(&config.logins) })))
     };
     let logins = match &listener.auth {
-        Auth::Passthrough => Logins::Passthrough,
+        Auth::Passthrough => {
+            if matches!(listener.upstream, Address::Unix(_)) {
+                tracing::warn!(listener = %listener.name, "on its socket the database sees the system user that Sluice runs as: an account that it lets in by that alone (peer, auth_socket, unix_socket) is open to everybody who reaches this listener");
+            }
+            Logins::Passthrough
+        }
         Auth::Scram { users_file, auth_query, accounts } => {
             let users = users_file.as_deref().map_or(Ok(Users::default()), users)?;
             let query = auth_query.as_ref().map(query).transpose()?;
-            // The same over restarts: what is made up for a user who does not exist must not change while the real ones stay.
-            let mock = Mock::new(store.key_for("users who do not exist"), &users);
+            let mock = Mock::new(strangers(store), &users);
             checked(Proof::Scram(Verifiers { users, query, mock }), accounts)?
+        }
+        Auth::Password { users_file, accounts } => {
+            checked(Proof::Password(Passwords::new(strangers(store), users(users_file)?)), accounts)?
         }
         Auth::Cert { names, accounts } => {
             let name = |entry: &config::CertificateName| CertificateName {
@@ -50,6 +59,11 @@ pub fn door(listener: &Listener, config: &Config, store: &Store) -> Result<Door,
     Ok(Door { tls, demands, logins })
 }
 
+/// The same over restarts: what is made up for a user who does not exist must not change while the real ones stay.
+fn strangers(store: &Store) -> HashKey {
+    store.key_for("users who do not exist")
+}
+
 /// Every file that doors are made of.
 pub fn files(config: &Config) -> Vec<PathBuf> {
     let mut files = Vec::new();
@@ -65,11 +79,13 @@ pub fn files(config: &Config) -> Vec<PathBuf> {
                 auth_query.iter().filter_map(|query| query.password.as_ref()).for_each(&mut password);
                 accounts.iter().for_each(|account| password(&account.password));
             }
-            Auth::Cert { accounts, .. } => accounts.iter().for_each(|account| password(&account.password)),
+            Auth::Password { accounts, .. } | Auth::Cert { accounts, .. } => {
+                accounts.iter().for_each(|account| password(&account.password));
+            }
         }
     }
     for listener in &config.listeners {
-        if let Auth::Scram { users_file: Some(path), .. } = &listener.auth {
+        if let Auth::Scram { users_file: Some(path), .. } | Auth::Password { users_file: path, .. } = &listener.auth {
             files.push(path.clone());
         }
         if let Some(tls) = &listener.tls {
@@ -89,7 +105,7 @@ fn bounds(written: &config::Logins) -> Bounds {
     Bounds { wrong_per_user, wrong_per_address, slow_after, window }
 }
 
-fn users(path: &Path) -> Result<Users, String> {
+fn users<V: Kept>(path: &Path) -> Result<Users<V>, String> {
     let text = secret_file(path, "the users file", limits::USERS_FILE_BYTES_MAX)?;
     Users::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
 }

@@ -95,6 +95,8 @@ pub enum Auth {
     Passthrough,
     /// Sluice checks a SCRAM proof; at least one of the two says against what.
     Scram { users_file: Option<PathBuf>, auth_query: Option<AuthQuery>, accounts: Vec<Account> },
+    /// Sluice checks what MySQL's plugins show of a password.
+    Password { users_file: PathBuf, accounts: Vec<Account> },
     /// Sluice checks a certificate. Without names, one may log in as the user that it is called.
     Cert { names: Vec<CertificateName>, accounts: Vec<Account> },
 }

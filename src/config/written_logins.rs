@@ -17,7 +17,12 @@ pub(in crate::config) fn auth(
 ) -> Option<Auth> {
     let word = section.word("auth");
     let span = word.as_ref().map_or(section.span(), |word| word.span.clone());
-    let kinds = [("passthrough", Kind::Passthrough), ("scram", Kind::Scram), ("cert", Kind::Cert)];
+    let kinds = [
+        ("passthrough", Kind::Passthrough),
+        ("scram", Kind::Scram),
+        ("password", Kind::Password),
+        ("cert", Kind::Cert),
+    ];
     let kind = word.map_or(Some(Kind::Passthrough), |word| section.chosen(&word, &kinds));
     let users_file = section.word("users_file");
     let auth_query = section.optional_table("auth_query");
@@ -34,11 +39,16 @@ pub(in crate::config) fn auth(
     let accounts = accounts(account_tables);
     let names: Vec<_> = name_tables.into_iter().map(certificate_name).collect();
     let kind = kind?;
+    let by_password = kind == Kind::Scram || kind == Kind::Password;
     for (written, used, what) in [
-        (&file_span, kind == Kind::Scram, "`users_file` is used by auth = \"scram\" alone"),
+        (&file_span, by_password, "`users_file` is used by auth = \"scram\" and \"password\" alone"),
         (&query_span, kind == Kind::Scram, "`auth_query` is used by auth = \"scram\" alone"),
         (&name_span, kind == Kind::Cert, "[[listener.certificate]] is used by auth = \"cert\" alone"),
-        (&account_span, kind != Kind::Passthrough, "[[listener.account]] is used by auth = \"scram\" or \"cert\""),
+        (
+            &account_span,
+            kind != Kind::Passthrough,
+            "[[listener.account]] is used where Sluice checks logins: auth = \"scram\", \"password\" or \"cert\"",
+        ),
     ] {
         if let (Some(span), false) = (written, used) {
             problem(span.clone(), what);
@@ -47,7 +57,13 @@ pub(in crate::config) fn auth(
     if kind == Kind::Scram && protocol == Some(Protocol::MySql) {
         problem(
             span.clone(),
-            "auth = \"scram\" is PostgreSQL's: with protocol = \"mysql\" there are \"passthrough\" and \"cert\"",
+            "auth = \"scram\" is PostgreSQL's: with protocol = \"mysql\" there are \"passthrough\", \"password\" and \"cert\"",
+        );
+    }
+    if kind == Kind::Password && protocol == Some(Protocol::Postgres) {
+        problem(
+            span.clone(),
+            "auth = \"password\" is MySQL's: with protocol = \"postgres\" there are \"passthrough\", \"scram\" and \"cert\"",
         );
     }
     let has_authority = tls.is_some_and(|tls| tls.client_ca.is_some());
@@ -65,6 +81,17 @@ pub(in crate::config) fn auth(
                 None => None,
             };
             Some(Auth::Scram { users_file, auth_query, accounts: accounts? })
+        }
+        Kind::Password => {
+            if file_span.is_none() {
+                problem(span.clone(), "auth = \"password\" needs a `users_file` to check against");
+            }
+            if account_span.is_none() {
+                let message =
+                    "auth = \"password\" needs [[listener.account]]: the database is shown a password of its own";
+                problem(span, message);
+            }
+            Some(Auth::Password { users_file: users_file?, accounts: accounts? })
         }
         Kind::Cert => {
             if !has_authority {
@@ -102,6 +129,7 @@ pub(in crate::config) fn bounds(mut section: Section<'_, '_>) -> Logins {
 enum Kind {
     Passthrough,
     Scram,
+    Password,
     Cert,
 }
 

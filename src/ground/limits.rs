@@ -59,6 +59,11 @@ pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 pub const SASL_BYTES_MAX: usize = 1_024;
 /// Rounds of PBKDF2 that a verifier may ask for: a quarter of a second of one core at the most. PostgreSQL's default is 4,096.
 pub const SCRAM_ITERATIONS_MAX: u32 = 1_000_000;
+/// The same of a verifier of caching_sha2_password: half a second of one core at the most. MySQL's default is 5,000, and it would go up to
+/// 4,095,000.
+pub const SHA2_ROUNDS_MAX: u32 = 1_000_000;
+/// MySQL takes no longer password of caching_sha2_password (`CACHING_SHA2_PASSWORD_MAX_PASSWORD_LENGTH`); what it takes to check one grows with it.
+pub const SHA2_PASSWORD_BYTES_MAX: usize = 256;
 /// PostgreSQL makes salts of 16 bytes; other tools of up to 32.
 pub const SCRAM_SALT_BYTES_MAX: usize = 128;
 /// PostgreSQL cuts a longer name off (`NAMEDATALEN` - 1): it would be checked as one user and let in as another.

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use sluice::protocol::mysql::capabilities::Capabilities;
 use sluice::protocol::mysql::command::{self, Command, Known};
-use sluice::protocol::mysql::exchange::{Exchange, Next as Word, Privacy};
+use sluice::protocol::mysql::exchange::{Exchange, Factors, Next as Word, Privacy};
 use sluice::protocol::mysql::frame::{ClientCutter, Frame, HEADER, Next, Packet, packet};
 use sluice::protocol::mysql::handshake::{self, Greeting, Opening};
 use sluice::protocol::mysql::response::{self, Answer, Event, Expected};
@@ -188,7 +188,8 @@ fn talk(choice: u8, data: &[u8]) {
     let plugin = Bytes::from_static(HASHED[usize::from(choice) % HASHED.len()]);
     let proof = zeroize(PASSWORD);
     let begun = Exchange::begin(Privacy::Sealed, Privacy::Open, Some(&plugin), &proof, [7; 20]);
-    let Ok((mut exchange, told, first)) = begun else { return };
+    let Ok((exchange, told, first)) = begun else { return };
+    let mut exchange = exchange.of(if choice < 128 { Factors::One } else { Factors::Several });
     if plugin != HASHED[0] {
         assert!(told.is_some_and(|told| told != plugin) && first.is_empty(), "the first word is not passed on");
     }

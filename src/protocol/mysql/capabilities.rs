@@ -157,12 +157,7 @@ pub const PASSED: &[(Capabilities, &str, Passage, &str)] = &[
     ),
     (Capabilities::ZSTD, "ZSTD", Masked, "as COMPRESS"),
     (Capabilities::QUERY_ATTRIBUTES, "QUERY_ATTRIBUTES", Passes, "taken apart in front of the text"),
-    (
-        Capabilities::MULTI_FACTOR,
-        "MULTI_FACTOR",
-        Masked,
-        "each factor would be a proof to be carried over from leg to leg; not yet",
-    ),
+    (Capabilities::MULTI_FACTOR, "MULTI_FACTOR", Passes, "each factor is carried over as the first one is"),
     (Capabilities::VERIFY_CERTIFICATE, "SSL_VERIFY_SERVER_CERT", Passes, "a client's own, without effect in a server"),
     (Capabilities::REMEMBER_OPTIONS, "REMEMBER_OPTIONS", Passes, "a client's own, without effect in a server"),
     (Capabilities::PROGRESS, "MARIADB_PROGRESS", Passes, "reports are hopped over in the middle of an answer"),
@@ -218,7 +213,7 @@ mod tests {
     #[test]
     fn each_capability_is_passed_or_masked_in_both_directions() {
         let everything = Capabilities(u64::MAX);
-        let masked = ["COMPRESS", "OPTIONAL_METADATA", "ZSTD", "MULTI_FACTOR"];
+        let masked = ["COMPRESS", "OPTIONAL_METADATA", "ZSTD"];
         for (capability, name, passage, why) in PASSED {
             assert!(!why.is_empty() && capability.0.count_ones() == 1, "{name}");
             let passes = !masked.contains(name) && *name != "SSL";

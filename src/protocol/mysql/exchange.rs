@@ -24,7 +24,9 @@
 
 use crate::protocol::cursor::Short;
 use crate::protocol::mysql::frame::Packet;
-use crate::protocol::mysql::handshake::{self, CACHING_SHA2, CLEAR, DIALOG, NATIVE, OLD, SCRAMBLE, SHA256, Said, sha2};
+use crate::protocol::mysql::handshake::{
+    self, CACHING_SHA2, CLEAR, DIALOG, ED25519, NATIVE, OLD, SCRAMBLE, SHA256, Said, sha2,
+};
 use crate::protocol::mysql::rsa::{self, Keys, Password};
 use crate::protocol::{Code, Refusal};
 use bytes::Bytes;
@@ -81,6 +83,14 @@ pub struct Exchange {
     scramble: [u8; SCRAMBLE],
     step: Step,
     turn: Turn,
+    factors: Factors,
+}
+
+/// Whether MULTI_FACTOR was agreed: a client that knows nothing of it would take the wish for another factor for something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Factors {
+    One,
+    Several,
 }
 
 /// Whose word is due: what is said out of turn could be a command that nobody judged.
@@ -115,7 +125,7 @@ pub const NO_PLUGIN: &[u8] = b"sluice_no_plugin";
 const PROOFS_ONLY: &[&[u8]] = &[
     NATIVE,
     CACHING_SHA2,
-    b"client_ed25519",
+    ED25519,
     b"parsec",
     b"auth_gssapi_client",
     b"authentication_kerberos_client",
@@ -134,8 +144,8 @@ impl Exchange {
         scramble: [u8; SCRAMBLE],
     ) -> Result<(Exchange, Option<Bytes>, Password), Refusal> {
         let named = plugin.cloned().unwrap_or(Bytes::from_static(NATIVE));
-        let exchange =
-            Exchange { client, server, plugin: named.clone(), scramble, step: Step::Passing, turn: Turn::Server };
+        let (step, turn, factors) = (Step::Passing, Turn::Server, Factors::One);
+        let exchange = Exchange { client, server, plugin: named.clone(), scramble, step, turn, factors };
         if named == OLD {
             return Err(too_old());
         }
@@ -152,6 +162,11 @@ impl Exchange {
             return Err(in_clear(&named, "the database's connection"));
         }
         Ok((exchange, plugin.cloned(), proof.clone()))
+    }
+
+    /// The same with what was agreed of factors.
+    pub fn of(self, factors: Factors) -> Exchange {
+        Exchange { factors, ..self }
     }
 
     /// The scramble of the last proof.
@@ -191,16 +206,23 @@ impl Exchange {
             (Said::In, _) => Ok(Next::In),
             (Said::Refused, _) => Ok(Next::Refused),
             (Said::SwitchToOld, _) => Err(too_old()),
-            (Said::Factor, _) => Err(strange("a wish for another factor")),
             (Said::More(key), Step::KeyDue { password }) => self.password_under(&password, &key),
             (_, Step::KeyDue { .. }) => Err(strange("something else than its public key")),
             (Said::Switch { plugin, data }, _) => {
                 self.switched(plugin, &data)?;
                 Ok(Next::ToClient(packet.payload_bytes()))
             }
+            (Said::Factor(words), _) if self.plugin != DIALOG => {
+                if self.factors == Factors::One {
+                    return Err(strange("a wish for another factor"));
+                }
+                let (plugin, data) = handshake::factor(&words).map_err(|Short| strange("a factor without a plugin"))?;
+                self.switched(plugin, &data)?;
+                Ok(Next::ToClient(packet.payload_bytes()))
+            }
             // Who stands between could else have a password sent where it is passed on as anything else would be.
             (
-                Said::More(_) | Said::Other,
+                Said::More(_) | Said::Factor(_) | Said::Other,
                 Step::SwitchDue | Step::PasswordDue { .. } | Step::WishDue { .. } | Step::CiphertextDue,
             ) => Err(strange("something before its turn")),
             (Said::More(data), Step::Passing) => {
@@ -213,7 +235,7 @@ impl Exchange {
                 }
                 Ok(Next::ToClient(packet.payload_bytes()))
             }
-            (Said::Other, Step::Passing) => {
+            (Said::Factor(_) | Said::Other, Step::Passing) => {
                 if self.legs_differ() && (self.plugin == CACHING_SHA2 || self.plugin == SHA256) {
                     return Err(strange("an unknown word of its plugin"));
                 }
@@ -473,6 +495,55 @@ mod tests {
         to_client(exchange.server_said(&packet(b"\x01\x04")));
         to_server(exchange.client_said(b"secret\0", None));
         assert!(exchange.server_said(&packet(b"\x04Password: ")).is_err());
+    }
+
+    #[test]
+    fn several_factors_are_asked_one_after_the_other() {
+        let second = packet(b"\x02client_ed25519\0a scramble of thirty-two bytes..");
+        let mut exchange = begun(Sealed, Open, NATIVE).of(Factors::Several);
+        to_client(exchange.server_said(&second));
+        assert_eq!((&exchange.plugin()[..], exchange.is_clients_turn()), (ED25519, true));
+        assert_eq!(to_server(exchange.client_said(b"a proof", None)), b"a proof");
+        assert_eq!(exchange.server_said(&packet(b"\0\0\0\x02\0\0\0")), Ok(Next::In));
+        // Where the legs differ it is carried over as the first one is, and what would be in clear is refused.
+        let mut exchange = begun(Sealed, Open, NATIVE).of(Factors::Several);
+        to_client(exchange.server_said(&packet(b"\x02sha256_password\0tsrqponmlkjihgfedcba\0")));
+        assert_eq!(to_server(exchange.client_said(b"secret\0", None)), [0x01]);
+        for wrong in
+            [&b"\x02mysql_clear_password\0"[..], b"\x02something_new\0", b"\x02mysql_old_password\0", b"\x02no end"]
+        {
+            let mut exchange = begun(Sealed, Open, NATIVE).of(Factors::Several);
+            assert!(exchange.server_said(&packet(wrong)).is_err(), "{wrong:?}");
+        }
+        assert!(begun(Sealed, Sealed, NATIVE).server_said(&second).is_err(), "it was not agreed");
+        let mut exchange = begun(Sealed, Open, CACHING_SHA2).of(Factors::Several);
+        to_client(exchange.server_said(&packet(b"\x01\x04")));
+        to_server(exchange.client_said(b"secret\0", None));
+        assert!(exchange.server_said(&second).is_err(), "its key is due");
+    }
+
+    #[test]
+    fn plugins_of_many_words_have_their_say() {
+        // PAM's questions begin with the byte that elsewhere begins another factor.
+        for factors in [Factors::One, Factors::Several] {
+            let mut exchange = begun(Sealed, Sealed, NATIVE).of(factors);
+            to_client(exchange.server_said(&packet(b"\xfedialog\0\x04Password: ")));
+            to_server(exchange.client_said(b"secret\0", None));
+            assert_eq!(to_client(exchange.server_said(&packet(b"\x02Number: "))), &b"\x02Number: "[..]);
+            assert_eq!(to_server(exchange.client_said(b"123456\0", None)), b"123456\0");
+            assert_eq!(exchange.server_said(&packet(b"\0\0\0\x02\0\0\0")), Ok(Next::In));
+        }
+        // MariaDB's parsec: the client asks for its salt by an empty word, and signs.
+        for (client, server) in [(Open, Open), (Sealed, Open), (Open, Sealed)] {
+            let mut exchange = begun(client, server, NATIVE);
+            to_client(exchange.server_said(&packet(b"\xfeparsec\0a scramble of thirty-two bytes..")));
+            assert_eq!(to_server(exchange.client_said(b"", None)), b"");
+            assert_eq!(
+                to_client(exchange.server_said(&packet(b"P\0a salt of eighteen"))),
+                &b"P\0a salt of eighteen"[..]
+            );
+            assert_eq!(to_server(exchange.client_said(&[7; 96], None)), [7; 96]);
+        }
     }
 
     #[test]

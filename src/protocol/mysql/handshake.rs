@@ -99,6 +99,21 @@ impl Greeting {
         bytes.freeze()
     }
 
+    /// The same greeting with a scramble and a plugin of ours. `Short`: it names no plugin that could be another.
+    pub fn asking(&self, scramble: [u8; SCRAMBLE], plugin: &'static [u8]) -> Result<Greeting, Short> {
+        if !self.capabilities.has(Capabilities::PLUGIN_AUTH) {
+            return Err(Short);
+        }
+        let whole = self.packet.payload_bytes();
+        // Behind the version and the id: eight bytes, nineteen of other things, the rest and a NUL, the plugin and a NUL.
+        let first_at = self.connection_at - HEADER + 4;
+        let (first, second) = scramble.split_at(8);
+        let before = whole.get(..first_at).ok_or(Short)?;
+        let between = whole.get(first_at + 8..first_at + 8 + 19).ok_or(Short)?;
+        let payload = [before, first, between, second, &[0], plugin, &[0]].concat();
+        Greeting::read(Packet::new(self.packet.sequence(), &payload))
+    }
+
     /// The product and its version, as the greeting names them.
     pub fn server(&self) -> Server {
         let is_mariadb = self.version.contains("MariaDB") || !self.capabilities.has(Capabilities::MYSQL);
@@ -114,6 +129,8 @@ impl Greeting {
 pub const NATIVE: &[u8] = b"mysql_native_password";
 pub const CACHING_SHA2: &[u8] = b"caching_sha2_password";
 pub const SHA256: &[u8] = b"sha256_password";
+/// MariaDB's, as its clients call it.
+pub const ED25519: &[u8] = b"client_ed25519";
 pub const CLEAR: &[u8] = b"mysql_clear_password";
 /// Of MySQL 4.0 and older: its proofs can be turned round.
 pub const OLD: &[u8] = b"mysql_old_password";
@@ -289,8 +306,8 @@ pub enum Said {
     SwitchToOld,
     /// What its plugin says to the client's.
     More(Bytes),
-    /// Another factor is asked for: only where MULTI_FACTOR was agreed.
-    Factor,
+    /// Another factor is asked for: only where MULTI_FACTOR was agreed. The same byte begins a question of the plugin `dialog`.
+    Factor(Bytes),
     /// Of a plugin that says what it likes.
     Other,
 }
@@ -308,9 +325,16 @@ pub fn said(packet: &Packet) -> Result<Said, Short> {
             Said::Switch { plugin, data: payload.slice_ref(reader.take_rest()) }
         }
         0x01 => Said::More(payload.slice_ref(reader.take_rest())),
-        0x02 => Said::Factor,
+        0x02 => Said::Factor(payload.slice_ref(reader.take_rest())),
         _ => Said::Other,
     })
+}
+
+/// The plugin that another factor is asked by, and its data.
+pub fn factor(words: &Bytes) -> Result<(Bytes, Bytes), Short> {
+    let mut reader = Reader::new(words);
+    let plugin = words.slice_ref(reader.cstr()?);
+    Ok((plugin, words.slice_ref(reader.take_rest())))
 }
 
 /// The scramble in a switch's data: 20 bytes and mostly a NUL.
@@ -405,6 +429,22 @@ mod tests {
     }
 
     #[test]
+    fn a_greeting_can_ask_in_our_name() {
+        for version in ["9.7.0", "5.5.5-10.11.14-MariaDB-0+deb12u2"] {
+            let theirs = Greeting::read(greeting(version, Capabilities(0x1f_81bf_f7fe))).expect("a greeting");
+            let ours = theirs.asking(*b"ABCDEFGHIJKLMNOPQRST", CACHING_SHA2).expect("with a plugin");
+            assert_eq!((&ours.scramble, &ours.plugin[..]), (b"ABCDEFGHIJKLMNOPQRST", CACHING_SHA2));
+            let rest = |it: &Greeting| (it.version.clone(), it.connection, it.capabilities, it.collation, it.status);
+            assert_eq!(rest(&ours), rest(&theirs));
+            let back = ours.asking(theirs.scramble, NATIVE).expect("with a plugin");
+            assert_eq!(back.packet, theirs.packet, "the same byte for byte");
+        }
+        let old =
+            Greeting::read(greeting("4.1.1", Capabilities(1 << 9))).map(|it| it.asking([0; SCRAMBLE], NATIVE).is_err());
+        assert_ne!(old, Ok(false));
+    }
+
+    #[test]
     fn versions_are_numbers() {
         let version = |text: &str, capabilities| Greeting::read(greeting(text, capabilities)).map(|it| it.server());
         let (mysql, maria) = (Capabilities(0xffff_ffff), Capabilities(0xffff_fffe));
@@ -486,7 +526,7 @@ mod tests {
         assert_eq!(read(b"\xfe"), Ok(Said::SwitchToOld));
         assert_eq!(read(b"\xfedialog"), Err(Short));
         assert_eq!(read(b"\x01\x04"), Ok(Said::More(Bytes::from_static(b"\x04"))));
-        assert_eq!(read(b"\x02mysql"), Ok(Said::Factor));
+        assert_eq!(read(b"\x02mysql"), Ok(Said::Factor(Bytes::from_static(b"mysql"))));
         assert_eq!(read(b"\x04Password: "), Ok(Said::Other));
         let data = b"abcdefghijklmnopqrst\0";
         let switched = switch(2, NATIVE, data);

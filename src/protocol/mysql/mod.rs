@@ -20,6 +20,7 @@
 pub mod answer;
 pub mod capabilities;
 pub mod command;
+pub mod crypt;
 pub mod cursor;
 pub mod exchange;
 pub mod frame;
@@ -29,3 +30,4 @@ pub mod proof;
 pub mod response;
 pub mod rsa;
 pub mod values;
+pub mod verifier;

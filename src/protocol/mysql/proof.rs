@@ -13,9 +13,9 @@ pub fn native(password: &[u8], scramble: &[u8; SCRAMBLE]) -> Vec<u8> {
     if password.is_empty() {
         return Vec::new();
     }
-    let once = hashed(&SHA1_FOR_LEGACY_USE_ONLY, &[password]);
-    let twice = hashed(&SHA1_FOR_LEGACY_USE_ONLY, &[&once]);
-    over(&once, &hashed(&SHA1_FOR_LEGACY_USE_ONLY, &[scramble, &twice]))
+    let once = sha1(&[password]);
+    let twice = sha1(&[&once]);
+    over(&once, &sha1(&[scramble, &twice]))
 }
 
 /// SHA256(password) over SHA256(SHA256(SHA256(password)), scramble); nothing for no password.
@@ -28,14 +28,22 @@ pub fn caching_sha2(password: &[u8], scramble: &[u8; SCRAMBLE]) -> Vec<u8> {
     over(&once, &hashed(&SHA256, &[&twice, scramble]))
 }
 
+/// Of MySQL's older plugin, which knows no other.
+pub(in crate::protocol::mysql) fn sha1(parts: &[&[u8]]) -> [u8; 20] {
+    let mut digest = [0; 20];
+    digest.copy_from_slice(&hashed(&SHA1_FOR_LEGACY_USE_ONLY, parts));
+    digest
+}
+
+/// The one mixed with the other, and taken off again.
+pub(in crate::protocol::mysql) fn over(one: &[u8], other: &[u8]) -> Vec<u8> {
+    one.iter().zip(other).map(|(one, other)| one ^ other).collect()
+}
+
 fn hashed(algorithm: &'static Algorithm, parts: &[&[u8]]) -> Vec<u8> {
     let mut context = digest::Context::new(algorithm);
     parts.iter().for_each(|part| context.update(part));
     context.finish().as_ref().to_vec()
-}
-
-fn over(one: &[u8], other: &[u8]) -> Vec<u8> {
-    one.iter().zip(other).map(|(one, other)| one ^ other).collect()
 }
 
 #[cfg(test)]

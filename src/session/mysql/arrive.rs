@@ -8,18 +8,17 @@ use crate::audit::Login as Outcome;
 use crate::ground::ids::SessionId;
 use crate::ground::limits;
 use crate::policy::scope::Principal;
-use crate::protocol::certificate;
 use crate::protocol::mysql::handshake::{Greeting, Login};
 use crate::protocol::mysql::response::{self, End, Failure};
 use crate::protocol::{Code, Refusal};
 use crate::session::House;
-use crate::session::door::{self, Account, Checked, Demands, Door, Proof};
+use crate::session::door::{self, Demands, Door};
 use crate::session::lobby::Full;
 use crate::session::logins::{LEFT, Logins, cut};
+use crate::session::mysql::Session;
+use crate::session::mysql::admit::{self, Arrival};
 use crate::session::mysql::login::{self, Arrived, Came, LoggedIn, Meeting, Met, Side, Turned, Visit};
-use crate::session::mysql::{Session, enter};
 use crate::session::place::Peer;
-use crate::session::tries::{self, Seeker};
 use crate::session::wire::Wire;
 use crate::sql::statement::{MySqlMode, Product};
 use std::sync::Arc;
@@ -68,9 +67,18 @@ impl Arriving<'_> {
         let met = self.meet(wire).await;
         let (wire, met) = met?;
         let acceptor = door.tls.as_ref().map(|shown| &shown.acceptor);
-        let receiving = login::receive(wire, acceptor, &met.greeting);
+        let greeted = match admit::greeting(&door.logins, &met.greeting) {
+            Ok(greeted) => greeted,
+            Err(refusal) => {
+                tracing::error!(%address, message = refusal.message, "nobody can log in");
+                login::send_away(Side::new(wire), &refusal).await;
+                met.leave().await;
+                return None;
+            }
+        };
+        let receiving = login::receive(wire, acceptor, &greeted);
         match tokio::time::timeout(house.login_timeout, receiving).await {
-            Ok(Ok(Visit::Login(came))) => return self.log_in(&door, *came, met).await,
+            Ok(Ok(Visit::Login(came))) => return self.log_in(&door, *came, met, &greeted).await,
             Ok(Ok(Visit::Gone)) => {}
             Ok(Err(error)) => tracing::debug!(%address, %error, "connection lost before the login"),
             Err(_) => tracing::debug!(%address, "no login within the timeout"),
@@ -101,7 +109,7 @@ impl Arriving<'_> {
         None
     }
 
-    async fn log_in(&self, door: &Door, came: Came, met: Met) -> Option<Box<Session>> {
+    async fn log_in(&self, door: &Door, came: Came, met: Met, greeted: &Greeting) -> Option<Box<Session>> {
         let house = self.house;
         let Ok(id) = SessionId::new(house.clock.now()) else {
             let refusal = Refusal::new(Code::CannotKnow, "sluice: no randomness for a session id");
@@ -120,7 +128,11 @@ impl Arriving<'_> {
         let entering = Box::pin(async {
             match &door.logins {
                 door::Logins::Passthrough => login::enter(came, met, &house.target, &house.registry).await,
-                door::Logins::Checked(checked) => self.admit(checked, came, met, &principal).await,
+                door::Logins::Checked(checked) => {
+                    let place = &self.peer.place;
+                    let arrival = Arrival { house, checked, principal: &principal, place, greeted };
+                    admit::admit(arrival, came, met).await
+                }
             }
         });
         let (sqlstate, why, turned) = match tokio::time::timeout(house.login_timeout, entering).await {
@@ -147,61 +159,6 @@ impl Arriving<'_> {
             login::send_away(client, &refusal).await;
         }
         None
-    }
-
-    /// A login that Sluice checks: the client shows a certificate, and an account logs in at the database.
-    async fn admit(&self, checked: &Checked, came: Came, met: Met, principal: &Principal) -> Result<Arrived, Turned> {
-        let house = self.house;
-        match self.shown(checked, came.wire(), &principal.user).await {
-            Ok(account) => enter::enter(came, met, account, &house.target, &house.registry).await,
-            Err((refusal, why)) => {
-                met.leave().await;
-                Err(Turned { client: came.side, refusal, why })
-            }
-        }
-    }
-
-    /// The account of the user as whom the client's certificate may log in; or what the client is told, and what the operator is.
-    async fn shown<'c>(&self, checked: &'c Checked, wire: &Wire, user: &str) -> Result<&'c Account, (Refusal, String)> {
-        let house = self.house;
-        let refused = |message: String| Refusal::new(Code::LoginRefused, message);
-        let Proof::Certificate(names) = &checked.proof else {
-            let refusal =
-                refused("sluice: this listener checks logins in a way that MySQL's protocol does not have".to_owned());
-            return Err((refusal.clone(), refusal.message));
-        };
-        let Some(shown) = wire.peer_certificate() else {
-            let refusal = refused("sluice: connection requires a valid client certificate".to_owned());
-            let refusal = refusal.hint("Give the client a certificate (--ssl-cert and --ssl-key).");
-            return Err((refusal.clone(), refusal.message));
-        };
-        let name = certificate::common_name(shown);
-        let seeker = Seeker { place: &self.peer.place, user, certificate: Some(name.as_deref().unwrap_or_default()) };
-        match house.tries.met(&checked.bounds, seeker, house.clock.instant()) {
-            tries::Met::Freely => {}
-            tries::Met::Slowly(wait) => tokio::time::sleep(wait).await,
-            tries::Met::Refused(left) => {
-                let refusal = refused("sluice: too many failed logins".to_owned());
-                let refusal = refusal.hint(format!("Try again in {} s.", left.as_secs() + 1));
-                return Err((refusal.clone(), refusal.message));
-            }
-        }
-        let why = match &name {
-            None => "the certificate has not exactly one common name".to_owned(),
-            Some(name) if !door::may_be(names, name, user) => {
-                format!("the certificate of \"{name}\" may not log in as this user")
-            }
-            Some(_) => {
-                house.tries.right(seeker);
-                return checked.accounts.get(user).ok_or_else(|| {
-                    let message = format!("sluice: user \"{user}\" has no account at the database");
-                    let refusal = refused(message).hint("The listener needs a [[listener.account]] for this user.");
-                    (refusal.clone(), refusal.message)
-                });
-            }
-        };
-        house.tries.wrong(&checked.bounds, seeker, house.clock.instant());
-        Err((refused(format!("sluice: certificate authentication failed for user \"{user}\"")), why))
     }
 
     /// What is refused before the server hears of it.

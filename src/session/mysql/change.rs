@@ -71,7 +71,8 @@ impl Session {
         let Entered { client, server, scramble, .. } = self.entered;
         let proof = Zeroizing::new(change.proof.to_vec());
         let begun = Exchange::begin(client, server, change.plugin.as_ref(), &proof, scramble);
-        let (mut exchange, plugin, proof) = begun.map_err(End::Refused)?;
+        let (exchange, plugin, proof) = begun.map_err(End::Refused)?;
+        let mut exchange = exchange.of(login::factors(self.server));
         // The plugin stands behind it: without it the server would not hear which.
         let collation = Some(change.collation.unwrap_or(self.entered.collation));
         let told = ChangeUser { plugin, proof: Bytes::copy_from_slice(&proof), collation, ..change };

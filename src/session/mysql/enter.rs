@@ -89,7 +89,8 @@ impl Own {
                     Some(answer) => answer,
                     None => continue,
                 },
-                Said::SwitchToOld | Said::Factor | Said::Other => {
+                Said::Factor(_) => return Err(self.cannot("another factor, and an account has one")),
+                Said::SwitchToOld | Said::Other => {
                     return Err(self.cannot("something that Sluice does not know"));
                 }
             };

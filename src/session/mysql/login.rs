@@ -19,7 +19,7 @@
 
 use crate::ground::limits;
 use crate::protocol::mysql::capabilities::{self, Capabilities};
-use crate::protocol::mysql::exchange::{Exchange, NO_PLUGIN, Next, Privacy};
+use crate::protocol::mysql::exchange::{Exchange, Factors, NO_PLUGIN, Next, Privacy};
 use crate::protocol::mysql::frame::{HEADER, Packet, declared_length};
 use crate::protocol::mysql::handshake::{self, BadOpening, Greeting, Login, Opening, SCRAMBLE};
 use crate::protocol::mysql::message::{self, To};
@@ -278,7 +278,7 @@ impl Side {
     }
 
     /// The next packet, header and all; `None` at the end. May be cancelled: what came of it is kept.
-    async fn hear(&mut self) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+    pub async fn hear(&mut self) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
         loop {
             let declared = declared_length(&self.heard);
             let whole = HEADER + declared.unwrap_or_default();
@@ -308,7 +308,7 @@ impl Side {
         Ok(heard.map(|packet| Packet::new(packet.get(HEADER - 1).copied().unwrap_or_default(), payload(&packet))))
     }
 
-    fn privacy(&self) -> Privacy {
+    pub fn privacy(&self) -> Privacy {
         match (self.wire.is_tls(), self.wire.is_unix()) {
             (true, _) => Privacy::Sealed,
             (false, true) => Privacy::Local,
@@ -358,7 +358,7 @@ impl Relay {
         let told = Login { plugin, proof, ..self.login.clone() };
         let packet = told.told(upstream.next, self.asked);
         upstream.say_own(&packet).await.map_err(|error| lost(&error.to_string()))?;
-        Ok(exchange)
+        Ok(exchange.of(factors(self.asked)))
     }
 
     /// Up to the server's last word; `None`: the client left.
@@ -457,6 +457,11 @@ async fn heard(client: &mut Side, upstream: &mut Side, is_clients_turn: bool) ->
     }
 }
 
+/// Whether a client that was agreed with on these knows of more than one.
+pub fn factors(agreed: Capabilities) -> Factors {
+    if agreed.has(Capabilities::MULTI_FACTOR) { Factors::Several } else { Factors::One }
+}
+
 /// Our own keys, made when somebody first needs them.
 pub async fn keys() -> Result<&'static Keys, Refusal> {
     static KEYS: OnceLock<Option<Keys>> = OnceLock::new();
@@ -467,7 +472,8 @@ pub async fn keys() -> Result<&'static Keys, Refusal> {
     }
 }
 
-fn payload(packet: &[u8]) -> &[u8] {
+/// Without its header.
+pub fn payload(packet: &[u8]) -> &[u8] {
     packet.get(HEADER..).unwrap_or_default()
 }
 

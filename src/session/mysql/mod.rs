@@ -8,6 +8,7 @@
 //! Invariant: a session ends rather than go on in a state that it does not know.
 
 mod act;
+mod admit;
 mod aftermath;
 mod arrive;
 mod ask;

@@ -123,6 +123,9 @@ impl Arrival<'_> {
                 self.wait_to_be_met(self.by_password()).await?;
                 self.prove_by_scram(client, cutter, verifiers).await.map(Some)
             }
+            Proof::Password(_) => Err(plainly(refused(
+                "sluice: this listener checks logins in a way that PostgreSQL's protocol does not have",
+            ))),
             Proof::Certificate(names) => {
                 let certificate = client.wire().peer_certificate().and_then(certificate::common_name);
                 let seeker =

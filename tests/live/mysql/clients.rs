@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 my_stories! {
     scripts_of_the_servers_own_client, the_others_client, the_client_meets_the_gate, dump_and_restore, pymysql, mysql_connector_python,
-    mysqlclient, mysql2, mariadb_jdbc, sysbench, pt_archiver, pt_online_schema_change,
+    mysqlclient, mysql2, mariadb_jdbc, go_sql_driver, mysql_async, sysbench, pt_archiver, pt_online_schema_change,
 }
 
 /// What a procedure does only its definer may read, in either product; of one that cannot be read Sluice asks.
@@ -200,6 +200,25 @@ fn mariadb_jdbc(server: &'static MyServer) {
             Tool::new("java").args(["-XX:TieredStopAtLevel=1", "-cp", "/usr/share/java/mariadb-java-client.jar"]);
         let java = java.args([here("MyJdbcClient.java").as_os_str()]);
         java.args([&target.port.to_string(), target.database, BY_PASSWORD, PASSWORD, part])
+    };
+    both(server, &|target| client(target, "same"), &|target| client(target, "gate"));
+}
+
+fn go_sql_driver(server: &'static MyServer) {
+    let client = |target: &Target, part: &str| {
+        let source = format!("{BY_PASSWORD}:{PASSWORD}@tcp(127.0.0.1:{})/{}", target.port, target.database);
+        Tool::new(Tool::folder().join("go/go_client")).args([&source, part])
+    };
+    both(server, &|target| client(target, "same"), &|target| client(target, "gate"));
+}
+
+fn mysql_async(server: &'static MyServer) {
+    let client = |target: &Target, part: &str| {
+        // By default it asks a server on its own machine for its unix socket (`@@socket`), and goes there: past Sluice.
+        let options = "prefer_socket=false";
+        let target = format!("127.0.0.1:{}/{}", target.port, target.database);
+        let address = format!("mysql://{BY_PASSWORD}:{PASSWORD}@{target}?{options}");
+        Tool::new(Tool::folder().join("rust/mysql_async_client")).args([&address, part])
     };
     both(server, &|target| client(target, "same"), &|target| client(target, "gate"));
 }

@@ -188,7 +188,6 @@ const MASKED: &[(u64, &str)] = &[
     (COMPRESS, "what is compressed cannot be hopped over"),
     (ZSTD, "the same"),
     (OPTIONAL_METADATA, "rows without their columns"),
-    (1 << 28, "several factors, asked one after the other"),
 ];
 
 /// Which capabilities Sluice takes out of the server's offer, and that it adds none.

@@ -14,7 +14,7 @@ use crate::harness::sluice::{Setup, Sluice};
 my_stories! {
     every_plugin_on_every_leg, fast_and_full, wrong_passwords_fail_as_the_server_says, a_login_behind_a_unix_socket,
     upstream_tls_means_what_it_says, tls_that_is_required, a_client_that_leaves_in_mid_login, nobody_and_nowhere,
-    another_user_later, passwords_are_nowhere, each_login_is_its_own, killed_by_another,
+    another_user_later, passwords_are_nowhere, each_login_is_its_own, killed_by_another, several_factors,
 }
 
 const LEGS: [(Encryption, &str); 4] = [
@@ -114,6 +114,7 @@ fn wrong_passwords_fail_as_the_server_says(server: &'static MyServer) {
 fn a_login_behind_a_unix_socket(server: &'static MyServer) {
     let database = server.database("");
     let sluice = Setup::before_my_socket(server).start();
+    sluice.log_line("what that means", |line| line.contains("WARN") && line.contains("peer, auth_socket, unix_socket"));
     for (user, password) in [(TRUSTED, ""), (BY_PASSWORD, PASSWORD), (ROOT, "")] {
         let login = Login::of(user).with_password(password);
         assert_eq!(through(&sluice, &database, &login), Ok(format!("{user} on {}", database.name)));
@@ -218,6 +219,29 @@ fn each_login_is_its_own(server: &'static MyServer) {
     let ids: std::collections::BTreeSet<String> =
         wires.iter_mut().map(|wire| wire.query("SELECT connection_id()").value()).collect();
     assert_eq!(ids.len(), 5);
+}
+
+/// MySQL's community edition has one plugin that can be a second factor: who is at the other end of the socket, which is Sluice.
+fn several_factors(server: &'static MyServer) {
+    if server.is_mariadb() {
+        return;
+    }
+    let database = server.database("");
+    let us = crate::harness::tool::Tool::new("id").args(["-un"]).run_fine().out;
+    let user = format!("several_{}", database.name);
+    database.run_as_root("INSTALL PLUGIN auth_socket SONAME 'auth_socket.so'");
+    let factors = format!("IDENTIFIED BY '{PASSWORD}' AND IDENTIFIED WITH auth_socket AS '{}'", us.trim());
+    database.run_as_root(&format!("CREATE USER {user} {factors}"));
+    let sluice = Setup::before_my_socket(server).start();
+    let (knows, does_not) = (packet::USUAL | packet::MULTI_FACTOR, packet::USUAL);
+    for (capabilities, password, is_in) in
+        [(knows, PASSWORD, true), (knows, "wrong", false), (does_not, PASSWORD, false)]
+    {
+        let login = Login::of(&user).with_password(password).asking_for(capabilities);
+        let [direct, through] =
+            [server.unix(), sluice.address.clone()].map(|address| MyWire::try_login(&address, &login).err());
+        assert_eq!((direct.is_none(), &through), (is_in, &direct), "{capabilities:#x}, {password}");
+    }
 }
 
 /// The id in the greeting is the one that KILL takes: Ctrl-C of the clients is a KILL QUERY on another connection.

@@ -6,6 +6,8 @@ mod doors;
 mod gate;
 mod lexing;
 mod login;
+mod logins;
+mod logins_attacked;
 mod relay;
 mod servers;
 mod tripwire;

@@ -181,7 +181,7 @@ fn attributes(login: &Login) -> Vec<u8> {
 }
 
 /// The first answer to a scramble.
-fn proof(plugin: &str, password: &str, scramble: &[u8], is_safe: bool) -> Vec<u8> {
+pub fn proof(plugin: &str, password: &str, scramble: &[u8], is_safe: bool) -> Vec<u8> {
     let hash = |parts: &[&[u8]]| digest::digest(&digest::SHA256, &parts.concat()).as_ref().to_vec();
     let old_hash =
         |parts: &[&[u8]]| digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &parts.concat()).as_ref().to_vec();
@@ -205,7 +205,7 @@ fn proof(plugin: &str, password: &str, scramble: &[u8], is_safe: bool) -> Vec<u8
 }
 
 /// The password as it may cross the network without TLS: under the server's public key.
-fn encrypted(password: &str, scramble: &[u8], pem: &[u8]) -> Vec<u8> {
+pub fn encrypted(password: &str, scramble: &[u8], pem: &[u8]) -> Vec<u8> {
     let key = SubjectPublicKeyInfoDer::from_pem_slice(pem).expect("a public key");
     let key = rsa::PublicEncryptingKey::from_der(&key).expect("an RSA key");
     let key = rsa::OaepPublicEncryptingKey::new(key).expect("an RSA key");

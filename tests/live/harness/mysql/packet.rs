@@ -31,6 +31,7 @@ pub const DEPRECATE_EOF: u64 = 1 << 24;
 pub const OPTIONAL_METADATA: u64 = 1 << 25;
 pub const ZSTD: u64 = 1 << 26;
 pub const QUERY_ATTRIBUTES: u64 = 1 << 27;
+pub const MULTI_FACTOR: u64 = 1 << 28;
 pub const PROGRESS: u64 = 1 << 32;
 pub const BULK: u64 = 1 << 34;
 pub const EXTENDED_METADATA: u64 = 1 << 35;
