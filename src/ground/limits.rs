@@ -284,6 +284,10 @@ pub const SQL_FINGERPRINT_BYTES_MAX: usize = 8 * 1024;
 /// Where asking what names lead to takes long, it lasts longer, up to this: a change that went past Sluice is noticed later by as much.
 pub const REACH_TTL_MAX: Duration = Duration::from_secs(60);
 
+/// So long the connection of a client that went away is kept for a change of the schema that the server has not answered yet: longer than
+/// servers wait for a lock by default but for MySQL's lock_wait_timeout of a year, whom nobody waits for.
+pub const SCHEMA_CHANGE_OUTLASTED: Duration = Duration::from_secs(600);
+
 /// Lines that Sluice has to say to one statement by SHOW WARNINGS: a preview and its sample. As many as a server keeps by default
 /// (`max_error_count`).
 pub const CONDITIONS_MAX: usize = 1024;

@@ -95,11 +95,11 @@ impl MySqlMode {
 }
 
 /// Modes that leave the lexer alone, besides those that [`MySqlMode`] knows. Tried on MySQL 9.7 and MariaDB 10.11. Not among them:
-/// MSSQL, where `[x]` is a quoted name, and ORACLE, which has a grammar of its own.
+/// MSSQL, where `[x]` is a quoted name, ORACLE, which has a grammar of its own, and EMPTY_STRING_IS_NULL, under which `k <=> ''` is no key.
 #[rustfmt::skip]
 const KNOWN_MODES: &[&str] = &[
     "ANSI", "ANSI_QUOTES", "IGNORE_SPACE", "NO_BACKSLASH_ESCAPES", "PIPES_AS_CONCAT",
-    "ALLOW_INVALID_DATES", "DB2", "EMPTY_STRING_IS_NULL", "ERROR_FOR_DIVISION_BY_ZERO", "HIGH_NOT_PRECEDENCE",
+    "ALLOW_INVALID_DATES", "DB2", "ERROR_FOR_DIVISION_BY_ZERO", "HIGH_NOT_PRECEDENCE",
     "IGNORE_BAD_TABLE_OPTIONS", "MAXDB", "MYSQL323", "MYSQL40", "NO_AUTO_CREATE_USER", "NO_AUTO_VALUE_ON_ZERO",
     "NO_DIR_IN_CREATE", "NO_ENGINE_SUBSTITUTION", "NO_FIELD_OPTIONS", "NO_KEY_OPTIONS", "NO_TABLE_OPTIONS",
     "NO_UNSIGNED_SUBTRACTION", "NO_ZERO_DATE", "NO_ZERO_IN_DATE", "ONLY_FULL_GROUP_BY", "PAD_CHAR_TO_FULL_LENGTH",
@@ -142,6 +142,7 @@ mod tests {
             ("STRICT_TRANS_TABLES,NO_BACKSLASH_ESCAPES", false),
             ("PIPES_AS_CONCAT,ANSI_QUOTES,IGNORE_SPACE,MSSQL,NO_KEY_OPTIONS", true),
             ("oracle", true),
+            ("EMPTY_STRING_IS_NULL", true),
             ("SOMETHING_NEW", true),
         ] {
             assert_eq!(of(sql_mode).unknown, unknown, "{sql_mode}");

@@ -203,8 +203,8 @@ fn cut(name: &str) -> String {
     name[..end].to_owned()
 }
 
-/// In lower case, letter for letter.
-fn folded(name: &str) -> String {
+/// In lower case, letter for letter, as [`Watchlist::loose`] compares names.
+pub fn folded(name: &str) -> String {
     name.chars().map(|letter| letter.to_lowercase().next().unwrap_or(letter)).collect()
 }
 

@@ -354,14 +354,22 @@ async fn resolve(asker: &mut impl Ask, scene: &Scene<'_>, pieces: &mut [Piece]) 
         if let Some(expression) = piece.facts.text_in.clone() {
             resolved = true;
             *piece = match alone {
+                true if rereads(&piece.facts) => unread(&piece.text, "it sets how the text that it runs is read"),
                 true => variable(asker, scene, piece, &expression).await?,
                 false => unread(&piece.text, "its text stands in a variable, which a statement before it may change"),
             };
         } else if let Some(execution) = piece.facts.executes.clone() {
             resolved = true;
+            if rereads(&piece.facts) {
+                *piece = unread(&piece.text, "it sets how the text that it runs is read");
+                continue;
+            }
             let hints = std::mem::take(&mut piece.facts.hints);
             let text = scene.named.get(&execution.name.to_ascii_lowercase()).filter(|_| alone || settled);
             *piece = match text {
+                Some((text, mode)) if is_prepared_anew(text, *mode, scene.source.mode) => {
+                    unread(&piece.text, "it was prepared under another sql_mode; prepare it again")
+                }
                 Some((text, mode)) => match with_arguments(text, *mode, &execution.arguments) {
                     Some(text) => one_statement(&text, *mode),
                     None => one_statement(text, *mode),
@@ -376,6 +384,19 @@ async fn resolve(asker: &mut impl Ask, scene: &Scene<'_>, pieces: &mut [Piece]) 
         }
     }
     Ok(resolved)
+}
+
+/// SET STATEMENT … FOR it changes how texts are read.
+fn rereads(facts: &Facts) -> bool {
+    let mut settings = facts.settings.iter().map(|setting| setting.name.as_str());
+    settings.any(|name| {
+        matches!(name, "*" | "sql_mode") || name.starts_with("character_set") || name.starts_with("collation")
+    })
+}
+
+/// MySQL prepares a text anew, under the mode of now, when a table of it was changed.
+fn is_prepared_anew(text: &str, then: LexicalMode, now: LexicalMode) -> bool {
+    then != now && text.bytes().any(|byte| matches!(byte, b'\\' | b'"' | b'|') || !byte.is_ascii())
 }
 
 /// The variables that EXECUTE … USING names.

@@ -29,6 +29,7 @@ mod run;
 mod settings;
 
 use crate::ground::ids::SessionId;
+use crate::ground::limits;
 use crate::ground::metrics::{SESSIONS, SESSIONS_TOTAL};
 use crate::policy::scope::Principal;
 use crate::protocol::Refusal;
@@ -39,7 +40,7 @@ use crate::protocol::mysql::response::{self, status};
 use crate::session::End;
 use crate::session::House;
 use crate::session::desk::Desk;
-use crate::session::link::{Leg, Link};
+use crate::session::link::{Leg, Link, Listen, Woke};
 use crate::session::mysql::aftermath::Aftermath;
 use crate::session::mysql::change::Entered;
 use crate::session::mysql::hold::Tally;
@@ -146,12 +147,49 @@ impl Session {
             }
         }
         tracing::debug!(session = %self.desk.id, ?end, "session ends");
+        if self.reaching.is_changing() && self.pending.is_some() && !matches!(end, End::Upstream) {
+            self.outlast_a_schema_change().await;
+        }
         let closing = async {
             self.link.client.close().await;
             self.link.close_upstream().await;
         };
         let _ = tokio::time::timeout(Duration::from_secs(5), closing).await;
         let _ = self.desk.house.recorder.logout(self.desk.id, &self.desk.house.listener, &self.desk.principal);
+    }
+
+    /// The client is gone, and the server may still be waiting for a lock before it makes what was asked for: others must hear of it when it
+    /// is there.
+    async fn outlast_a_schema_change(&mut self) {
+        self.link.client.close().await;
+        let answered = async {
+            loop {
+                let Some(pending) = &mut self.pending else { return };
+                match pending.answer.step(self.link.answers()) {
+                    Ok(step) => {
+                        let taken = step.pass + step.packet;
+                        let _ = self.link.answers().split_to(step.pass);
+                        let _ = self.link.answers().split_to(step.packet);
+                        if pending.answer.is_over() {
+                            return;
+                        }
+                        if taken > 0 {
+                            continue;
+                        }
+                    }
+                    Err(_) => return,
+                }
+                if self.link.upstream_ended() {
+                    return;
+                }
+                if let Woke::UpstreamGone(_) | Woke::ClientGone(_) = self.link.wait(Listen::Upstream).await {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(limits::SCHEMA_CHANGE_OUTLASTED, answered).await;
+        self.reaching.settle();
+        self.desk.house.schemas.touch_all();
     }
 
     pub(in crate::session) fn in_transaction(&self) -> bool {

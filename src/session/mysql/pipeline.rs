@@ -343,15 +343,14 @@ impl Session {
             self.unknown_statement(executes.statement, "execute");
             return Ok(());
         };
-        let what = prepared.what.clone();
-        if prepared.ahead.is_empty() {
-            return self.execute_what(frame, executes, what).await;
-        }
+        let (what, ahead) = (prepared.what.clone(), !prepared.ahead.is_empty());
         let forwarded = self.link.forwarded();
         let number = executes.statement;
         self.execute_what(frame, executes, what).await?;
-        if self.link.forwarded() == forwarded {
-            // It was not run: the server must not add what comes next to what came for it.
+        let ran = self.link.forwarded() != forwarded;
+        self.prepared.bound(number, ran);
+        if ahead && !ran {
+            // The server must not add what comes next to what came for it.
             self.own_reset(number).await?;
             self.prepared.change(number, |prepared| prepared.ahead = Ahead::default());
         }
@@ -392,13 +391,16 @@ impl Session {
     /// MySQL prepares anew what it prepared before some other session changed a table, and reads it under the mode of now.
     async fn reads_anew(&mut self, what: &What) -> Result<Option<Refusal>, End> {
         let (What::Harmless { source, .. } | What::Guarded(source)) = what else { return Ok(None) };
-        if !source.text.iter().any(|byte| matches!(byte, b'\\' | b'"' | b'|')) {
+        if source.text.is_ascii() && !source.text.iter().any(|byte| matches!(byte, b'\\' | b'"' | b'|')) {
             return Ok(None);
         }
         self.be_ready_to_read().await?;
-        let message = "sluice: the statement was prepared under another sql_mode, which decides how it is read";
+        let recoded = !source.text.is_ascii()
+            && (source.letters != self.settings.letters() || self.settings.reads_otherwise(&source.text));
+        let message =
+            "sluice: the statement was prepared under another sql_mode or character set, which decide how it is read";
         let refusal = || Refusal::new(Code::Denied, message).hint("Prepare it again.");
-        Ok((source.mode != self.settings.mode()).then(refusal))
+        Ok((recoded || source.mode != self.settings.mode()).then(refusal))
     }
 
     /// What was found harmless when it was prepared is looked at again when names may have come to lead elsewhere.
@@ -442,7 +444,7 @@ impl Session {
             let long = std::mem::take(&mut prepared.ahead).into_values();
             let known = command::Known { parameters: prepared.parameters, kinds: &prepared.kinds, long: &long };
             let execute = command::execute(frame, capabilities, known).ok()?;
-            prepared.kinds.clone_from(&execute.kinds);
+            prepared.coming = Some(execute.kinds.clone());
             Some(execute)
         });
         read.flatten().ok_or_else(malformed_execute)
@@ -458,7 +460,7 @@ impl Session {
         match command::kinds(frame, capabilities, prepared.parameters) {
             Ok(None) => Ok(()),
             Ok(Some(kinds)) => {
-                self.prepared.change(number, |prepared| prepared.kinds = kinds);
+                self.prepared.change(number, |prepared| prepared.coming = Some(kinds));
                 Ok(())
             }
             Err(_) => Err(malformed_execute()),
@@ -500,6 +502,8 @@ impl Session {
                 if let Some(refusal) = self.refused_uncounted(None, &Kind::Insert) {
                     return self.refuse(&refusal).await;
                 }
+                // The types that it sends are those of the statement from now on: the next execution has to say its own.
+                self.prepared.change(executes.statement, |prepared| prepared.kinds.clear());
                 self.forward_counted(frame, Watched::default())
             }
             _ => self.refuse_door("COM_STMT_BULK_EXECUTE of a statement that has to be judged row by row").await,

@@ -19,6 +19,8 @@ pub(in crate::session) struct Prepared {
     pub parameters: u16,
     /// The types that were bound last: they hold until others are sent.
     pub kinds: Vec<Kind>,
+    /// Those of the execution under way: they hold if the server gets to see it.
+    pub coming: Option<Vec<Kind>>,
     pub ahead: Ahead,
 }
 
@@ -70,7 +72,7 @@ pub(in crate::session) enum What {
 
 impl Prepared {
     pub fn new(what: What) -> Prepared {
-        Prepared { what, parameters: 0, kinds: Vec::new(), ahead: Ahead::default() }
+        Prepared { what, parameters: 0, kinds: Vec::new(), coming: None, ahead: Ahead::default() }
     }
 
     pub fn of(mut self, parameters: u16) -> Prepared {
@@ -124,6 +126,16 @@ impl Statements {
         let result = with(prepared);
         self.bytes = self.bytes - before + prepared.bytes();
         Some(result)
+    }
+
+    /// An execution was dealt with; `ran`: it reached the server.
+    pub fn bound(&mut self, number: u32, ran: bool) {
+        let coming = |prepared: &mut Prepared| prepared.coming.take();
+        if let Some(kinds) = self.by_number.get_mut(&number).and_then(coming)
+            && ran
+        {
+            self.change(number, |prepared| prepared.kinds = kinds);
+        }
     }
 
     /// A part of a value that comes ahead. A parameter that the statement does not have is the server's to complain of.

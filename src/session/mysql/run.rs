@@ -23,6 +23,7 @@ use crate::session::judgement::Judgement;
 use crate::session::link::Listen;
 use crate::session::mysql::Session;
 use crate::session::mysql::act::{Form, touches_session};
+use crate::session::mysql::aftermath::Condition;
 use crate::session::mysql::ask::{Heard, Line};
 use crate::session::mysql::hold::Before;
 use crate::session::mysql::look::unknown_state;
@@ -94,6 +95,10 @@ impl Session {
             return self.refuse(&refusal).await;
         }
         let apart = if by_itself { Apart::Nothing } else { self.set_apart().await? };
+        let probe = match apart != Apart::Nothing && judgement.reaches() {
+            true => Some(self.set_savepoint().await?),
+            false => None,
+        };
         let before = match apart {
             Apart::Nothing => Before::Told,
             _ => self.count_before(&judgement).await?,
@@ -104,6 +109,10 @@ impl Session {
         let left = match apart == Apart::Nothing && ran.end.failed().is_some() {
             true => Left::default(),
             false => self.what_it_left(&ran.end).await?,
+        };
+        let gone = match &probe {
+            Some(name) => self.is_gone(name).await?,
+            None => false,
         };
         // Behind rows that were passed on, what follows is numbered on.
         self.sequence = ran.packet.get(3).copied().unwrap_or(self.sequence);
@@ -116,9 +125,9 @@ impl Session {
             line: Default::default(),
         };
         if let Some(failure) = ran.end.failed().cloned() {
-            return self.run_failed((ran, left), failure, apart, entry, (&hold, before)).await;
+            return self.run_failed((ran, left), failure, (apart, gone), entry, (&hold, before)).await;
         }
-        if apart != Apart::Nothing && !self.in_transaction() {
+        if apart != Apart::Nothing && (gone || !self.in_transaction()) {
             return self.kept_itself(ran, left, entry).await;
         }
         let refusal = match &apart {
@@ -139,18 +148,31 @@ impl Session {
         (hold, refusal): (&Hold, &Refusal),
     ) -> Result<(), End> {
         let did = hold.measured.get().copied().unwrap_or_else(|| ran.changed());
-        let note = Some("changed more rows than were agreed to; rolled back");
-        self.desk.record_outcome(entry, Some(did), Some(refusal.code.sqlstate()), note);
-        self.take_back(apart).await?;
+        let complete = self.take_back(apart).await?;
+        let note = match complete {
+            true => "changed more rows than were agreed to; rolled back",
+            false => "changed more rows than were agreed to; some of them could not be rolled back",
+        };
+        self.desk.record_outcome(entry, Some(did), Some(refusal.code.sqlstate()), Some(note));
         self.desk.cache.clear();
-        self.refuse(refusal).await
+        if complete {
+            return self.refuse(refusal).await;
+        }
+        let message = format!(
+            "sluice: {} rows were changed, and the database could not roll all of them back: a table that knows no transactions is among them",
+            crate::policy::count::grouped(did)
+        );
+        let told = Refusal::new(Code::ExceedsConfirmed, message).hint("Look at what it left before going on.");
+        self.refuse(&Refusal { detail: refusal.detail.clone(), ..told }).await
     }
 
     /// It ended the transaction that it was to be held in, and what it did stays: that is said, and nothing else.
     async fn kept_itself(&mut self, ran: Ran, left: Left, entry: Entry) -> Result<(), End> {
         let note = "it committed by itself, so it could not be held to anything";
         tracing::warn!(session = %self.desk.id, "a statement that was held committed by itself");
-        self.transaction_ended();
+        if !self.in_transaction() {
+            self.transaction_ended();
+        }
         self.settings.forget();
         self.desk.cache.clear();
         self.aftermath.warn(format!("sluice: {note}: what it changed stays"));
@@ -194,12 +216,7 @@ impl Session {
     /// Nothing that is sent next is kept before we say so.
     async fn set_apart(&mut self) -> Result<Apart, End> {
         if self.in_transaction() || !self.autocommits() {
-            let mut random = [0u8; 12];
-            fill_random(&mut random).map_err(|_| {
-                End::Refused(Refusal::new(Code::CannotKnow, "sluice: no randomness for a savepoint's name"))
-            })?;
-            let name = format!("sluice_{}", hex(&random));
-            self.own(&format!("SAVEPOINT {name}")).await?;
+            let name = self.set_savepoint().await?;
             // The answer tells whether there still is a transaction: an error before may have ended it.
             if self.in_transaction() || !self.autocommits() {
                 return Ok(Apart::Savepoint(name));
@@ -215,29 +232,63 @@ impl Session {
         }
     }
 
-    /// It is not kept.
-    async fn take_back(&mut self, apart: Apart) -> Result<(), End> {
-        match apart {
-            Apart::Own => {
-                self.own("ROLLBACK").await?;
-                self.transaction_ended();
+    /// By a name that no procedure can know.
+    async fn set_savepoint(&mut self) -> Result<String, End> {
+        let mut random = [0u8; 12];
+        fill_random(&mut random).map_err(|_| {
+            End::Refused(Refusal::new(Code::CannotKnow, "sluice: no randomness for a savepoint's name"))
+        })?;
+        let name = format!("sluice_{}", hex(&random));
+        self.own(&format!("SAVEPOINT {name}")).await?;
+        Ok(name)
+    }
+
+    /// The transaction that this savepoint was set in has ended: by a commit within the statement, or by a deadlock.
+    async fn is_gone(&mut self, name: &str) -> Result<bool, End> {
+        // ER_SP_DOES_NOT_EXIST
+        const MISSING: u16 = 1305;
+        let heard = self.words(&format!("RELEASE SAVEPOINT {name}")).await?;
+        match heard.end.failed() {
+            None => Ok(false),
+            Some(failure) if failure.errno == MISSING => Ok(true),
+            Some(failure) => {
+                let message = format!("sluice: a savepoint of Sluice's own is lost: {}", failure.message);
+                Err(End::Refused(Refusal::new(Code::CannotKnow, message)))
             }
+        }
+    }
+
+    /// It is not kept. `false`: the server says that some of it could not be rolled back.
+    async fn take_back(&mut self, apart: Apart) -> Result<bool, End> {
+        // ER_WARNING_NOT_COMPLETE_ROLLBACK: a table that knows no transactions was changed.
+        const NOT_ALL: &str = "1196";
+        let undo = match &apart {
+            Apart::Own => "ROLLBACK".to_owned(),
+            Apart::Savepoint(name) => format!("ROLLBACK TO SAVEPOINT {name}"),
+            Apart::Nothing => return Ok(true),
+        };
+        let heard = self.own(&undo).await?;
+        let mut complete = true;
+        if heard.end.warnings() > 0 {
+            let told = self.words("SHOW WARNINGS").await?.answer.rows;
+            complete = !told.iter().any(|row| row.get(1).and_then(Option::as_deref) == Some(NOT_ALL));
+        }
+        match apart {
             Apart::Savepoint(name) => {
-                self.own(&format!("ROLLBACK TO SAVEPOINT {name}")).await?;
                 self.own(&format!("RELEASE SAVEPOINT {name}")).await?;
             }
-            Apart::Nothing => {}
+            _ => self.transaction_ended(),
         }
-        Ok(())
+        Ok(complete)
     }
 
     /// An error of the server's, which the client gets as it came. What ran before it, in a message of several statements or in a
     /// procedure, stays as without us, if it is no more than was agreed to.
     async fn run_failed(
         &mut self,
-        (ran, left): (Ran, Left),
+        (ran, mut left): (Ran, Left),
         failure: response::Failure,
-        apart: Apart,
+        (apart, gone): (Apart, bool),
         entry: Entry,
         (hold, before): (&Hold, Before),
     ) -> Result<(), End> {
@@ -246,15 +297,27 @@ impl Session {
             self.own("DO 0").await?;
         }
         if apart != Apart::Nothing
+            && !gone
             && self.in_transaction()
             && let Some(refusal) = self.weigh(hold, before, ran.changed()).await?
         {
             return self.refuse_run(&ran, apart, entry, (hold, &refusal)).await;
         }
-        let ended_within = apart != Apart::Nothing && !self.in_transaction();
+        let ended_within = apart != Apart::Nothing && (gone || !self.in_transaction());
         let note = ended_within.then_some("its transaction ended within it: what it changed is not known");
         self.desk.record_outcome(entry, (!ended_within).then(|| ran.changed()), Some(&failure.sqlstate), note);
+        // ER_LOCK_DEADLOCK takes everything back.
+        if let (true, Some(note), true) = (ended_within, note, failure.errno != 1213) {
+            let (level, message) = ("Warning".to_owned(), format!("sluice: {note}"));
+            left.conditions.get_or_insert_default().push(Condition {
+                level,
+                code: Code::ExceedsConfirmed.errno(),
+                message,
+            });
+        }
         match apart {
+            // What goes on is the statement's own.
+            _ if gone => {}
             Apart::Own => {
                 self.own("COMMIT").await?;
             }

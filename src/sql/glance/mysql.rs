@@ -283,6 +283,8 @@ mod tests {
     fn whatever_could_be_more_needs_reading() {
         for text in [
             "INSERT /*+ Set_Var(foreign_key_checks=0) */ INTO t VALUES (1)",
+            "INSERT INTO mysql.db VALUES (1)",
+            "INSERT INTO `MySQL`.db VALUES (1)",
             "DELETE FROM t",
             "UPDATE t SET a = 1",
             "REPLACE INTO t VALUES (1)",

@@ -164,4 +164,38 @@ func gate(db *sql.DB) {
 	}
 	confirm(token("", "DELETE FROM logs"))
 	confirm(token("with parameters", "UPDATE carts SET note = ? WHERE id <= ?", "x", 3000))
+	// A result of ours, in text and in binary.
+	text, err := connection.QueryContext(ctx, "SLUICE POLICY")
+	check(err)
+	one := cells(text)
+	statement, err := connection.PrepareContext(ctx, "SLUICE POLICY")
+	check(err)
+	binary, err := statement.QueryContext(ctx)
+	check(err)
+	other := cells(binary)
+	if one == other && strings.Contains(one, "missing-where") {
+		fmt.Println("rows of ours")
+	} else {
+		fmt.Println(one, "is not", other)
+	}
+}
+
+func cells(rows *sql.Rows) string {
+	columns, err := rows.Columns()
+	check(err)
+	all := strings.Join(columns, ",")
+	for rows.Next() {
+		row := make([]sql.NullString, len(columns))
+		places := make([]interface{}, len(columns))
+		for at := range row {
+			places[at] = &row[at]
+		}
+		check(rows.Scan(places...))
+		for _, cell := range row {
+			all += "|" + cell.String
+		}
+	}
+	check(rows.Err())
+	check(rows.Close())
+	return all
 }

@@ -2,7 +2,7 @@
 
 use crate::harness::mysql::my_stories;
 use crate::harness::mysql::packet::{execute, status};
-use crate::harness::mysql::server::{BLIND, MyDatabase, MyServer};
+use crate::harness::mysql::server::{BLIND, MyDatabase, MyServer, ROOT};
 use crate::harness::mysql::shop::{Refused, shop};
 use crate::harness::mysql::wire::MyWire;
 use crate::harness::sluice::Sluice;
@@ -12,7 +12,7 @@ my_stories! {
     functions_that_only_read_or_add_pass, wherever_a_function_is_named, procedures, a_procedure_that_commits_by_itself, what_hides_behind_names,
     by_prepared_statements, triggers_that_do_more_than_was_shown, small_changes_that_add_up, in_a_transaction_block,
     a_schema_change_is_noticed_at_once, two_sessions_at_once, without_the_process_privilege, cascades_are_counted,
-    definitions_that_are_not_shown, executions_with_variables, what_attackers_tried, a_trigger_that_notes_each_row, what_ran_before_an_error,
+    definitions_that_are_not_shown, executions_with_variables, what_attackers_tried, what_attackers_tried_again, what_was_bound_in_vain, prepared_in_another_character_set, a_trigger_that_notes_each_row, what_ran_before_an_error,
 }
 
 const CODE: &str = "
@@ -509,10 +509,14 @@ fn definitions_that_are_not_shown(server: &'static MyServer) {
     database.run("DROP TABLE old_logs; CREATE VIEW plain_view AS SELECT id FROM logs; CREATE FUNCTION reads_one() RETURNS int READS SQL DATA RETURN (SELECT count(*) FROM logs)");
     // It is no owner of the code, and sees it by its name alone.
     let name = &database.name;
-    database.run(&format!(
-        "DROP USER IF EXISTS narrow@'%'; CREATE USER narrow@'%'; \
-         GRANT SELECT, INSERT, UPDATE, DELETE, EXECUTE ON {name}.* TO narrow@'%'"
-    ));
+    let mut root = database.connect_as(ROOT);
+    for statement in [
+        "DROP USER IF EXISTS narrow@'%'".to_owned(),
+        "CREATE USER narrow@'%'".to_owned(),
+        format!("GRANT SELECT, INSERT, UPDATE, DELETE, EXECUTE ON {name}.* TO narrow@'%'"),
+    ] {
+        root.query(&statement).expect_fine(&statement);
+    }
     let login = crate::harness::mysql::login::Login::of("narrow");
     let mut wire = MyWire::login(&sluice.address, &login.on(name));
     assert_eq!(wire.query("SELECT count(*) FROM plain_view").value(), "500");
@@ -541,4 +545,104 @@ fn executions_with_variables(server: &'static MyServer) {
     wire.query("SET @a = 2003").expect_fine("what was shown");
     let again = Refused::to_confirm(&mut wire, "EXECUTE p USING @a");
     assert_eq!(wire.query(&again.confirm()).end().affected, 2000);
+}
+
+/// Ways in which a procedure ends its transaction, or a setting is reached, that are not written as one expects.
+fn what_attackers_tried_again(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    let mut root = database.connect_as(ROOT);
+    let mut wire = sluice.my_connect(&database);
+    let own: &[&str] = match server.is_mariadb() {
+        true => &["DELETE FROM logs; SET DEFAULT ROLE NONE"],
+        false => &[
+            "DELETE FROM logs; SET DEFAULT ROLE NONE TO trusty",
+            "DELETE FROM logs; STOP REPLICA",
+            "SET @@\u{e0}utocommit = 0; DELETE FROM logs; SET @@\u{e0}utocommit = 1",
+            "DELETE FROM logs; SET DEFAULT ROLE NONE TO trusty; SET @@\u{e0}utocommit = 0; DELETE FROM carts",
+        ],
+    };
+    let both = [
+        "DECLARE EXIT HANDLER FOR SQLEXCEPTION COMMIT; DELETE FROM logs; CALL nowhere()",
+        "DELETE FROM logs; SET @@local.`autocommit` = 1",
+    ];
+    for (at, body) in own.iter().chain(&both).enumerate() {
+        wire.query(&format!("CREATE PROCEDURE ends{at}() BEGIN {body}; END")).expect_fine(body);
+        let outcome = wire.query(&format!("CALL ends{at}()"));
+        assert!((50001..=50007).contains(&outcome.code()), "{body}: {outcome:?}");
+        assert_eq!(database.count("logs"), 500, "{body}");
+    }
+    // Guards that go off in quotes, or in a procedure.
+    for setting in [
+        "@@`foreign_key_checks`",
+        "@@session.`foreign_key_checks`",
+        "@@local.`unique_checks`",
+        "@@session.`sql_log_bin`",
+    ] {
+        assert_eq!(Refused::denied(&mut wire, &format!("SET {setting} = 0")).code, 50003, "{setting}");
+    }
+    wire.query("CREATE PROCEDURE off() SET foreign_key_checks = 0").expect_fine("it is only made");
+    Refused::to_confirm(&mut wire, "CALL off()");
+    assert_eq!(wire.query("SELECT @@foreign_key_checks").value(), "1");
+    // Names that are the same to the server, and names of its own that are not its own.
+    wire.query("CREATE FUNCTION `\u{130}x`() RETURNS int MODIFIES SQL DATA BEGIN DELETE FROM logs; RETURN 1; END")
+        .expect_fine("made");
+    Refused::to_confirm(&mut wire, "SELECT ix()");
+    let system = if server.is_mariadb() { "mariadb.sys" } else { "mysql.sys" };
+    let made = format!(
+        "CREATE DEFINER = '{system}'@'localhost' FUNCTION systems() RETURNS int MODIFIES SQL DATA SQL SECURITY INVOKER BEGIN DELETE FROM logs; RETURN 1; END"
+    );
+    root.query(&made).expect_fine("root may");
+    let mut wire = sluice.my_connect(&database);
+    wire.query("CREATE TABLE makes_others_ask (id int)").expect_fine("a change of the schema");
+    Refused::to_confirm(&mut wire, "SELECT systems()");
+    if server.is_mariadb() {
+        database.run("ALTER TABLE carts ADD un varchar(20) NULL UNIQUE");
+        wire.query("SET sql_mode = 'EMPTY_STRING_IS_NULL'").expect_fine("a mode");
+        let outcome = wire.query("DELETE FROM carts WHERE un <=> ''");
+        assert_eq!(outcome.code(), 50001, "{outcome:?}");
+        wire.query("SET sql_mode = ''").expect_fine("and none");
+        wire.query("SET @x = 'DELETE FROM logs WHERE id = 1 AND \'\'a\\\\\'\' AND line = \'\' OR id > 0 -- \'\'\'")
+            .expect_fine("a text");
+        Refused::any(&mut wire, "SET STATEMENT sql_mode = 'NO_BACKSLASH_ESCAPES' FOR EXECUTE IMMEDIATE @x");
+    }
+    assert_eq!((database.count("logs"), database.count("carts")), (500, 5_000));
+}
+
+/// Types that came with an execution which was refused are not those that the server goes by.
+fn what_was_bound_in_vain(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    database.run(
+        "CREATE TABLE named (vk varchar(20) UNIQUE NOT NULL); INSERT INTO named SELECT concat('v', id) FROM carts",
+    );
+    let mut wire = sluice.my_connect(&database);
+    wire.query("SET sql_mode = ''").expect_fine("a word compares with 0");
+    let id = wire.prepare("DELETE FROM named WHERE vk = ?");
+    let typed =
+        |kind: u16, value: &[u8]| crate::harness::mysql::packet::execute_typed(id, 0, &[(kind, Some(value.to_vec()))]);
+    wire.command(&typed(crate::harness::mysql::packet::TINY, &[77]));
+    wire.query("SET TRANSACTION ISOLATION LEVEL READ COMMITTED").expect_fine("for the next one");
+    let outcome = wire.command(&typed(crate::harness::mysql::packet::VAR_STRING, &[0]));
+    assert!(outcome.error().is_some(), "{outcome:?}");
+    wire.query("SELECT 1").expect_fine("a statement");
+    // As bound last: one byte, which is no text of no length.
+    let again = crate::harness::mysql::packet::about(
+        crate::harness::mysql::packet::command::STMT_EXECUTE,
+        id,
+        &[0, 1, 0, 0, 0, 0, 0, 0],
+    );
+    wire.command(&again);
+    assert_eq!(database.count("named"), 5_000);
+}
+
+/// What a statement was prepared as, it is not when its server prepares it anew under another character set.
+fn prepared_in_another_character_set(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    let mut wire = sluice.my_connect(&database);
+    wire.query("SET NAMES utf8mb4").expect_fine("as it is read");
+    let id = wire.prepare("DELETE FROM logs WHERE id = 1 AND line = 'a\u{20ac}\\' OR id > 0 -- '");
+    database.run("ALTER TABLE logs COMMENT = 'changed'");
+    wire.query("SET NAMES gbk").expect_fine("in which the string ends earlier");
+    let outcome = wire.command(&execute(id, 0, &[]));
+    assert!((50001..=50007).contains(&outcome.code()), "{outcome:?}");
+    assert_eq!(database.count("logs"), 500);
 }

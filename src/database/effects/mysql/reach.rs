@@ -15,30 +15,37 @@
 //! with 1,000 tables the fingerprint took 3 ms and 13 ms.
 
 use crate::database::catalog::mysql::cell;
+use crate::database::effects::mysql::procedure::may_commit;
 use crate::database::effects::reach::Reach;
 use crate::database::quote::mysql::{hex, unhex};
 use crate::database::{Answer, Ask, AskError};
 use crate::sql::lexer::{Kind, Lexer, Token};
 use crate::sql::statement::{LexicalMode, MySqlMode};
-use crate::sql::watchlist::Watchlist;
+use crate::sql::watchlist::{Watchlist, folded};
 use std::collections::HashSet;
 
 /// A cheap digest over everything that [`learn`] looks at.
 pub async fn fingerprint(asker: &mut impl Ask) -> Result<String, AskError> {
-    let sum = |parts: &str, view: &str, kind: &str| {
+    let sum = |parts: &str, view: &str, schema: &str, kind: &str| {
         format!(
-            "SELECT CONCAT(COUNT(*), ':', COALESCE(SUM(CRC32(CONCAT_WS('.', {parts}))), 0)) AS sum \
-             FROM information_schema.{view} WHERE DEFINER NOT IN {DEFINERS} OR {kind} = 'PROCEDURE'"
+            "SELECT CONCAT(COUNT(*), ':', COALESCE(SUM(CONV(LEFT(SHA2(CONCAT_WS('.', {parts}), 256), 12), 16, 10)), 0)) AS sum \
+             FROM information_schema.{view} WHERE DEFINER NOT IN {DEFINERS} OR {schema} <> 'sys' OR {kind} = 'PROCEDURE'"
         )
     };
     let question = [
         sum(
             "ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_TYPE, ROUTINE_DEFINITION, LAST_ALTERED, SQL_MODE",
             "ROUTINES",
+            "ROUTINE_SCHEMA",
             "ROUTINE_TYPE",
         ),
-        sum("TRIGGER_SCHEMA, TRIGGER_NAME, EVENT_OBJECT_TABLE, ACTION_STATEMENT, SQL_MODE", "TRIGGERS", "'TRIGGER'"),
-        sum("TABLE_SCHEMA, TABLE_NAME, VIEW_DEFINITION", "VIEWS", "'VIEW'"),
+        sum(
+            "TRIGGER_SCHEMA, TRIGGER_NAME, EVENT_OBJECT_TABLE, ACTION_STATEMENT, SQL_MODE",
+            "TRIGGERS",
+            "TRIGGER_SCHEMA",
+            "'TRIGGER'",
+        ),
+        sum("TABLE_SCHEMA, TABLE_NAME, VIEW_DEFINITION", "VIEWS", "TABLE_SCHEMA", "'VIEW'"),
     ];
     let answer = asker.ask(&question.join(" UNION ALL "), None).await?;
     let cells = answer.rows.iter().filter_map(|row| row.first()?.clone());
@@ -51,12 +58,12 @@ pub async fn learn(asker: &mut impl Ask, fingerprint: String, mode: MySqlMode) -
     let careless = careless(asker).await?;
     let libraries = libraries(asker).await?;
     let seeds = |wanted: fn(&Body) -> bool| bodies.iter().map(wanted).collect::<Vec<bool>>();
-    let changing = closed(&bodies, &libraries, seeds(|body| body.changes));
+    let changing = closed(&bodies, &libraries, true, seeds(|body| body.changes));
     let outside_seeds: Vec<String> = libraries.iter().chain(&careless).cloned().collect();
     // A function that is not shown cannot commit, and can be tried, but for what it may write to a table without transactions.
     let may_be_careless = !careless.is_empty() || !libraries.is_empty();
     let stays = |body: &Body| body.outside || body.hidden && (may_be_careless || body.kind == What::Procedure);
-    let outside = closed(&bodies, &outside_seeds, bodies.iter().map(stays).collect());
+    let outside = closed(&bodies, &outside_seeds, false, bodies.iter().map(stays).collect());
     let unshown = bodies.iter().filter(|body| body.hidden).map(|body| body.name.clone());
     let unshown: Vec<String> = unshown.collect();
     // A table without transactions is no code: what writes into it is, and was put in by its name.
@@ -74,7 +81,8 @@ pub async fn learn(asker: &mut impl Ask, fingerprint: String, mode: MySqlMode) -
     })
 }
 
-/// Whose views, functions and triggers the servers bring along: they only read. Anybody may make others in the same databases.
+/// Whose views, functions and triggers in `sys` the servers bring along: they only read. Whoever may, makes others there, in another name, and
+/// others elsewhere in theirs.
 const DEFINERS: &str = "('mysql.sys@localhost', 'mysql.infoschema@localhost', 'mariadb.sys@localhost')";
 
 const SYSTEM: &str = "('mysql', 'sys', 'performance_schema', 'information_schema')";
@@ -114,8 +122,8 @@ impl Found {
     }
 }
 
-/// Everything that leads to these, over any number of steps.
-fn closed(bodies: &[Body], names: &[String], mut inside: Vec<bool>) -> Found {
+/// Everything that leads to these, over any number of steps. `unread`: so does a body that is not shown.
+fn closed(bodies: &[Body], names: &[String], unread: bool, mut inside: Vec<bool>) -> Found {
     loop {
         let mut found = Found { reads: names.iter().cloned().collect(), ..Found::default() };
         let (code, views): (Vec<&Body>, Vec<&Body>) = bodies
@@ -136,7 +144,7 @@ fn closed(bodies: &[Body], names: &[String], mut inside: Vec<bool>) -> Found {
         let list = Watchlist::new(found.all().cloned(), []).loose();
         let mut grew = false;
         for (body, inside) in bodies.iter().zip(&mut inside) {
-            if !*inside && body.text.as_deref().is_none_or(|text| !list.met(text, body.mode).is_empty()) {
+            if !*inside && body.text.as_deref().map_or(unread, |text| !list.met(text, body.mode).is_empty()) {
                 (*inside, grew) = (true, true);
             }
         }
@@ -165,9 +173,12 @@ async fn bodies(asker: &mut impl Ask, mode: MySqlMode) -> Result<Vec<Body>, AskE
     let (name, body, kind) = (hex("r.ROUTINE_NAME"), hex("r.ROUTINE_DEFINITION"), hex("r.ROUTINE_TYPE"));
     let question = format!(
         "SELECT {kind} AS kind, {name} AS name, {body} AS body, {} AS mode, {} AS language, {} AS home \
-         FROM information_schema.ROUTINES r WHERE r.DEFINER NOT IN {DEFINERS} OR r.ROUTINE_TYPE = 'PROCEDURE' \
-         UNION ALL SELECT {}, {}, {}, {}, NULL, NULL FROM information_schema.TRIGGERS g WHERE g.DEFINER NOT IN {DEFINERS} \
-         UNION ALL SELECT {}, {}, {}, NULL, NULL, NULL FROM information_schema.VIEWS v WHERE v.DEFINER NOT IN {DEFINERS}",
+         FROM information_schema.ROUTINES r \
+         WHERE r.DEFINER NOT IN {DEFINERS} OR r.ROUTINE_SCHEMA <> 'sys' OR r.ROUTINE_TYPE = 'PROCEDURE' \
+         UNION ALL SELECT {}, {}, {}, {}, NULL, NULL FROM information_schema.TRIGGERS g \
+         WHERE g.DEFINER NOT IN {DEFINERS} OR g.TRIGGER_SCHEMA <> 'sys' \
+         UNION ALL SELECT {}, {}, {}, NULL, NULL, NULL FROM information_schema.VIEWS v \
+         WHERE v.DEFINER NOT IN {DEFINERS} OR v.TABLE_SCHEMA NOT IN {SYSTEM}",
         hex("r.SQL_MODE"),
         hex("r.ROUTINE_BODY"),
         hex("r.ROUTINE_SCHEMA"),
@@ -203,12 +214,15 @@ fn read_body(answer: &Answer, row: usize, mode: MySqlMode) -> Option<Option<Body
     let hidden = body.is_none();
     // A view only reads, whatever it does by the functions it calls; one that is not shown may call any.
     let changes = hidden || !is_sql || kind != What::View && body.as_deref().is_some_and(|body| changes(body, own));
-    let commits = || body.as_deref().is_some_and(|body| commits(body, own));
-    let outside = !is_sql || of_system || kind == What::Procedure && commits();
+    let commits = || body.as_deref().is_some_and(|body| may_commit(body, own));
+    // The server's own tables know no transactions on MariaDB, and others may stand beside them.
+    let in_catalog = text(5).is_some_and(|home| home.eq_ignore_ascii_case("mysql"))
+        || body.as_deref().is_some_and(|body| names_catalog(body, own));
+    let outside = !is_sql || of_system || in_catalog || kind == What::Procedure && commits();
     let body = if is_sql { body } else { None };
     Some(Some(Body {
         kind,
-        name: text(1)?.to_lowercase(),
+        name: folded(&text(1)?),
         text: body,
         mode: own,
         changes: changes || of_system,
@@ -268,39 +282,6 @@ const UNLESS_CALLED: &[&str] = &["replace", "truncate", "lock", "analyze", "chec
 const SETTINGS: &[&str] =
     &["global", "session", "persist", "persist_only", "local", "password", "role", "default", "transaction", "names"];
 
-/// A statement that commits, runs a text that is not there to be read, or leaves the database.
-const COMMITS: &[&str] = &[
-    "commit",
-    "rollback",
-    "xa",
-    "drop",
-    "alter",
-    "create",
-    "grant",
-    "revoke",
-    "rename",
-    "load",
-    "prepare",
-    "execute",
-    "outfile",
-    "dumpfile",
-    "install",
-    "uninstall",
-    "kill",
-    "purge",
-    "flush",
-    "reset",
-    "import",
-    "optimize",
-    "repair",
-    "savepoint",
-    "release",
-    "autocommit",
-    "transaction",
-    "cache",
-    "call_remote",
-];
-
 fn changes(body: &str, mode: LexicalMode) -> bool {
     found(body, mode, |token, next| {
         let is = |list: &[&str]| list.iter().any(|word| token.is_word(body, word));
@@ -313,14 +294,10 @@ fn changes(body: &str, mode: LexicalMode) -> bool {
     })
 }
 
-fn commits(body: &str, mode: LexicalMode) -> bool {
-    // `@@autocommit` is no word, and turning it on commits.
-    body.to_ascii_lowercase().contains("autocommit")
-        || found(body, mode, |token, next| {
-            let is = |list: &[&str]| list.iter().any(|word| token.is_word(body, word));
-            let called = next.is_some_and(|next| next.is(b'('));
-            is(COMMITS) || is(UNLESS_CALLED) && !called && !token.is_word(body, "replace")
-        })
+fn names_catalog(body: &str, mode: LexicalMode) -> bool {
+    let is_name = |token: &Token| matches!(token.kind, Kind::Word | Kind::QuotedName);
+    let of_catalog = |token: &Token| token.text(body).trim_matches(['`', '"']).eq_ignore_ascii_case("mysql");
+    found(body, mode, |token, next| is_name(token) && of_catalog(token) && next.is_some_and(|next| next.is(b'.')))
 }
 
 /// Settings that keep guards on, which a bare SET in a body reaches.
@@ -347,7 +324,7 @@ async fn careless(asker: &mut impl Ask) -> Result<HashSet<String>, AskError> {
         hex("t.TABLE_NAME")
     );
     let answer = asker.ask(&question, None).await?;
-    let name = |row| cell(&answer, row, 0).and_then(unhex).map(|name| name.to_lowercase());
+    let name = |row| cell(&answer, row, 0).and_then(unhex).map(|name| folded(&name));
     (0..answer.rows.len()).map(name).collect::<Option<_>>().ok_or_else(odd)
 }
 
@@ -356,7 +333,7 @@ async fn careless(asker: &mut impl Ask) -> Result<HashSet<String>, AskError> {
 async fn libraries(asker: &mut impl Ask) -> Result<Vec<String>, AskError> {
     match asker.ask(&format!("SELECT {} AS name FROM mysql.func f", hex("f.name")), None).await {
         Ok(answer) => {
-            let name = |row| cell(&answer, row, 0).and_then(unhex).map(|name| name.to_lowercase());
+            let name = |row| cell(&answer, row, 0).and_then(unhex).map(|name| folded(&name));
             (0..answer.rows.len()).map(name).collect::<Option<_>>().ok_or_else(odd)
         }
         Err(AskError::Database { .. }) => Ok(Vec::new()),
@@ -386,16 +363,16 @@ mod tests {
             ("BEGIN DELETE FROM t; END", true, false),
             ("INSERT INTO t VALUES (1) ON DUPLICATE KEY UPDATE a = 1", true, false),
             ("REPLACE INTO t VALUES (1)", true, false),
-            ("SET SESSION sql_log_bin = 0", true, false),
-            ("SET foreign_key_checks = 0", true, false),
-            ("SET @@sql_mode = ''", true, false),
+            ("SET SESSION sql_log_bin = 0", true, true),
+            ("SET foreign_key_checks = 0", true, true),
+            ("SET @@sql_mode = ''", true, true),
             ("BEGIN START TRANSACTION; COMMIT; END", false, true),
             ("TRUNCATE t", true, true),
             ("BEGIN PREPARE s FROM @x; EXECUTE s; END", true, true),
             ("SELECT 1 INTO OUTFILE '/x'", true, true),
             ("SELECT 'open", true, true),
         ] {
-            assert_eq!((changes(body, mode()), commits(body, mode())), (changing, committing), "{body}");
+            assert_eq!((changes(body, mode()), may_commit(body, mode())), (changing, committing), "{body}");
         }
     }
 
@@ -424,7 +401,7 @@ mod tests {
             body(What::Function, "hidden", None),
         ];
         let seeds = bodies.iter().map(|body| body.changes).collect();
-        let found = closed(&bodies, &["library".to_owned()], seeds);
+        let found = closed(&bodies, &["library".to_owned()], true, seeds);
         let sorted = |names: &HashSet<String>| {
             let mut names: Vec<String> = names.iter().cloned().collect();
             names.sort();

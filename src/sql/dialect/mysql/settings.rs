@@ -156,6 +156,12 @@ impl Reader<'_> {
             return Err(self.cursor.lost());
         }
         let value = self.cursor.expression(&[])?;
+        // MySQL takes `` @@`autocommit ` `` for the setting as well, quotes, space and all.
+        let bare = |name: &str| match name.starts_with("@@") {
+            true => name.chars().filter(|sign| !matches!(sign, '`' | '"' | ' ')).collect(),
+            false => name.to_owned(),
+        };
+        let name = bare(&name);
         let name = match name.strip_prefix("@@").map(|rest| rest.split_once('.').unwrap_or(("", rest))) {
             None => name,
             Some((place, rest)) if is_place(place) => {
@@ -174,7 +180,7 @@ impl Reader<'_> {
         if here == SettingScope::Lasting && !own {
             self.outside(format!("SET GLOBAL {name} sets the whole server"));
         }
-        if name == "autocommit" {
+        if matches!(name.as_str(), "autocommit" | "*") {
             self.facts.commits_implicitly = true;
         }
         Ok(own)

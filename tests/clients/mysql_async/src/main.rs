@@ -76,6 +76,14 @@ async fn gate(address: &str) -> Result<()> {
     confirm(&mut connection, "", refused).await?;
     let refused = connection.exec_drop("UPDATE carts SET note = ? WHERE id <= ?", ("x", 3000)).await;
     confirm(&mut connection, "with parameters", refused).await?;
+    // A result of ours, in text and in binary.
+    let cells = |rows: Vec<Row>| rows.into_iter().map(|row| format!("{:?}", row.unwrap())).collect::<Vec<_>>().join(" ");
+    let text = cells(connection.query("SLUICE POLICY").await?);
+    let binary = cells(connection.exec("SLUICE POLICY", ()).await?);
+    match text == binary && !text.is_empty() {
+        true => println!("rows of ours"),
+        false => println!("{text} is not {binary}"),
+    }
     connection.disconnect().await
 }
 

@@ -324,6 +324,7 @@ pub fn execute(statement: u32, cursor: u8, values: &[Option<&[u8]>]) -> Vec<u8> 
 pub const LONG: u16 = 3;
 pub const LONGLONG: u16 = 8;
 pub const BLOB: u16 = 252;
+pub const TINY: u16 = 1;
 pub const VAR_STRING: u16 = 253;
 
 /// Values by their type's number, as they stand in the packet; `None` is NULL.
