@@ -112,6 +112,7 @@ class Raw:
         return total
 
     def copy_in(self, text, block, times):
+        """The number of bytes sent."""
         self.socket.sendall(message(b"Q", text.encode() + b"\0"))
         count = self.socket.recv_into(self.buffer)
         if self.buffer[0] != ord("G"):
@@ -120,6 +121,7 @@ class Raw:
             self.socket.sendall(block)
         self.socket.sendall(message(b"c", b""))
         self.until_ready()
+        return len(block) * times
 
     def release(self):
         """The buffer is not needed while idle."""
