@@ -1,11 +1,20 @@
-"""MySQL's and MariaDB's side of idle.py: an upstream that answers every command with OK, and clients with as little of their own as can be."""
+"""MySQL's and MariaDB's side of idle.py: an upstream that says again what a real server said once, and clients with as little of
+their own as can be.
+
+Sluice asks questions of its own, whose answers it has to understand: the first session's words go to a real server, and whoever says the
+same words later gets the same answer. No session says anything that depends on which one it is.
+"""
 
 import socket
 import struct
 import sys
 
+import idle
+
 CLIENT = 0x00000001 | 0x00000008 | 0x00000080 | 0x00000200 | 0x00002000 | 0x00008000 | 0x00080000
 """LONG_PASSWORD, CONNECT_WITH_DB, LOCAL_FILES, PROTOCOL_41, TRANSACTIONS, SECURE_CONNECTION, PLUGIN_AUTH."""
+
+QUIT = b"\x01"
 
 
 def packet(number, payload):
@@ -41,14 +50,13 @@ class Raw:
         return total
 
     def load(self, text, block, times):
-        """LOAD DATA LOCAL; the number of bytes sent. The packets of a block count on from one another."""
+        """LOAD DATA LOCAL of a block of 256 packets, whose numbers so go round to where they began; the number of bytes sent."""
         answer = self.ask(text)
         if answer[4] != 0xFB:
             raise RuntimeError(answer)
         for _ in range(times):
             self.socket.sendall(block)
-        packets = block_packets(block) * times
-        self.socket.sendall(packet(2 + packets, b""))
+        self.socket.sendall(packet(2, b""))
         self.refuse_errors(self.next())
         return len(block) * times
 
@@ -94,3 +102,77 @@ class Raw:
 
 def is_end(tail):
     return len(tail) == 9 and tail[:3] == b"\x05\0\0" and tail[4] == 0xFE
+
+
+def hold(port, count):
+    """That many sessions, each of which has asked something of a table and now waits."""
+    sessions = []
+    for _ in range(count):
+        session = Raw(port)
+        session.query("SELECT c FROM sbtest1 WHERE id = 1")
+        session.release()
+        sessions.append(session)
+    return sessions
+
+
+class Real:
+    """A connection to the real server."""
+
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.greeting = self.heard()
+
+    def answer(self, said):
+        self.socket.sendall(said)
+        return self.heard()
+
+    def heard(self):
+        """An answer is whole when nothing more comes: how it ends depends on what was agreed, which is nothing of ours."""
+        heard = b""
+        self.socket.settimeout(5)
+        while True:
+            try:
+                part = self.socket.recv(65536)
+            except TimeoutError:
+                return heard
+            if not part:
+                return heard
+            heard += part
+            self.socket.settimeout(0.2)
+
+
+class Session:
+    """One connection's side of the upstream. What nobody said before is said to the real server, behind all that this one said."""
+
+    def __init__(self, server, greeting, answers):
+        self.server, self.opening, self.answers = server, greeting, answers
+        self.said, self.real, self.waiting = [], None, b""
+
+    def answer(self, received):
+        self.waiting += received
+        answer = b""
+        while len(self.waiting) >= 4:
+            length = 4 + int.from_bytes(self.waiting[:3], "little")
+            if len(self.waiting) < length:
+                break
+            said, self.waiting = self.waiting[:length], self.waiting[length:]
+            if said[4:] == QUIT:
+                break
+            if said not in self.answers:
+                self.answers[said] = self.asked(said)
+            self.said.append(said)
+            answer += self.answers[said]
+        return answer
+
+    def asked(self, said):
+        if self.real is None:
+            self.real = Real(self.server)
+            for earlier in self.said:
+                self.real.answer(earlier)
+        return self.real.answer(said)
+
+
+if __name__ == "__main__":
+    server, answers = int(sys.argv[2]), {}
+    greeting = Real(server).greeting
+    idle.serve(int(sys.argv[1]), lambda: Session(server, greeting, answers))

@@ -4,12 +4,16 @@ import re
 import statistics
 import subprocess
 
-from idle_mysql import Raw
+from idle_mysql import Raw, hold, packet
 from peers import MYSQL, House
-from rounds import ROWS, Results, all_sluices, in_turns, options, show
+from rounds import ROWS, Results, all_sluices, bulk, idle, in_turns, options, show
 
 MODES = {"text": "disable", "prepared": "auto"}
 TABLE_SIZE = 100_000
+PACKET = 16 * 1024
+SELECT = "SELECT id, a, b, filler FROM filled"
+# The name of a file is for the client, which sends what it likes.
+LOAD = "LOAD DATA LOCAL INFILE 'rows' INTO TABLE loaded"
 SERVERS = {"mariadb": ["mariadbd", "--version"], "mysql": [str(MYSQL / "mysqld"), "--version"]}
 VERSIONS = (["haproxy", "-v"], [str(MYSQL / "mysqlrouter"), "--version"], ["sysbench", "--version"])
 
@@ -28,6 +32,10 @@ def main():
         in_turns(results, wanted.rounds, list(scenarios(wanted, house)), peers)
         for peer in peers[1:]:
             house.stop(peer)
+        if "idle" in wanted.only:
+            sluice = lambda port: house.start_sluice("mysql", port, "sluice idle")
+            starts = {"haproxy": house.start_haproxy, "router": house.start_router, "sluice": sluice}
+            idle(house, results, wanted.sessions, ["idle_mysql.py", server.port], starts, hold)
     show(results, [peer.name for peer in peers], [*VERSIONS, SERVERS[wanted.server]])
 
 
@@ -37,6 +45,11 @@ def prepare(server):
     text = "CREATE DATABASE bench; CREATE USER bench@'127.0.0.1'; GRANT ALL ON bench.* TO bench@'127.0.0.1'"
     subprocess.run([*root, "--execute", text], check=True)
     sysbench(server, ["oltp_point_select", "prepare"])
+    direct = Raw(server.port)
+    for name, engine in (("filled", "InnoDB"), ("loaded", "MyISAM")):
+        direct.query(f"CREATE TABLE {name} (id int, a int, b int, filler char(84)) ENGINE={engine}")
+    direct.load(LOAD.replace("loaded", "filled"), *rows())
+    direct.close()
 
 
 def scenarios(wanted, house):
@@ -45,6 +58,9 @@ def scenarios(wanted, house):
             for mode in wanted.modes:
                 yield f"{name} {mode}, {clients} clients", lambda peer, script=script, mode=mode, clients=clients: measured(
                     peer, [script, f"--db-ps-mode={MODES[mode]}", f"--threads={clients}"], wanted.seconds)
+    if "bulk" in wanted.only:
+        yield f"SELECT of {ROWS:,} rows", lambda peer: bulk(peer, Raw, lambda raw: raw.query(SELECT))
+        yield f"LOAD DATA LOCAL of {ROWS:,} rows", lambda peer: load(house, peer)
 
 
 def measured(peer, words, seconds):
@@ -57,6 +73,25 @@ def measured(peer, words, seconds):
     return {
         "qps": float(rate), "cpu us": used / int(queries) * 1e6, "p50 us": quantile(latencies, 0.5), "p95 us": quantile(latencies, 0.95),
     }
+
+
+def rows():
+    """A block of rows, and how many of it are about as many rows as wanted; in packets of 16 KiB, as clients send a file."""
+    row = b"1234567\t1\t0\t" + b"x" * 84 + b"\n"
+    text = row * (256 * PACKET // len(row))
+    parts = [text[at:at + PACKET] for at in range(0, len(text), PACKET)]
+    # The number 0 was the query's and 1 the server's.
+    return b"".join(packet(2 + number, part) for number, part in enumerate(parts)), round(ROWS * len(row) / len(text))
+
+
+def load(house, peer):
+    direct = Raw(house.server.port)
+    direct.query("TRUNCATE loaded")
+    block, times = rows()
+    found = bulk(peer, Raw, lambda raw: raw.load(LOAD, block, times))
+    direct.query("TRUNCATE loaded")
+    direct.close()
+    return found
 
 
 def quantile(latencies, share):

@@ -31,7 +31,7 @@ def main():
         if "idle" in wanted.only:
             sluice = lambda port: house.start_sluice("postgres", port, "sluice idle")
             starts = {"haproxy": house.start_haproxy, "pgbouncer": house.start_pgbouncer, "sluice": sluice}
-            idle(house, results, wanted.sessions, "idle.py", starts, hold)
+            idle(house, results, wanted.sessions, ["idle.py"], starts, hold)
     show(results, [peer.name for peer in peers], VERSIONS)
 
 

@@ -5,6 +5,7 @@ Invariant: everything lives in one temporary folder and ends with this process; 
 
 import os
 import pwd
+import resource
 import shutil
 import signal
 import socket
@@ -31,8 +32,8 @@ def free_port():
 
 
 def ends_by(process):
-    """PostgreSQL waits for its clients at SIGTERM; MariaDB and MySQL do not hear SIGINT."""
-    return signal.SIGTERM if any("mariadbd" in word or "mysqld" in word for word in process.args) else signal.SIGINT
+    """PostgreSQL waits for its clients at SIGTERM; who does not care for SIGINT, may have been started with it ignored."""
+    return signal.SIGINT if any("postgres" in word for word in process.args) else signal.SIGTERM
 
 
 class Peer:
@@ -61,6 +62,8 @@ class House:
         self.sluice, self.router_ssl = Path(sluice).resolve(), "PASSTHROUGH"
         self.folder = Path(tempfile.mkdtemp(prefix="sluice-bench-"))
         self.processes = []
+        # For the idle sessions, here and in all that is started.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 
     @cached_property
     def as_postgres(self):
@@ -234,6 +237,7 @@ plugin_folder = {plugins}
 logging_folder = {self.folder}
 runtime_folder = {self.folder}
 data_folder = {self.folder}
+max_total_connections = {SESSIONS_MAX}
 [logger]
 level = WARNING
 [routing:bench]
@@ -244,6 +248,5 @@ destinations = 127.0.0.1:{upstream}
 routing_strategy = first-available
 client_ssl_mode = {self.router_ssl}
 server_ssl_mode = {'AS_CLIENT' if self.router_ssl == 'PASSTHROUGH' else self.router_ssl}
-max_connections = {SESSIONS_MAX}
 """)
         return self.start("router", port, [MYSQL / "mysqlrouter", "-c", config])

@@ -8,7 +8,6 @@ import argparse
 import os
 import platform
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -78,11 +77,11 @@ def bulk(peer, connect, run):
     return {"MB/s": total / elapsed / 1e6, "cpu us/MB": used / total * 1e12}
 
 
-def idle(house, results, count, upstream_program, starts, hold):
-    """What each proxy keeps resident for a session. `starts` begin one before a port; `hold` opens sessions that have asked once."""
-    raise_the_number_of_files()
+def idle(house, results, count, program, starts, hold):
+    """What each proxy keeps resident for a session. `program` is the upstream, told its port in front of its other words; `starts` begin a
+    proxy before a port; `hold` opens sessions that have asked once."""
     port = free_port()
-    upstream = house.start("upstream", port, [sys.executable, ROOT / "benches" / upstream_program, port])
+    upstream = house.start("upstream", port, [sys.executable, ROOT / "benches" / program[0], port, *program[1:]])
     for name, start in starts.items():
         say(f"{count} idle sessions  {name}")
         peer = start(upstream.port)
@@ -100,10 +99,6 @@ def idle(house, results, count, upstream_program, starts, hold):
 def close(sessions):
     for session in sessions:
         session.close()
-
-
-def raise_the_number_of_files():
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 
 
 def say(text):
