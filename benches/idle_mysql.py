@@ -158,16 +158,19 @@ class Session:
             said, self.waiting = self.waiting[:length], self.waiting[length:]
             if said[4:] == QUIT:
                 break
-            if said not in self.answers:
-                self.answers[said] = self.asked(said)
             self.said.append(said)
-            answer += self.answers[said]
+            # What was agreed at the login decides how an answer is written.
+            key = self.said[0], said
+            if self.real or key not in self.answers:
+                self.answers[key] = self.asked(said)
+            answer += self.answers[key]
         return answer
 
     def asked(self, said):
+        """Once begun, all of a session is said to the real server."""
         if self.real is None:
             self.real = Real(self.server)
-            for earlier in self.said:
+            for earlier in self.said[:-1]:
                 self.real.answer(earlier)
         return self.real.answer(said)
 

@@ -61,9 +61,9 @@ def scenarios(wanted, house):
             yield f"pgbench (TPC-B) {mode}, 8 clients", lambda peer, mode=mode: pgbench(
                 house, peer, ["-M", mode, "-c", 8], wanted.seconds)
     if "bulk" in wanted.only:
-        yield f"SELECT of {ROWS:,} rows", lambda peer: bulk(peer, Raw, lambda raw: raw.query(SELECT))
-        yield f"COPY out of {ROWS:,} rows", lambda peer: bulk(peer, Raw, lambda raw: raw.query(COPY_OUT))
-        yield f"COPY in of {ROWS:,} rows", lambda peer: copy_in(house, peer)
+        yield f"SELECT of {ROWS:,} rows", lambda peer: bulk(peer, Raw, lambda raw: raw.query(SELECT), wanted.seconds)
+        yield f"COPY out of {ROWS:,} rows", lambda peer: bulk(peer, Raw, lambda raw: raw.query(COPY_OUT), wanted.seconds)
+        yield f"COPY in of {ROWS:,} rows", lambda peer: copy_in(house, peer, wanted.seconds)
 
 
 def pgbench(house, peer, options, seconds):
@@ -83,13 +83,13 @@ def pgbench(house, peer, options, seconds):
     return {"tps": tps, "cpu us": used / len(latencies) * 1e6, "p50 us": statistics.median(latencies)}
 
 
-def copy_in(house, peer):
+def copy_in(house, peer, seconds):
     direct = Raw(house.server.port)
     rows = [b"%d\t1\t0\t%s\n" % (aid, b"x" * 84) for aid in range(ROWS)]
     # As psql and libpq's users send it: a message a row, handed to the system in parts of 64 KiB and more.
     block = b"".join(message(b"d", row) for row in rows[:1000])
     direct.query("TRUNCATE copied")
-    found = bulk(peer, Raw, lambda raw: raw.copy_in(COPY_IN, block, ROWS // 1000))
+    found = bulk(peer, Raw, lambda raw: raw.copy_in(COPY_IN, block, ROWS // 1000), seconds)
     direct.query("TRUNCATE copied")
     direct.close()
     return found

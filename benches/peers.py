@@ -59,7 +59,7 @@ class House:
     """The folder, the server and the peers; a context manager that ends them all."""
 
     def __init__(self, sluice):
-        self.sluice, self.router_ssl = Path(sluice).resolve(), "PASSTHROUGH"
+        self.sluice = Path(sluice).resolve()
         self.folder = Path(tempfile.mkdtemp(prefix="sluice-bench-"))
         self.processes = []
         # For the idle sessions, here and in all that is started.
@@ -140,8 +140,7 @@ class House:
         data = self.folder / "data"
         install = ["mariadb-install-db", "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]
         subprocess.run([*install, f"--datadir={data}", *AS_ROOT], check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PATH": PATH})
-        # Its socket goes by MySQL's name too: `mariadbd` reads no other's files.
-        return self.start_my(["mariadbd", "--no-defaults", *AS_ROOT], data, "mariadb", {"aria-log-purge-type": "immediate"})
+        return self.start_my(["mariadbd", "--no-defaults", *AS_ROOT], data, "mariadb", {})
 
     def mysql(self):
         data = self.folder / "data"
@@ -228,7 +227,7 @@ listen bench
         return self.start("haproxy", port, ["haproxy", "-db", "-f", config])
 
     def start_router(self, upstream):
-        """MySQL Router with a route of its own file, which parses nothing it need not: PASSTHROUGH, its cheapest."""
+        """MySQL Router as a plain way to one server. It costs the same with TLS passed through and with none offered (tried)."""
         port = free_port()
         plugins = next((MYSQL / "root").glob("**/mysqlrouter/**/routing.so")).parent
         config = self.write("router.conf", f"""
@@ -246,7 +245,7 @@ bind_address = 127.0.0.1
 bind_port = {port}
 destinations = 127.0.0.1:{upstream}
 routing_strategy = first-available
-client_ssl_mode = {self.router_ssl}
-server_ssl_mode = {'AS_CLIENT' if self.router_ssl == 'PASSTHROUGH' else self.router_ssl}
+client_ssl_mode = PASSTHROUGH
+server_ssl_mode = AS_CLIENT
 """)
         return self.start("router", port, [MYSQL / "mysqlrouter", "-c", config])
