@@ -33,6 +33,8 @@ class Session:
 
     ANSWERS = {b"P": message(b"1", b""), b"B": message(b"2", b""), b"C": message(b"3", b""), b"D": message(b"n", b""), b"E": message(b"C", b"SELECT 0\0")}
 
+    opening = b""
+
     def __init__(self):
         self.begun, self.status, self.waiting = False, b"I", b""
 
@@ -58,8 +60,8 @@ class Session:
         return answer
 
 
-def serve(port):
-    """Runs until it is ended."""
+def serve(port, session=Session):
+    """Runs until it is ended. A session says its opening first, and then answers what it is sent."""
     listener = socket.create_server(("127.0.0.1", port), backlog=4096)
     listener.setblocking(False)
     watched = selectors.DefaultSelector()
@@ -69,7 +71,10 @@ def serve(port):
             if key.data is None:
                 connection, _ = listener.accept()
                 connection.setblocking(False)
-                watched.register(connection, selectors.EVENT_READ, Session())
+                begun = session()
+                watched.register(connection, selectors.EVENT_READ, begun)
+                if begun.opening:
+                    connection.send(begun.opening)
                 continue
             try:
                 received = key.fileobj.recv(65536)
@@ -112,6 +117,7 @@ class Raw:
         return total
 
     def copy_in(self, text, block, times):
+        """The number of bytes sent."""
         self.socket.sendall(message(b"Q", text.encode() + b"\0"))
         count = self.socket.recv_into(self.buffer)
         if self.buffer[0] != ord("G"):
@@ -120,6 +126,7 @@ class Raw:
             self.socket.sendall(block)
         self.socket.sendall(message(b"c", b""))
         self.until_ready()
+        return len(block) * times
 
     def release(self):
         """The buffer is not needed while idle."""

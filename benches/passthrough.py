@@ -1,73 +1,41 @@
-"""What it costs to stand in the way: Sluice beside PgBouncer (session mode), HAProxy (TCP mode) and no proxy at all.
+"""What it costs to stand before PostgreSQL: Sluice beside PgBouncer (session mode), HAProxy (TCP mode) and no proxy at all."""
 
-All are measured in one run, in turns (round by round, and within a round scenario by scenario), so that whatever else the machine
-does hits all alike; the middle of the rounds is shown. What counts are the ratios, not the numbers.
-"""
-
-import argparse
-import os
-import platform
 import re
-import resource
 import statistics
 import subprocess
-import sys
-import time
-from collections import defaultdict
-from pathlib import Path
 
 from idle import Raw, hold, message
-from peers import DEBIAN_BIN, ROOT, House, free_port
+from peers import DEBIAN_BIN, House
+from rounds import ROWS, Results, all_sluices, bulk, idle, in_turns, options, show
 
 MODES = ("simple", "extended", "prepared")
-CLIENTS = (1, 8, 32)
-ROWS = 200_000
 SELECT = f"SELECT aid, bid, abalance, filler FROM pgbench_accounts WHERE aid <= {ROWS}"
 COPY_OUT = f"COPY (SELECT aid, bid, abalance, filler FROM pgbench_accounts WHERE aid <= {ROWS}) TO STDOUT"
 COPY_IN = "COPY copied FROM STDIN"
+VERSIONS = (["haproxy", "-v"], ["pgbouncer", "--version"], [str(DEBIAN_BIN / "postgres"), "--version"])
 
 
 def main():
-    wanted = arguments()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    results = defaultdict(lambda: defaultdict(list))
+    parser = options(__doc__, "select,bulk,tpcb,idle")
+    parser.add_argument("--modes", default=MODES, type=lambda text: text.split(","))
+    wanted = parser.parse_args()
+    results = Results("postgres", ("pgbouncer", "haproxy"))
     with House(wanted.sluice) as house:
         server = house.server = house.postgres()
-        prepare(house, server)
+        prepare(server)
         peers = [server, house.start_haproxy(server.port), house.start_pgbouncer(server.port)]
-        peers.append(house.start_sluice(server.port))
-        if wanted.before:
-            house.sluice = Path(wanted.before).resolve()
-            peers.append(house.start_sluice(server.port, "sluice before"))
-            house.sluice = Path(wanted.sluice).resolve()
-        for round_number in range(wanted.rounds):
-            for name, scenario in scenarios(wanted, house):
-                for peer in peers:
-                    print(f"\rround {round_number + 1}/{wanted.rounds}  {name}  {peer.name}".ljust(78), end="", file=sys.stderr)
-                    for measure, value in scenario(peer).items():
-                        results[name, measure][peer.name].append(value)
+        peers += all_sluices(house, wanted, lambda name: house.start_sluice("postgres", server.port, name))
+        in_turns(results, wanted.rounds, list(scenarios(wanted, house)), peers)
         for peer in peers[1:]:
             house.stop(peer)
         if "idle" in wanted.only:
-            idle(house, results, wanted)
-    print(file=sys.stderr)
-    show(results, [peer.name for peer in peers])
+            sluice = lambda port: house.start_sluice("postgres", port, "sluice idle")
+            starts = {"haproxy": house.start_haproxy, "pgbouncer": house.start_pgbouncer, "sluice": sluice}
+            idle(house, results, wanted.sessions, ["idle.py"], starts, hold)
+    show(results, [peer.name for peer in peers], VERSIONS)
 
 
-def arguments():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sluice", default=ROOT / "target/release/sluice")
-    parser.add_argument("--before", help="another sluice, measured beside it")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3, help="of each run of pgbench")
-    parser.add_argument("--sessions", type=int, default=5000, help="idle ones held")
-    parser.add_argument("--only", default="select,bulk,tpcb,idle", type=lambda text: text.split(","))
-    parser.add_argument("--clients", default=CLIENTS, type=lambda text: [int(count) for count in text.split(",")])
-    parser.add_argument("--modes", default=MODES, type=lambda text: text.split(","))
-    return parser.parse_args()
-
-
-def prepare(house, server):
+def prepare(server):
     pgbench = [DEBIAN_BIN / "pgbench", "-i", "-q", "-s", "10", *place(server)]
     ran = subprocess.run([str(word) for word in pgbench], capture_output=True, text=True)
     if ran.returncode != 0:
@@ -93,9 +61,9 @@ def scenarios(wanted, house):
             yield f"pgbench (TPC-B) {mode}, 8 clients", lambda peer, mode=mode: pgbench(
                 house, peer, ["-M", mode, "-c", 8], wanted.seconds)
     if "bulk" in wanted.only:
-        yield f"SELECT of {ROWS:,} rows", lambda peer: bulk(peer, lambda raw: raw.query(SELECT))
-        yield f"COPY out of {ROWS:,} rows", lambda peer: bulk(peer, lambda raw: raw.query(COPY_OUT))
-        yield f"COPY in of {ROWS:,} rows", lambda peer: copy_in(house, peer)
+        yield f"SELECT of {ROWS:,} rows", lambda peer: bulk(peer, Raw, lambda raw: raw.query(SELECT), wanted.seconds)
+        yield f"COPY out of {ROWS:,} rows", lambda peer: bulk(peer, Raw, lambda raw: raw.query(COPY_OUT), wanted.seconds)
+        yield f"COPY in of {ROWS:,} rows", lambda peer: copy_in(house, peer, wanted.seconds)
 
 
 def pgbench(house, peer, options, seconds):
@@ -115,104 +83,16 @@ def pgbench(house, peer, options, seconds):
     return {"tps": tps, "cpu us": used / len(latencies) * 1e6, "p50 us": statistics.median(latencies)}
 
 
-def bulk(peer, run):
-    """MB a second, and processor time of the peer for each MB; over about a second."""
-    raw = Raw(peer.port)
-    run(raw)
-    total, before, started = 0, peer.cpu(), time.monotonic()
-    while time.monotonic() - started < 1:
-        total += run(raw)
-    return rates(raw, peer, total, before, started)
-
-
-def rates(raw, peer, total, before, started):
-    elapsed, used = time.monotonic() - started, peer.cpu() - before
-    raw.close()
-    return {"MB/s": total / elapsed / 1e6, "cpu us/MB": used / total * 1e12}
-
-
-def copy_in(house, peer):
+def copy_in(house, peer, seconds):
     direct = Raw(house.server.port)
     rows = [b"%d\t1\t0\t%s\n" % (aid, b"x" * 84) for aid in range(ROWS)]
     # As psql and libpq's users send it: a message a row, handed to the system in parts of 64 KiB and more.
     block = b"".join(message(b"d", row) for row in rows[:1000])
     direct.query("TRUNCATE copied")
-    raw = Raw(peer.port)
-    total, before, started = 0, peer.cpu(), time.monotonic()
-    for _ in range(3):
-        raw.copy_in(COPY_IN, block, ROWS // 1000)
-        total += len(block) * (ROWS // 1000)
-    found = rates(raw, peer, total, before, started)
+    found = bulk(peer, Raw, lambda raw: raw.copy_in(COPY_IN, block, ROWS // 1000), seconds)
     direct.query("TRUNCATE copied")
     direct.close()
     return found
-
-
-def idle(house, results, wanted):
-    port = free_port()
-    upstream = house.start("upstream", port, [sys.executable, ROOT / "benches/idle.py", port])
-    starts = {"haproxy": house.start_haproxy, "pgbouncer": house.start_pgbouncer, "sluice": lambda port: house.start_sluice(port, "sluice idle")}
-    for name, start in starts.items():
-        print(f"\r{wanted.sessions} idle sessions  {name}".ljust(78), end="", file=sys.stderr)
-        peer = start(upstream.port)
-        hold_and_close(peer, 10)
-        before = peer.resident()
-        sessions = hold(peer.port, wanted.sessions)
-        time.sleep(1)
-        results[f"{wanted.sessions:,} idle sessions", "KiB each"][name].append((peer.resident() - before) / wanted.sessions)
-        for session in sessions:
-            session.close()
-        house.stop(peer)
-    house.stop(upstream)
-
-
-def hold_and_close(peer, count):
-    for session in hold(peer.port, count):
-        session.close()
-
-
-def show(results, names):
-    print(f"{platform.machine()}, {os.cpu_count()} cores, {model()}, Linux {platform.release()}")
-    for version in versions():
-        print(version)
-    shown = ["postgres" if name == "postgres" else name for name in names]
-    columns = ["direct" if name == "postgres" else name for name in shown]
-    print("\n| scenario | measure | " + " | ".join(columns) + " | sluice / pgbouncer | sluice / haproxy |")
-    print("|---|---|" + "---:|" * (len(columns) + 2))
-    for (scenario, measure), found in results.items():
-        middle = {name: statistics.median(values) for name, values in found.items()}
-        # What the server costs is not what a proxy costs.
-        direct_says_nothing = measure.startswith("cpu")
-        cells = ["" if name not in middle or (name == "postgres" and direct_says_nothing) else number(middle[name]) for name in shown]
-        row = [scenario, measure, *cells, ratio(found, "pgbouncer"), ratio(found, "haproxy")]
-        print("| " + " | ".join(row) + " |")
-        if measure == "p50 us" and ", 1 clients" in scenario:
-            added = {name: middle[name] - middle["postgres"] for name in middle if name != "postgres"}
-            cells = ["" if name == "postgres" else number(added[name]) for name in shown]
-            ratios = [f"{added['sluice'] / added[peer]:.2f}" for peer in ("pgbouncer", "haproxy")]
-            print("| " + " | ".join([scenario, "added p50 us", *cells, *ratios]) + " |")
-
-
-def ratio(found, peer):
-    """The middle of the rounds' own ratios: what slowed a round down, slowed both."""
-    if not (found.get("sluice") and found.get(peer)):
-        return ""
-    return f"{statistics.median(ours / theirs for ours, theirs in zip(found['sluice'], found[peer]) if theirs):.2f}"
-
-
-def number(value):
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}"
-
-
-def model():
-    names = re.findall(r"model name\s*: (.*)", open("/proc/cpuinfo").read())
-    return names[0] if names else "unknown processor"
-
-
-def versions():
-    for command in (["haproxy", "-v"], ["pgbouncer", "--version"], [str(DEBIAN_BIN / "postgres"), "--version"]):
-        path = {"PATH": os.environ["PATH"] + ":/usr/sbin"}
-        yield subprocess.run(command, capture_output=True, text=True, env=path).stdout.splitlines()[0]
 
 
 if __name__ == "__main__":

@@ -1,20 +1,24 @@
-"""A throwaway PostgreSQL and what stands before it: Sluice and its peers, each as near to its defaults as a fair comparison allows.
+"""A throwaway server and what stands before it: Sluice and its peers, each as near to its defaults as a fair comparison allows.
 
 Invariant: everything lives in one temporary folder and ends with this process; nothing that was running before is touched.
 """
 
 import os
 import pwd
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+from functools import cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DEBIAN_BIN = Path("/usr/lib/postgresql/15/bin")
+MYSQL = ROOT / "target/tools/mysql"
+AS_ROOT = ["--user=root"] if os.getuid() == 0 else []
 TICKS = os.sysconf("SC_CLK_TCK")
 PATH = os.environ["PATH"] + ":/usr/sbin"
 # Above the 5,000 idle sessions that are held.
@@ -25,6 +29,11 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def ends_by(process):
+    """PostgreSQL waits for its clients at SIGTERM; who does not care for SIGINT, may have been started with it ignored."""
+    return signal.SIGINT if any("postgres" in word for word in process.args) else signal.SIGTERM
 
 
 class Peer:
@@ -53,20 +62,24 @@ class House:
         self.sluice = Path(sluice).resolve()
         self.folder = Path(tempfile.mkdtemp(prefix="sluice-bench-"))
         self.processes = []
-        self.prefix, self.owner = [], None
-        if os.getuid() == 0:
-            account = pwd.getpwnam("postgres")
-            self.owner = (account.pw_uid, account.pw_gid)
-            ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
-            self.prefix = ["setpriv", *ids, "--"]
-            os.chown(self.folder, *self.owner)
+        # For the idle sessions, here and in all that is started.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+
+    @cached_property
+    def as_postgres(self):
+        """PostgreSQL's programs and PgBouncer refuse to run as root: what makes them the account postgres, which then owns the folder."""
+        if os.getuid() != 0:
+            return []
+        account = pwd.getpwnam("postgres")
+        os.chown(self.folder, account.pw_uid, account.pw_gid)
+        return ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups", "--"]
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         for process in reversed(self.processes):
-            process.send_signal(signal.SIGINT)
+            process.send_signal(ends_by(process))
         for process in reversed(self.processes):
             try:
                 process.wait(10)
@@ -75,13 +88,13 @@ class House:
                 process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def start(self, name, port, command, as_owner=False, folder=None):
+    def start(self, name, port, command, folder=None):
         log = open(self.folder / f"{name}.log", "ab")
-        command = [*(self.prefix if as_owner else []), *map(str, command)]
+        command = [str(word) for word in command]
         environment = {**os.environ, "PATH": PATH}
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder or self.folder, env=environment)
         self.processes.append(process)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{name} did not start:\n" + (self.folder / f"{name}.log").read_text())
@@ -92,7 +105,7 @@ class House:
                 time.sleep(0.02)
 
     def stop(self, peer):
-        peer.process.send_signal(signal.SIGINT)
+        peer.process.send_signal(ends_by(peer.process))
         peer.process.wait(20)
         self.processes.remove(peer.process)
 
@@ -105,7 +118,7 @@ class House:
     def postgres(self):
         data, port = self.folder / "data", free_port()
         initdb = [DEBIAN_BIN / "initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
-        subprocess.run([*self.prefix, *initdb, "--pgdata", data], check=True, stdout=subprocess.DEVNULL, cwd=self.folder)
+        subprocess.run([*self.as_postgres, *initdb, "--pgdata", data], check=True, stdout=subprocess.DEVNULL, cwd=self.folder)
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": port,
@@ -121,9 +134,40 @@ class House:
             "ssl": "off",
         }
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        return self.start("postgres", port, [DEBIAN_BIN / "postgres", "-D", data, *options], as_owner=True)
+        return self.start("postgres", port, [*self.as_postgres, DEBIAN_BIN / "postgres", "-D", data, *options])
 
-    def start_sluice(self, upstream, name="sluice"):
+    def mariadb(self):
+        data = self.folder / "data"
+        install = ["mariadb-install-db", "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]
+        subprocess.run([*install, f"--datadir={data}", *AS_ROOT], check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PATH": PATH})
+        return self.start_my(["mariadbd", "--no-defaults", *AS_ROOT], data, "mariadb", {})
+
+    def mysql(self):
+        data = self.folder / "data"
+        initialize = [MYSQL / "mysqld", "--initialize-insecure", *AS_ROOT, f"--datadir={data}"]
+        subprocess.run([str(word) for word in initialize], check=True, capture_output=True)
+        return self.start_my([MYSQL / "mysqld", *AS_ROOT], data, "mysql", {"mysqlx": "OFF"})
+
+    def start_my(self, program, data, name, more):
+        port = free_port()
+        settings = {
+            "datadir": data,
+            "socket": self.folder / "my.sock",
+            "pid-file": self.folder / "my.pid",
+            "bind-address": "127.0.0.1",
+            "port": port,
+            "max-connections": 500,
+            "innodb-buffer-pool-size": "256M",
+            "local-infile": "ON",
+            # Neither the disk nor a log for replicas is what is measured.
+            "innodb-flush-log-at-trx-commit": 0,
+            "skip-log-bin": None,
+            **more,
+        }
+        words = [f"--{key}" if value is None else f"--{key}={value}" for key, value in settings.items()]
+        return self.start(name, port, [*program, *words])
+
+    def start_sluice(self, protocol, upstream, name="sluice"):
         port, folder = free_port(), self.folder / f"{name}-files"
         folder.mkdir()
         config = folder / "sluice.toml"
@@ -131,7 +175,7 @@ class House:
         config.write_text(f"""
 [[listener]]
 name = "bench"
-protocol = "postgres"
+protocol = "{protocol}"
 listen = "127.0.0.1:{port}"
 upstream = "127.0.0.1:{upstream}"
 upstream_tls = "disable"
@@ -163,7 +207,7 @@ ignore_startup_parameters = extra_float_digits
 log_connections = 0
 log_disconnections = 0
 """)
-        return self.start("pgbouncer", port, ["pgbouncer", config], as_owner=True)
+        return self.start("pgbouncer", port, [*self.as_postgres, "pgbouncer", config])
 
     def start_haproxy(self, upstream):
         port = free_port()
@@ -178,6 +222,30 @@ defaults
     timeout server 1h
 listen bench
     bind 127.0.0.1:{port}
-    server postgres 127.0.0.1:{upstream}
+    server upstream 127.0.0.1:{upstream}
 """)
         return self.start("haproxy", port, ["haproxy", "-db", "-f", config])
+
+    def start_router(self, upstream):
+        """MySQL Router as a plain way to one server. It costs the same with TLS passed through and with none offered (tried)."""
+        port = free_port()
+        plugins = next((MYSQL / "root").glob("**/mysqlrouter/**/routing.so")).parent
+        config = self.write("router.conf", f"""
+[DEFAULT]
+plugin_folder = {plugins}
+logging_folder = {self.folder}
+runtime_folder = {self.folder}
+data_folder = {self.folder}
+max_total_connections = {SESSIONS_MAX}
+[logger]
+level = WARNING
+[routing:bench]
+protocol = classic
+bind_address = 127.0.0.1
+bind_port = {port}
+destinations = 127.0.0.1:{upstream}
+routing_strategy = first-available
+client_ssl_mode = PASSTHROUGH
+server_ssl_mode = AS_CLIENT
+""")
+        return self.start("router", port, [MYSQL / "mysqlrouter", "-c", config])
