@@ -212,7 +212,7 @@ fn written<'a>(event: &Event<'a>, seq: u64, time: Timestamp, prev: &'a str) -> L
         parameters: event.parameters.map(parameters),
         rules: event.findings,
         level: event.level.map(Shown),
-        mode: event.mode.map(mode),
+        mode: event.mode.map(Mode::name),
         action: event.action.map(|action| action.as_str()),
         challenge: event.challenge,
         promised_rows: event.promised_rows,
@@ -248,14 +248,6 @@ fn rules<S: Serializer>(findings: &&[Judged], serializer: S) -> Result<S::Ok, S:
         sequence.serialize_element(&Rule { rule, level: Shown(judged.level), origin })?;
     }
     sequence.end()
-}
-
-fn mode(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Enforce => "enforce",
-        Mode::Observe => "observe",
-        Mode::Off => "off",
-    }
 }
 
 /// Serialized as it is displayed, without a string in between.

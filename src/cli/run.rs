@@ -11,7 +11,7 @@ use crate::cli::door;
 use crate::config::{self, Address, Config, Listener, LogFormat, Protocol, Sessions, UpstreamTls};
 use crate::ground::clock::Clock;
 use crate::ground::metrics::{POLICY_RELOADS_TOTAL, RECORD_FAILING, STORE_FAILURES_TOTAL};
-use crate::policy::settings::Policy;
+use crate::policy::settings::{Mode, Policy};
 use crate::serve::listen::{self, Bound, run_thread};
 use crate::serve::tls::{self, Trust};
 use crate::session::door::Door;
@@ -115,7 +115,8 @@ impl Service {
             draining,
             stopped,
         };
-        service.recorder.service("started").map_err(|error| format!("the record: {error}"))?;
+        let mode = service.config.policy.mode.name();
+        service.recorder.service(&format!("started, mode {mode}")).map_err(|error| format!("the record: {error}"))?;
         service.open(sink, clock)?;
         Ok(service)
     }
@@ -324,7 +325,8 @@ impl Service {
             tracing::warn!("listeners, store and record take effect with a restart; only the policy was loaded");
         }
         let generation = self.policy.load().generation + 1;
-        if let Err(error) = self.recorder.policy(&format!("loaded, generation {generation}")) {
+        let mode = config.policy.mode;
+        if let Err(error) = self.recorder.policy(&format!("loaded, generation {generation}, mode {}", mode.name())) {
             tracing::error!(%error, "the new policy cannot be recorded, the old one stays in force");
             return;
         }
@@ -337,7 +339,10 @@ impl Service {
         }
         self.config.policy = config.policy;
         metrics::counter!(POLICY_RELOADS_TOTAL, "outcome" => "taken").increment(1);
-        tracing::info!(generation, "policy loaded");
+        tracing::info!(generation, mode = mode.name(), "policy loaded");
+        if mode != Mode::Enforce {
+            tracing::warn!(mode = mode.name(), "nothing is refused");
+        }
     }
 
     async fn sweep(&self) {

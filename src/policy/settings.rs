@@ -49,6 +49,16 @@ pub enum Mode {
     Off,
 }
 
+impl Mode {
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Enforce => "enforce",
+            Mode::Observe => "observe",
+            Mode::Off => "off",
+        }
+    }
+}
+
 /// Where a level comes from, for `SLUICE EXPLAIN`: "preset standard", "sluice.toml:31 [[scope]] \"night jobs\"".
 pub type Origin = Arc<str>;
 

@@ -15,6 +15,7 @@ use crate::database::interview::Interview;
 use crate::database::quote::mysql::{dotted, ident};
 use crate::ground::limits;
 use crate::policy::question::{Action, Cascade, Known, Rows, Table, TableKind};
+use crate::sql::Product;
 use crate::sql::facts::Verb;
 use crate::sql::rewrite::mysql::{Source, keys_text};
 use std::collections::HashSet;
@@ -32,7 +33,10 @@ pub(in crate::database) async fn walk<A: Ask>(
         return Known::Known(Vec::new());
     }
     if table.kind == TableKind::View {
-        return Known::Unknown("what lies below a view is not followed".to_owned());
+        return match no_key_acts(interview, &effects).await {
+            true => Known::Known(Vec::new()),
+            false => Known::Unknown("what lies below a view is not followed".to_owned()),
+        };
     }
     if let Some(why) = &table.unseen_keys {
         return Known::Unknown(why.clone());
@@ -67,6 +71,17 @@ pub(in crate::database) async fn walk<A: Ask>(
         return Known::Unknown(format!("more than {} foreign keys carry it on", limits::CASCADE_BRANCHES));
     }
     Known::Known(walk.assemble())
+}
+
+/// No foreign key of the whole server does anything of its own to rows when others are changed so. Only who may see all keys is told.
+async fn no_key_acts<A: Ask>(interview: &mut Interview<'_, A>, effects: &[Effect]) -> bool {
+    // DICT_FOREIGN_ON_DELETE_CASCADE and SET_NULL, DICT_FOREIGN_ON_UPDATE_CASCADE and SET_NULL.
+    let bits = effects.iter().fold(0, |bits, effect| bits | if *effect == Effect::Delete { 3 } else { 12 });
+    let keys = if interview.product == Product::MariaDb { "INNODB_SYS_FOREIGN" } else { "INNODB_FOREIGN" };
+    let question =
+        format!("SELECT CAST(COUNT(*) AS CHAR) AS n FROM information_schema.{keys} f WHERE f.TYPE & {bits} <> 0");
+    let answer = interview.ask(&question, None).await;
+    answer.is_ok_and(|answer| answer.rows.first().and_then(|row| row.first()?.as_deref()) == Some("0"))
 }
 
 /// All keys that can be reached downwards, level by level.

@@ -50,10 +50,11 @@ impl Reader<'_> {
         }
         self.cursor.expect("for")?;
         let settings = std::mem::take(&mut self.facts.settings);
-        self.statement()?;
+        let read = self.statement();
+        // What could not be read is run under them all the same.
         self.facts.settings.splice(0..0, settings);
         self.facts.changes_session = true;
-        Ok(())
+        read
     }
 
     /// SET that sets no variable by its name.
