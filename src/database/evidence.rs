@@ -53,8 +53,14 @@ pub async fn gather<A: Ask>(asker: &mut A, inquiry: &Inquiry<'_>, cache: &mut Ca
     }
     let calls = calls(&mut interview, inquiry, &subjects).await;
     let mut evidence = Evidence::default();
+    // Rows that the statement deletes itself are not those that a foreign key carries away.
+    let deleted: Vec<(&Change, Table)> = match subjects.len() {
+        1 => Vec::new(),
+        _ => subjects.iter().filter_map(deletes).collect(),
+    };
     for subject in subjects {
-        evidence.changes.push(change(&mut interview, inquiry, subject, &calls).await);
+        let others: Vec<_> = deleted.iter().filter(|(change, _)| !std::ptr::eq(*change, subject.change)).collect();
+        evidence.changes.push(change(&mut interview, inquiry, subject, &others, &calls).await);
     }
     let too_many = inquiry.facts.removals.len() > limits::REMOVALS_SHOWN_MAX;
     for (at, removal) in inquiry.facts.removals.iter().enumerate() {
@@ -124,10 +130,17 @@ async fn calls<A: Ask>(
     harmless::look_up(interview, inquiry.facts, inquiry.text, &views).await
 }
 
+fn deletes<'a>(subject: &Subject<'a>) -> Option<(&'a Change, Table)> {
+    let table =
+        subject.table.known().filter(|table| matches!(table.kind, TableKind::Table | TableKind::Partitioned))?;
+    (subject.change.verb == Verb::Delete).then(|| (subject.change, table.clone()))
+}
+
 async fn change<A: Ask>(
     interview: &mut Interview<'_, A>,
     inquiry: &Inquiry<'_>,
     subject: Subject<'_>,
+    others: &[&(&Change, Table)],
     calls: &Result<Calls, String>,
 ) -> ChangeEvidence {
     let unaskable = unaskable(&subject, inquiry, calls);
@@ -150,7 +163,9 @@ async fn change<A: Ask>(
         (false, _) => Known::NotAsked,
         (true, Known::Known(table)) if interview.product.is_mysql() => {
             let source = mysql::source(inquiry, change, Some(table));
-            cascade::mysql::walk(interview, &source, table, unaskable.clone()).await
+            let others = others.iter().map(|(change, table)| (mysql::source(inquiry, change, Some(table)), table));
+            let others: Vec<_> = others.collect();
+            cascade::mysql::walk(interview, &source, table, &others, unaskable.clone()).await
         }
         (true, Known::Known(table)) => {
             let through_view = (table.kind == TableKind::View).then(|| "rows below a view are not counted".to_owned());

@@ -199,6 +199,10 @@ async fn names_that_lead_to_code_are_learned() {
             assert!(met(&known.reads, text, mode), "{:?}: what is not shown counts: {text}", server.product);
         }
         assert!(met(&known.outside, "CALL fill()", mode), "it may commit");
-        assert!(met(&known.outside, "SELECT gone(1)", mode), "it may write into a table without transactions");
+        assert!(met(&known.unshown, "SELECT gone(1)", mode), "{:?}: it is known by its name alone", server.product);
+        assert!(!met(&known.outside, "SELECT gone(1)", mode), "this user sees no table that knows no transactions");
+        let mut user = root.user(&["SELECT ON {db}.runs", "SELECT ON {db}.careless", "EXECUTE ON {db}.*"]);
+        let known = reach::learn(&mut user, String::new(), own).await.expect("learned");
+        assert!(met(&known.outside, "SELECT gone(1)", mode), "it may write into that one");
     }
 }

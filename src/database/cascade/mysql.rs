@@ -21,11 +21,12 @@ use crate::sql::rewrite::mysql::{Source, keys_text};
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// The cascade tree below a change; empty when nothing is carried on. `unaskable`: why no question may be made of the change's own text.
+/// The cascade tree below a change; empty when nothing is carried on. `others`: what else the statement deletes. `unaskable`: why no question may be made of the change's own text.
 pub(in crate::database) async fn walk<A: Ask>(
     interview: &mut Interview<'_, A>,
     source: &Source<'_>,
     table: &Table,
+    others: &[(Source<'_>, &Table)],
     unaskable: Option<String>,
 ) -> Known<Vec<Cascade>> {
     let effects = effects(source.change, table);
@@ -51,7 +52,12 @@ pub(in crate::database) async fn walk<A: Ask>(
     let inserts = source.change.verb == Verb::Insert;
     let unaskable = unaskable.or(inserts.then(|| "which rows an INSERT would meet is not looked up".to_owned()));
     let target = unaskable.map_or_else(|| Ok(Arc::new(Reach::Target(*source))), Err);
-    let mut walk = Walk { links: &links, table, effects: &effects, nodes: Vec::new(), left_out: false };
+    // Without a key its rows could not be told apart from others: they are counted twice then.
+    let told_apart = others.iter().filter(|(other, _)| !other.key.is_empty() && target.is_ok());
+    let others: Vec<_> =
+        told_apart.map(|(other, table)| ((table.schema.clone(), table.name.clone()), Reach::Target(*other))).collect();
+    let mut walk =
+        Walk { links: &links, table, effects: &effects, others: &others, nodes: Vec::new(), left_out: false };
     let start = (table.schema.clone(), table.name.clone());
     for effect in &effects {
         for link in links.iter().filter(|link| same(&link.parent, &start)) {
@@ -218,6 +224,8 @@ struct Walk<'a> {
     links: &'a [Link],
     table: &'a Table,
     effects: &'a [Effect],
+    /// Tables of which the statement deletes rows itself, and which rows.
+    others: &'a [((String, String), Reach<'a>)],
     nodes: Vec<Node<'a>>,
     left_out: bool,
 }
@@ -258,7 +266,8 @@ impl<'a> Walk<'a> {
         let reach = node.reach.as_ref().map_err(Clone::clone)?;
         let covered = |other: &&Node<'a>| other.link.child == node.link.child && other.effect.covers(&node.effect);
         let before = self.nodes.iter().take(at).filter(covered);
-        let earlier: Vec<&Reach<'a>> = before.filter_map(|other| other.reach.as_deref().ok()).collect();
+        let deleted = self.others.iter().filter(|(table, _)| same(table, &node.link.child)).map(|(_, reach)| reach);
+        let earlier: Vec<&Reach<'a>> = before.filter_map(|other| other.reach.as_deref().ok()).chain(deleted).collect();
         let here = (&self.table.schema, &self.table.name) == (&node.link.child.0, &node.link.child.1);
         let own = here && self.effects.iter().all(|effect| effect.covers(&node.effect));
         let itself = own && !self.table.primary_key.is_empty();
