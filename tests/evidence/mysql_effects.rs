@@ -185,7 +185,18 @@ async fn names_that_lead_to_code_are_learned() {
             assert_eq!(found, expected, "{:?}: {text}", server.product);
         }
         assert!(known.in_tables && !known.deferred);
-        assert_eq!(reach::fingerprint(&mut root).await.expect("a fingerprint"), was);
+        // Others make routines on the same server meanwhile: between two that are alike, nobody did.
+        let (mut before, mut alike) = (was, false);
+        for _ in 0..50 {
+            let now = reach::fingerprint(&mut root).await.expect("a fingerprint");
+            assert!(!now.contains('e'), "exact to the last digit: {now}");
+            if std::mem::replace(&mut before, now.clone()) == now {
+                alike = true;
+                break;
+            }
+        }
+        assert!(alike, "{:?}: what has not changed is told alike", server.product);
+        let was = before;
         root.run("DROP FUNCTION calm");
         root.run("CREATE FUNCTION calm(x int) RETURNS int DETERMINISTIC MODIFIES SQL DATA BEGIN DELETE FROM parent WHERE id = x; RETURN x; END");
         let now = reach::fingerprint(&mut root).await.expect("a fingerprint");

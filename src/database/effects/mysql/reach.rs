@@ -28,7 +28,7 @@ use std::collections::HashSet;
 pub async fn fingerprint(asker: &mut impl Ask) -> Result<String, AskError> {
     let sum = |parts: &str, view: &str, schema: &str, kind: &str| {
         format!(
-            "SELECT CONCAT(COUNT(*), ':', COALESCE(SUM(CONV(LEFT(SHA2(CONCAT_WS('.', {parts}), 256), 12), 16, 10)), 0)) AS sum \
+            "SELECT CONCAT(COUNT(*), ':', COALESCE(SUM(CAST(CONV(LEFT(SHA2(CONCAT_WS('.', {parts}), 256), 12), 16, 10) AS UNSIGNED)), 0)) AS sum \
              FROM information_schema.{view} WHERE DEFINER NOT IN {DEFINERS} OR {schema} <> 'sys' OR {kind} = 'PROCEDURE'"
         )
     };
