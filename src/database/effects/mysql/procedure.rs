@@ -34,7 +34,16 @@ const SETTINGS: &[&str] = &[
 
 pub fn may_commit(body: &str, mode: LexicalMode) -> bool {
     let tokens: Vec<Token> = Lexer::new(body, mode).filter(|token| !token.is_comment()).collect();
-    let mut walk = Walk { body, begins: true, within: Vec::new(), sets: false, handler: false, ends: false };
+    let mut walk = Walk {
+        body,
+        begins: true,
+        within: Vec::new(),
+        sets: false,
+        handler: false,
+        ends: false,
+        until: false,
+        named: false,
+    };
     tokens.iter().enumerate().any(|(at, token)| !walk.is_harmless(token, tokens.get(at + 1)))
 }
 
@@ -49,6 +58,10 @@ struct Walk<'a> {
     handler: bool,
     /// Behind END: what was opened is named once more.
     ends: bool,
+    /// In the condition of a REPEAT, which its END follows.
+    until: bool,
+    /// Behind a dot any word is a name.
+    named: bool,
 }
 
 impl Walk<'_> {
@@ -56,6 +69,7 @@ impl Walk<'_> {
         if matches!(token.kind, Kind::Broken(_) | Kind::Junk | Kind::Stray) {
             return false;
         }
+        let dot = std::mem::replace(&mut self.named, token.is(b'.'));
         if token.is(b';') {
             (self.begins, self.sets, self.handler, self.ends) = (true, false, false, false);
             self.within.clear();
@@ -77,8 +91,15 @@ impl Walk<'_> {
             return self.begin(&word, next);
         }
         match word.as_str() {
+            "case" if dot => return false,
             "case" => self.within.push(()),
-            "end" => self.ends |= self.within.pop().is_none(),
+            // Only a CASE, and what UNTIL is the condition of, end in the middle of a statement. Elsewhere it is somebody's name, and
+            // where statements begin is not known.
+            "end" if dot => return false,
+            "end" if self.within.pop().is_none() => {
+                self.ends = std::mem::take(&mut self.until);
+                return self.ends;
+            }
             // What a handler does follows its conditions, with nothing between.
             "handler" => self.handler = true,
             "set" if self.handler => (self.sets, self.handler) = (true, false),
@@ -100,6 +121,7 @@ impl Walk<'_> {
         }
         let word = if FIRST.contains(&word) { word } else { return false };
         (self.sets, self.handler, self.ends) = (word == "set", false, word == "end");
+        self.until = word == "until";
         self.begins = OPENS.contains(&word);
         true
     }
@@ -193,6 +215,10 @@ mod tests {
             ("BEGIN EXECUTE IMMEDIATE 'COMMIT'; END", true),
             ("BEGIN SELECT 1 INTO OUTFILE '/x'; END", true),
             ("DELETE FROM t; 'open", true),
+            ("BEGIN IF (SELECT 1 AS end) THEN STOP REPLICA; END IF; END", true),
+            ("BEGIN IF (SELECT t.case FROM t) THEN STOP REPLICA; END IF; END", true),
+            ("BEGIN REPEAT SET x = 1; UNTIL (SELECT 1 AS end) END REPEAT; END", true),
+            ("BEGIN IF CASE WHEN a THEN t.end END THEN STOP REPLICA; END IF; END", true),
         ] {
             assert_eq!(may_commit(body, mode), expected, "{body}");
         }
