@@ -458,8 +458,12 @@ async fn a_preview_reads_as_promised() {
     let judged = [found("unbatched-change", "1,248 rows > 1,000"), found("cascade", "2,496 rows")];
     let sizes = Sizes { sample_rows: 2, ..Sizes::default() };
     let promised = promise::promise(&evidence);
-    let offer =
-        Offer { token: Some("K7QF-2M9X".into()), valid: sizes.token_ttl, at_most: promised.at_most(sizes.tolerance) };
+    let offer = Offer {
+        token: Some("K7QF-2M9X".into()),
+        valid: sizes.token_ttl,
+        at_most: promised.at_most(sizes.tolerance),
+        manner: Default::default(),
+    };
     let preview = preview::render_judged(&said.facts, &evidence, &judged, &sizes, &offer);
     let message =
         "sluice: this would delete 1,248 of 40,000 rows of public.carts (3.1 %), and 2,496 rows more by cascade";

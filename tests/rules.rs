@@ -292,6 +292,7 @@ impl PageTable {
             name: written.trim_end_matches(['!', '=']).to_owned(),
             kind: "text".to_owned(),
             not_null: written.contains('!'),
+            always: false,
             generated: written.contains('='),
         };
         let primary = Some(self.primary_key.clone()).filter(|key| !key.is_empty());

@@ -35,6 +35,18 @@ pub struct Offer {
     pub token: Option<String>,
     pub valid: Duration,
     pub at_most: AtMost,
+    /// How it would be carried out, where that is worth a word.
+    pub manner: Manner,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Manner {
+    #[default]
+    Whole,
+    /// In so many batches at least, of up to so many rows.
+    Batches { batches: u64, rows: u64 },
+    /// Although it is larger than a batch.
+    WholeBecause(String),
 }
 
 pub fn render(facts: &Facts, evidence: &Evidence, verdict: &Verdict, sizes: &Sizes, offer: &Offer) -> Preview {
@@ -239,6 +251,21 @@ impl Subject<'_> {
             |change: &ChangeEvidence| change.table.known().is_some_and(|table| table.keeps_no_transactions.is_some());
         if self.evidence.changes.iter().any(keeps_none) {
             return "To run it whole, of which nothing can be rolled back:".to_owned();
+        }
+        match (&offer.manner, offer.at_most.rows) {
+            (Manner::Batches { batches, rows }, _) => {
+                let (batches, rows) = (number(*batches), number(*rows));
+                return format!(
+                    "To carry it out in {batches} batches of up to {rows} rows, each row archived first, so that it can be undone:"
+                );
+            }
+            (Manner::WholeBecause(why), Some(_)) => {
+                let why = plain(why);
+                return format!(
+                    "To run it whole, in one transaction that is rolled back if it changes more (not in batches: {why}):"
+                );
+            }
+            _ => {}
         }
         match offer.at_most.rows {
             Some(_) => "To run it whole, in one transaction that is rolled back if it changes more:".to_owned(),
@@ -510,6 +537,7 @@ mod tests {
     #[test]
     fn an_offer_promises_only_what_is_held_to() {
         let offer = |rows| Offer {
+            manner: Manner::Whole,
             token: Some("K7QF-2M9X".into()),
             valid: Duration::from_secs(600),
             at_most: AtMost { rows, cascade: Some(0) },

@@ -363,7 +363,7 @@ fn unaskable(subject: &Subject<'_>, inquiry: &Inquiry<'_>, calls: &Result<Calls,
 
 /// The parts of the text that go into a question.
 fn parts<'a>(text: &'a str, clauses: &Clauses) -> Option<Vec<&'a str>> {
-    let Clauses { with, target, from, tables, condition, order, limit } = clauses.clone();
+    let Clauses { with, target, from, tables, condition, order, limit, set: _ } = clauses.clone();
     let spans = [with, Some(target), from, tables, condition, order, limit];
     spans.into_iter().flatten().map(|span| text.get(span)).collect()
 }

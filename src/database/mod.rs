@@ -2,6 +2,7 @@
 //!
 //! Invariant: everything here only reads; whoever implements [`Ask`] runs the questions so that they could not write.
 
+pub mod batches;
 mod cascade;
 pub mod catalog;
 pub mod effects;

@@ -60,6 +60,8 @@ ids! {
     SessionId,
     /// One refused statement that waits for its confirmation. Stands in the record where the token may not.
     ChallengeId,
+    /// One change that is carried out in batches.
+    JobId,
 }
 
 /// The text is not 26 characters of Crockford's base 32 that fit 128 bits.

@@ -128,6 +128,23 @@ pub const STORE_QUEUE_MAX: usize = 256;
 pub const STORE_DEADLINE: Duration = Duration::from_secs(3);
 /// How long SQLite waits for another process that writes: shorter than the deadline, so that its reason is heard.
 pub const STORE_BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// About how long one batch of a job may take: what others wait for its locks.
+pub const BATCH_TIME: Duration = Duration::from_millis(200);
+/// How long a batch waits for a lock before it is rolled back and tried again: what waits behind it is not held up for long.
+pub const BATCH_LOCK_WAIT: Duration = Duration::from_secs(2);
+/// Tries of one batch that somebody was in the way of, before its job pauses; with what is waited between, some two minutes.
+pub const BATCH_TRIES_MAX: u32 = 25;
+/// What is waited between them, times how many there were.
+pub const BATCH_BACKOFF: Duration = Duration::from_millis(100);
+/// How often whoever waits for a job is told how far it is.
+pub const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// How often, and how far apart, a job's lock is tried for: a database notices within that time that a Sluice was killed.
+pub const JOB_LOCK_TRIES: u32 = 30;
+pub const JOB_LOCK_PAUSE: Duration = Duration::from_millis(100);
+/// Rows that an undo left as they are, shown by their keys.
+pub const LEFT_SHOWN_MAX: usize = 10;
+/// Jobs that a list shows: the latest.
+pub const JOBS_SHOWN_MAX: usize = 200;
 /// How long a challenge that is over is kept, so that its token can still be answered with what became of it.
 pub const CHALLENGE_KEEP: Duration = Duration::from_secs(24 * 60 * 60);
 /// Wrong tokens a principal may try in one window. With 2^40 tokens, ten tries in ten minutes find one of a user's 64 pending

@@ -236,6 +236,8 @@ pub struct Column {
     pub kind: String,
     pub not_null: bool,
     pub generated: bool,
+    /// An identity that only the server gives (GENERATED ALWAYS AS IDENTITY).
+    pub always: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]

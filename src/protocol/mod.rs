@@ -20,6 +20,8 @@ pub enum Code {
     ExceedsConfirmed,
     /// SL005: token wrong, used up or expired.
     Token,
+    /// SL006: a change was paused and can be resumed.
+    Paused,
     /// SL007: cannot record or ask, so it refuses.
     CannotKnow,
     /// The protocol was broken, or a message came that no session of this kind may send.
@@ -57,6 +59,7 @@ impl Code {
             Code::Denied => "SL003",
             Code::ExceedsConfirmed => "SL004",
             Code::Token => "SL005",
+            Code::Paused => "SL006",
             Code::CannotKnow => "SL007",
             Code::Protocol => "08P01",
             Code::Syntax => "42601",

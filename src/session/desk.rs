@@ -5,8 +5,9 @@
 
 use crate::audit::sink::RecordFailed;
 use crate::audit::{Outcome, Plain, Recording};
+use crate::change::batch::{self, How};
 use crate::change::ledger::{self, Runs};
-use crate::change::preview::{self, Offer, machine};
+use crate::change::preview::{self, Manner, Offer, machine};
 use crate::change::promise::{self, Promise};
 use crate::database::catalog::Cache;
 use crate::ground::ids::{ChallengeId, SessionId};
@@ -281,7 +282,22 @@ impl Desk {
 
 pub(in crate::session) fn offer(judgement: &Judgement, token: Option<String>) -> Offer {
     let at_most = judgement.promise.at_most(judgement.sizes.tolerance);
-    Offer { token, valid: judgement.sizes.token_ttl, at_most }
+    Offer { token, valid: judgement.sizes.token_ttl, at_most, manner: manner(judgement) }
+}
+
+/// Whether a confirmation would carry it out in batches.
+fn manner(judgement: &Judgement) -> Manner {
+    let ([piece], [evidence], false) = (&judgement.pieces[..], &judgement.evidence[..], judgement.reaches()) else {
+        return Manner::Whole;
+    };
+    match batch::how(&piece.text, judgement.lexical, &piece.facts, evidence, &judgement.sizes) {
+        How::Batches(outline) => {
+            let rows = judgement.sizes.batch_rows.max(1);
+            Manner::Batches { batches: outline.rows.div_ceil(rows), rows }
+        }
+        How::WholeBecause(why) if piece.facts.product.either(true, false) => Manner::WholeBecause(why),
+        How::WholeBecause(_) | How::Whole => Manner::Whole,
+    }
 }
 
 pub(in crate::session) fn count(verdict: &Verdict) {

@@ -278,6 +278,12 @@ impl Link {
         self.upstream.send(words.into().into_bytes());
     }
 
+    /// Words of our own by which a permitted statement is carried out in parts.
+    pub fn carry(&mut self, permit: &Permit, words: impl Into<Words>) {
+        tracing::trace!(line = ?permit.line(), "carried out in parts");
+        self.say(words);
+    }
+
     /// What the upstream sent and nobody took yet.
     pub fn answers(&mut self) -> &mut BytesMut {
         &mut self.upstream.inbox

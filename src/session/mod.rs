@@ -12,6 +12,7 @@ mod desk;
 pub mod door;
 mod format;
 mod held;
+mod jobs;
 mod judgement;
 pub mod link;
 pub mod lobby;

@@ -254,6 +254,8 @@ pub struct Clauses {
     pub with: Option<Range<usize>>,
     /// `ONLY t AS x`: the target with its alias. Of an INSERT … ON CONFLICT DO UPDATE: the query that yields its rows, all there is.
     pub target: Range<usize>,
+    /// UPDATE: what stands between SET and the next clause. Not given for MySQL yet.
+    pub set: Option<Range<usize>>,
     /// USING (DELETE) or FROM (UPDATE) list.
     pub from: Option<Range<usize>>,
     /// MySQL's multi-table forms: the whole list of table references as written, ON and USING included; `target` is then one of them

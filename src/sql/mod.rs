@@ -9,6 +9,7 @@ pub mod fingerprint;
 pub mod glance;
 pub mod hints;
 pub mod lexer;
+pub mod moments;
 pub mod predicate;
 pub mod reach;
 pub mod rewrite;

@@ -10,7 +10,7 @@
 
 use crate::ground::limits;
 use crate::ground::secret::HashKey;
-use crate::store::{StoreError, challenges, ledger};
+use crate::store::{StoreError, challenges, jobs, ledger};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -79,8 +79,8 @@ pub(in crate::store) fn open_file(path: &Path) -> Result<(Embedded, HashKey), St
 
 // Opening.
 
-/// 2 added the ledger; 3 keeps of a challenge that is over only that it is, and counts whose the ledger's entries are.
-const SCHEMA_VERSION: i64 = 3;
+/// 2 added the ledger; 3 keeps of a challenge that is over only that it is, and counts whose the ledger's entries are; 4 added the jobs.
+const SCHEMA_VERSION: i64 = 4;
 /// "SLUC": says to others, and to us, whose file this is.
 const APPLICATION_ID: i64 = 0x534C_5543;
 
@@ -156,9 +156,24 @@ fn prepare(db: &mut Connection) -> Result<(), StoreError> {
     let transaction = immediate(db)?;
     let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let steps: &[&str] = match version {
-        0 => &[challenges::SCHEMA, challenges::TRIES_SCHEMA, ledger::SCHEMA, ledger::SHARES],
-        1 => &[challenges::SET_ASIDE, challenges::SCHEMA, challenges::TAKE_OVER, ledger::SCHEMA, ledger::SHARES],
-        2 => &[challenges::SET_ASIDE, challenges::SCHEMA, challenges::TAKE_OVER, ledger::UPGRADE, ledger::SHARES],
+        0 => &[challenges::SCHEMA, challenges::TRIES_SCHEMA, ledger::SCHEMA, ledger::SHARES, jobs::SCHEMA],
+        1 => &[
+            challenges::SET_ASIDE,
+            challenges::SCHEMA,
+            challenges::TAKE_OVER,
+            ledger::SCHEMA,
+            ledger::SHARES,
+            jobs::SCHEMA,
+        ],
+        2 => &[
+            challenges::SET_ASIDE,
+            challenges::SCHEMA,
+            challenges::TAKE_OVER,
+            ledger::UPGRADE,
+            ledger::SHARES,
+            jobs::SCHEMA,
+        ],
+        3 => &[jobs::SCHEMA],
         _ => &[],
     };
     for step in steps {

@@ -8,13 +8,15 @@
 
 mod challenges;
 mod embedded;
+pub mod jobs;
 pub mod kept;
 pub mod ledger;
 
-use crate::ground::ids::ChallengeId;
+use crate::ground::ids::{ChallengeId, JobId};
 use crate::ground::limits;
 use crate::ground::secret::{HashKey, Token, TokenHash};
 use crate::store::embedded::Embedded;
+use crate::store::jobs::{Job, Standing, Wanted};
 use crate::store::kept::{Challenge, Holder, Status, Waiting};
 use crate::store::ledger::{Beginning, Begun, Ending, Entry, Key, Script};
 use jiff::Timestamp;
@@ -137,6 +139,38 @@ impl Store {
     pub async fn ledger_scripts(&self, listener: &str, database: &str) -> Result<Vec<Script>, StoreError> {
         let (listener, database) = (listener.to_owned(), database.to_owned());
         self.embedded.run(move |db| ledger::scripts(db, &listener, &database)).await
+    }
+
+    /// Keeps a job that is about to begin; on disk when this is answered.
+    pub async fn job_create(&self, job: Job) -> Result<(), StoreError> {
+        self.embedded.run(move |db| jobs::create(db, &job)).await
+    }
+
+    /// Keeps where a job stands, and tells what somebody wants of it.
+    pub async fn job_note(&self, id: JobId, standing: Standing, now: Timestamp) -> Result<Option<Wanted>, StoreError> {
+        self.embedded.run(move |db| jobs::note(db, id, &standing, now)).await
+    }
+
+    /// It begins to run, once more. `false`: it is over.
+    pub async fn job_begin(&self, id: JobId, now: Timestamp) -> Result<bool, StoreError> {
+        self.embedded.run(move |db| jobs::begin(db, id, now)).await
+    }
+
+    /// Asks whoever runs a job to stop. `false`: there is nothing to stop.
+    pub async fn job_want(&self, id: JobId, wanted: Wanted) -> Result<bool, StoreError> {
+        self.embedded.run(move |db| jobs::want(db, id, wanted)).await
+    }
+
+    /// A job of this database.
+    pub async fn job(&self, id: JobId, listener: &str, database: &str) -> Result<Option<Job>, StoreError> {
+        let (listener, database) = (listener.to_owned(), database.to_owned());
+        self.embedded.run(move |db| jobs::find(db, id, &listener, &database)).await
+    }
+
+    /// The jobs of one database, the latest first.
+    pub async fn jobs(&self, listener: &str, database: &str) -> Result<Vec<Job>, StoreError> {
+        let (listener, database) = (listener.to_owned(), database.to_owned());
+        self.embedded.run(move |db| jobs::list(db, &listener, &database)).await
     }
 
     /// The janitor's round: marks what expired, forgets what ended longer than [`limits::CHALLENGE_KEEP`] ago and what was

@@ -5,6 +5,7 @@
 //! guarded is refused, confirmed, run and recorded as SPEC.md says; `corpus` measures both by hundreds of sessions that are data.
 //! One binary, so that there is one link and one pair of clusters.
 
+mod batches;
 mod broken;
 mod clients;
 mod copy;

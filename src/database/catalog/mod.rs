@@ -223,6 +223,7 @@ fn column(value: &Value) -> Option<Column> {
         kind: text(&value["kind"])?,
         not_null: value["not_null"].as_bool()?,
         generated: value["generated"].as_bool()?,
+        always: value["always"].as_bool()?,
     })
 }
 

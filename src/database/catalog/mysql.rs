@@ -260,6 +260,7 @@ fn read_columns(answer: &Answer) -> Option<Vec<Column>> {
             not_null: cell(answer, row, null)?.eq_ignore_ascii_case("NO"),
             // MySQL writes DEFAULT_GENERATED of a default that is an expression.
             generated: extra.contains("VIRTUAL GENERATED") || extra.contains("STORED GENERATED"),
+            always: false,
         })
     };
     (0..answer.rows.len()).map(column).collect()

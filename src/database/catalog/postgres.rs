@@ -58,6 +58,7 @@ SELECT pg_catalog.json_build_object('shape', pg_catalog.json_build_object(
   'temporary', c.relpersistence = 't', 'row_security', pg_catalog.row_security_active(c.oid),
   'columns', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
       'name', a.attname, 'kind', pg_catalog.format_type(a.atttypid, a.atttypmod), 'generated', a.attgenerated <> '',
+      'always', a.attidentity = 'a',
       'not_null', a.attnotnull OR EXISTS (
         WITH RECURSIVE base AS (
           SELECT y.typbasetype AS up, y.typnotnull AS never FROM pg_catalog.pg_type y WHERE y.oid = a.atttypid

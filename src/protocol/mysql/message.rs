@@ -29,6 +29,7 @@ impl Code {
             Code::Denied => 50003,
             Code::ExceedsConfirmed => 50004,
             Code::Token => 50005,
+            Code::Paused => 50006,
             Code::CannotKnow => 50007,
             // ER_MALFORMED_PACKET
             Code::Protocol => 1835,
@@ -63,6 +64,7 @@ impl Code {
             | Code::Denied
             | Code::ExceedsConfirmed
             | Code::Token
+            | Code::Paused
             | Code::CannotKnow => self.sqlstate(),
             Code::Protocol | Code::Room | Code::Idle | Code::UnknownStatement => "HY000",
             Code::Syntax | Code::Limit => "42000",

@@ -8,11 +8,12 @@ use crate::protocol::mysql::message::{self, Done};
 use crate::protocol::mysql::response::Failure;
 use crate::protocol::{Code, Refusal};
 use crate::session::End;
-use crate::session::commands::{Command, HELP, Table, columns, parse, some};
+use crate::session::commands::{Command, HELP, Table, columns, parse, some, usage};
 use crate::session::judgement::{Depth, Judgement};
 use crate::session::mysql::Session;
 use crate::session::mysql::act::Form;
 use crate::session::mysql::look::Looked;
+use crate::store::jobs::Wanted;
 
 impl Session {
     /// One command, answered in the form it came by.
@@ -43,6 +44,13 @@ impl Session {
             Command::Reject(token) => self.desk.reject(token).await,
             Command::Show(token) => self.desk.shown(token).await,
             Command::Pending => self.desk.pending().await,
+            Command::Jobs => self.desk.jobs().await,
+            Command::Job(id) => self.desk.job(id).await,
+            Command::Pause(id) => self.desk.want(id, Wanted::Pause).await,
+            Command::Cancel(id) => self.desk.want(id, Wanted::Cancel).await,
+            Command::Resume(_) | Command::Undo(_) => {
+                Err(usage("there are no jobs on this server: changes run whole here"))
+            }
             Command::Scripts => self.desk.scripts().await,
             Command::Policy => Ok(self.desk.levels()),
             Command::Status => Ok(self.state().await?),

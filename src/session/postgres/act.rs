@@ -104,6 +104,10 @@ impl Session {
                     self.remember(&judgement);
                     let agreed = self.desk.confirmed(&judgement, redeemed.challenge());
                     let run = Run { form: Form::Simple, challenge: Some(redeemed.challenge().id), agreed };
+                    if Box::pin(self.run_in_batches(&judgement, &run)).await? {
+                        self.close_runs();
+                        return Ok(());
+                    }
                     self.run_script(frame.into_bytes(), Action::Confirmed, judgement, run).await?;
                     self.close_runs();
                     Ok(())

@@ -17,6 +17,7 @@ use crate::session::postgres::Session;
 use crate::session::postgres::act::Form;
 use crate::session::postgres::ask::{Asker, Ground};
 use crate::session::postgres::look::{Looked, unknown_state};
+use crate::store::jobs::Wanted;
 use bytes::Bytes;
 
 impl Session {
@@ -52,6 +53,12 @@ impl Session {
             Command::Reject(token) => self.desk.reject(token).await,
             Command::Show(token) => self.desk.shown(token).await,
             Command::Pending => self.desk.pending().await,
+            Command::Jobs => self.desk.jobs().await,
+            Command::Job(id) => self.desk.job(id).await,
+            Command::Pause(id) => self.desk.want(id, Wanted::Pause).await,
+            Command::Cancel(id) => self.desk.want(id, Wanted::Cancel).await,
+            Command::Resume(id) => return Box::pin(self.resume(id, form)).await,
+            Command::Undo(id) => return Box::pin(self.offer_undo(id, form)).await,
             Command::Scripts => self.scripts().await?,
             Command::Policy => Ok(self.desk.levels()),
             Command::Status => Ok(self.desk.state()),

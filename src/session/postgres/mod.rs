@@ -12,6 +12,8 @@ mod act;
 mod admit;
 mod arrive;
 mod ask;
+mod batches;
+mod carry;
 mod console;
 pub mod control;
 mod enter;
@@ -30,6 +32,7 @@ mod relay;
 mod removing;
 mod reported;
 mod run;
+mod tell;
 mod texts;
 
 use crate::ground::metrics::{SESSIONS, SESSIONS_TOTAL};

@@ -10,6 +10,7 @@ use crate::policy::finding::Level;
 use crate::protocol::postgres::message::Script;
 use crate::protocol::{Code, Parameters, Refusal};
 use crate::session::End;
+use crate::session::commands::{Command, parse};
 use crate::session::desk::note_unrecorded;
 use crate::session::judgement::{Bound, Subjected};
 use crate::session::postgres::Session;
@@ -60,6 +61,9 @@ impl Session {
             let refusal = Refusal::new(Code::CannotKnow, format!("sluice: the command cannot be recorded: {error}"));
             return self.refuse(&refusal, form).await;
         }
+        if let Some(Command::Undo(id)) = of_ours(&challenge.statement) {
+            return Box::pin(self.undo_job(&id, &challenge, form)).await;
+        }
         let parameters = challenge.parameters.as_ref().map(challenge::restored);
         let bound = parameters.map(|parameters| Bound { statement: None, parameters });
         let source = self.source(&Bytes::from(challenge.statement.clone()));
@@ -94,6 +98,10 @@ impl Session {
                 self.remember(&judgement);
                 let agreed = self.desk.confirmed(&judgement, redeemed.challenge());
                 let run = Run { form, challenge: Some(redeemed.challenge().id), agreed };
+                if Box::pin(self.run_in_batches(&judgement, &run)).await? {
+                    self.close_runs();
+                    return Ok(());
+                }
                 let bytes = match &judgement.parameters {
                     None => Script::default().query(&challenge.statement),
                     Some(parameters) => bound_script(&challenge.statement, parameters),
@@ -104,6 +112,11 @@ impl Session {
             }
         }
     }
+}
+
+/// A command that was confirmed, and no statement.
+fn of_ours(text: &str) -> Option<Command> {
+    text.starts_with("SLUICE ").then(|| parse(text).ok()).flatten()
 }
 
 fn bound_script(text: &str, parameters: &Parameters) -> Script {

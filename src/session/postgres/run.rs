@@ -365,6 +365,6 @@ impl Ran {
 
 #[derive(Debug)]
 pub(in crate::session) struct Failure {
-    code: String,
-    bytes: Bytes,
+    pub code: String,
+    pub bytes: Bytes,
 }

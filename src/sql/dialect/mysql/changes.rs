@@ -493,6 +493,7 @@ impl Reader<'_> {
         Some(Clauses {
             with: spanned(&self.with)?,
             target: self.span(&table.span)?,
+            set: None,
             from: None,
             tables: spanned(&joined.then(|| found.span.clone()))?,
             condition: spanned(&tail.condition)?,

@@ -118,8 +118,13 @@ impl Source<'_> {
         if from.is_some() != wanted.joined || condition.is_some() != wanted.conditional {
             return None;
         }
+        let set = (wanted.verb == "update").then_some(target_end + 1..set_end);
         let clauses = Clauses {
             target: self.bytes(target_start..target_end)?,
+            set: match &set {
+                Some(range) => Some(self.bytes(range.clone())?),
+                None => None,
+            },
             from: match from {
                 Some(range) => Some(self.bytes(range)?),
                 None => None,
@@ -130,7 +135,6 @@ impl Source<'_> {
             },
             ..Clauses::default()
         };
-        let set = (wanted.verb == "update").then_some(target_end + 1..set_end);
         Some(Parts { verb, clauses, set })
     }
 

@@ -1,0 +1,440 @@
+//! Whether a change can be carried out in batches, how, and how large the next one is.
+//!
+//! Invariant: batches together change exactly what the statement alone would have changed of the rows that were there when it began: so
+//! whatever could mean something else in another batch (a function that is not known to give the same again, a subquery, a key that the
+//! change moves, a trigger that fires once a statement) makes it run whole, with the reason.
+
+use crate::database::batches::{BATCH, KeyColumn, NAME_BYTES_MAX, Place, UNDONE, Walk};
+use crate::ground::ids::JobId;
+use crate::ground::limits;
+use crate::policy::question::{Action, Evidence, Rows, Table, TableKind};
+use crate::policy::settings::Sizes;
+use crate::sql::facts::{Change, Facts, Nesting, Verb};
+use crate::sql::lexer::Lexer;
+use crate::sql::moments;
+use crate::sql::statement::LexicalMode;
+use crate::store::kept::Context;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// What a job needs to go on from any session: kept with it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub walk: Walk,
+    /// The last key of the table when the job was made.
+    pub end: Option<Place>,
+    /// The table's, when it was confirmed.
+    pub shape: String,
+    /// What the text means depends on it.
+    pub context: Context,
+    pub batch_rows: u64,
+}
+
+/// A change that can be cut.
+#[derive(Debug)]
+pub struct Outline<'a> {
+    change: &'a Change,
+    table: &'a Table,
+    key: Vec<KeyColumn>,
+    /// As shown; it may be an estimate.
+    pub rows: u64,
+}
+
+/// How a change is carried out.
+#[derive(Debug)]
+pub enum How<'a> {
+    Batches(Outline<'a>),
+    /// In one transaction: it is no larger than a batch, or is no change of rows.
+    Whole,
+    /// In one transaction, because of this.
+    WholeBecause(String),
+}
+
+pub fn how<'a>(text: &str, mode: LexicalMode, facts: &'a Facts, evidence: &'a Evidence, sizes: &Sizes) -> How<'a> {
+    let ([change], [known]) = (&facts.changes[..], &evidence.changes[..]) else { return How::Whole };
+    let is_one = matches!(change.verb, Verb::Update | Verb::Delete) && change.nesting == Nesting::Outer;
+    if !is_one || facts.unread.is_some() || !facts.removals.is_empty() || facts.prepares.is_some() {
+        return How::Whole;
+    }
+    let rows = known.rows.known().copied();
+    if matches!(rows, Some(Rows::Exact(n) | Rows::AtMost(n) | Rows::Estimate(n)) if n <= sizes.batch_rows) {
+        return How::Whole;
+    }
+    if facts.product.either(false, true) {
+        return How::WholeBecause("batches are not built for this server yet".to_owned());
+    }
+    let Some(rows) = rows else { return How::WholeBecause("how many rows it changes is not known".to_owned()) };
+    let Some(table) = known.table.known() else { return How::WholeBecause("its table is not known".to_owned()) };
+    let key = text_objection(text, mode, facts, change).or_else(|| table_objection(change, table));
+    match key.map_or_else(|| walked_key(change, table), Err) {
+        Ok(key) => How::Batches(Outline { change, table, key, rows: rows.number() }),
+        Err(why) => How::WholeBecause(why),
+    }
+}
+
+impl Outline<'_> {
+    /// `moment`: the time that `now()` stands for in every batch, as an expression. `Err`: why it cannot be done after all.
+    pub fn walk(&self, text: &str, mode: LexicalMode, id: JobId, now: Timestamp, moment: &str) -> Result<Walk, String> {
+        let odd = || "its parts could not be told apart".to_owned();
+        let clauses = self.change.clauses.as_ref().ok_or_else(odd)?;
+        let part = |span: &std::ops::Range<usize>| text.get(span.clone()).ok_or_else(odd);
+        let pinned = |span: &std::ops::Range<usize>| {
+            let clock = || "it reads the clock, which goes on between batches".to_owned();
+            moments::pinned(part(span)?, mode, moment).ok_or_else(clock)
+        };
+        let columns: Vec<String> = self.table.columns.iter().map(|column| column.name.clone()).collect();
+        let is_update = self.change.verb == Verb::Update;
+        // What only the server may give was not changed by an UPDATE, and cannot be written by another.
+        let written = self.table.columns.iter().filter(|column| !(column.generated || column.always && is_update));
+        Ok(Walk {
+            schema: self.table.schema.clone(),
+            table: self.table.name.clone(),
+            target: part(&clauses.target)?.to_owned(),
+            called: self.change.called.clone(),
+            only: self.change.only,
+            set: clauses.set.as_ref().map(pinned).transpose()?,
+            condition: clauses.condition.as_ref().map(pinned).transpose()?,
+            key: self.key.clone(),
+            written: written.map(|column| column.name.clone()).collect(),
+            columns,
+            archive: archive_name(&self.table.name, id, now),
+        })
+    }
+
+    pub fn shape(&self) -> &str {
+        &self.table.shape
+    }
+}
+
+/// `_archive_2026_11_carts_4kq2m9xd`: the table's name gives way where the whole would be cut off by the server.
+pub fn archive_name(table: &str, id: JobId, now: Timestamp) -> String {
+    let (id, month) = (id.to_string().to_lowercase(), now.strftime("%Y_%m").to_string());
+    let tail = &id[id.len().saturating_sub(8)..];
+    let room = NAME_BYTES_MAX.saturating_sub("_archive__".len() + month.len() + 1 + tail.len());
+    let mut end = table.len().min(room);
+    while !table.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("_archive_{month}_{}_{tail}", &table[..end])
+}
+
+/// Functions of the server's own that give the same for the same, in every transaction.
+const STEADY: &[&str] = &[
+    "abs",
+    "array_length",
+    "array_position",
+    "array_remove",
+    "array_replace",
+    "ascii",
+    "btrim",
+    "cardinality",
+    "ceil",
+    "ceiling",
+    "char_length",
+    "character_length",
+    "chr",
+    "coalesce",
+    "concat",
+    "concat_ws",
+    "date_part",
+    "date_trunc",
+    "div",
+    "encode",
+    "decode",
+    "extract",
+    "floor",
+    "greatest",
+    "initcap",
+    "isfinite",
+    "jsonb_array_length",
+    "jsonb_build_object",
+    "jsonb_set",
+    "jsonb_typeof",
+    "justify_days",
+    "least",
+    "left",
+    "length",
+    "lower",
+    "lpad",
+    "ltrim",
+    "make_date",
+    "make_interval",
+    "md5",
+    "mod",
+    "nullif",
+    "octet_length",
+    "overlay",
+    "position",
+    "power",
+    "regexp_match",
+    "regexp_replace",
+    "repeat",
+    "replace",
+    "reverse",
+    "right",
+    "round",
+    "rpad",
+    "rtrim",
+    "sign",
+    "split_part",
+    "sqrt",
+    "starts_with",
+    "strpos",
+    "substr",
+    "substring",
+    "to_char",
+    "to_date",
+    "to_number",
+    "to_timestamp",
+    "translate",
+    "trim",
+    "trunc",
+    "upper",
+    // Pinned to one moment.
+    "now",
+    "transaction_timestamp",
+    "statement_timestamp",
+];
+
+fn text_objection(text: &str, mode: LexicalMode, facts: &Facts, change: &Change) -> Option<String> {
+    let Some(clauses) = &change.clauses else { return Some("its parts could not be told apart".to_owned()) };
+    if facts.parameters > 0 {
+        return Some("its values are bound, which batches do not carry yet".to_owned());
+    }
+    if clauses.with.is_some() || clauses.from.is_some() || clauses.tables.is_some() {
+        return Some("it reads other tables".to_owned());
+    }
+    if clauses.order.is_some() || clauses.limit.is_some() {
+        return Some("LIMIT and ORDER BY would choose other rows in each batch".to_owned());
+    }
+    if moments::pinned(text, mode, "").is_none() {
+        return Some("it reads the clock, which goes on between batches".to_owned());
+    }
+    if let Some(function) = facts.functions.iter().find(|name| !STEADY.contains(&name.as_str())) {
+        return Some(format!("{function}() may give something else in each batch"));
+    }
+    let behind = [Some(&clauses.target), clauses.set.as_ref(), clauses.condition.as_ref()];
+    let end = behind.into_iter().flatten().map(|span| span.end).max().unwrap_or_default();
+    for token in Lexer::new(text, mode).filter(|token| !token.is_comment()) {
+        let is = |word| token.is_word(text, word);
+        if is("select") || is("table") || is("values") {
+            return Some("a subquery may find something else in each batch".to_owned());
+        }
+        if is("returning") && token.span().start >= end {
+            return Some("RETURNING wants its rows from one statement".to_owned());
+        }
+    }
+    None
+}
+
+fn table_objection(change: &Change, table: &Table) -> Option<String> {
+    let is_delete = change.verb == Verb::Delete;
+    match table.kind {
+        TableKind::Table if table.children > 0 && !change.only => {
+            return Some("tables that inherit from it have columns and keys of their own".to_owned());
+        }
+        TableKind::Table | TableKind::Partitioned => {}
+        _ => return Some("it is no ordinary table".to_owned()),
+    }
+    if table.has_rules {
+        return Some("the table has rewrite rules".to_owned());
+    }
+    let fires =
+        |trigger: &&crate::policy::question::Trigger| if is_delete { trigger.on_delete } else { trigger.on_update };
+    if let Some(trigger) = table.triggers.iter().filter(fires).find(|trigger| !trigger.each_row || trigger.instead) {
+        return Some(format!("the trigger {} fires once a statement", trigger.name));
+    }
+    let sets = |column: &String| change.assignments.iter().any(|assignment| &assignment.column == column);
+    let acts = |action| !matches!(action, Action::NoAction | Action::Restrict);
+    let carried = table.referenced_by.iter().find(|key| match is_delete {
+        true => acts(key.on_delete),
+        false => key.parent_columns.iter().any(sets),
+    });
+    if let Some(key) = carried {
+        return Some(format!("the foreign key {} carries it on", key.name));
+    }
+    let taken = |name: &String| name == BATCH || name == UNDONE || name.starts_with("new:");
+    table
+        .columns
+        .iter()
+        .find(|column| taken(&column.name))
+        .map(|column| format!("its column {} is named as an archive's own", column.name))
+}
+
+/// The primary key, else another that is never NULL.
+fn walked_key(change: &Change, table: &Table) -> Result<Vec<KeyColumn>, String> {
+    let column = |name: &String| table.columns.iter().find(|column| &column.name == name);
+    let walked = |key: &&Vec<String>| {
+        let columns = key.iter().map(column);
+        let fit = |column: Option<&crate::policy::question::Column>| {
+            column.is_some_and(|column| {
+                column.not_null && KeyColumn { name: String::new(), kind: column.kind.clone() }.can_be_walked()
+            })
+        };
+        !key.is_empty() && columns.into_iter().all(fit)
+    };
+    let Some(key) = std::iter::once(&table.primary_key).chain(&table.unique_keys).find(walked) else {
+        return Err("it has no unique key of ordinary types that is never NULL".to_owned());
+    };
+    if let Some(moved) = key.iter().find(|name| change.assignments.iter().any(|set| &set.column == *name)) {
+        return Err(format!("it changes {moved}, by which the rows would be walked"));
+    }
+    let of = |name: &String| column(name).map(|column| KeyColumn { name: name.clone(), kind: column.kind.clone() });
+    key.iter().map(of).collect::<Option<Vec<_>>>().ok_or_else(|| "its key could not be read".to_owned())
+}
+
+/// How many rows the next batch may have: as many as take about [`limits::BATCH_TIME`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pace {
+    rows: u64,
+    rows_max: u64,
+}
+
+impl Pace {
+    pub fn new(rows_max: u64) -> Pace {
+        let rows_max = rows_max.max(1);
+        Pace { rows: rows_max.div_ceil(4), rows_max }
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// It grows and shrinks by no more than twice at a time.
+    pub fn took(&mut self, time: Duration) {
+        let factor = limits::BATCH_TIME.as_secs_f64() / time.as_secs_f64().max(0.000_001);
+        let rows = self.rows as f64 * factor.clamp(0.5, 2.0);
+        self.rows = (rows.ceil() as u64).clamp(1, self.rows_max);
+    }
+
+    /// Somebody else was in the way.
+    pub fn failed(&mut self) {
+        self.rows = (self.rows / 2).max(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::question::{ChangeEvidence, Column, Known, Trigger};
+    use crate::sql::read;
+
+    fn table() -> Table {
+        let column = |name: &str, kind: &str| Column {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            not_null: true,
+            generated: name == "g",
+            always: false,
+        };
+        Table {
+            schema: "public".to_owned(),
+            name: "t".to_owned(),
+            columns: vec![
+                column("id", "integer"),
+                column("a", "text"),
+                column("at", "timestamp with time zone"),
+                column("g", "text"),
+            ],
+            primary_key: vec!["id".to_owned()],
+            unique_keys: vec![vec!["id".to_owned()], vec!["a".to_owned()]],
+            ..Table::default()
+        }
+    }
+
+    fn reason(text: &str, table: Table, rows: Rows) -> String {
+        let facts = read(text, LexicalMode::default()).statements.remove(0).facts;
+        let known = ChangeEvidence {
+            verb: Verb::Delete,
+            table: Known::Known(table),
+            rows: Known::Known(rows),
+            cascade: Known::Known(Vec::new()),
+            sample: Known::NotAsked,
+            scan: Known::NotAsked,
+        };
+        let evidence = Evidence { changes: vec![known], ..Evidence::default() };
+        match how(text, LexicalMode::default(), &facts, &evidence, &Sizes::default()) {
+            How::Batches(outline) => {
+                let id = JobId::new(Timestamp::UNIX_EPOCH).expect("chance");
+                match outline.walk(text, LexicalMode::default(), id, Timestamp::UNIX_EPOCH, "M") {
+                    Ok(walk) => walk.key.iter().map(|key| key.name.as_str()).collect::<Vec<_>>().join(","),
+                    Err(why) => why,
+                }
+            }
+            How::Whole => "whole".to_owned(),
+            How::WholeBecause(why) => why,
+        }
+    }
+
+    #[test]
+    fn what_can_be_cut_and_what_cannot() {
+        let many = Rows::Exact(5_000);
+        for (text, expected) in [
+            ("DELETE FROM t", "id"),
+            ("DELETE FROM t WHERE at < now() - interval '1 day'", "id"),
+            ("UPDATE t SET a = lower(a) WHERE a <> lower(a)", "id"),
+            ("DELETE FROM t WHERE at < clock_timestamp()", "it reads the clock, which goes on between batches"),
+            ("DELETE FROM t WHERE at < localtimestamp", "it reads the clock, which goes on between batches"),
+            ("DELETE FROM t WHERE random() < 0.5", "random() may give something else in each batch"),
+            ("DELETE FROM t WHERE id IN (SELECT 1)", "a subquery may find something else in each batch"),
+            ("DELETE FROM t USING u WHERE u.id = t.id", "it reads other tables"),
+            ("WITH w AS (SELECT 1) DELETE FROM t", "it reads other tables"),
+            ("DELETE FROM t RETURNING id", "RETURNING wants its rows from one statement"),
+            ("UPDATE t SET id = id + 1", "it changes id, by which the rows would be walked"),
+            ("DELETE FROM t WHERE id > $1", "its values are bound, which batches do not carry yet"),
+            ("INSERT INTO t VALUES (1)", "whole"),
+            ("EXPLAIN ANALYZE DELETE FROM t", "whole"),
+        ] {
+            assert_eq!(reason(text, table(), many), expected, "{text}");
+        }
+        assert_eq!(reason("DELETE FROM t", table(), Rows::Exact(1_000)), "whole");
+        let trigger = Trigger {
+            name: "once".to_owned(),
+            when: String::new(),
+            on_insert: false,
+            on_update: false,
+            on_delete: true,
+            each_row: false,
+            instead: false,
+            function: String::new(),
+            columns: Vec::new(),
+        };
+        let fires = Table { triggers: vec![trigger], ..table() };
+        assert_eq!(reason("DELETE FROM t", fires, many), "the trigger once fires once a statement");
+        let other_key = Table { primary_key: Vec::new(), unique_keys: vec![vec!["a".to_owned()]], ..table() };
+        assert_eq!(reason("DELETE FROM t", other_key, many), "a");
+        let none = Table { primary_key: Vec::new(), unique_keys: Vec::new(), ..table() };
+        assert_eq!(reason("DELETE FROM t", none, many), "it has no unique key of ordinary types that is never NULL");
+        assert_eq!(
+            reason("DELETE FROM t", Table { kind: TableKind::View, ..table() }, many),
+            "it is no ordinary table"
+        );
+    }
+
+    #[test]
+    fn an_archives_name_is_never_cut_off() {
+        let id = JobId::new(Timestamp::UNIX_EPOCH).expect("chance");
+        for table in ["carts", &"x".repeat(63), &"ü".repeat(31)] {
+            let name = archive_name(table, id, Timestamp::UNIX_EPOCH);
+            assert!(name.len() <= NAME_BYTES_MAX && name.starts_with("_archive_1970_01_"), "{name}");
+        }
+    }
+
+    #[test]
+    fn batches_grow_and_shrink_towards_their_time() {
+        let mut pace = Pace::new(1_000);
+        assert_eq!(pace.rows(), 250);
+        pace.took(limits::BATCH_TIME / 10);
+        assert_eq!(pace.rows(), 500);
+        pace.took(limits::BATCH_TIME / 10);
+        pace.took(limits::BATCH_TIME / 10);
+        assert_eq!(pace.rows(), 1_000);
+        pace.took(limits::BATCH_TIME * 10);
+        assert_eq!(pace.rows(), 500);
+        for _ in 0..20 {
+            pace.failed();
+        }
+        assert_eq!(pace.rows(), 1);
+    }
+}

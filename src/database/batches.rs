@@ -1,0 +1,414 @@
+//! The texts by which one change is carried out in batches: where the next batch ends, the batch itself with its archive, and the way back.
+//!
+//! ```text
+//! next     the key of the n-th row that matches, behind the last one done and up to the end that was fixed at the start
+//! change   WITH the rows as they are changed: INSERT them INTO the archive
+//! back     the archive's rows of one batch, put back where nobody has changed them since
+//! ```
+//!
+//! Invariants: a batch repeats the client's own condition, spliced from its text, and adds its range of the key; before-images are written
+//! by the statement that changes the rows, so an archive holds exactly what was changed. The archive's primary key is the walked key:
+//! no row can be changed twice, whoever tries. Operators are tied to `pg_catalog`; names are whole and quoted.
+//!
+//! A DELETE archives what it returns. An UPDATE joins what it returns with the rows as the statement's snapshot has them, which are the
+//! rows that it changed only under REPEATABLE READ: there a row changed by somebody else since fails the statement. Tried on PostgreSQL
+//! 15 and 18.
+
+use crate::database::quote::{dotted, ident, literal};
+use serde::{Deserialize, Serialize};
+
+/// Of which batch a row is, and when it was put back.
+pub const BATCH: &str = "sluice_batch";
+pub const UNDONE: &str = "sluice_undone";
+
+/// A change to the rows of one table, taken apart so that it can be made in ranges of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Walk {
+    pub schema: String,
+    pub table: String,
+    /// `ONLY` and the alias as written: the target, as the statement names it.
+    pub target: String,
+    /// By what the statement's expressions call it.
+    pub called: String,
+    pub only: bool,
+    /// UPDATE: its SET list; `None`: a DELETE.
+    pub set: Option<String>,
+    pub condition: Option<String>,
+    /// The walked key, in order.
+    pub key: Vec<KeyColumn>,
+    /// All columns, in the table's order.
+    pub columns: Vec<String>,
+    /// Those of them that can be written: not generated.
+    pub written: Vec<String>,
+    /// Beside the table, in its schema.
+    pub archive: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyColumn {
+    pub name: String,
+    /// By the server's `format_type`.
+    pub kind: String,
+}
+
+/// Values of the walked key, as texts that read the same in every session.
+pub type Place = Vec<String>;
+
+/// Types that have one total order, by operators of the server's own, and a text that reads back as what it was in every session.
+const WALKED: &[&str] = &[
+    "smallint",
+    "integer",
+    "bigint",
+    "numeric",
+    "text",
+    "character varying",
+    "character",
+    "uuid",
+    "date",
+    "timestamp without time zone",
+    "timestamp with time zone",
+    "time without time zone",
+    "boolean",
+    "oid",
+    "bytea",
+];
+
+impl KeyColumn {
+    pub fn can_be_walked(&self) -> bool {
+        // `numeric(12,2)`, `timestamp(3) with time zone`
+        let kind = match (self.kind.find('('), self.kind.find(')')) {
+            (Some(open), Some(close)) if open < close => format!("{}{}", &self.kind[..open], &self.kind[close + 1..]),
+            _ => self.kind.clone(),
+        };
+        WALKED.contains(&kind.as_str())
+    }
+
+    /// JSON writes dates and times in one form, whatever the session's DateStyle.
+    fn as_text(&self, column: &str) -> String {
+        if self.kind.starts_with("date") || self.kind.starts_with("time") {
+            return format!("pg_catalog.to_json({column}) OPERATOR(pg_catalog.#>>) E'{{}}'");
+        }
+        format!("CAST({column} AS pg_catalog.text)")
+    }
+}
+
+impl Walk {
+    pub fn table_name(&self) -> String {
+        dotted(&[self.schema.clone(), self.table.clone()])
+    }
+
+    pub fn archive_name(&self) -> String {
+        dotted(&[self.schema.clone(), self.archive.clone()])
+    }
+
+    pub fn is_update(&self) -> bool {
+        self.set.is_some()
+    }
+
+    /// Whether the archive is there.
+    pub fn has_archive(&self) -> String {
+        format!("SELECT pg_catalog.to_regclass({}) IS NOT NULL", literal(&self.archive_name()))
+    }
+
+    /// The archive, empty, with its key: to be run in one transaction.
+    pub fn make_archive(&self, about: &str) -> [String; 3] {
+        let mut columns: Vec<String> = self.columns.iter().map(|column| format!("t.{}", ident(column))).collect();
+        if self.is_update() {
+            let new =
+                self.columns.iter().map(|column| format!("t.{} AS {}", ident(column), ident(&self.new_name(column))));
+            columns.extend(new);
+        }
+        let archive = self.archive_name();
+        let key: Vec<String> = self.key.iter().map(|column| ident(&column.name)).collect();
+        [
+            format!(
+                "CREATE TABLE {archive} AS SELECT CAST(0 AS pg_catalog.int8) AS {BATCH}, CAST(NULL AS pg_catalog.timestamptz) AS {UNDONE}, {} FROM {}{} AS t WITH NO DATA",
+                columns.join(", "),
+                if self.only { "ONLY " } else { "" },
+                self.table_name(),
+            ),
+            format!("ALTER TABLE {archive} ADD PRIMARY KEY ({}), ALTER {BATCH} SET NOT NULL", key.join(", ")),
+            format!("COMMENT ON TABLE {archive} IS {}", literal(about)),
+        ]
+    }
+
+    /// The last key of the table: where the walk ends, although new rows arrive.
+    pub fn last(&self) -> String {
+        let only = if self.only { "ONLY " } else { "" };
+        format!(
+            "SELECT {} FROM {only}{} AS t ORDER BY {} LIMIT 1",
+            self.texts("t"),
+            self.table_name(),
+            self.falling("t")
+        )
+    }
+
+    /// The place up to which the archive says it is done; no row where nothing is. Beside it rows and batches so far.
+    pub fn done(&self) -> String {
+        format!("SELECT {} FROM {} AS t ORDER BY {} LIMIT 1", self.texts("t"), self.archive_name(), self.falling("t"))
+    }
+
+    pub fn done_so_far(&self) -> String {
+        format!(
+            "SELECT pg_catalog.count(*), COALESCE(pg_catalog.max({BATCH}), 0), pg_catalog.count({UNDONE}) FROM {}",
+            self.archive_name()
+        )
+    }
+
+    /// Where a batch of so many rows ends; no row when nothing is left.
+    pub fn next(&self, after: Option<&Place>, end: &Place, rows: u64) -> String {
+        let columns: Vec<String> =
+            self.key.iter().map(|column| format!("{}.{}", self.called, ident(&column.name))).collect();
+        let rising: Vec<String> = columns.iter().map(|column| format!("{column} ASC")).collect();
+        format!(
+            "SELECT {} FROM (SELECT {} FROM {} WHERE {} ORDER BY {} LIMIT {rows}) AS n ORDER BY {} LIMIT 1",
+            self.texts("n"),
+            columns.join(", "),
+            self.target,
+            self.where_(after, end),
+            rising.join(", "),
+            self.falling("n"),
+        )
+    }
+
+    /// The batch: what it changes stands in the archive afterwards. Its tag counts the rows.
+    pub fn change(&self, after: Option<&Place>, end: &Place, batch: u64) -> String {
+        let (archive, called, within) = (self.archive_name(), &self.called, self.where_(after, end));
+        let columns = |of: &str| self.columns.iter().map(|column| format!("{of}{}", ident(column))).collect::<Vec<_>>();
+        let Some(set) = &self.set else {
+            return format!(
+                "WITH sluice_gone AS (DELETE FROM {} WHERE {within} RETURNING {called}.*) INSERT INTO {archive} ({BATCH}, {}) SELECT {batch}, {} FROM sluice_gone",
+                self.target,
+                columns("").join(", "),
+                columns("sluice_gone.").join(", "),
+            );
+        };
+        let new: Vec<String> = self.columns.iter().map(|column| ident(&self.new_name(column))).collect();
+        let same: Vec<String> = self.key.iter().map(|column| same("sluice_was", "sluice_now", &column.name)).collect();
+        let only = if self.only { "ONLY " } else { "" };
+        format!(
+            "WITH sluice_now AS (UPDATE {} SET {set}\n WHERE {within} RETURNING {called}.*), \
+             sluice_was AS (SELECT t.* FROM {only}{} AS t WHERE {}) \
+             INSERT INTO {archive} ({BATCH}, {}, {}) SELECT {batch}, {}, {} FROM sluice_now JOIN sluice_was ON {}",
+            self.target,
+            self.table_name(),
+            self.range("t", after, end),
+            columns("").join(", "),
+            new.join(", "),
+            columns("sluice_was.").join(", "),
+            columns("sluice_now.").join(", "),
+            same.join(" AND "),
+        )
+    }
+
+    /// The next batch that is not, or not wholly, put back; the latest first.
+    pub fn next_back(&self, below: Option<u64>) -> String {
+        let below = below.map_or_else(String::new, |batch| format!(" AND {BATCH} OPERATOR(pg_catalog.<) {batch}"));
+        format!("SELECT pg_catalog.max({BATCH}) FROM {} WHERE {UNDONE} IS NULL{below}", self.archive_name())
+    }
+
+    /// Puts one batch back, and marks in the archive what is back. Its tag counts those rows; the others were changed since.
+    pub fn back(&self, batch: u64) -> String {
+        let archive = self.archive_name();
+        let key: Vec<String> = self.key.iter().map(|column| ident(&column.name)).collect();
+        let names = |of: &str| self.written.iter().map(|column| format!("{of}{}", ident(column))).collect::<Vec<_>>();
+        let of_batch = format!("a.{BATCH} OPERATOR(pg_catalog.=) {batch} AND a.{UNDONE} IS NULL");
+        let returning: Vec<String> = key.iter().map(|column| format!("t.{column}")).collect();
+        let put = match self.is_update() {
+            false => format!(
+                "INSERT INTO {} AS t ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {archive} AS a WHERE {of_batch} ON CONFLICT DO NOTHING RETURNING {}",
+                self.table_name(),
+                names("").join(", "),
+                names("a.").join(", "),
+                returning.join(", "),
+            ),
+            true => {
+                let is_key = |column: &&String| self.key.iter().any(|key| &key.name == *column);
+                let changed = self.written.iter().filter(|column| !is_key(column));
+                let set: Vec<String> =
+                    changed.map(|column| format!("{} = a.{}", ident(column), ident(column))).collect();
+                let here: Vec<String> = self.key.iter().map(|column| same("t", "a", &column.name)).collect();
+                let only = if self.only { "ONLY " } else { "" };
+                format!(
+                    "UPDATE {only}{} AS t SET {} FROM {archive} AS a WHERE {of_batch} AND {} AND {} RETURNING {}",
+                    self.table_name(),
+                    set.join(", "),
+                    here.join(" AND "),
+                    self.equal("t", |column| format!("a.{}", ident(&self.new_name(column)))),
+                    returning.join(", "),
+                )
+            }
+        };
+        let marked: Vec<String> = self.key.iter().map(|column| same("a", "sluice_back", &column.name)).collect();
+        format!(
+            "WITH sluice_back AS ({put}) UPDATE {archive} AS a SET {UNDONE} = pg_catalog.clock_timestamp() FROM sluice_back WHERE {}",
+            marked.join(" AND ")
+        )
+    }
+
+    /// How many of the rows of a batch that are marked as back are not what they were.
+    pub fn not_as_it_was(&self, batch: u64) -> String {
+        let here: Vec<String> = self.key.iter().map(|column| same("t", "a", &column.name)).collect();
+        format!(
+            "SELECT pg_catalog.count(*) FROM {} AS a LEFT JOIN {} AS t ON {} WHERE a.{BATCH} OPERATOR(pg_catalog.=) {batch} AND a.{UNDONE} IS NOT NULL AND NOT ({})",
+            self.archive_name(),
+            self.table_name(),
+            here.join(" AND "),
+            self.equal("t", |column| format!("a.{}", ident(column))),
+        )
+    }
+
+    /// Keys of rows that were left as they are, some of them.
+    pub fn left(&self, rows: usize) -> String {
+        format!(
+            "SELECT {} FROM {} AS t WHERE t.{UNDONE} IS NULL ORDER BY {} LIMIT {rows}",
+            self.texts("t"),
+            self.archive_name(),
+            self.rising("t")
+        )
+    }
+
+    /// The name that a column's new value has in the archive.
+    fn new_name(&self, column: &str) -> String {
+        let name = format!("new:{column}");
+        if name.len() <= NAME_BYTES_MAX {
+            return name;
+        }
+        let at = self.columns.iter().position(|known| known == column).unwrap_or_default();
+        format!("new:{at}")
+    }
+
+    /// All writable columns hold what the archive says. As texts: not every type has an equality.
+    fn equal(&self, of: &str, archived: impl Fn(&str) -> String) -> String {
+        let one = |column: &String| {
+            let (here, there) = (format!("{of}.{}", ident(column)), archived(column));
+            format!("CAST({here} AS pg_catalog.text) IS NOT DISTINCT FROM CAST({there} AS pg_catalog.text)")
+        };
+        self.written.iter().map(one).collect::<Vec<_>>().join(" AND ")
+    }
+
+    fn where_(&self, after: Option<&Place>, end: &Place) -> String {
+        let range = self.range(&self.called, after, end);
+        match &self.condition {
+            // The line break ends a comment that the condition may end in.
+            Some(condition) => format!("({condition}\n) AND {range}"),
+            None => range,
+        }
+    }
+
+    /// Behind one place, and not behind another.
+    fn range(&self, of: &str, after: Option<&Place>, end: &Place) -> String {
+        let columns: Vec<String> = self.key.iter().map(|column| format!("{of}.{}", ident(&column.name))).collect();
+        let row = |values: &Place| values.iter().map(|value| literal(value)).collect::<Vec<_>>().join(", ");
+        let columns = columns.join(", ");
+        let to = format!("ROW({columns}) OPERATOR(pg_catalog.<=) ROW({})", row(end));
+        match after {
+            Some(after) => format!("ROW({columns}) OPERATOR(pg_catalog.>) ROW({}) AND {to}", row(after)),
+            None => to,
+        }
+    }
+
+    fn texts(&self, of: &str) -> String {
+        let one = |column: &KeyColumn| column.as_text(&format!("{of}.{}", ident(&column.name)));
+        self.key.iter().map(one).collect::<Vec<_>>().join(", ")
+    }
+
+    fn falling(&self, of: &str) -> String {
+        self.key.iter().map(|column| format!("{of}.{} DESC", ident(&column.name))).collect::<Vec<_>>().join(", ")
+    }
+
+    fn rising(&self, of: &str) -> String {
+        self.key.iter().map(|column| format!("{of}.{} ASC", ident(&column.name))).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// PostgreSQL cuts longer names off.
+pub const NAME_BYTES_MAX: usize = 63;
+
+fn same(one: &str, other: &str, column: &str) -> String {
+    format!("{one}.{0} OPERATOR(pg_catalog.=) {other}.{0}", ident(column))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::facts::Verb;
+    use crate::sql::read;
+    use crate::sql::statement::LexicalMode;
+
+    fn walk(set: Option<&str>) -> Walk {
+        let key = |name: &str, kind: &str| KeyColumn { name: name.to_owned(), kind: kind.to_owned() };
+        Walk {
+            schema: "public".to_owned(),
+            table: "Carts".to_owned(),
+            target: "\"Carts\" AS c".to_owned(),
+            called: "c".to_owned(),
+            only: false,
+            set: set.map(str::to_owned),
+            condition: Some("c.a = 1 -- old".to_owned()),
+            key: vec![key("a", "integer"), key("b", "timestamp(3) with time zone")],
+            columns: ["a", "b", "g", "n"].map(str::to_owned).to_vec(),
+            written: ["a", "b", "n"].map(str::to_owned).to_vec(),
+            archive: "_archive_2026_11_Carts_X".to_owned(),
+        }
+    }
+
+    #[test]
+    fn every_text_is_one_statement_that_changes_what_it_says() {
+        const MODE: LexicalMode = LexicalMode::Postgres { standard_conforming_strings: true };
+        let (after, end) = (vec!["1".to_owned(), "it's".to_owned()], vec!["9".to_owned(), "z".to_owned()]);
+        let verbs = |text: &str| {
+            let reading = read(text, MODE);
+            let mut found: Vec<String> = Vec::new();
+            assert_eq!(reading.statements.len(), 1, "{text}");
+            let facts = &reading.statements[0].facts;
+            assert_eq!(facts.unread, None, "{text}");
+            found.extend(
+                facts.changes.iter().map(|change| format!("{:?} {}", change.verb, change.target.parts.join("."))),
+            );
+            found
+        };
+        for (walk, verb) in [(walk(None), Verb::Delete), (walk(Some("n = n + 1 -- more")), Verb::Update)] {
+            let archive = "Insert public._archive_2026_11_Carts_X".to_owned();
+            for text in [
+                walk.last(),
+                walk.done(),
+                walk.done_so_far(),
+                walk.next(Some(&after), &end, 5),
+                walk.next(None, &end, 5),
+            ] {
+                assert_eq!(verbs(&text), Vec::<String>::new(), "{text}");
+            }
+            for after in [None, Some(&after)] {
+                let mut found = verbs(&walk.change(after, &end, 3));
+                found.sort();
+                let mut expected = vec![format!("{verb:?} Carts"), archive.clone()];
+                expected.sort();
+                assert_eq!(found, expected);
+            }
+            for text in [walk.next_back(None), walk.next_back(Some(3)), walk.not_as_it_was(3), walk.left(10)] {
+                assert_eq!(verbs(&text), Vec::<String>::new(), "{text}");
+            }
+            assert_eq!(verbs(&walk.back(3)).len(), 2);
+            for text in walk.make_archive("it's ours") {
+                assert_eq!(read(&text, MODE).statements[0].facts.unread, None, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_types_of_one_order_are_walked() {
+        for (kind, expected) in [
+            ("integer", true),
+            ("character varying(40)", true),
+            ("numeric(12,2)", true),
+            ("timestamp(3) with time zone", true),
+            ("double precision", false),
+            ("citext", false),
+            ("integer[]", false),
+            ("money", false),
+        ] {
+            assert_eq!(KeyColumn { name: "k".to_owned(), kind: kind.to_owned() }.can_be_walked(), expected, "{kind}");
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! A job on its way: one transaction a batch, each held to the database's own count before it commits.
+//!
+//! ```text
+//! BEGIN REPEATABLE READ · counts · where does the batch end? → the batch, archived by the statement that changes it · counts → COMMIT
+//! ```
+//!
+//! Invariants: where a job stands is what its archive holds, so it can be killed at any instant and goes on behind the last batch that was
+//! committed; two never run it (a lock in the database), and if they did, the archive's key would let each row be changed once. A batch of
+//! which the count and the archive differ, or which takes the job past what was agreed to, is rolled back.
+
+use crate::audit::Permit;
+use crate::change::batch::{Pace, Plan};
+use crate::database::batches::Place;
+use crate::database::effects::measure::{self, Snapshot, Telling};
+use crate::ground::limits;
+use crate::policy::count::grouped;
+use crate::protocol::postgres::message;
+use crate::protocol::{Code, Refusal};
+use crate::session::End;
+use crate::session::link::Listen;
+use crate::session::postgres::Session;
+use crate::session::postgres::tell::Told;
+use crate::store::jobs::{Job, Standing, State, Wanted};
+use std::time::{Duration, Instant};
+
+/// How a job came to an end, for now.
+#[derive(Debug)]
+pub(in crate::session) enum Driven {
+    Done,
+    /// It can be resumed.
+    Paused(String),
+    Cancelled(String),
+}
+
+/// What became of one batch.
+enum Step {
+    /// Nothing is left.
+    Over,
+    /// Committed.
+    Kept { rows: u64 },
+    /// Rolled back, and worth another try.
+    Again(String),
+    /// Rolled back.
+    Stop(String),
+}
+
+/// Where the next batch begins.
+enum Way {
+    /// Behind this place, as the batch of this number.
+    There { after: Option<Place>, number: u64 },
+    /// Back, from below this batch.
+    Back { below: Option<u64> },
+}
+
+/// What drives a job, beside the session.
+pub(in crate::session) struct Drive {
+    pub job: Job,
+    pub plan: Plan,
+    pub permit: Permit,
+    began: Instant,
+    told: Instant,
+    before: u64,
+}
+
+impl Drive {
+    pub fn new(job: Job, plan: Plan, permit: Permit) -> Drive {
+        let (began, before) = (Instant::now(), job.standing.rows);
+        Drive { job, plan, permit, began, told: began, before }
+    }
+
+    pub fn took(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+impl Session {
+    /// Takes the job's lock, makes its archive if it has none yet, and carries it on until it is done or must stop.
+    pub(in crate::session) async fn drive(&mut self, drive: &mut Drive) -> Result<Driven, End> {
+        if !self.lock_job(&drive.job).await? {
+            return Ok(Driven::Paused("another session is carrying it out".to_owned()));
+        }
+        let mut driven = match self.stand(drive).await? {
+            Ok(way) => self.go(drive, way).await?,
+            Err(why) => Driven::Paused(why),
+        };
+        if let Driven::Paused(why) = &mut driven
+            && why.is_empty()
+        {
+            *why = "it was asked to pause".to_owned();
+        }
+        let (state, why) = match &driven {
+            Driven::Done => (State::Done, String::new()),
+            Driven::Paused(why) => (State::Paused, why.clone()),
+            Driven::Cancelled(why) => (State::Cancelled, why.clone()),
+        };
+        drive.job.standing = Standing { state, why, ..drive.job.standing.clone() };
+        if let Err(error) = self.note_job(&drive.job).await {
+            tracing::error!(job = %drive.job.id, %error, "how a job ended could not be kept");
+        }
+        self.unlock_job(&drive.job).await?;
+        Ok(driven)
+    }
+
+    /// Where the archive says that it stands.
+    async fn stand(&mut self, drive: &mut Drive) -> Result<Result<Way, String>, End> {
+        let walk = &drive.plan.walk;
+        let there = self.tell(&walk.has_archive()).await?;
+        if there.cell(0) != Some("t") {
+            if drive.job.of.is_some() || drive.job.standing.rows > 0 {
+                return Ok(Err(format!("its archive {} is not there", drive.job.archive)));
+            }
+            let about = format!(
+                "Rows as they were before Sluice's job {} changed them. SLUICE UNDO puts them back.",
+                drive.job.id
+            );
+            let text = format!("BEGIN; {}", walk.make_archive(&about).join("; "));
+            let made = self.tell(&text).await?;
+            if let Some((_, why)) = made.error {
+                self.tell("ROLLBACK").await?;
+                return Ok(Err(format!("its archive cannot be made: {why}")));
+            }
+            if let Some(failure) = self.commit().await? {
+                return Ok(Err(format!("its archive cannot be made: {}", failure.code)));
+            }
+            self.reaching.touch();
+        }
+        let done = self.tell(&format!("{}; {}", walk.done_so_far(), walk.done())).await?;
+        if let Some((_, why)) = done.error {
+            return Ok(Err(format!("its archive cannot be read: {why}")));
+        }
+        let numbers = done.row(0).unwrap_or_default();
+        let number = |at: usize| numbers.get(at).and_then(|digits| digits.parse::<u64>().ok());
+        let (Some(rows), Some(batches), Some(undone)) = (number(0), number(1), number(2)) else {
+            return Ok(Err("its archive cannot be read".to_owned()));
+        };
+        let way = match drive.job.of {
+            Some(_) => {
+                // An undo before it may have put others back.
+                let left = rows.saturating_sub(undone);
+                drive.job.standing.rows = drive.job.rows_shown.unwrap_or_default().saturating_sub(left);
+                Way::Back { below: None }
+            }
+            None if undone > 0 => return Ok(Err("some of it was undone".to_owned())),
+            None => {
+                (drive.job.standing.rows, drive.job.standing.batches) = (rows, batches);
+                Way::There { after: done.row(1), number: batches + 1 }
+            }
+        };
+        drive.before = drive.job.standing.rows;
+        Ok(Ok(way))
+    }
+
+    async fn go(&mut self, drive: &mut Drive, mut way: Way) -> Result<Driven, End> {
+        let mut pace = Pace::new(drive.plan.batch_rows);
+        let mut failed = 0u32;
+        loop {
+            if let Some(why) = self.must_stop().await {
+                return Ok(Driven::Paused(why));
+            }
+            let began = Instant::now();
+            let step = match &mut way {
+                Way::There { after, number } => self.batch(drive, after, *number, pace.rows()).await?,
+                Way::Back { below } => self.batch_back(drive, below).await?,
+            };
+            match step {
+                Step::Over => return Ok(Driven::Done),
+                Step::Stop(why) => return Ok(Driven::Paused(why)),
+                Step::Again(why) => {
+                    failed += 1;
+                    if failed > limits::BATCH_TRIES_MAX {
+                        return Ok(Driven::Paused(format!("{why}, {failed} times in a row")));
+                    }
+                    pace.failed();
+                    drive.job.standing.why = format!("waiting: {why}");
+                    self.tell_progress(drive, true);
+                    tokio::time::sleep(limits::BATCH_BACKOFF * failed.min(20)).await;
+                }
+                Step::Kept { rows } => {
+                    failed = 0;
+                    pace.took(began.elapsed());
+                    drive.job.standing.rows += rows;
+                    drive.job.standing.batches += 1;
+                    drive.job.standing.why.clear();
+                    if let Way::There { number, .. } = &mut way {
+                        *number += 1;
+                    }
+                    self.tell_progress(drive, false);
+                }
+            }
+            match self.note_job(&drive.job).await {
+                Ok(None) => {}
+                Ok(Some(Wanted::Pause)) => return Ok(Driven::Paused("it was asked to pause".to_owned())),
+                Ok(Some(Wanted::Cancel)) => return Ok(Driven::Cancelled("it was asked to stop for good".to_owned())),
+                Err(error) => return Ok(Driven::Paused(error.to_string())),
+            }
+        }
+    }
+
+    /// One batch of the change.
+    async fn batch(&mut self, drive: &Drive, after: &mut Option<Place>, number: u64, rows: u64) -> Result<Step, End> {
+        let walk = &drive.plan.walk;
+        let Some(end) = &drive.plan.end else { return Ok(Step::Over) };
+        let begun = self.begin_batch(&walk.next(after.as_ref(), end, rows)).await?;
+        let Some(before) = begun.before() else { return self.not_kept(begun).await };
+        let Some(to) = begun.row(BEGIN_STATEMENTS) else {
+            self.tell("ROLLBACK").await?;
+            return Ok(Step::Over);
+        };
+        let counts = measure::question(Telling::Changes);
+        let text = format!("{}; {counts}", walk.change(after.as_ref(), &to, number));
+        let done = self.tell_permitted(&drive.permit, &text).await?;
+        if done.error.is_some() {
+            return self.not_kept(done).await;
+        }
+        let archived = done.tag(0);
+        let changed = match effects(&before, &done, 1) {
+            Ok(effects) => {
+                // Of a partitioned table rows are counted by the partition.
+                let own = effects.tables.iter().find(|table| table.name == drive.job.relation);
+                let counted = own.map_or_else(|| effects.destroyed(), |table| table.destroyed());
+                match effects.objects.first() {
+                    Some(object) => Err(format!("it did more than change rows: {object}")),
+                    None if counted != archived => Err(format!(
+                        "the archive has {} rows where the database counts {} as changed",
+                        grouped(archived),
+                        grouped(counted)
+                    )),
+                    None => Ok(effects.destroyed()),
+                }
+            }
+            Err(why) => Err(why),
+        };
+        let total = changed.map(|changed| (changed, drive.job.standing.rows.saturating_add(changed)));
+        let refused = match total {
+            Err(why) => Some(why),
+            Ok((_, total)) if total > drive.job.rows_most => {
+                Some(format!("more rows match than the {} that were agreed to", grouped(drive.job.rows_most)))
+            }
+            Ok(_) => None,
+        };
+        if let Some(why) = refused {
+            self.tell("ROLLBACK").await?;
+            return Ok(Step::Stop(why));
+        }
+        let kept = self.commit_batch(archived).await?;
+        if let Step::Kept { .. } = kept {
+            *after = Some(to);
+        }
+        Ok(kept)
+    }
+
+    /// One batch of the archive, put back.
+    async fn batch_back(&mut self, drive: &Drive, below: &mut Option<u64>) -> Result<Step, End> {
+        let walk = &drive.plan.walk;
+        let begun = self.begin_batch(&walk.next_back(*below)).await?;
+        let Some(before) = begun.before() else { return self.not_kept(begun).await };
+        let Some(number) = begun.cell(BEGIN_STATEMENTS).and_then(|digits| digits.parse::<u64>().ok()) else {
+            self.tell("ROLLBACK").await?;
+            return Ok(Step::Over);
+        };
+        let counts = measure::question(Telling::Changes);
+        let text = format!("{}; {counts}; {}", walk.back(number), walk.not_as_it_was(number));
+        let done = self.tell_permitted(&drive.permit, &text).await?;
+        if done.error.is_some() {
+            return self.not_kept(done).await;
+        }
+        let rows = done.tag(0);
+        let refused = match (effects(&before, &done, 1), done.cell(2)) {
+            (Err(why), _) => Some(why),
+            // The archive's own marks are counted as updates.
+            (Ok(effects), _) if effects.changed() > rows.saturating_mul(2) => {
+                Some("putting rows back changed others as well: a trigger or a foreign key acts on them".to_owned())
+            }
+            (Ok(_), Some("0")) => None,
+            (Ok(_), Some(other)) => {
+                Some(format!("{other} rows would not be what they were: a trigger changes what is put back"))
+            }
+            (Ok(_), None) => Some("what was put back could not be compared".to_owned()),
+        };
+        if let Some(why) = refused {
+            self.tell("ROLLBACK").await?;
+            return Ok(Step::Stop(why));
+        }
+        let kept = self.commit_batch(rows).await?;
+        if let Step::Kept { .. } = kept {
+            *below = Some(number);
+        }
+        Ok(kept)
+    }
+
+    async fn begin_batch(&mut self, question: &str) -> Result<Told, End> {
+        let counts = measure::question(Telling::Changes);
+        let wait = limits::BATCH_LOCK_WAIT.as_millis();
+        let text = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE; SET LOCAL lock_timeout = {wait}; {counts}; {question}"
+        );
+        self.tell(&text).await
+    }
+
+    async fn commit_batch(&mut self, rows: u64) -> Result<Step, End> {
+        match self.commit().await? {
+            None => Ok(Step::Kept { rows }),
+            Some(failure) if is_in_the_way(&failure.code) => Ok(Step::Again(failure.code)),
+            Some(failure) => Ok(Step::Stop(format!("the commit failed: {}", failure.code))),
+        }
+    }
+
+    /// A batch of which a statement failed.
+    async fn not_kept(&mut self, told: Told) -> Result<Step, End> {
+        if told.status != b'I' {
+            self.tell("ROLLBACK").await?;
+        }
+        Ok(match told.error {
+            Some((failure, why)) if is_in_the_way(&failure.code) => Step::Again(why),
+            Some((failure, _)) if failure.code == "57014" && self.seat.take_cancelled() => {
+                Step::Stop("cancelled by the client".to_owned())
+            }
+            Some((_, why)) => Step::Stop(why),
+            None => Step::Stop("the database does not count what it changes (track_counts)".to_owned()),
+        })
+    }
+
+    /// Between two batches: whoever waits for the job may have left or thought better of it.
+    async fn must_stop(&mut self) -> Option<String> {
+        if self.seat.take_cancelled() {
+            return Some("cancelled by the client".to_owned());
+        }
+        if *self.desk.house.draining.borrow() {
+            return Some("Sluice is going down".to_owned());
+        }
+        if self.link.client.inbox.len() < limits::READ_BYTES {
+            // What is there to be read is read; nothing is waited for.
+            let _ = tokio::time::timeout(Duration::ZERO, self.link.wait(Listen::Both)).await;
+        }
+        self.link.client.ended.then(|| "its client has left".to_owned())
+    }
+
+    async fn note_job(&self, job: &Job) -> Result<Option<Wanted>, crate::store::StoreError> {
+        let house = &self.desk.house;
+        house.store.job_note(job.id, job.standing.clone(), house.clock.now()).await
+    }
+
+    /// A notice now and then: how far it is, how fast, and how long it may still take.
+    fn tell_progress(&mut self, drive: &mut Drive, at_once: bool) {
+        if !at_once && drive.told.elapsed() < limits::PROGRESS_EVERY {
+            return;
+        }
+        drive.told = Instant::now();
+        let standing = &drive.job.standing;
+        let done = standing.rows;
+        let rate = (done.saturating_sub(drive.before)) as f64 / drive.began.elapsed().as_secs_f64().max(0.001);
+        let mut line = format!("sluice: job {}: {} rows in {} batches", drive.job.id, grouped(done), standing.batches);
+        if let Some(shown) = drive.job.rows_shown.filter(|shown| *shown >= done && *shown > 0) {
+            let left = shown - done;
+            line = format!(
+                "sluice: job {}: {}/{} rows ({} %), {} rows/s",
+                drive.job.id,
+                grouped(done),
+                grouped(shown),
+                done * 100 / shown,
+                grouped(rate as u64)
+            );
+            if rate >= 1.0 {
+                line.push_str(&format!(", about {:.0} s left", left as f64 / rate));
+            }
+        }
+        if !standing.why.is_empty() {
+            line.push_str(&format!("; {}", standing.why));
+        }
+        self.tell_notice(&line);
+    }
+
+    pub(in crate::session) fn tell_notice(&mut self, line: &str) {
+        let words = self.said(&Refusal::new(Code::Paused, line));
+        self.link.client.send(message::notice(&words));
+    }
+
+    /// By a lock that the database lets go of when the connection is gone.
+    async fn lock_job(&mut self, job: &Job) -> Result<bool, End> {
+        let text = format!("SELECT pg_catalog.pg_try_advisory_lock({LOCKS}, {})", lock_of(job));
+        // The backend of a Sluice that was killed may not have noticed yet.
+        for _ in 0..limits::JOB_LOCK_TRIES {
+            if self.tell(&text).await?.cell(0) == Some("t") {
+                return Ok(true);
+            }
+            tokio::time::sleep(limits::JOB_LOCK_PAUSE).await;
+        }
+        Ok(false)
+    }
+
+    async fn unlock_job(&mut self, job: &Job) -> Result<(), End> {
+        self.tell(&format!("SELECT pg_catalog.pg_advisory_unlock({LOCKS}, {})", lock_of(job))).await?;
+        Ok(())
+    }
+}
+
+impl Told {
+    fn before(&self) -> Option<Snapshot> {
+        if self.error.is_some() {
+            return None;
+        }
+        measure::read(&self.each.get(BEGIN_STATEMENTS - 1)?.0)
+    }
+}
+
+/// Statements of [`Session::begin_batch`] before its question: BEGIN, SET, counts.
+const BEGIN_STATEMENTS: usize = 3;
+
+/// "SLUC": the first half of the locks that hold jobs apart.
+const LOCKS: i32 = 0x534C_5543;
+
+/// The same for a job and for what takes it back.
+fn lock_of(job: &Job) -> i32 {
+    let id = job.of.unwrap_or(job.id).to_string();
+    // FNV-1a: any spreading will do, it only has to be the same everywhere.
+    id.bytes().fold(0x811C_9DC5u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)) as i32
+}
+
+fn effects(before: &Snapshot, told: &Told, at: usize) -> Result<crate::policy::question::Effects, String> {
+    let after = told.each.get(at).and_then(|(answer, _)| measure::read(answer));
+    let after = after.ok_or_else(|| "the database does not count what it changes (track_counts)".to_owned())?;
+    measure::between(before, &after)
+}
+
+/// serialization_failure, deadlock_detected, lock_not_available: somebody else was in the way, and will not be for ever.
+fn is_in_the_way(code: &str) -> bool {
+    matches!(code, "40001" | "40P01" | "55P03")
+}

@@ -1,0 +1,283 @@
+//! Changes that are carried out in batches, as rows: what it takes to go on with one from any session, and what lists show.
+//!
+//! Invariants: a job is here before anything of it happens in the database; where it stands is the archive's to say, and what stands here
+//! of it is for showing; what somebody wants of a running job (pause, cancel) stays until the one who runs it has taken it. Who runs it
+//! is held apart by a lock in the guarded database itself, not here.
+
+use crate::ground::ids::{ChallengeId, JobId};
+use crate::ground::limits;
+use crate::store::StoreError;
+use crate::store::embedded::immediate;
+use crate::store::kept::Holder;
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::Value;
+
+pub(in crate::store) const SCHEMA: &str = "
+    CREATE TABLE job (
+        id TEXT PRIMARY KEY,
+        listener TEXT NOT NULL,
+        database TEXT NOT NULL,
+        user TEXT NOT NULL,
+        of TEXT,
+        challenge TEXT,
+        statement TEXT NOT NULL,
+        plan TEXT NOT NULL,
+        relation TEXT NOT NULL,
+        archive TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('running', 'paused', 'done', 'cancelled')),
+        wanted TEXT CHECK (wanted IN ('pause', 'cancel')),
+        rows INTEGER NOT NULL,
+        rows_shown INTEGER,
+        rows_most INTEGER NOT NULL,
+        batches INTEGER NOT NULL,
+        why TEXT NOT NULL,
+        created_ms INTEGER NOT NULL,
+        seen_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX job_of_database ON job (listener, database, created_ms);
+";
+
+/// A change on its way, or past.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    pub id: JobId,
+    pub holder: Holder,
+    /// It takes this one back.
+    pub of: Option<JobId>,
+    pub challenge: Option<ChallengeId>,
+    /// The statement's text, exactly.
+    pub statement: String,
+    /// How it is carried out.
+    pub plan: Value,
+    /// The table, as it is shown.
+    pub relation: String,
+    /// The archive, as it is shown.
+    pub archive: String,
+    pub standing: Standing,
+    /// Rows that were shown, and the most that were agreed to.
+    pub rows_shown: Option<u64>,
+    pub rows_most: u64,
+    pub created: Timestamp,
+    /// When it was last heard of.
+    pub seen: Timestamp,
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    pub state: State,
+    pub rows: u64,
+    pub batches: u64,
+    /// Why it does not run, or what it waits for.
+    pub why: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Somebody runs it, or did when it was last heard of.
+    Running,
+    /// It can be resumed.
+    Paused,
+    Done,
+    Cancelled,
+}
+
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Running => "running",
+            State::Paused => "paused",
+            State::Done => "done",
+            State::Cancelled => "cancelled",
+        }
+    }
+
+    fn parse(text: &str) -> Option<State> {
+        [State::Running, State::Paused, State::Done, State::Cancelled].into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// What somebody wants of a running job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    Pause,
+    Cancel,
+}
+
+impl Wanted {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Wanted::Pause => "pause",
+            Wanted::Cancel => "cancel",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Wanted> {
+        [Wanted::Pause, Wanted::Cancel].into_iter().find(|wanted| wanted.as_str() == text)
+    }
+}
+
+pub(in crate::store) fn create(db: &mut Connection, job: &Job) -> Result<(), StoreError> {
+    let transaction = immediate(db)?;
+    let plan = job.plan.to_string();
+    let bytes = job.statement.len() + plan.len();
+    if bytes > limits::CHALLENGE_BYTES_MAX {
+        return Err(StoreError::TooLarge { bytes, bytes_max: limits::CHALLENGE_BYTES_MAX });
+    }
+    transaction.execute(
+        "INSERT INTO job (id, listener, database, user, of, challenge, statement, plan, relation, archive, state, rows, rows_shown,
+             rows_most, batches, why, created_ms, seen_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+        params![
+            job.id.to_string(),
+            job.holder.listener,
+            job.holder.database,
+            job.holder.user,
+            job.of.map(|id| id.to_string()),
+            job.challenge.map(|id| id.to_string()),
+            job.statement,
+            plan,
+            job.relation,
+            job.archive,
+            job.standing.state.as_str(),
+            number(job.standing.rows),
+            job.rows_shown.map(number),
+            number(job.rows_most),
+            number(job.standing.batches),
+            job.standing.why,
+            job.created.as_millisecond(),
+            job.seen.as_millisecond(),
+        ],
+    )?;
+    Ok(transaction.commit()?)
+}
+
+/// Keeps where a job stands. Returns what somebody wants of it; that is taken where it stops running by this.
+pub(in crate::store) fn note(
+    db: &mut Connection,
+    id: JobId,
+    standing: &Standing,
+    now: Timestamp,
+) -> Result<Option<Wanted>, StoreError> {
+    let transaction = immediate(db)?;
+    let wanted: Option<Option<String>> =
+        transaction.query_row("SELECT wanted FROM job WHERE id = ?1", [id.to_string()], |row| row.get(0)).optional()?;
+    let Some(wanted) = wanted else {
+        return Err(StoreError::Database(format!("the job {id} is not there any more")));
+    };
+    transaction.execute(
+        "UPDATE job SET state = ?2, rows = ?3, batches = ?4, why = ?5, seen_ms = ?6,
+             wanted = CASE WHEN ?2 = 'running' THEN wanted END WHERE id = ?1",
+        params![
+            id.to_string(),
+            standing.state.as_str(),
+            number(standing.rows),
+            number(standing.batches),
+            standing.why,
+            now.as_millisecond()
+        ],
+    )?;
+    transaction.commit()?;
+    Ok(wanted.as_deref().and_then(Wanted::parse))
+}
+
+/// Asks whoever runs a job to stop. A paused job is cancelled at once. `false`: it neither runs nor can be resumed.
+pub(in crate::store) fn want(db: &mut Connection, id: JobId, wanted: Wanted) -> Result<bool, StoreError> {
+    let transaction = immediate(db)?;
+    let running = transaction.execute(
+        "UPDATE job SET wanted = ?2 WHERE id = ?1 AND state = 'running'",
+        params![id.to_string(), wanted.as_str()],
+    )?;
+    let paused = match wanted {
+        Wanted::Pause => 0,
+        Wanted::Cancel => transaction.execute(
+            "UPDATE job SET state = 'cancelled', why = 'cancelled while it was paused' WHERE id = ?1 AND state = 'paused'",
+            [id.to_string()],
+        )?,
+    };
+    transaction.commit()?;
+    Ok(running + paused > 0)
+}
+
+/// Nobody's wish of before holds for a job that begins to run again.
+pub(in crate::store) fn begin(db: &mut Connection, id: JobId, now: Timestamp) -> Result<bool, StoreError> {
+    let changed = db.execute(
+        "UPDATE job SET state = 'running', wanted = NULL, why = '', seen_ms = ?2 WHERE id = ?1 AND state IN ('running', 'paused')",
+        params![id.to_string(), now.as_millisecond()],
+    )?;
+    Ok(changed == 1)
+}
+
+pub(in crate::store) fn find(
+    db: &mut Connection,
+    id: JobId,
+    listener: &str,
+    database: &str,
+) -> Result<Option<Job>, StoreError> {
+    let sql = format!("{SELECT} WHERE id = ?1 AND listener = ?2 AND database = ?3");
+    let row = db.query_row(&sql, params![id.to_string(), listener, database], written).optional()?;
+    row.map(read).transpose()
+}
+
+/// The jobs of one database, the latest first.
+pub(in crate::store) fn list(db: &mut Connection, listener: &str, database: &str) -> Result<Vec<Job>, StoreError> {
+    let sql = format!("{SELECT} WHERE listener = ?1 AND database = ?2 ORDER BY created_ms DESC, id DESC LIMIT ?3");
+    let mut query = db.prepare_cached(&sql)?;
+    let rows = query.query_map(params![listener, database, limits::JOBS_SHOWN_MAX as i64], written)?;
+    rows.map(|row| read(row?)).collect()
+}
+
+const SELECT: &str =
+    "SELECT id, listener, database, user, of, challenge, statement, plan, relation, archive, state, rows, rows_shown,
+    rows_most, batches, why, created_ms, seen_ms FROM job";
+
+struct Written {
+    texts: Vec<String>,
+    ids: [Option<String>; 2],
+    numbers: [i64; 5],
+    shown: Option<i64>,
+}
+
+fn written(row: &Row<'_>) -> rusqlite::Result<Written> {
+    let texts = [0, 1, 2, 3, 6, 7, 8, 9, 10, 15].into_iter().map(|at| row.get(at)).collect::<Result<_, _>>()?;
+    Ok(Written {
+        texts,
+        ids: [row.get(4)?, row.get(5)?],
+        numbers: [row.get(11)?, row.get(13)?, row.get(14)?, row.get(16)?, row.get(17)?],
+        shown: row.get(12)?,
+    })
+}
+
+fn read(row: Written) -> Result<Job, StoreError> {
+    let odd = |what: &str| StoreError::Database(format!("a job has a {what} that is not understood"));
+    let [of, challenge] = row.ids;
+    let [rows, rows_most, batches, created, seen] = row.numbers;
+    let texts: [String; 10] = row.texts.try_into().map_err(|_| odd("row"))?;
+    let [id, listener, database, user, statement, plan, relation, archive, state, why] = texts;
+    let time = |ms: i64| Timestamp::from_millisecond(ms).map_err(|_| odd("time"));
+    Ok(Job {
+        id: id.parse().map_err(|_| odd("id"))?,
+        holder: Holder { listener, user, database },
+        of: of.map(|id| id.parse().map_err(|_| odd("origin"))).transpose()?,
+        challenge: challenge.map(|id| id.parse().map_err(|_| odd("challenge"))).transpose()?,
+        statement,
+        plan: serde_json::from_str(&plan).map_err(|_| odd("plan"))?,
+        relation,
+        archive,
+        standing: Standing {
+            state: State::parse(&state).ok_or_else(|| odd("state"))?,
+            rows: rows.unsigned_abs(),
+            batches: batches.unsigned_abs(),
+            why,
+        },
+        rows_shown: row.shown.map(i64::unsigned_abs),
+        rows_most: rows_most.unsigned_abs(),
+        created: time(created)?,
+        seen: time(seen)?,
+    })
+}
+
+fn number(rows: u64) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
+}
