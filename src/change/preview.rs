@@ -125,6 +125,9 @@ impl Subject<'_> {
         }
         let denied = if level == Level::Deny { "denied: " } else { "" };
         let uncounted = self.facts.changes.iter().any(|change| crate::policy::count::is_tried(change, self.evidence));
+        // What an INSERT fires is known by what it did alone.
+        let all = &self.facts.changes;
+        let uncounted = uncounted || !all.is_empty() && all.iter().all(crate::policy::count::adds_only);
         if let (true, Known::Known(effects)) = (parts.is_empty() || uncounted, &self.evidence.effects) {
             return format!("sluice: {}{}", if level == Level::Deny { "denied: " } else { "" }, tried(effects));
         }

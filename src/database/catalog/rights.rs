@@ -65,6 +65,15 @@ impl Rights {
             || self.grants.iter().any(|grant| grant.table.is_none() && grant.holds_in(database) && grant.has(OF_TABLES))
     }
 
+    /// There may be a table that it inserts into, and whose triggers it is not shown.
+    pub fn inserts_blindly(&self) -> bool {
+        let sees = |grant: &Grant| grant.has(&["ALL PRIVILEGES", "TRIGGER"]);
+        let everywhere = !self.revoked && self.grants.iter().any(|grant| grant.database.is_none() && sees(grant));
+        // Nothing is known of a user without a grant that is understood.
+        !everywhere
+            && (self.grants.is_empty() || self.grants.iter().any(|grant| grant.has(&["INSERT"]) && !sees(grant)))
+    }
+
     pub fn sees_triggers(&self, database: &str, table: &str) -> bool {
         self.grants.iter().any(|grant| {
             let everywhere = grant.database.is_none() && !self.revoked;
@@ -155,6 +164,20 @@ mod tests {
     fn rights(lines: &[&str]) -> Rights {
         let rows = lines.iter().map(|line| vec![Some((*line).to_owned())]).collect();
         Rights::read(&Answer { columns: vec![String::new()], rows })
+    }
+
+    #[test]
+    fn who_inserts_without_seeing_triggers_is_known() {
+        for (lines, blindly) in [
+            (vec![], true),
+            (vec!["GRANT USAGE ON *.* TO `u`@`%`", "GRANT ALL PRIVILEGES ON `shop`.* TO `u`@`%`"], false),
+            (vec!["GRANT USAGE ON *.* TO `u`@`%`", "GRANT SELECT, INSERT ON `shop`.* TO `u`@`%`"], true),
+            (vec!["GRANT SELECT, INSERT, TRIGGER ON `shop`.* TO `u`@`%`"], false),
+            (vec!["GRANT TRIGGER ON *.* TO `u`@`%`", "GRANT INSERT (`a`) ON `shop`.`t` TO `u`@`%`"], false),
+            (vec!["GRANT INSERT (`a`) ON `shop`.`t` TO `u`@`%`"], true),
+        ] {
+            assert_eq!(rights(&lines).inserts_blindly(), blindly, "{lines:?}");
+        }
     }
 
     #[test]

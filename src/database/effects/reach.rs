@@ -34,6 +34,8 @@ pub struct Reach {
     pub in_tables: bool,
     /// Somebody defined an `=` of their own: a condition with it bounds nothing.
     pub own_equality: bool,
+    /// There may be triggers that this user is not shown: what is inserted may fire them.
+    pub blind: bool,
     /// Changes when anything of the above may have changed.
     pub fingerprint: String,
 }
@@ -49,6 +51,7 @@ impl Reach {
             deferred: true,
             in_tables: true,
             own_equality: true,
+            blind: true,
             fingerprint: String::new(),
         }
     }
@@ -357,6 +360,7 @@ impl Found {
             deferred,
             in_tables,
             own_equality,
+            blind: false,
             fingerprint,
         }
     }

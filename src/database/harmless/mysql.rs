@@ -129,6 +129,25 @@ fn of_name(
     (!known).then(|| format!("the condition calls {}(), which may do more than read", token.text(text)))
 }
 
+/// A bare name before a parenthesis that the server looks up among its own, or that is no call at all.
+pub(in crate::database) fn is_of_the_server(name: &str) -> bool {
+    FUNCTIONS.binary_search(&name).is_ok() || GRAMMAR.contains(&name) || BESIDES.contains(&name)
+}
+
+/// Functions of the server's that are left out above, and words of bodies, columns and types that a parenthesis can follow.
+#[rustfmt::skip]
+const BESIDES: &[&str] = &[
+    "rand", "uuid", "uuid_short", "sys_guid", "sleep", "last_insert_id", "row_count", "found_rows", "get_lock", "release_lock", "is_free_lock",
+    "is_used_lock", "benchmark", "nextval", "lastval", "setval", "json_insert", "json_merge", "json_merge_patch", "json_merge_preserve",
+    "json_remove", "json_replace", "json_set", "json_array_append", "json_array_insert", "json_pretty", "json_table", "json_storage_size",
+    "name_const", "compress", "uncompress", "aes_encrypt", "aes_decrypt", "random_bytes", "password", "encrypt", "format_bytes", "sysdate",
+    "to_char", "int", "integer", "tinyint", "smallint", "mediumint", "bigint", "numeric", "dec", "bit", "real", "varbinary", "text", "blob",
+    "enum", "set", "timestamp", "year", "character", "into", "if", "elseif", "while", "until", "return", "returns", "call", "do", "begin", "end",
+    "loop", "repeat", "for", "check", "primary", "unique", "references", "foreign", "duplicate", "update", "delete", "limit", "offset",
+    "declare", "cursor", "handler", "set", "insert", "replace", "ignore", "exit", "continue", "only", "rollup", "window", "rows", "range",
+    "preceding", "following", "as", "default", "precision", "varying", "national", "long", "text", "json", "geometry", "point", "collate",
+];
+
 /// Words that a parenthesis can follow without a call.
 const GRAMMAR: &[&str] = &[
     "all",

@@ -90,7 +90,10 @@ impl Session {
             Before::Counted(before) => match self.snapshot().await? {
                 Ok(after) => {
                     self.tell_blind(&hold.judgement, after.reaches());
-                    measure::between(&before, &after, did(&hold.judgement), changed)
+                    match self.untold(&hold.judgement, &before, &after) {
+                        Some(why) => Err(why),
+                        None => measure::between(&before, &after, did(&hold.judgement), changed),
+                    }
                 }
                 Err(why) => Err(why),
             },
@@ -110,6 +113,20 @@ impl Session {
             }
             Some(how) => self.weigh_anew(hold, Known::Known(effects), Some(how)).await,
         }
+    }
+
+    /// Why what it did may be more than is counted: it leads to what this user is not shown, and a DELETE ran there that no counter tells of.
+    pub(in crate::session) fn untold(
+        &self,
+        judgement: &Judgement,
+        before: &Snapshot,
+        after: &Snapshot,
+    ) -> Option<String> {
+        let unshown = &self.reaching.known().unshown;
+        let leads = || judgement.pieces.iter().any(|piece| !unshown.met(&piece.text, judgement.lexical).is_empty());
+        (measure::may_have_emptied(before, after) && leads()).then(|| {
+            "a DELETE ran in code that this user is not shown, and it may have emptied a table that knows no transactions".to_owned()
+        })
     }
 
     /// How far the counts reach, in words.

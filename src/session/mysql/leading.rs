@@ -8,14 +8,15 @@ use crate::database::effects::mysql::reach;
 use crate::database::effects::reach::Reach;
 use crate::ground::limits;
 use crate::policy::count::adds_only;
-use crate::policy::question::{Evidence, Known, Rows};
-use crate::policy::settings::Mode;
+use crate::policy::question::{ChangeEvidence, Evidence, Known, Rows};
+use crate::policy::settings::{Effective, Mode};
+use crate::policy::{self, Asked};
 use crate::session::End;
 use crate::session::judgement::{Judgement, Piece, words};
 use crate::session::mysql::Session;
 use crate::session::mysql::ask::Asker;
 use crate::session::mysql::look::unknown_state;
-use crate::sql::facts::{Facts, Kind};
+use crate::sql::facts::{Facts, Kind, Verb};
 use crate::sql::lexer::Lexer;
 use crate::sql::statement::{LexicalMode, MySqlMode, Product};
 use std::sync::Arc;
@@ -76,6 +77,7 @@ impl Session {
     pub(in crate::session) fn leads_on(&self, text: &str, kind: &Kind) -> bool {
         let list = match kind {
             Kind::Read => &self.reaching.known().reads,
+            Kind::Insert if self.reaching.known().blind => return true,
             Kind::Insert => &self.reaching.known().writes,
             _ => return false,
         };
@@ -84,7 +86,18 @@ impl Session {
 
     /// Some name does.
     pub(in crate::session) fn leads_anywhere(&self) -> bool {
-        !self.reaching.known().writes.is_empty()
+        !self.reaching.known().writes.is_empty() || self.reaching.known().blind
+    }
+
+    /// What is to be known of a statement, for the rules and for what it may fire.
+    pub(in crate::session) fn asked_of(piece: &Piece, standing: &Effective, blind: bool) -> Asked {
+        let mut asked = policy::questions(&piece.facts, standing);
+        if blind && piece.facts.kind == Kind::Insert {
+            for (change, questions) in piece.facts.changes.iter().zip(&mut asked.changes) {
+                questions.table |= change.verb == Verb::Insert;
+            }
+        }
+        asked
     }
 
     /// Which statements lead to code of the users' own, and which of those cannot be tried.
@@ -103,6 +116,7 @@ impl Session {
                 continue;
             }
             match reached(piece, reach, mode, mixed) {
+                Ok(names) if names.is_empty() && reach.blind && !mixed => known.reaches = fires_unseen(piece, known),
                 Ok(names) => known.reaches = names,
                 Err(why) => known.effects = Known::Unknown(why),
             }
@@ -189,6 +203,22 @@ fn reached(piece: &Piece, reach: &Reach, mode: LexicalMode, mixed: bool) -> Resu
         return Err(format!("it leads to {name}, and what it loads cannot be held back"));
     }
     Ok(found)
+}
+
+/// The table that it inserts into, where triggers that are not shown may change others.
+fn fires_unseen(piece: &Piece, known: &Evidence) -> Vec<String> {
+    if piece.facts.kind != Kind::Insert
+        || piece.facts.prepares.is_some()
+        || crate::session::judgement::copies_in(&piece.facts)
+    {
+        return Vec::new();
+    }
+    let quiet = |known: Option<&ChangeEvidence>| {
+        known.and_then(|known| known.table.known()).is_some_and(|table| table.unseen_triggers.is_none())
+    };
+    let mut changes = piece.facts.changes.iter().enumerate();
+    let fires = changes.find(|(at, change)| change.verb == Verb::Insert && !quiet(known.changes.get(*at)));
+    fires.map(|(_, change)| change.target.written.clone()).into_iter().collect()
 }
 
 /// The procedure that a CALL names, as it is written.

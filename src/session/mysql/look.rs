@@ -99,7 +99,8 @@ impl Session {
         let (pieces, bound) = (seen.pieces.clone(), seen.bound.clone());
         let again = || Box::new(Seen { pieces, bound, ..Seen::default() });
         let scripted = self.desk.is_scripted(&seen.pieces);
-        let asks = seen.pieces.iter().any(|piece| !policy::questions(&piece.facts, standing).none());
+        let blind = self.reaching.known().blind;
+        let asks = seen.pieces.iter().any(|piece| !Session::asked_of(piece, standing, blind).none());
         if standing.mode == Mode::Off || !(asks || scripted) {
             let judgement = self.judged(text.to_owned(), source, seen, standing);
             return if Desk::passes(judgement.verdict.in_force()) { Ok(Box::new(judgement)) } else { Err(again()) };
@@ -110,7 +111,7 @@ impl Session {
         for piece in &seen.pieces {
             let with = Gathering { cache: &mut self.desk.cache, sizes: &standing.sizes, mode: source.mode };
             let parameters = seen.bound.as_ref().map(|bound| &bound.parameters);
-            let asked = policy::questions(&piece.facts, standing);
+            let asked = Session::asked_of(piece, standing, blind);
             seen.evidence.push(gather(&mut Silence, piece, &asked, parameters, with).await);
         }
         forget_what_changes(&seen.pieces, &mut seen.evidence);
@@ -156,6 +157,7 @@ impl Session {
             house: &self.desk.house,
             named: &self.named,
             names_known: self.names_known,
+            blind: self.reaching.known().blind,
             now: self.desk.house.clock.now(),
         };
         let interviewed = interview(&mut asker, &scene, &mut seen, &mut self.desk.cache).await;
@@ -212,6 +214,8 @@ struct Scene<'a> {
     named: &'a std::collections::HashMap<String, (std::sync::Arc<str>, LexicalMode)>,
     /// There are no others.
     names_known: bool,
+    /// There may be triggers that this user is not shown.
+    blind: bool,
     now: jiff::Timestamp,
 }
 
@@ -243,7 +247,7 @@ async fn interview(
         }
     }
     let questions = |piece: &Piece| match scene.depth {
-        Depth::WhatRulesNeed => policy::questions(&piece.facts, scene.standing),
+        Depth::WhatRulesNeed => Session::asked_of(piece, scene.standing, scene.blind),
         Depth::Everything => Asked::preview(&piece.facts),
     };
     let (sizes, mode) = (&scene.standing.sizes, scene.source.mode);

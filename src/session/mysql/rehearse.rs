@@ -53,10 +53,15 @@ impl Session {
         }
         self.own("START TRANSACTION").await?;
         let rehearsed = self.run_twice(&judgement).await?;
-        self.own("ROLLBACK").await?;
+        let complete = self.rolled_back("ROLLBACK").await?;
         self.desk.cache.clear();
         if judgement.reaches() {
             self.settings.forget();
+        }
+        if !complete {
+            let message = "sluice: what was rehearsed could not be rolled back whole: it changed a table that knows no transactions";
+            let refusal = Refusal::new(Code::ExceedsConfirmed, message).hint("Look at what it left before going on.");
+            return Ok(Err(refusal));
         }
         Ok(rehearsed)
     }

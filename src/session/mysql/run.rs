@@ -158,9 +158,12 @@ impl Session {
         if complete {
             return self.refuse(refusal).await;
         }
+        let rows = match did {
+            0 => "rows that no counter tells of".to_owned(),
+            did => format!("{} rows", crate::policy::count::grouped(did)),
+        };
         let message = format!(
-            "sluice: {} rows were changed, and the database could not roll all of them back: a table that knows no transactions is among them",
-            crate::policy::count::grouped(did)
+            "sluice: {rows} were changed, and the database could not roll all of them back: a table that knows no transactions is among them"
         );
         let told = Refusal::new(Code::ExceedsConfirmed, message).hint("Look at what it left before going on.");
         self.refuse(&Refusal { detail: refusal.detail.clone(), ..told }).await
@@ -260,19 +263,12 @@ impl Session {
 
     /// It is not kept. `false`: the server says that some of it could not be rolled back.
     async fn take_back(&mut self, apart: Apart) -> Result<bool, End> {
-        // ER_WARNING_NOT_COMPLETE_ROLLBACK: a table that knows no transactions was changed.
-        const NOT_ALL: &str = "1196";
         let undo = match &apart {
             Apart::Own => "ROLLBACK".to_owned(),
             Apart::Savepoint(name) => format!("ROLLBACK TO SAVEPOINT {name}"),
             Apart::Nothing => return Ok(true),
         };
-        let heard = self.own(&undo).await?;
-        let mut complete = true;
-        if heard.end.warnings() > 0 {
-            let told = self.words("SHOW WARNINGS").await?.answer.rows;
-            complete = !told.iter().any(|row| row.get(1).and_then(Option::as_deref) == Some(NOT_ALL));
-        }
+        let complete = self.rolled_back(&undo).await?;
         match apart {
             Apart::Savepoint(name) => {
                 self.own(&format!("RELEASE SAVEPOINT {name}")).await?;
@@ -280,6 +276,18 @@ impl Session {
             _ => self.transaction_ended(),
         }
         Ok(complete)
+    }
+
+    /// Whether all of it was.
+    pub(in crate::session) async fn rolled_back(&mut self, undo: &str) -> Result<bool, End> {
+        // ER_WARNING_NOT_COMPLETE_ROLLBACK: a table that knows no transactions was changed.
+        const NOT_ALL: &str = "1196";
+        let heard = self.own(undo).await?;
+        if heard.end.warnings() == 0 {
+            return Ok(true);
+        }
+        let told = self.words("SHOW WARNINGS").await?.answer.rows;
+        Ok(!told.iter().any(|row| row.get(1).and_then(Option::as_deref) == Some(NOT_ALL)))
     }
 
     /// An error of the server's, which the client gets as it came. What ran before it, in a message of several statements or in a

@@ -12,7 +12,7 @@ my_stories! {
     functions_that_only_read_or_add_pass, wherever_a_function_is_named, procedures, a_procedure_that_commits_by_itself, what_hides_behind_names,
     by_prepared_statements, triggers_that_do_more_than_was_shown, small_changes_that_add_up, in_a_transaction_block,
     a_schema_change_is_noticed_at_once, two_sessions_at_once, without_the_process_privilege, cascades_are_counted,
-    definitions_that_are_not_shown, executions_with_variables, what_attackers_tried, what_attackers_tried_again, what_was_bound_in_vain, prepared_in_another_character_set, a_trigger_that_notes_each_row, what_ran_before_an_error,
+    definitions_that_are_not_shown, executions_with_variables, what_attackers_tried, what_attackers_tried_again, what_was_bound_in_vain, prepared_in_another_character_set, what_a_third_attacker_tried, code_behind_rights, a_trigger_that_notes_each_row, what_ran_before_an_error,
 }
 
 const CODE: &str = "
@@ -645,4 +645,92 @@ fn prepared_in_another_character_set(server: &'static MyServer) {
     let outcome = wire.command(&execute(id, 0, &[]));
     assert!((50001..=50007).contains(&outcome.code()), "{outcome:?}");
     assert_eq!(database.count("logs"), 500);
+}
+
+/// Code made through Sluice that its own catalog shows as another text, a condition that reads like the end of a block, and tables that change
+/// their engine: each ran unasked once.
+fn what_a_third_attacker_tried(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    let mut wire = sluice.my_connect(&database);
+    let made = [
+        r"CREATE FUNCTION esc1() RETURNS INT MODIFIES SQL DATA BEGIN SET @a = '\''; DELETE FROM logs; SET @b = '\''; RETURN 1; END",
+        "CREATE FUNCTION esc2() RETURNS INT MODIFIES SQL DATA BEGIN SET @a = '\\\\'; DELETE FROM logs; SET @b = '#';\n RETURN 1; END",
+        r#"CREATE FUNCTION esc3() RETURNS INT MODIFIES SQL DATA BEGIN SET @a = "\""; DELETE FROM logs; SET @b = "\""; RETURN 1; END"#,
+        "CREATE FUNCTION esc4() RETURNS INT MODIFIES SQL DATA BEGIN DECLARE `a``b` INT; DELETE FROM logs; SET `a``b` = 1; RETURN 1; END",
+        r"CREATE PROCEDURE esc5() BEGIN SET @a = '\''; DELETE FROM logs; COMMIT; SET @b = '\''; END",
+        r"CREATE TRIGGER esc6 BEFORE INSERT ON totals FOR EACH ROW BEGIN SET @a = '\''; DELETE FROM logs; SET @b = '\''; END",
+        "CREATE PROCEDURE dot1() BEGIN IF (SELECT q.case FROM (SELECT 1 AS `case`) q) THEN TRUNCATE TABLE logs; END IF; END",
+        "CREATE PROCEDURE dot2() BEGIN DELETE FROM logs; IF (SELECT q.end FROM (SELECT 1 AS `end`) q) THEN FLUSH STATUS; END IF; END",
+        "CREATE PROCEDURE sweeps() DELETE FROM swept WHERE id > 0",
+        "CREATE TABLE swept (id int PRIMARY KEY)",
+        "INSERT INTO swept SELECT id FROM logs",
+        "SELECT 1",
+        "ALTER TABLE swept ENGINE=MyISAM",
+    ];
+    for statement in made {
+        let outcome = wire.query(statement);
+        assert!(outcome.error().is_none(), "{statement}: {outcome:#?}");
+    }
+    for statement in [
+        "SELECT esc1()",
+        "SELECT esc2()",
+        "SELECT esc3()",
+        "SELECT esc4()",
+        "CALL esc5()",
+        "INSERT INTO totals VALUES (9, 9)",
+        "CALL dot1()",
+        "CALL dot2()",
+        "CALL sweeps()",
+    ] {
+        Refused::to_confirm(&mut wire, statement);
+        assert_eq!((database.count("logs"), database.count("swept")), (500, 500), "{statement}");
+    }
+}
+
+/// An account that is shown a part of what there is: what lies behind is tried, and held to what it did.
+fn code_behind_rights(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    let (name, beside) = (&database.name, format!("{}_beside", database.name));
+    let mut root = database.connect_as(ROOT);
+    for statement in [
+        format!("CREATE DATABASE {beside}"),
+        format!(
+            "CREATE FUNCTION {beside}.f() RETURNS int MODIFIES SQL DATA SQL SECURITY DEFINER BEGIN DELETE FROM {name}.logs; RETURN 1; END"
+        ),
+        format!("CREATE SQL SECURITY DEFINER VIEW {beside}.v AS SELECT {beside}.f() AS a"),
+        format!("CREATE TABLE {beside}.o (id int)"),
+        format!("CREATE TRIGGER {beside}.oo BEFORE INSERT ON {beside}.o FOR EACH ROW DELETE FROM {name}.logs"),
+        format!("CREATE SQL SECURITY DEFINER VIEW {name}.v1 AS SELECT {beside}.f() AS a"),
+        format!("CREATE SQL SECURITY DEFINER VIEW {name}.v2 AS SELECT * FROM {beside}.v"),
+        format!("CREATE SQL SECURITY DEFINER VIEW {name}.v3 AS SELECT * FROM {beside}.o"),
+        format!("CREATE TABLE {name}.boxed (note text)"),
+        format!("CREATE TRIGGER {name}.behind BEFORE INSERT ON {name}.boxed FOR EACH ROW SET @n = {beside}.f()"),
+        "DROP USER IF EXISTS shown_little@'%'".to_owned(),
+        "CREATE USER shown_little@'%'".to_owned(),
+        "DROP USER IF EXISTS inserts@'%'".to_owned(),
+        "CREATE USER inserts@'%'".to_owned(),
+        format!("GRANT ALL ON {name}.* TO shown_little@'%'"),
+        format!("GRANT SELECT, INSERT ON {name}.* TO inserts@'%'"),
+        "GRANT PROCESS ON *.* TO shown_little@'%', inserts@'%'".to_owned(),
+    ] {
+        root.query(&statement).expect_fine(&statement);
+    }
+    let login = |user: &str| {
+        let login = crate::harness::mysql::login::Login::of(user);
+        MyWire::login(&sluice.address, &login.on(name))
+    };
+    let mut narrow = login("shown_little");
+    for statement in
+        ["SELECT * FROM v1", "SELECT * FROM v2", "INSERT INTO v3 VALUES (1)", "INSERT INTO boxed VALUES ('x')"]
+    {
+        let refused = Refused::to_confirm(&mut narrow, statement);
+        assert!(refused.message.contains("tried, and rolled back"), "{statement}: {refused:?}");
+        assert_eq!(database.count("logs"), 500, "{statement}");
+    }
+    // Without the right TRIGGER, MySQL shows nothing of a trigger.
+    let mut inserts = login("inserts");
+    Refused::to_confirm(&mut inserts, "INSERT INTO inbox VALUES (1)");
+    assert_eq!(database.count("logs"), 500);
+    assert_eq!(inserts.query("INSERT INTO totals VALUES (7, 7)").end().affected, 1);
+    root.query(&format!("DROP DATABASE {beside}")).expect_fine("cleared away");
 }

@@ -35,6 +35,8 @@ pub struct Snapshot {
     keys_above: bool,
     /// The server's own temporary tables are not among the writes.
     writes_are_rows: bool,
+    /// DELETE statements, those of functions and triggers included. MariaDB tells; MySQL's counters leave statements out.
+    delete_statements: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -162,6 +164,12 @@ pub fn between(before: &Snapshot, after: &Snapshot, did: Did, affected: u64) -> 
     Ok(Effects { tables, ..Effects::default() })
 }
 
+/// A DELETE ran, and no counter tells of a row: there was none, or it emptied a table without transactions at once (MariaDB's MyISAM, Aria
+/// and MEMORY count nothing then). Of code that is shown, it is known which tables it names.
+pub fn may_have_emptied(before: &Snapshot, after: &Snapshot) -> bool {
+    after.delete_statements > before.delete_statements && after.handler.deletes == before.handler.deletes
+}
+
 fn told_as_added(did: Did, affected: u64) -> u64 {
     if did == Did::Added { affected } else { 0 }
 }
@@ -208,7 +216,7 @@ impl Handler {
 
 /// The counters, the connection's number, and who carries foreign keys out, in one question.
 fn counters(product: Product) -> String {
-    const NAMES: &str = "('Handler_delete', 'Handler_update', 'Handler_write')";
+    const NAMES: &str = "('Handler_delete', 'Handler_update', 'Handler_write', 'Com_delete', 'Com_delete_multi')";
     match product {
         Product::MariaDb => format!(
             "SELECT VARIABLE_NAME AS name, VARIABLE_VALUE AS value FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME IN {NAMES} \
@@ -239,7 +247,8 @@ fn read_counters(answer: &Answer, product: Product) -> Option<(Snapshot, u64)> {
     // MySQL before 9.6, and MariaDB, do not have it: there InnoDB does it.
     let keys_above = value("innodb_native_foreign_keys").is_some_and(|word| word.eq_ignore_ascii_case("OFF"));
     let writes_are_rows = product == Product::MariaDb;
-    Some((Snapshot { handler, rows: None, keys_above, writes_are_rows }, number("thread")?))
+    let delete_statements = number("Com_delete").unwrap_or(0).saturating_add(number("Com_delete_multi").unwrap_or(0));
+    Some((Snapshot { handler, rows: None, keys_above, writes_are_rows, delete_statements }, number("thread")?))
 }
 
 /// The undo entries of this connection's transaction by InnoDB's status; `None`: that cannot be told from it.
@@ -348,7 +357,13 @@ mod tests {
     }
 
     fn at(rows: Option<u64>, updates: u64, deletes: u64, keys_above: bool) -> Snapshot {
-        Snapshot { handler: Handler { writes: 0, updates, deletes }, rows, keys_above, writes_are_rows: false }
+        Snapshot {
+            handler: Handler { writes: 0, updates, deletes },
+            rows,
+            keys_above,
+            writes_are_rows: false,
+            delete_statements: 0,
+        }
     }
 
     #[test]

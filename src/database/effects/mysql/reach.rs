@@ -4,7 +4,7 @@
 //! A routine counts if its body has a word that changes something, or a name that counts; so does one whose body is not shown (NULL without
 //! the right to it, seen on both servers). Views and tables count by their names, wherever they stand. Neither server keeps a whole record of
 //! what depends on what, so definitions are looked through until nothing is added. No triggers fire for rows that foreign keys carry a change on
-//! to (seen on both, though MySQL 9.7 does that above InnoDB).
+//! to (seen on both, though MySQL 9.7 does that above InnoDB), but for MySQL's `enable_cascade_triggers`, where the counts tell of them.
 //!
 //! What no rollback takes back cannot be tried: a procedure that commits, by itself or by a change of the schema, or runs a text made as it goes;
 //! and whatever names a table without transactions, or may, as its body is not shown. Functions and triggers cannot commit: the servers refuse it.
@@ -14,14 +14,18 @@
 //! Source: MySQL manual, "Stored Program Restrictions", "Statements That Cause an Implicit Commit". Tried on MySQL 9.7 and MariaDB 10.11;
 //! with 1,000 tables the fingerprint took 3 ms and 13 ms.
 
-use crate::database::catalog::mysql::cell;
+use crate::database::catalog::mysql::{cell, rights};
+use crate::database::effects::mysql::exact;
 use crate::database::effects::mysql::procedure::may_commit;
+use crate::database::effects::mysql::unseen::{self, Named};
 use crate::database::effects::reach::Reach;
 use crate::database::quote::mysql::{hex, unhex};
 use crate::database::{Answer, Ask, AskError};
+use crate::sql::Product;
 use crate::sql::lexer::{Kind, Lexer, Token};
 use crate::sql::statement::{LexicalMode, MySqlMode};
 use crate::sql::watchlist::{Watchlist, folded};
+use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 
 /// A cheap digest over everything that [`learn`] looks at.
@@ -49,14 +53,21 @@ pub async fn fingerprint(asker: &mut impl Ask) -> Result<String, AskError> {
     ];
     let answer = asker.ask(&question.join(" UNION ALL "), None).await?;
     let cells = answer.rows.iter().filter_map(|row| row.first()?.clone());
-    Ok(cells.collect::<Vec<_>>().join(" "))
+    let mut parts: Vec<String> = cells.collect();
+    // A table that changes its engine, or takes another's name, is no code and changes no code.
+    let mut careless: Vec<String> = careless(asker).await?.into_iter().collect();
+    careless.sort();
+    let digest = Sha256::digest(careless.join("\n"));
+    parts.extend(digest.iter().take(8).map(|byte| format!("{byte:02x}")));
+    Ok(parts.join(" "))
 }
 
 /// Asks for all of it that this user is shown.
 pub async fn learn(asker: &mut impl Ask, fingerprint: String, mode: MySqlMode) -> Result<Reach, AskError> {
-    let bodies = bodies(asker, mode).await?;
+    let mut bodies = bodies(asker, mode).await?;
     let careless = careless(asker).await?;
     let libraries = libraries(asker).await?;
+    heed_what_is_not_shown(asker, &mut bodies, &libraries).await?;
     let seeds = |wanted: fn(&Body) -> bool| bodies.iter().map(wanted).collect::<Vec<bool>>();
     let changing = closed(&bodies, &libraries, true, seeds(|body| body.changes));
     let outside_seeds: Vec<String> = libraries.iter().chain(&careless).cloned().collect();
@@ -64,7 +75,7 @@ pub async fn learn(asker: &mut impl Ask, fingerprint: String, mode: MySqlMode) -
     let may_be_careless = !careless.is_empty() || !libraries.is_empty();
     let stays = |body: &Body| body.outside || body.hidden && (may_be_careless || body.kind == What::Procedure);
     let outside = closed(&bodies, &outside_seeds, false, bodies.iter().map(stays).collect());
-    let unshown = bodies.iter().filter(|body| body.hidden).map(|body| body.name.clone());
+    let unshown = bodies.iter().filter(|body| body.hidden || body.leads_out).map(|body| body.name.clone());
     let unshown: Vec<String> = unshown.collect();
     // A table without transactions is no code: what writes into it is, and was put in by its name.
     let leads = |name: &&String| changing.all().any(|one| one == *name);
@@ -77,6 +88,8 @@ pub async fn learn(asker: &mut impl Ask, fingerprint: String, mode: MySqlMode) -
         deferred: false,
         in_tables: changing.tables,
         own_equality: false,
+        // MariaDB names a trigger, though not what it does, to who has any right to its table.
+        blind: mode.product == Product::MySql && rights(asker).await.inserts_blindly(),
         fingerprint,
     })
 }
@@ -98,6 +111,8 @@ struct Body {
     outside: bool,
     /// This user is not shown what it is.
     hidden: bool,
+    /// It names what this user is not shown.
+    leads_out: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,12 +187,12 @@ fn views_of(views: &[&Body], found: &mut Found) {
 async fn bodies(asker: &mut impl Ask, mode: MySqlMode) -> Result<Vec<Body>, AskError> {
     let (name, body, kind) = (hex("r.ROUTINE_NAME"), hex("r.ROUTINE_DEFINITION"), hex("r.ROUTINE_TYPE"));
     let question = format!(
-        "SELECT {kind} AS kind, {name} AS name, {body} AS body, {} AS mode, {} AS language, {} AS home \
+        "SELECT {kind} AS kind, {name} AS name, {body} AS body, {} AS mode, {} AS language, {} AS home, {name} AS own \
          FROM information_schema.ROUTINES r \
          WHERE r.DEFINER NOT IN {DEFINERS} OR r.ROUTINE_SCHEMA <> 'sys' OR r.ROUTINE_TYPE = 'PROCEDURE' \
-         UNION ALL SELECT {}, {}, {}, {}, NULL, NULL FROM information_schema.TRIGGERS g \
+         UNION ALL SELECT {}, {}, {}, {}, NULL, {}, {} FROM information_schema.TRIGGERS g \
          WHERE g.DEFINER NOT IN {DEFINERS} OR g.TRIGGER_SCHEMA <> 'sys' \
-         UNION ALL SELECT {}, {}, {}, NULL, NULL, NULL FROM information_schema.VIEWS v \
+         UNION ALL SELECT {}, {}, {}, NULL, NULL, NULL, NULL FROM information_schema.VIEWS v \
          WHERE v.DEFINER NOT IN {DEFINERS} OR v.TABLE_SCHEMA NOT IN {SYSTEM}",
         hex("r.SQL_MODE"),
         hex("r.ROUTINE_BODY"),
@@ -186,17 +201,75 @@ async fn bodies(asker: &mut impl Ask, mode: MySqlMode) -> Result<Vec<Body>, AskE
         hex("g.EVENT_OBJECT_TABLE"),
         hex("g.ACTION_STATEMENT"),
         hex("g.SQL_MODE"),
+        hex("g.TRIGGER_SCHEMA"),
+        hex("g.TRIGGER_NAME"),
         hex("'VIEW'"),
         hex("v.TABLE_NAME"),
         hex("v.VIEW_DEFINITION"),
     );
     let answer = asker.ask(&question, None).await?;
-    let all: Option<Vec<Option<Body>>> = (0..answer.rows.len()).map(|row| read_body(&answer, row, mode)).collect();
-    Ok(all.ok_or_else(odd)?.into_iter().flatten().collect())
+    let mut all = Vec::with_capacity(answer.rows.len());
+    for row in 0..answer.rows.len() {
+        let exact = exact_text(asker, &answer, row, mode).await?;
+        all.push(read_body(&answer, row, mode, exact).ok_or_else(odd)?);
+    }
+    Ok(all)
 }
 
-/// `Some(None)`: one that is of no account.
-fn read_body(answer: &Answer, row: usize, mode: MySqlMode) -> Option<Option<Body>> {
+/// The text that runs, where what is shown may be another; `Some(None)`: it is not to be had.
+async fn exact_text(
+    asker: &mut impl Ask,
+    answer: &Answer,
+    row: usize,
+    mode: MySqlMode,
+) -> Result<Option<Option<String>>, AskError> {
+    let text = |column| cell(answer, row, column).and_then(unhex);
+    let is_sql = text(4).is_none_or(|language| language.eq_ignore_ascii_case("SQL"));
+    let (Some(shown), Some(home), Some(own), true) = (text(2), text(5), text(6), is_sql) else { return Ok(None) };
+    if !exact::may_differ(&shown) {
+        return Ok(None);
+    }
+    let kind = text(0).unwrap_or_default();
+    if row >= EXACT_MAX || !["PROCEDURE", "FUNCTION", "TRIGGER"].contains(&kind.as_str()) {
+        return Ok(Some(None));
+    }
+    let own_mode = LexicalMode::MySql(with_modes(mode, &text(3).unwrap_or_default()));
+    exact::body(asker, &kind, &[home, own], own_mode).await.map(Some)
+}
+
+/// So many definitions are asked for one by one; those behind them count as not shown.
+const EXACT_MAX: usize = 4_000;
+
+/// What calls a routine that is not shown may do anything; what names a table that is not shown may fire triggers there.
+async fn heed_what_is_not_shown(
+    asker: &mut impl Ask,
+    bodies: &mut [Body],
+    libraries: &[String],
+) -> Result<(), AskError> {
+    let is_code = |body: &&Body| matches!(body.kind, What::Function | What::Procedure);
+    let mut routines: HashSet<String> = bodies.iter().filter(is_code).map(|body| body.name.clone()).collect();
+    routines.extend(libraries.iter().cloned());
+    let named: Vec<Option<Named>> =
+        bodies.iter().map(|body| body.text.as_deref().map(|text| Named::of(text, body.mode))).collect();
+    let seen = unseen::seen(asker, &named.iter().flatten().collect::<Vec<_>>()).await?;
+    for (body, named) in bodies.iter_mut().zip(named) {
+        let Some(named) = named else { continue };
+        let is_view = body.kind == What::View;
+        // In a view's definition the server writes a stored function with its database.
+        let calls = named.calls_unseen(&routines, !is_view);
+        let tables = named.tables_unseen(&seen);
+        body.changes |= calls || tables;
+        body.leads_out = calls || tables;
+        // What it reads may be another view, and call anything.
+        if is_view && body.changes {
+            body.text = None;
+        }
+        body.outside |= named.runs_unseen(&routines);
+    }
+    Ok(())
+}
+
+fn read_body(answer: &Answer, row: usize, mode: MySqlMode, exact: Option<Option<String>>) -> Option<Body> {
     let text = |column| cell(answer, row, column).and_then(unhex);
     let kind = match text(0)?.as_str() {
         "PROCEDURE" => What::Procedure,
@@ -208,7 +281,10 @@ fn read_body(answer: &Answer, row: usize, mode: MySqlMode) -> Option<Option<Body
     };
     let of_system = text(5).is_some_and(|home| home.eq_ignore_ascii_case("sys"));
     // A view's definition is empty where it is not shown; so is no body of any other.
-    let body = text(2).filter(|body| !body.is_empty());
+    let body = match exact {
+        Some(exact) => exact,
+        None => text(2).filter(|body| !body.is_empty()),
+    };
     let is_sql = text(4).is_none_or(|language| language.eq_ignore_ascii_case("SQL"));
     let own = LexicalMode::MySql(with_modes(mode, &text(3).unwrap_or_default()));
     let hidden = body.is_none();
@@ -220,7 +296,7 @@ fn read_body(answer: &Answer, row: usize, mode: MySqlMode) -> Option<Option<Body
         || body.as_deref().is_some_and(|body| names_catalog(body, own));
     let outside = !is_sql || of_system || in_catalog || kind == What::Procedure && commits();
     let body = if is_sql { body } else { None };
-    Some(Some(Body {
+    Some(Body {
         kind,
         name: folded(&text(1)?),
         text: body,
@@ -228,7 +304,8 @@ fn read_body(answer: &Answer, row: usize, mode: MySqlMode) -> Option<Option<Body
         changes: changes || of_system,
         outside,
         hidden,
-    }))
+        leads_out: false,
+    })
 }
 
 /// A routine is read as the session that made it was.
@@ -388,6 +465,7 @@ mod tests {
                 changes,
                 outside: false,
                 hidden: false,
+                leads_out: false,
             }
         };
         let bodies = [
