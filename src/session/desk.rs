@@ -40,6 +40,8 @@ pub(in crate::session) struct Desk {
     pub scripted: bool,
     /// Statements of scripts that are under way.
     pub runs: Runs,
+    /// What is looked at stands in a transaction of the client's: it commits nothing by itself, so it cannot be cut.
+    pub in_block: bool,
 }
 
 impl Desk {
@@ -53,6 +55,7 @@ impl Desk {
             format: None,
             scripted,
             runs: Runs::default(),
+            in_block: false,
         }
     }
 
@@ -159,7 +162,7 @@ impl Desk {
     pub(in crate::session) fn preview(&self, judgement: &Judgement, token: Option<String>) -> preview::Preview {
         let nothing = (Default::default(), Default::default());
         let (facts, evidence) = judgement.strongest().unwrap_or((&nothing.0, &nothing.1));
-        preview::render(facts, evidence, &judgement.verdict, &judgement.sizes, &offer(judgement, token))
+        preview::render(facts, evidence, &judgement.verdict, &judgement.sizes, &self.offer(judgement, token))
     }
 
     /// The same for machines.
@@ -170,7 +173,16 @@ impl Desk {
     ) -> serde_json::Map<String, serde_json::Value> {
         let nothing = (Default::default(), Default::default());
         let (facts, evidence) = judgement.strongest().unwrap_or((&nothing.0, &nothing.1));
-        machine::document(facts, evidence, judgement.verdict.judged(), &offer(judgement, token))
+        machine::document(facts, evidence, judgement.verdict.judged(), &self.offer(judgement, token))
+    }
+
+    fn offer(&self, judgement: &Judgement, token: Option<String>) -> Offer {
+        let at_most = judgement.promise.at_most(judgement.sizes.tolerance);
+        let manner = match manner(judgement) {
+            Manner::Batches { .. } if self.in_block => Manner::WholeBecause("it stands in a transaction".to_owned()),
+            manner => manner,
+        };
+        Offer { token, valid: judgement.sizes.token_ttl, at_most, manner }
     }
 
     /// What the record shows of a statement: its text without its literals, and a digest of its shape. What changes nothing, and no
@@ -280,13 +292,8 @@ impl Desk {
     }
 }
 
-pub(in crate::session) fn offer(judgement: &Judgement, token: Option<String>) -> Offer {
-    let at_most = judgement.promise.at_most(judgement.sizes.tolerance);
-    Offer { token, valid: judgement.sizes.token_ttl, at_most, manner: manner(judgement) }
-}
-
 /// Whether a confirmation would carry it out in batches.
-fn manner(judgement: &Judgement) -> Manner {
+pub(in crate::session) fn manner(judgement: &Judgement) -> Manner {
     let ([piece], [evidence], false) = (&judgement.pieces[..], &judgement.evidence[..], judgement.reaches()) else {
         return Manner::Whole;
     };

@@ -12,9 +12,9 @@ use crate::harness::wire::{Outcome, Wire};
 
 stories! {
     a_large_delete_goes_in_batches_and_comes_back, an_update_that_must_not_run_twice, every_kind_of_key, what_changed_since_is_left,
-    killed_in_mid_job, the_database_is_lost_in_mid_job, the_client_leaves_in_mid_job, cancelled_in_mid_job, paused_from_another_session,
+    killed_in_mid_job, killed_again_and_again, the_database_is_lost_in_mid_job, the_client_leaves_in_mid_job, cancelled_in_mid_job, paused_from_another_session,
     two_sessions_never_run_one_job, others_who_write_meanwhile_lose_nothing, without_an_archive_nothing_changes,
-    a_table_that_is_not_what_it_was, whose_job_it_is, more_rows_than_agreed_to, in_a_transaction_it_runs_whole, triggers_in_the_way_of_an_undo,
+    a_table_that_is_not_what_it_was, whose_job_it_is, more_rows_than_agreed_to, in_a_transaction_it_runs_whole, by_the_extended_protocol, triggers_in_the_way_of_an_undo,
     partitions, the_clock_stands_still,
 }
 
@@ -387,9 +387,30 @@ fn in_a_transaction_it_runs_whole(server: &'static Server) {
     wire.simple("BEGIN").expect_fine("a transaction");
     let outcome = confirm(&mut wire, &token);
     assert_eq!((outcome.tags(), outcome.status()), (vec!["DELETE 4000".to_owned()], 'T'), "{outcome:#?}");
+    assert!(outcome.notices().join("\n").contains("it runs whole here, without an archive"), "{outcome:#?}");
     wire.simple("ROLLBACK").expect_fine("as the client wants it");
     assert_eq!(database.value("SELECT count(*) FROM things"), "5000");
     assert!(wire.simple("SLUICE JOBS").rows().is_empty());
+    wire.simple("BEGIN").expect_fine("a transaction");
+    let refused = Refused::to_confirm(&wire.simple("DELETE FROM things WHERE kind = 'old'"));
+    assert!(refused.hint.contains("not in batches: it stands in a transaction"), "{refused:?}");
+}
+
+/// As drivers send it.
+fn by_the_extended_protocol(server: &'static Server) {
+    let (database, sluice) = gate(server, THINGS);
+    let mut wire = sluice.connect(&database);
+    let token = offered(&wire.extended("DELETE FROM things WHERE kind = 'old'", &[]));
+    let outcome = wire.extended(&format!("SLUICE CONFIRM '{token}'"), &[]);
+    assert_eq!(outcome.tags(), ["DELETE 4000"], "{outcome:#?}");
+    let job = job_of(&outcome);
+    assert_eq!(wire.extended("SLUICE JOBS", &[]).rows().len(), 1);
+    let refused = Refused::to_confirm(&wire.extended(&format!("SLUICE UNDO '{job}'"), &[]));
+    let undo = wire.extended(&format!("SLUICE CONFIRM '{}'", refused.token()), &[]);
+    assert_eq!(undo.tags(), ["SLUICE UNDO 4000"], "{undo:#?}");
+    assert_eq!(database.value("SELECT count(*) FROM things"), "5000");
+    let refused = Refused::to_confirm(&wire.extended("DELETE FROM things WHERE id > $1", &["100"]));
+    assert!(refused.hint.contains("not in batches: its values are bound"), "{refused:?}");
 }
 
 fn triggers_in_the_way_of_an_undo(server: &'static Server) {
@@ -436,4 +457,39 @@ fn the_clock_stands_still(server: &'static Server) {
     let outcome = confirm(&mut wire, &token);
     assert_eq!(outcome.tags(), ["UPDATE 5000"], "{outcome:#?}");
     assert_eq!(database.value("SELECT count(DISTINCT at) FROM things"), "1");
+}
+
+/// Wherever it is killed, what is changed and what is archived are the same rows, each once.
+fn killed_again_and_again(server: &'static Server) {
+    let database = server.database(THINGS);
+    let mut sluice = Setup::before(&database).with("[limits]\nbatch_rows = 40").start();
+    let mut wire = sluice.connect(&database);
+    let before = digest(&database, "things");
+    let refused = Refused::to_confirm(&wire.simple("UPDATE things SET n = n + 1"));
+    wire.send(&query(&format!("SLUICE CONFIRM '{}'", refused.token())));
+    database.wait_until("SELECT EXISTS (SELECT FROM pg_class WHERE relname LIKE '\\_archive\\_%' AND relkind = 'r')");
+    let archive = database.value("SELECT relname FROM pg_class WHERE relname LIKE '\\_archive\\_%' AND relkind = 'r'");
+    let mut job = String::new();
+    for rows in [1, 700, 1500, 2800, 4400] {
+        database.wait_until(&format!("SELECT count(*) >= {rows} FROM {archive}"));
+        sluice = sluice.crash_and_restart();
+        wire.until_closed();
+        // What was sent last may still be carried out: its session ends with the lock.
+        database.wait_until("SELECT NOT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE l.locktype = 'advisory' AND d.datname = current_database())");
+        let changed = format!("SELECT count(*) = (SELECT count(*) FROM {archive}) FROM things WHERE n = id % 7 + 1");
+        assert_eq!(database.value(&changed), "t", "after {rows}");
+        assert_eq!(
+            database.value("SELECT count(*) FROM things WHERE n NOT IN (id % 7, id % 7 + 1)"),
+            "0",
+            "after {rows}"
+        );
+        wire = sluice.connect(&database);
+        job = only_job(&mut wire)[0].clone().expect("an id");
+        wire.send(&query(&format!("SLUICE RESUME '{job}'")));
+    }
+    assert_eq!(wire.until_ready().tags(), ["UPDATE 5000"]);
+    assert_eq!(database.value("SELECT count(*) FROM things WHERE n = id % 7 + 1"), "5000");
+    assert_eq!(undone(&mut wire, &job).tags(), ["SLUICE UNDO 5000"]);
+    assert_eq!(digest(&database, "things"), before);
+    assert_eq!(sluice.verify_record().code, Some(0));
 }

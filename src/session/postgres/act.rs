@@ -135,6 +135,7 @@ impl Session {
             match self.desk.redeem_by_hint(&judgement, level).await {
                 Some(Ok(redeemed)) => {
                     let agreed = self.desk.confirmed(&judgement, redeemed.challenge());
+                    self.tell_whole(&judgement);
                     (Action::Confirmed, Some(redeemed.challenge().id), agreed)
                 }
                 Some(Err(refusal)) => return self.refuse(&refusal, Form::Extended).await,

@@ -7,6 +7,7 @@ use crate::audit::event::Action;
 use crate::audit::{Permit, Recording};
 use crate::change::batch::{self, How, Plan};
 use crate::change::challenge::{self, Draft, Redeemed};
+use crate::change::preview::Manner;
 use crate::change::preview::words::lasting;
 use crate::database::quote;
 use crate::ground::ids::JobId;
@@ -16,7 +17,7 @@ use crate::policy::finding::Level;
 use crate::protocol::postgres::message;
 use crate::protocol::{Code, Refusal};
 use crate::session::End;
-use crate::session::desk::Entry;
+use crate::session::desk::{Entry, manner};
 use crate::session::held::Agreed;
 use crate::session::jobs::no_store;
 use crate::session::judgement::{Judgement, Subjected};
@@ -35,12 +36,16 @@ impl Session {
     /// A confirmed change that is larger than a batch is carried out in batches. `false`: it is to be run whole.
     pub(in crate::session) async fn run_in_batches(&mut self, judgement: &Judgement, run: &Run) -> Result<bool, End> {
         let Agreed::Counted { most } = run.agreed else { return Ok(false) };
-        let free = self.talk.status() == b'I' && !self.pipeline.open && !judgement.reaches();
-        let ([piece], [evidence], true) = (&judgement.pieces[..], &judgement.evidence[..], free) else {
+        let ([piece], [evidence], false) = (&judgement.pieces[..], &judgement.evidence[..], judgement.reaches()) else {
             return Ok(false);
         };
-        if !self.settings.takes_utf8 && !judgement.source.is_ascii() {
+        let open = self.talk.status() != b'I' || self.pipeline.executed || self.pipeline.bound;
+        if open || !self.settings.takes_utf8 && !judgement.source.is_ascii() {
+            self.tell_whole(judgement);
             return Ok(false);
+        }
+        if self.pipeline.open {
+            self.end_unexecuted_pipeline().await?;
         }
         let mode = judgement.lexical;
         let How::Batches(outline) = batch::how(&piece.text, mode, &piece.facts, evidence, &judgement.sizes) else {
@@ -85,6 +90,14 @@ impl Session {
         }
         self.finish_job(Drive::new(job, plan, permit), entry, run.form).await?;
         Ok(true)
+    }
+
+    /// Batches were on offer, and it cannot be cut here.
+    pub(in crate::session) fn tell_whole(&mut self, judgement: &Judgement) {
+        if matches!(manner(judgement), Manner::Batches { .. }) {
+            let words = "sluice: it runs whole here, without an archive: it stands in a transaction, or in a pipeline";
+            self.link.client.send(message::warning(&self.said(&Refusal::new(Code::Paused, words))));
+        }
     }
 
     /// `SLUICE RESUME`.

@@ -58,6 +58,7 @@ impl Session {
         bound: Option<Bound>,
         depth: Depth,
     ) -> Result<Looked, End> {
+        self.desk.in_block = self.talk.status() != b'I';
         let now = self.desk.house.clock.now();
         let policy = self.desk.house.policy.load_full();
         let effective = self.desk.standing.get(&policy, &self.desk.principal, now).clone();

@@ -58,7 +58,8 @@ pub async fn fingerprint(asker: &mut impl Ask) -> Result<String, AskError> {
     let mut careless: Vec<String> = careless(asker).await?.into_iter().collect();
     careless.sort();
     let digest = Sha256::digest(careless.join("\n"));
-    parts.extend(digest.iter().take(8).map(|byte| format!("{byte:02x}")));
+    let number = digest.iter().take(6).fold(0u64, |number, byte| number << 8 | u64::from(*byte));
+    parts.push(format!("{}:{number}", careless.len()));
     Ok(parts.join(" "))
 }
 
