@@ -4,7 +4,7 @@
 //! whatever could mean something else in another batch (a function that is not known to give the same again, a subquery, a key that the
 //! change moves, a trigger that fires once a statement) makes it run whole, with the reason.
 
-use crate::database::batches::{BATCH, KeyColumn, NAME_BYTES_MAX, Place, UNDONE, Walk};
+use crate::database::batches::{BATCH, INDEX, KeyColumn, NAME_BYTES_MAX, Place, UNDONE, Walk};
 use crate::ground::ids::JobId;
 use crate::ground::limits;
 use crate::policy::question::{Action, Evidence, Rows, Table, TableKind};
@@ -111,7 +111,7 @@ impl Outline<'_> {
 pub fn archive_name(table: &str, id: JobId, now: Timestamp) -> String {
     let (id, month) = (id.to_string().to_lowercase(), now.strftime("%Y_%m").to_string());
     let tail = &id[id.len().saturating_sub(8)..];
-    let room = NAME_BYTES_MAX.saturating_sub("_archive__".len() + month.len() + 1 + tail.len());
+    let room = NAME_BYTES_MAX.saturating_sub("_archive__".len() + INDEX.len() + month.len() + 1 + tail.len());
     let mut end = table.len().min(room);
     while !table.is_char_boundary(end) {
         end -= 1;
@@ -417,7 +417,7 @@ mod tests {
         let id = JobId::new(Timestamp::UNIX_EPOCH).expect("chance");
         for table in ["carts", &"x".repeat(63), &"ü".repeat(31)] {
             let name = archive_name(table, id, Timestamp::UNIX_EPOCH);
-            assert!(name.len() <= NAME_BYTES_MAX && name.starts_with("_archive_1970_01_"), "{name}");
+            assert!(name.len() + INDEX.len() <= NAME_BYTES_MAX && name.starts_with("_archive_1970_01_"), "{name}");
         }
     }
 

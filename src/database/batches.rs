@@ -21,6 +21,9 @@ use serde::{Deserialize, Serialize};
 pub const BATCH: &str = "sluice_batch";
 pub const UNDONE: &str = "sluice_undone";
 
+/// What the name of its index ends in.
+pub const INDEX: &str = "_by_batch";
+
 /// A change to the rows of one table, taken apart so that it can be made in ranges of a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Walk {
@@ -130,6 +133,13 @@ impl Walk {
             format!("ALTER TABLE {archive} ADD PRIMARY KEY ({}), ALTER {BATCH} SET NOT NULL", key.join(", ")),
             format!("COMMENT ON TABLE {archive} IS {}", literal(about)),
         ]
+    }
+
+    /// Rows are put back batch by batch: without an index each would read the whole archive. Made when it is needed, so that a job that is
+    /// never undone does not pay for it.
+    pub fn index_archive(&self) -> String {
+        let name = ident(&format!("{}{INDEX}", self.archive));
+        format!("CREATE INDEX IF NOT EXISTS {name} ON {} ({BATCH})", self.archive_name())
     }
 
     /// The last key of the table: where the walk ends, although new rows arrive.
@@ -390,7 +400,7 @@ mod tests {
                 assert_eq!(verbs(&text), Vec::<String>::new(), "{text}");
             }
             assert_eq!(verbs(&walk.back(3)).len(), 2);
-            for text in walk.make_archive("it's ours") {
+            for text in walk.make_archive("it's ours").into_iter().chain([walk.index_archive()]) {
                 assert_eq!(read(&text, MODE).statements[0].facts.unread, None, "{text}");
             }
         }

@@ -58,14 +58,16 @@ pub(in crate::session) struct Drive {
     pub plan: Plan,
     pub permit: Permit,
     began: Instant,
+    /// When its client was told, and when the store was.
     told: Instant,
+    noted: Instant,
     before: u64,
 }
 
 impl Drive {
     pub fn new(job: Job, plan: Plan, permit: Permit) -> Drive {
         let (began, before) = (Instant::now(), job.standing.rows);
-        Drive { job, plan, permit, began, told: began, before }
+        Drive { job, plan, permit, began, told: began, noted: began, before }
     }
 
     pub fn took(&self) -> Duration {
@@ -123,6 +125,11 @@ impl Session {
                 return Ok(Err(format!("its archive cannot be made: {}", failure.code)));
             }
             self.reaching.touch();
+        }
+        if drive.job.of.is_some()
+            && let Some((_, why)) = self.tell(&walk.index_archive()).await?.error
+        {
+            return Ok(Err(format!("its archive cannot be indexed: {why}")));
         }
         let done = self.tell(&format!("{}; {}", walk.done_so_far(), walk.done())).await?;
         if let Some((_, why)) = done.error {
@@ -187,6 +194,11 @@ impl Session {
                     self.tell_progress(drive, false);
                 }
             }
+            // A batch may take a tenth of the time that it is given, and the store waits for the disk.
+            if drive.noted.elapsed() < limits::BATCH_TIME / 2 {
+                continue;
+            }
+            drive.noted = Instant::now();
             match self.note_job(&drive.job).await {
                 Ok(None) => {}
                 Ok(Some(Wanted::Pause)) => return Ok(Driven::Paused("it was asked to pause".to_owned())),
