@@ -32,6 +32,8 @@ pub const BUFFERS_POOLED: usize = 64;
 pub const BULK_BUFFERS_POOLED: usize = 8;
 /// Pieces up to so many bytes together are sent from one place: copying them costs less than telling the system of each.
 pub const GATHERED_BYTES: usize = 1 << 10;
+/// Bytes of commands that are read ahead of the answer to the one before.
+pub const AHEAD_BYTES_MAX: usize = 256 << 10;
 /// Bytes waiting for a slow reader before we stop reading for it.
 pub const OUTBOX_BYTES_MAX: usize = 256 << 10;
 /// Messages of one pipeline whose answers are still due. Beyond it the client waits until some arrived.

@@ -55,7 +55,7 @@ fn cut(stream: &[u8], chunk: usize, in_data: bool) -> Cut {
     let mut cut = Cut { frames: Vec::new(), concat: Vec::new(), failed: false };
     let (mut cutter, mut inbox) = (ClientCutter::default(), BytesMut::new());
     if in_data {
-        cutter.expect_data();
+        cutter.expect_data(1);
     }
     for piece in stream.chunks(chunk) {
         inbox.extend_from_slice(piece);

@@ -13,7 +13,7 @@ use crate::harness::wire::{Outcome, Wire};
 stories! {
     a_large_delete_goes_in_batches_and_comes_back, an_update_that_must_not_run_twice, every_kind_of_key, what_changed_since_is_left,
     killed_in_mid_job, killed_again_and_again, the_database_is_lost_in_mid_job, the_client_leaves_in_mid_job, cancelled_in_mid_job, paused_from_another_session,
-    two_sessions_never_run_one_job, others_who_write_meanwhile_lose_nothing, without_an_archive_nothing_changes,
+    two_sessions_never_run_one_job, others_who_write_meanwhile_lose_nothing, without_an_archive_nothing_changes, columns_that_one_may_not_read,
     a_table_that_is_not_what_it_was, whose_job_it_is, more_rows_than_agreed_to, in_a_transaction_it_runs_whole, by_the_extended_protocol, triggers_in_the_way_of_an_undo,
     partitions, the_clock_stands_still,
 }
@@ -492,4 +492,24 @@ fn killed_again_and_again(server: &'static Server) {
     assert_eq!(undone(&mut wire, &job).tags(), ["SLUICE UNDO 5000"]);
     assert_eq!(digest(&database, "things"), before);
     assert_eq!(sluice.verify_record().code, Some(0));
+}
+
+fn columns_that_one_may_not_read(server: &'static Server) {
+    let setup =
+        format!("{THINGS}; GRANT CREATE ON SCHEMA public TO other; GRANT DELETE, SELECT (kind) ON things TO other");
+    let (database, sluice) = gate(server, &setup);
+    let before = digest(&database, "things");
+    let mut wire = sluice.connect_as("other", &database);
+    let token = offered(&wire.simple("DELETE FROM things WHERE kind = 'old'"));
+    let refused = Refused::of(&confirm(&mut wire, &token));
+    assert!(
+        refused.message.contains("nothing was changed") && refused.message.contains("permission denied"),
+        "{refused:?}"
+    );
+    database.run("GRANT SELECT (id) ON things TO other");
+    let token = offered(&wire.simple("DELETE FROM things WHERE kind = 'old'"));
+    let refused = Refused::of(&confirm(&mut wire, &token));
+    assert_eq!(refused.code, "SL006", "{refused:?}");
+    assert!(refused.message.contains("after 0 of 4,000 rows: permission denied"), "{refused:?}");
+    assert_eq!(digest(&database, "things"), before);
 }

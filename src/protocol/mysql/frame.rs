@@ -139,8 +139,11 @@ enum Mode {
 
 impl ClientCutter {
     /// The server asked for a file's data: what the client sends next is that, up to an empty packet.
-    pub fn expect_data(&mut self) {
-        self.mode = Mode::Data(Hop::default());
+    ///
+    /// `asked`: the number of the server's packet. What follows must be numbered on from it: a server that meets another number gives the
+    /// load up in the middle of a packet, and takes what is left of the data for commands (seen on MySQL 9.7 and MariaDB 10.11).
+    pub fn expect_data(&mut self, asked: u8) {
+        self.mode = Mode::Data(Hop { due: Some(asked.wrapping_add(1)), ..Hop::default() });
     }
 
     pub fn in_data(&self) -> bool {
@@ -159,7 +162,7 @@ impl ClientCutter {
         match &mut self.mode {
             Mode::Commands => command(inbox),
             Mode::Data(hop) => {
-                let (run, ended) = hop.over(inbox, |length, continues| length == 0 && !continues);
+                let (run, ended) = hop.over(inbox, |length, continues| length == 0 && !continues)?;
                 let needed = hop.needed(inbox.len() - run);
                 if ended {
                     self.mode = Mode::Commands;
@@ -173,7 +176,7 @@ impl ClientCutter {
             }
             Mode::Skip { command, hop } => {
                 let command = *command;
-                let (run, ended) = hop.over(inbox, |length, _| length < PART_MAX);
+                let (run, ended) = hop.over(inbox, |length, _| length < PART_MAX)?;
                 let needed = hop.needed(inbox.len() - run);
                 // What it took is given back.
                 *inbox = if run == inbox.len() { BytesMut::new() } else { inbox.split_off(run) };
@@ -317,20 +320,31 @@ struct Hop {
     continues: bool,
     /// Nothing comes after the packet that was begun.
     last: bool,
+    /// The number of the next packet, where it counts.
+    due: Option<u8>,
 }
 
 impl Hop {
     /// How far the run goes in `bytes`, and whether it ends there. `ends` is told each packet's length, and whether it continues another.
-    fn over(&mut self, bytes: &[u8], ends: impl Fn(usize, bool) -> bool) -> (usize, bool) {
+    fn over(&mut self, bytes: &[u8], ends: impl Fn(usize, bool) -> bool) -> Result<(usize, bool), Malformed> {
         let mut at = 0;
         loop {
             let part = self.left.min(bytes.len() - at);
             self.left -= part;
             at += part;
             if self.left > 0 || self.last {
-                return (at, self.left == 0);
+                return Ok((at, self.left == 0));
             }
-            let Some(length) = declared_length(&bytes[at..]) else { return (at, false) };
+            let header = &bytes[at..];
+            let (Some(length), Some(&found)) = (declared_length(header), header.get(HEADER - 1)) else {
+                return Ok((at, false));
+            };
+            if let Some(expected) = self.due {
+                if found != expected {
+                    return Err(Malformed::Sequence { expected, found });
+                }
+                self.due = Some(expected.wrapping_add(1));
+            }
             self.left = HEADER + length;
             self.last = ends(length, self.continues);
             self.continues = length == PART_MAX;
@@ -415,7 +429,7 @@ mod tests {
     #[test]
     fn data_of_a_file_is_passed_on_in_parts() {
         let mut cutter = ClientCutter::default();
-        cutter.expect_data();
+        cutter.expect_data(1);
         let mut inbox = BytesMut::from(&b"\x03\0\0\x02abc\x05\0\0\x03de"[..]);
         let part = |bytes: &'static [u8]| Ok(Next::DataPart(Bytes::from_static(bytes)));
         assert_eq!(cutter.next(&mut inbox), part(b"\x03\0\0\x02abc\x05\0\0\x03de"));
@@ -429,9 +443,25 @@ mod tests {
     }
 
     #[test]
+    fn data_that_is_not_numbered_on_is_refused() {
+        for (sent, expected, found) in
+            [(&b"\x01\0\0\x4da"[..], 2, 0x4d), (b"\x01\0\0\x02a\x01\0\0\x02b", 3, 2), (b"\x01\0\0\x02a\0\0\0\0", 3, 0)]
+        {
+            let mut cutter = ClientCutter::default();
+            cutter.expect_data(1);
+            let found = Err(Malformed::Sequence { expected, found });
+            assert_eq!(cutter.next(&mut BytesMut::from(sent)), found, "{sent:?}");
+        }
+        let mut cutter = ClientCutter::default();
+        cutter.expect_data(254);
+        let mut inbox = BytesMut::from(&b"\x01\0\0\xffa\0\0\0\0"[..]);
+        assert!(matches!(cutter.next(&mut inbox), Ok(Next::DataEnd(_))), "numbers begin anew");
+    }
+
+    #[test]
     fn the_empty_end_of_a_full_packet_does_not_end_the_data() {
         let mut cutter = ClientCutter::default();
-        cutter.expect_data();
+        cutter.expect_data(1);
         let mut sent = BytesMut::new();
         put_packet(&mut sent, 2, &vec![b'x'; PART_MAX]);
         let whole = sent.len();

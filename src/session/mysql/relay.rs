@@ -75,7 +75,11 @@ impl Session {
                 let message = "sluice: terminating connection because Sluice is going down";
                 return Err(End::Refused(Refusal::new(Code::Shutdown, message)));
             }
-            let listen = if self.must_wait() { Listen::Upstream } else { Listen::Both };
+            // While an answer is due no command is taken: what is sent ahead of it waits where it is, but for a part.
+            let ahead = self.pending.is_some()
+                && !self.cutter.in_data()
+                && self.link.client.inbox.len() >= limits::AHEAD_BYTES_MAX;
+            let listen = if ahead || self.must_wait() { Listen::Upstream } else { Listen::Both };
             let may_idle = self.is_between_statements();
             match vigil.wait(&mut self.link, listen, may_idle).await {
                 Called::Woke(woke) => self.woke(woke)?,
@@ -239,7 +243,7 @@ impl Session {
                 self.link.client.send(packet);
             }
             Event::FileWanted => {
-                self.cutter.expect_data();
+                self.cutter.expect_data(packet.get(3).copied().unwrap_or_default());
                 self.link.client.send(packet);
             }
             Event::Over => self.link.client.send(packet),

@@ -56,12 +56,19 @@ impl Session {
         let asked = self.tell("SELECT pg_catalog.to_json(pg_catalog.now()) OPERATOR(pg_catalog.#>>) E'{}'").await?;
         let Some(moment) = asked.cell(0) else { return Ok(false) };
         let moment = format!("CAST({} AS pg_catalog.timestamptz)", quote::literal(moment));
-        let Ok(walk) = outline.walk(&piece.text, mode, id, now, &moment) else { return Ok(false) };
+        let Ok(walk) = outline.walk(&piece.text, mode, id, now, &moment) else {
+            self.tell_whole(judgement);
+            return Ok(false);
+        };
+        let last = self.tell(&walk.last()).await?;
+        if let Some((_, why)) = last.error {
+            let message = format!("sluice: where the rows end cannot be read, so nothing was changed: {why}");
+            return self.refuse(&Refusal::new(Code::CannotKnow, message), run.form).await.map(|()| true);
+        }
         let (permit, entry) = match self.permit_job(judgement, run.challenge, most) {
             Ok(permitted) => permitted,
             Err(refusal) => return self.refuse(&refusal, run.form).await.map(|()| true),
         };
-        let last = self.tell(&walk.last()).await?;
         let plan = Plan {
             end: last.row(0),
             shape: outline.shape().to_owned(),

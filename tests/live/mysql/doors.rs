@@ -17,7 +17,7 @@ use crate::harness::wire::Address;
 my_stories! {
     doors_are_refused_by_name, unknown_commands, bodies_that_do_not_add_up, packets_out_of_order, packets_cut_off_by_the_end,
     logins_that_cannot_be, commands_before_the_login, what_is_offered, one_broken_client_harms_no_other,
-    a_statement_within_a_file, a_compressed_stream,
+    a_statement_within_a_file, a_file_that_breaks_its_numbers, commands_sent_ahead, a_compressed_stream,
 }
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2), (3)";
@@ -242,6 +242,44 @@ fn a_statement_within_a_file(server: &'static MyServer) {
     drop(wire);
     assert_eq!(sluice.my_connect(&database).query("SELECT 'still here'").value(), "still here");
     assert!(database.count("t") >= 5);
+}
+
+/// A packet of a file that is not numbered on makes both servers give the load up in its middle, and take what is left of it for commands: the
+/// statement within ran, unjudged and unrecorded.
+fn a_file_that_breaks_its_numbers(server: &'static MyServer) {
+    let (database, sluice) = gate(server, "CREATE TABLE t (id varchar(100)); INSERT INTO t VALUES (1), (2), (3)");
+    for number in [0u8, 1, 77] {
+        let mut wire = sluice.my_connect(&database);
+        let start = sluice.log_length();
+        wire.start(&query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"));
+        let asked = wire.message().expect("it is asked for");
+        assert_eq!(asked.first(), Some(&0xfb), "{number}: {asked:?}");
+        let mut within = framed(number, b"");
+        within.extend_from_slice(&framed(0, b"\x03DELETE FROM t"));
+        wire.send(&framed(number, &within));
+        // Closed in the middle of an answer, and nothing of it was sent on.
+        wire.stream_bytes();
+        sluice.log_line_after(start, "why it was closed", |line| line.contains("packets out of order"));
+        assert_eq!(database.count("t"), 3, "{number}");
+    }
+}
+
+/// While a statement runs, what a client sends behind it waits at the client.
+fn commands_sent_ahead(server: &'static MyServer) {
+    let (database, sluice) = gate(server, TABLE);
+    let mut wire = sluice.my_connect(&database);
+    wire.query("SELECT 'warm'").expect_fine("warm");
+    let before = sluice.memory_now();
+    wire.start(&query("SELECT SLEEP(2)"));
+    let long = query(&format!("SELECT 1{}", " ".repeat(1 << 20)));
+    for _ in 0..64 {
+        wire.start(&long);
+    }
+    for _ in 0..65 {
+        wire.answer_to(3).expect_fine("in its turn");
+    }
+    let grown = sluice.most_memory().saturating_sub(before);
+    assert!(grown < 24 << 20, "{} MiB for 64 MiB sent ahead", grown >> 20);
 }
 
 /// Asked for although it was not offered: refused, or not used; in no case is what follows read as if it were plain.
