@@ -50,12 +50,19 @@ impl Server {
         // mysqld and mariadbd refuse to run as root unless they are told to.
         let as_root: &[&str] =
             if std::fs::metadata("/proc/self").expect("a process").uid() == 0 { &["--user=root"] } else { &[] };
-        let done =
-            init.args(as_root).arg(&data).stdin(Stdio::null()).output().expect("the server is installed: s/prepare");
+        let done = init
+            .env("TMPDIR", &home)
+            .args(as_root)
+            .arg(&data)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the server is installed: s/prepare");
         assert!(done.status.success(), "{product:?}: {}", String::from_utf8_lossy(&done.stderr));
         let server = if is_mariadb { PathBuf::from("/usr/sbin/mariadbd") } else { mysqld };
         let keep = "home=$1; shift; \"$@\" >\"$home/log\" 2>&1 </dev/null & cat >/dev/null; kill -9 $!; wait; rm -rf \"$home\"";
         let mut keeper = Command::new("sh");
+        // A MariaDB that starts clears away what others keep in a directory for temporary files that they share.
+        keeper.env("TMPDIR", &home);
         keeper.args(["-c", keep, "sh"]).arg(&home).arg(server);
         keeper.args([if is_mariadb { "--no-defaults" } else { "--mysqlx=OFF" }]).args(as_root);
         keeper.args([&data, &format!("--socket={}", home.join("socket").display()), "--skip-networking"]);

@@ -117,6 +117,7 @@ impl Server {
         let server = Server { programs, dir: Directory::make(run_as, SOCKET)?, process: None };
         let mut install = server.dir.program(&server.programs.install);
         install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+        install.env("TMPDIR", &server.dir.path);
         run("make a database", install.arg(server.data()), "")?;
         Ok(server)
     }
@@ -128,6 +129,8 @@ impl Server {
         mariadbd.args(["--no-defaults", "--skip-networking", "--skip-log-bin", "--innodb-flush-log-at-trx-commit=0"]);
         mariadbd.args(["--character-set-server=utf8mb4", "--pid-file=server.pid"]).arg(self.data());
         mariadbd.arg(format!("--socket={}", self.socket().display()));
+        // A MariaDB that starts clears away what others keep in a directory for temporary files that they share.
+        mariadbd.env("TMPDIR", &self.dir.path);
         let process = mariadbd.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         self.process = Some(process.map_err(|error| failed(error.to_string()))?);
         self.wait_for_it().map_err(|why| failed(format!("{why}\n{}", self.log())))

@@ -259,6 +259,8 @@ fn keep(folder: &Path, product: Product, port: u16) -> Child {
     let program = server.split(' ').next().expect("a program");
     assert!(Path::new(program).exists(), "{program} is missing: run s/prepare test");
     let mut keeper = Command::new("sh");
+    // A MariaDB that starts clears away what others keep in a directory for temporary files that they share.
+    keeper.env("TMPDIR", folder);
     keeper.args(["-c", SCRIPT, "keeper"]).arg(folder).args([&init, &server]).args(settings(folder, product, port));
     std::os::unix::process::CommandExt::process_group(keeper.current_dir("/"), 0);
     keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a shell")
