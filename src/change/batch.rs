@@ -4,7 +4,7 @@
 //! whatever could mean something else in another batch (a function that is not known to give the same again, a subquery, a key that the
 //! change moves, a trigger that fires once a statement) makes it run whole, with the reason.
 
-use crate::database::batches::{BATCH, INDEX, KeyColumn, NAME_BYTES_MAX, Place, UNDONE, Walk};
+use crate::database::batches::{BATCH, INDEX, KeyColumn, NAME_BYTES_MAX, Place, Stride, UNDONE, Walk};
 use crate::ground::ids::JobId;
 use crate::ground::limits;
 use crate::policy::question::{Action, Evidence, Rows, Table, TableKind};
@@ -29,6 +29,8 @@ pub struct Plan {
     /// What the text means depends on it.
     pub context: Context,
     pub batch_rows: u64,
+    /// Few of the table's rows match.
+    pub sparse: bool,
 }
 
 /// A change that can be cut.
@@ -104,6 +106,12 @@ impl Outline<'_> {
 
     pub fn shape(&self) -> &str {
         &self.table.shape
+    }
+
+    /// Whether so few of the table's rows match that the server had better be asked where they are. The key of a table that is large beside
+    /// them would be walked for hours; where many match, its index tells a batch's end faster than finding them twice.
+    pub fn is_sparse(&self) -> bool {
+        self.table.estimated_rows.is_none_or(|all| self.rows.saturating_mul(SPARSE) < all)
     }
 }
 
@@ -284,33 +292,51 @@ fn walked_key(change: &Change, table: &Table) -> Result<Vec<KeyColumn>, String> 
     key.iter().map(of).collect::<Option<Vec<_>>>().ok_or_else(|| "its key could not be read".to_owned())
 }
 
+/// One row in so many matches at least, where the key is walked by the table's rows.
+const SPARSE: u64 = 20;
+
 /// How many rows the next batch may have: as many as take about [`limits::BATCH_TIME`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pace {
-    rows: u64,
+    /// Of the table's rows, or of those that match.
+    width: u64,
     rows_max: u64,
+    sparse: bool,
 }
 
 impl Pace {
-    pub fn new(rows_max: u64) -> Pace {
+    pub fn new(rows_max: u64, sparse: bool) -> Pace {
         let rows_max = rows_max.max(1);
-        Pace { rows: rows_max.div_ceil(4), rows_max }
+        Pace { width: rows_max.div_ceil(4), rows_max, sparse }
     }
 
-    pub fn rows(&self) -> u64 {
-        self.rows
+    pub fn stride(&self) -> Stride {
+        if self.sparse { Stride::Matching(self.width) } else { Stride::Rows(self.width) }
     }
 
-    /// It grows and shrinks by no more than twice at a time.
-    pub fn took(&mut self, time: Duration) {
-        let factor = limits::BATCH_TIME.as_secs_f64() / time.as_secs_f64().max(0.000_001);
-        let rows = self.rows as f64 * factor.clamp(0.5, 2.0);
-        self.rows = (rows.ceil() as u64).clamp(1, self.rows_max);
+    /// A batch of this stride changed so many rows in this time. The next grows and shrinks by no more than twice.
+    pub fn took(&mut self, stride: Stride, time: Duration, rows: u64) {
+        let (Stride::Rows(width) | Stride::Matching(width)) = stride;
+        let clamped = |factor: f64| (width as f64 * factor.clamp(0.5, 2.0)).ceil() as u64;
+        let by_time = clamped(limits::BATCH_TIME.as_secs_f64() / time.as_secs_f64().max(0.000_001));
+        let wide = match self.sparse {
+            true => self.rows_max,
+            // Up to `rows_max` of the table's rows no more than that can match; beyond, a little room is left.
+            false => clamped(self.rows_max as f64 * 0.9 / rows.max(1) as f64).max(self.rows_max),
+        };
+        self.width = by_time.min(wide).max(1);
     }
 
     /// Somebody else was in the way.
     pub fn failed(&mut self) {
-        self.rows = (self.rows / 2).max(1);
+        self.width = (self.width / 2).max(1);
+    }
+
+    /// A batch would have been too large. Returns whether a smaller one can be tried.
+    pub fn too_many(&mut self) -> bool {
+        let was = self.width;
+        self.width = if self.sparse { was / 2 } else { self.rows_max }.min(was).max(1);
+        self.width < was
     }
 }
 
@@ -423,18 +449,47 @@ mod tests {
 
     #[test]
     fn batches_grow_and_shrink_towards_their_time() {
-        let mut pace = Pace::new(1_000);
-        assert_eq!(pace.rows(), 250);
-        pace.took(limits::BATCH_TIME / 10);
-        assert_eq!(pace.rows(), 500);
-        pace.took(limits::BATCH_TIME / 10);
-        pace.took(limits::BATCH_TIME / 10);
-        assert_eq!(pace.rows(), 1_000);
-        pace.took(limits::BATCH_TIME * 10);
-        assert_eq!(pace.rows(), 500);
+        let mut pace = Pace::new(1_000, true);
+        assert_eq!(pace.stride(), Stride::Matching(250));
+        pace.took(pace.stride(), limits::BATCH_TIME / 10, 250);
+        assert_eq!(pace.stride(), Stride::Matching(500));
+        pace.took(pace.stride(), limits::BATCH_TIME / 10, 500);
+        pace.took(pace.stride(), limits::BATCH_TIME / 10, 1_000);
+        assert_eq!(pace.stride(), Stride::Matching(1_000));
+        pace.took(pace.stride(), limits::BATCH_TIME * 10, 1_000);
+        assert_eq!(pace.stride(), Stride::Matching(500));
         for _ in 0..20 {
             pace.failed();
         }
-        assert_eq!(pace.rows(), 1);
+        assert_eq!(pace.stride(), Stride::Matching(1));
+        assert!(!pace.too_many());
+    }
+
+    #[test]
+    fn of_the_tables_rows_as_many_are_taken_as_hold_a_batch() {
+        let mut pace = Pace::new(1_000, false);
+        // One in ten matches; the end of each batch is looked up while the one before it runs.
+        let mut ahead = pace.stride();
+        for _ in 0..20 {
+            let (ran, next) = (ahead, pace.stride());
+            let Stride::Rows(width) = ran else { panic!("{pace:?}") };
+            assert!(width / 10 <= 1_000, "{pace:?}");
+            pace.took(ran, limits::BATCH_TIME / 100, width / 10);
+            ahead = next;
+        }
+        assert_eq!(pace.stride(), Stride::Rows(9_000));
+        // All of them do.
+        assert!(pace.too_many());
+        assert_eq!(pace.stride(), Stride::Rows(1_000));
+        assert!(!pace.too_many());
+        pace.took(pace.stride(), limits::BATCH_TIME / 100, 1_000);
+        assert_eq!(pace.stride(), Stride::Rows(1_000));
+        // None, for a long stretch, until reading alone takes its time.
+        for _ in 0..10 {
+            pace.took(pace.stride(), limits::BATCH_TIME / 100, 0);
+        }
+        assert_eq!(pace.stride(), Stride::Rows(1_024_000));
+        pace.took(pace.stride(), limits::BATCH_TIME * 2, 0);
+        assert_eq!(pace.stride(), Stride::Rows(512_000));
     }
 }

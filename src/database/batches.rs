@@ -1,14 +1,15 @@
 //! The texts by which one change is carried out in batches: where the next batch ends, the batch itself with its archive, and the way back.
 //!
 //! ```text
-//! next     the key of the n-th row that matches, behind the last one done and up to the end that was fixed at the start
+//! next     where a batch ends: so many of the table's rows further on, or so many that match, up to the end that was fixed at the start
 //! change   WITH the rows as they are changed: INSERT them INTO the archive
 //! back     the archive's rows of one batch, put back where nobody has changed them since
 //! ```
 //!
 //! Invariants: a batch repeats the client's own condition, spliced from its text, and adds its range of the key; before-images are written
-//! by the statement that changes the rows, so an archive holds exactly what was changed. The archive's primary key is the walked key:
-//! no row can be changed twice, whoever tries. Operators are tied to `pg_catalog`; names are whole and quoted.
+//! by the statement that changes the rows, so an archive holds exactly what was changed. An archive is written by the session that made it;
+//! whoever goes on with it makes the walked key unique in it first, so no row can be changed twice, whoever tries. (A key from the start
+//! costs a quarter of a DELETE's rate.) Operators are tied to `pg_catalog`; names are whole and quoted.
 //!
 //! A DELETE archives what it returns. An UPDATE joins what it returns with the rows as the statement's snapshot has them, which are the
 //! rows that it changed only under REPEATABLE READ: there a row changed by somebody else since fails the statement. Tried on PostgreSQL
@@ -21,8 +22,9 @@ use serde::{Deserialize, Serialize};
 pub const BATCH: &str = "sluice_batch";
 pub const UNDONE: &str = "sluice_undone";
 
-/// What the name of its index ends in.
+/// What the names of its indexes end in.
 pub const INDEX: &str = "_by_batch";
+const KEY_INDEX: &str = "_by_key";
 
 /// A change to the rows of one table, taken apart so that it can be made in ranges of a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +54,15 @@ pub struct KeyColumn {
     pub name: String,
     /// By the server's `format_type`.
     pub kind: String,
+}
+
+/// How far the next batch goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stride {
+    /// So many of the table's rows, whether they match or not: told from the key's index alone.
+    Rows(u64),
+    /// So many rows that match, wherever they are.
+    Matching(u64),
 }
 
 /// Values of the walked key, as texts that read the same in every session.
@@ -104,16 +115,25 @@ impl Walk {
         dotted(&[self.schema.clone(), self.archive.clone()])
     }
 
+    fn only(&self) -> &'static str {
+        if self.only { "ONLY " } else { "" }
+    }
+
     pub fn is_update(&self) -> bool {
         self.set.is_some()
     }
 
-    /// Whether the archive is there.
+    /// Whether the archive is there, its key's index, and its batches'.
     pub fn has_archive(&self) -> String {
-        format!("SELECT pg_catalog.to_regclass({}) IS NOT NULL", literal(&self.archive_name()))
+        let there = |name: &str| {
+            let whole = dotted(&[self.schema.clone(), name.to_owned()]);
+            format!("pg_catalog.to_regclass({}) IS NOT NULL", literal(&whole))
+        };
+        let indexes = [KEY_INDEX, INDEX].map(|end| there(&format!("{}{end}", self.archive)));
+        format!("SELECT {}, {}", there(&self.archive), indexes.join(", "))
     }
 
-    /// The archive, empty, with its key: to be run in one transaction.
+    /// The archive, empty: to be run in one transaction.
     pub fn make_archive(&self, about: &str) -> [String; 3] {
         let mut columns: Vec<String> = self.columns.iter().map(|column| format!("t.{}", ident(column))).collect();
         if self.is_update() {
@@ -122,32 +142,37 @@ impl Walk {
             columns.extend(new);
         }
         let archive = self.archive_name();
-        let key: Vec<String> = self.key.iter().map(|column| ident(&column.name)).collect();
         [
             format!(
                 "CREATE TABLE {archive} AS SELECT CAST(0 AS pg_catalog.int8) AS {BATCH}, CAST(NULL AS pg_catalog.timestamptz) AS {UNDONE}, {} FROM {}{} AS t WITH NO DATA",
                 columns.join(", "),
-                if self.only { "ONLY " } else { "" },
+                self.only(),
                 self.table_name(),
             ),
-            format!("ALTER TABLE {archive} ADD PRIMARY KEY ({}), ALTER {BATCH} SET NOT NULL", key.join(", ")),
+            format!("ALTER TABLE {archive} ALTER {BATCH} SET NOT NULL"),
             format!("COMMENT ON TABLE {archive} IS {}", literal(about)),
         ]
+    }
+
+    /// From now on no row is archived, and so changed, twice. Whoever goes on with a job makes it first.
+    pub fn key_archive(&self) -> String {
+        let key: Vec<String> = self.key.iter().map(|column| ident(&column.name)).collect();
+        let name = ident(&format!("{}{KEY_INDEX}", self.archive));
+        format!("CREATE UNIQUE INDEX {name} ON {} ({})", self.archive_name(), key.join(", "))
     }
 
     /// Rows are put back batch by batch: without an index each would read the whole archive. Made when it is needed, so that a job that is
     /// never undone does not pay for it.
     pub fn index_archive(&self) -> String {
-        let name = ident(&format!("{}{INDEX}", self.archive));
-        format!("CREATE INDEX IF NOT EXISTS {name} ON {} ({BATCH})", self.archive_name())
+        format!("CREATE INDEX {} ON {} ({BATCH})", ident(&format!("{}{INDEX}", self.archive)), self.archive_name())
     }
 
     /// The last key of the table: where the walk ends, although new rows arrive.
     pub fn last(&self) -> String {
-        let only = if self.only { "ONLY " } else { "" };
         format!(
-            "SELECT {} FROM {only}{} AS t ORDER BY {} LIMIT 1",
+            "SELECT {} FROM {}{} AS t ORDER BY {} LIMIT 1",
             self.texts("t"),
+            self.only(),
             self.table_name(),
             self.falling("t")
         )
@@ -165,17 +190,22 @@ impl Walk {
         )
     }
 
-    /// Where a batch of so many rows ends; no row when nothing is left.
-    pub fn next(&self, after: Option<&Place>, end: &Place, rows: u64) -> String {
-        let columns: Vec<String> =
-            self.key.iter().map(|column| format!("{}.{}", self.called, ident(&column.name))).collect();
+    /// Where the next batch ends. No row: nothing is left that matches, or fewer of the table's rows than that.
+    pub fn next(&self, after: Option<&Place>, end: &Place, stride: Stride) -> String {
+        let (rows, target, called) = match stride {
+            Stride::Matching(rows) => (rows, self.target.clone(), self.called.as_str()),
+            Stride::Rows(rows) => (rows, format!("{}{} AS t", self.only(), self.table_name()), "t"),
+        };
+        let columns: Vec<String> = self.key.iter().map(|column| format!("{called}.{}", ident(&column.name))).collect();
         let rising: Vec<String> = columns.iter().map(|column| format!("{column} ASC")).collect();
+        let (within, which) = match stride {
+            Stride::Matching(_) => (self.where_(after, end), format!("LIMIT {rows}")),
+            Stride::Rows(_) => (self.range("t", after, end), format!("OFFSET {} LIMIT 1", rows.saturating_sub(1))),
+        };
         format!(
-            "SELECT {} FROM (SELECT {} FROM {} WHERE {} ORDER BY {} LIMIT {rows}) AS n ORDER BY {} LIMIT 1",
+            "SELECT {} FROM (SELECT {} FROM {target} WHERE {within} ORDER BY {} {which}) AS n ORDER BY {} LIMIT 1",
             self.texts("n"),
             columns.join(", "),
-            self.target,
-            self.where_(after, end),
             rising.join(", "),
             self.falling("n"),
         )
@@ -195,7 +225,7 @@ impl Walk {
         };
         let new: Vec<String> = self.columns.iter().map(|column| ident(&self.new_name(column))).collect();
         let same: Vec<String> = self.key.iter().map(|column| same("sluice_was", "sluice_now", &column.name)).collect();
-        let only = if self.only { "ONLY " } else { "" };
+        let only = self.only();
         format!(
             "WITH sluice_now AS (UPDATE {} SET {set}\n WHERE {within} RETURNING {called}.*), \
              sluice_was AS (SELECT t.* FROM {only}{} AS t WHERE {}) \
@@ -238,7 +268,7 @@ impl Walk {
                 let set: Vec<String> =
                     changed.map(|column| format!("{} = a.{}", ident(column), ident(column))).collect();
                 let here: Vec<String> = self.key.iter().map(|column| same("t", "a", &column.name)).collect();
-                let only = if self.only { "ONLY " } else { "" };
+                let only = self.only();
                 format!(
                     "UPDATE {only}{} AS t SET {} FROM {archive} AS a WHERE {of_batch} AND {} AND {} RETURNING {}",
                     self.table_name(),
@@ -384,8 +414,8 @@ mod tests {
                 walk.last(),
                 walk.done(),
                 walk.done_so_far(),
-                walk.next(Some(&after), &end, 5),
-                walk.next(None, &end, 5),
+                walk.next(Some(&after), &end, Stride::Matching(5)),
+                walk.next(None, &end, Stride::Rows(5)),
             ] {
                 assert_eq!(verbs(&text), Vec::<String>::new(), "{text}");
             }
@@ -400,7 +430,7 @@ mod tests {
                 assert_eq!(verbs(&text), Vec::<String>::new(), "{text}");
             }
             assert_eq!(verbs(&walk.back(3)).len(), 2);
-            for text in walk.make_archive("it's ours").into_iter().chain([walk.index_archive()]) {
+            for text in walk.make_archive("it's ours").into_iter().chain([walk.index_archive(), walk.key_archive()]) {
                 assert_eq!(read(&text, MODE).statements[0].facts.unread, None, "{text}");
             }
         }

@@ -74,6 +74,7 @@ impl Session {
             shape: outline.shape().to_owned(),
             context: binding(&judgement.context),
             batch_rows: judgement.sizes.batch_rows,
+            sparse: outline.is_sparse(),
             walk,
         };
         let job = Job {

@@ -1,7 +1,7 @@
 //! A job on its way: one transaction a batch, each held to the database's own count before it commits.
 //!
 //! ```text
-//! BEGIN REPEATABLE READ · counts · where does the batch end? → the batch, archived by the statement that changes it · counts → COMMIT
+//! BEGIN REPEATABLE READ · counts · the batch, archived by the statement that changes it · counts · where the next one ends → COMMIT
 //! ```
 //!
 //! Invariants: where a job stands is what its archive holds, so it can be killed at any instant and goes on behind the last batch that was
@@ -10,7 +10,7 @@
 
 use crate::audit::Permit;
 use crate::change::batch::{Pace, Plan};
-use crate::database::batches::Place;
+use crate::database::batches::{Place, Stride, Walk};
 use crate::database::effects::measure::{self, Snapshot, Telling};
 use crate::ground::limits;
 use crate::policy::count::grouped;
@@ -37,9 +37,11 @@ enum Step {
     /// Nothing is left.
     Over,
     /// Committed.
-    Kept { rows: u64 },
+    Kept { rows: u64, stride: Stride },
     /// Rolled back, and worth another try.
     Again(String),
+    /// Rolled back: more rows than a batch may have.
+    TooMany,
     /// Rolled back.
     Stop(String),
 }
@@ -47,9 +49,17 @@ enum Step {
 /// Where the next batch begins.
 enum Way {
     /// Behind this place, as the batch of this number.
-    There { after: Option<Place>, number: u64 },
+    There { after: Option<Place>, number: u64, ahead: Ahead },
     /// Back, from below this batch.
     Back { below: Option<u64> },
+}
+
+/// Where the next batch ends.
+enum Ahead {
+    NotLooked,
+    To(Place, Stride),
+    /// Nothing is left.
+    Over,
 }
 
 /// What drives a job, beside the session.
@@ -106,30 +116,8 @@ impl Session {
     /// Where the archive says that it stands.
     async fn stand(&mut self, drive: &mut Drive) -> Result<Result<Way, String>, End> {
         let walk = &drive.plan.walk;
-        let there = self.tell(&walk.has_archive()).await?;
-        if there.cell(0) != Some("t") {
-            if drive.job.of.is_some() || drive.job.standing.rows > 0 {
-                return Ok(Err(format!("its archive {} is not there", drive.job.archive)));
-            }
-            let about = format!(
-                "Rows as they were before Sluice's job {} changed them. SLUICE UNDO puts them back.",
-                drive.job.id
-            );
-            let text = format!("BEGIN; {}", walk.make_archive(&about).join("; "));
-            let made = self.tell(&text).await?;
-            if let Some((_, why)) = made.error {
-                self.tell("ROLLBACK").await?;
-                return Ok(Err(format!("its archive cannot be made: {why}")));
-            }
-            if let Some(failure) = self.commit().await? {
-                return Ok(Err(format!("its archive cannot be made: {}", failure.code)));
-            }
-            self.reaching.touch();
-        }
-        if drive.job.of.is_some()
-            && let Some((_, why)) = self.tell(&walk.index_archive()).await?.error
-        {
-            return Ok(Err(format!("its archive cannot be indexed: {why}")));
+        if let Err(why) = self.ready_archive(&drive.job, walk).await? {
+            return Ok(Err(why));
         }
         let done = self.tell(&format!("{}; {}", walk.done_so_far(), walk.done())).await?;
         if let Some((_, why)) = done.error {
@@ -150,15 +138,51 @@ impl Session {
             None if undone > 0 => return Ok(Err("some of it was undone".to_owned())),
             None => {
                 (drive.job.standing.rows, drive.job.standing.batches) = (rows, batches);
-                Way::There { after: done.row(1), number: batches + 1 }
+                Way::There { after: done.row(1), number: batches + 1, ahead: Ahead::NotLooked }
             }
         };
         drive.before = drive.job.standing.rows;
         Ok(Ok(way))
     }
 
+    /// Makes the archive of a job that has none yet, and what is missing of an old one's indexes.
+    async fn ready_archive(&mut self, job: &Job, walk: &Walk) -> Result<Result<(), String>, End> {
+        let there = self.tell(&walk.has_archive()).await?;
+        let is = |at: usize| there.row(0).is_some_and(|row| row.get(at).is_some_and(|cell| cell == "t"));
+        let mut texts = Vec::new();
+        let what = if is(0) { "indexed" } else { "made" };
+        match is(0) {
+            true => {
+                texts.extend((!is(1)).then(|| walk.key_archive()));
+                texts.extend((job.of.is_some() && !is(2)).then(|| walk.index_archive()));
+            }
+            false if job.of.is_some() || job.standing.rows > 0 => {
+                return Ok(Err(format!("its archive {} is not there", job.archive)));
+            }
+            false => {
+                let about = format!(
+                    "Rows as they were before Sluice's job {} changed them. SLUICE UNDO puts them back.",
+                    job.id
+                );
+                texts.extend(walk.make_archive(&about));
+            }
+        }
+        if texts.is_empty() {
+            return Ok(Ok(()));
+        }
+        let wait = limits::BATCH_LOCK_WAIT.as_millis();
+        let made = self.tell(&format!("BEGIN; SET LOCAL lock_timeout = {wait}; {}", texts.join("; "))).await?;
+        self.reaching.touch();
+        if let Some((_, why)) = made.error {
+            self.tell("ROLLBACK").await?;
+            return Ok(Err(format!("its archive cannot be {what}: {why}")));
+        }
+        let failed = self.commit().await?;
+        Ok(failed.map_or(Ok(()), |failure| Err(format!("its archive cannot be {what}: {}", failure.code))))
+    }
+
     async fn go(&mut self, drive: &mut Drive, mut way: Way) -> Result<Driven, End> {
-        let mut pace = Pace::new(drive.plan.batch_rows);
+        let mut pace = Pace::new(drive.plan.batch_rows, drive.plan.sparse);
         let mut failed = 0u32;
         loop {
             if let Some(why) = self.must_stop().await {
@@ -166,12 +190,20 @@ impl Session {
             }
             let began = Instant::now();
             let step = match &mut way {
-                Way::There { after, number } => self.batch(drive, after, *number, pace.rows()).await?,
+                Way::There { after, number, ahead } => self.batch(drive, after, ahead, *number, pace).await?,
                 Way::Back { below } => self.batch_back(drive, below).await?,
             };
             match step {
                 Step::Over => return Ok(Driven::Done),
                 Step::Stop(why) => return Ok(Driven::Paused(why)),
+                Step::TooMany => {
+                    if !pace.too_many() {
+                        failed += 1;
+                    }
+                    if failed > limits::BATCH_TRIES_MAX {
+                        return Ok(Driven::Paused("more rows match in each try".to_owned()));
+                    }
+                }
                 Step::Again(why) => {
                     failed += 1;
                     if failed > limits::BATCH_TRIES_MAX {
@@ -182,14 +214,14 @@ impl Session {
                     self.tell_progress(drive, true);
                     tokio::time::sleep(limits::BATCH_BACKOFF * failed.min(20)).await;
                 }
-                Step::Kept { rows } => {
+                Step::Kept { rows, stride } => {
                     failed = 0;
-                    pace.took(began.elapsed());
+                    pace.took(stride, began.elapsed(), rows);
                     drive.job.standing.rows += rows;
-                    drive.job.standing.batches += 1;
+                    drive.job.standing.batches += u64::from(rows > 0);
                     drive.job.standing.why.clear();
                     if let Way::There { number, .. } = &mut way {
-                        *number += 1;
+                        *number += u64::from(rows > 0);
                     }
                     self.tell_progress(drive, false);
                 }
@@ -209,23 +241,48 @@ impl Session {
     }
 
     /// One batch of the change.
-    async fn batch(&mut self, drive: &Drive, after: &mut Option<Place>, number: u64, rows: u64) -> Result<Step, End> {
+    async fn batch(
+        &mut self,
+        drive: &Drive,
+        after: &mut Option<Place>,
+        ahead: &mut Ahead,
+        number: u64,
+        pace: Pace,
+    ) -> Result<Step, End> {
         let walk = &drive.plan.walk;
         let Some(end) = &drive.plan.end else { return Ok(Step::Over) };
-        let begun = self.begin_batch(&walk.next(after.as_ref(), end, rows)).await?;
-        let Some(before) = begun.before() else { return self.not_kept(begun).await };
-        let Some(to) = begun.row(BEGIN_STATEMENTS) else {
-            self.tell("ROLLBACK").await?;
-            return Ok(Step::Over);
+        let (to, stride) = match std::mem::replace(ahead, Ahead::NotLooked) {
+            Ahead::To(to, stride) => (to, stride),
+            Ahead::Over => return Ok(Step::Over),
+            Ahead::NotLooked => {
+                let told = self.tell(&walk.next(after.as_ref(), end, pace.stride())).await?;
+                if told.error.is_some() {
+                    return self.not_kept(told).await;
+                }
+                match looked(&told, 0, after.as_ref(), end, pace.stride()) {
+                    Ahead::To(to, stride) => (to, stride),
+                    _ => return Ok(Step::Over),
+                }
+            }
         };
         let counts = measure::question(Telling::Changes);
-        let text = format!("{}; {counts}", walk.change(after.as_ref(), &to, number));
+        // Looking for rows that match can take long, and no lock is held meanwhile.
+        let looks_ahead = matches!(pace.stride(), Stride::Rows(_));
+        let next = if looks_ahead { walk.next(Some(&to), end, pace.stride()) } else { String::new() };
+        let change = walk.change(after.as_ref(), &to, number);
+        let text = format!("{}; {counts}; {change}; {counts}; {next}", begin_batch());
         let done = self.tell_permitted(&drive.permit, &text).await?;
-        if done.error.is_some() {
-            return self.not_kept(done).await;
+        let before = match done.before() {
+            Some(before) if done.error.is_none() => before,
+            _ => return self.not_kept(done).await,
+        };
+        let done_at = BEGIN_STATEMENTS;
+        let archived = done.tag(done_at);
+        if archived > drive.plan.batch_rows {
+            self.tell("ROLLBACK").await?;
+            return Ok(Step::TooMany);
         }
-        let archived = done.tag(0);
-        let changed = match effects(&before, &done, 1) {
+        let changed = match effects(&before, &done, done_at + 1) {
             Ok(effects) => {
                 // Of a partitioned table rows are counted by the partition.
                 let own = effects.tables.iter().find(|table| table.name == drive.job.relation);
@@ -254,8 +311,11 @@ impl Session {
             self.tell("ROLLBACK").await?;
             return Ok(Step::Stop(why));
         }
-        let kept = self.commit_batch(archived).await?;
+        let kept = self.commit_batch(archived, stride).await?;
         if let Step::Kept { .. } = kept {
+            if looks_ahead {
+                *ahead = looked(&done, done_at + 2, Some(&to), end, pace.stride());
+            }
             *after = Some(to);
         }
         Ok(kept)
@@ -264,13 +324,16 @@ impl Session {
     /// One batch of the archive, put back.
     async fn batch_back(&mut self, drive: &Drive, below: &mut Option<u64>) -> Result<Step, End> {
         let walk = &drive.plan.walk;
-        let begun = self.begin_batch(&walk.next_back(*below)).await?;
-        let Some(before) = begun.before() else { return self.not_kept(begun).await };
+        let counts = measure::question(Telling::Changes);
+        let begun = self.tell(&format!("{}; {counts}; {}", begin_batch(), walk.next_back(*below))).await?;
+        let before = match begun.before() {
+            Some(before) if begun.error.is_none() => before,
+            _ => return self.not_kept(begun).await,
+        };
         let Some(number) = begun.cell(BEGIN_STATEMENTS).and_then(|digits| digits.parse::<u64>().ok()) else {
             self.tell("ROLLBACK").await?;
             return Ok(Step::Over);
         };
-        let counts = measure::question(Telling::Changes);
         let text = format!("{}; {counts}; {}", walk.back(number), walk.not_as_it_was(number));
         let done = self.tell_permitted(&drive.permit, &text).await?;
         if done.error.is_some() {
@@ -293,25 +356,16 @@ impl Session {
             self.tell("ROLLBACK").await?;
             return Ok(Step::Stop(why));
         }
-        let kept = self.commit_batch(rows).await?;
+        let kept = self.commit_batch(rows, Stride::Matching(rows)).await?;
         if let Step::Kept { .. } = kept {
             *below = Some(number);
         }
         Ok(kept)
     }
 
-    async fn begin_batch(&mut self, question: &str) -> Result<Told, End> {
-        let counts = measure::question(Telling::Changes);
-        let wait = limits::BATCH_LOCK_WAIT.as_millis();
-        let text = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE; SET LOCAL lock_timeout = {wait}; {counts}; {question}"
-        );
-        self.tell(&text).await
-    }
-
-    async fn commit_batch(&mut self, rows: u64) -> Result<Step, End> {
+    async fn commit_batch(&mut self, rows: u64, stride: Stride) -> Result<Step, End> {
         match self.commit().await? {
-            None => Ok(Step::Kept { rows }),
+            None => Ok(Step::Kept { rows, stride }),
             Some(failure) if is_in_the_way(&failure.code) => Ok(Step::Again(failure.code)),
             Some(failure) => Ok(Step::Stop(format!("the commit failed: {}", failure.code))),
         }
@@ -406,16 +460,29 @@ impl Session {
     }
 }
 
+/// Reads where the next batch ends, behind this place.
+fn looked(told: &Told, at: usize, after: Option<&Place>, end: &Place, stride: Stride) -> Ahead {
+    match (told.row(at), stride) {
+        (Some(to), _) => Ahead::To(to, stride),
+        // Fewer rows are left of the table than that.
+        (None, Stride::Rows(_)) if after != Some(end) => Ahead::To(end.clone(), stride),
+        (None, _) => Ahead::Over,
+    }
+}
+
+/// A batch's own settings end with its transaction.
+fn begin_batch() -> String {
+    let wait = limits::BATCH_LOCK_WAIT.as_millis();
+    format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE; SET LOCAL lock_timeout = {wait}")
+}
+
 impl Told {
     fn before(&self) -> Option<Snapshot> {
-        if self.error.is_some() {
-            return None;
-        }
         measure::read(&self.each.get(BEGIN_STATEMENTS - 1)?.0)
     }
 }
 
-/// Statements of [`Session::begin_batch`] before its question: BEGIN, SET, counts.
+/// Statements before the batch's own: BEGIN, SET, counts.
 const BEGIN_STATEMENTS: usize = 3;
 
 /// "SLUC": the first half of the locks that hold jobs apart.
