@@ -26,6 +26,7 @@ use crate::session::mysql::act::Form;
 use crate::session::mysql::look::{Looked, has_foreign_names};
 use crate::session::mysql::prepared::{Ahead, Prepared, What};
 use crate::session::mysql::relay::{Mark, Watched};
+use crate::session::room::no_room;
 use crate::sql::encoding::Letters;
 use crate::sql::facts::{Kind, TransactionVerb};
 use crate::sql::statement::Product;
@@ -54,7 +55,8 @@ impl Session {
             Command::Bulk(executes) => Box::pin(self.bulk(frame, executes)).await,
             Command::LongData(data) => {
                 // Nothing answers it: what is wrong with it is told when the statement is run.
-                if self.prepared.add_ahead(data.statement, data.parameter, &data.data).is_some() {
+                let has_room = self.has_room_for(data.data.len());
+                if self.prepared.add_ahead(data.statement, data.parameter, &data.data, has_room).is_some() {
                     self.pass_on(frame, None, Mark::Passing);
                 }
                 Ok(())
@@ -318,6 +320,9 @@ impl Session {
             let refusal = Refusal::new(Code::Limit, message).hint("Close those that are not needed any more.");
             return self.refuse(&refusal).await;
         }
+        if !self.has_room_for(text.len()) {
+            return self.refuse(&no_room()).await;
+        }
         let glanced = self.glance(&text).await?;
         let source = Source { text: Bytes::copy_from_slice(&text), ..self.source(&text) };
         let what = match glanced {
@@ -413,10 +418,7 @@ impl Session {
         let is_cut = self.prepared.get(number).is_some_and(|prepared| prepared.ahead.is_cut);
         let execute = self.read_execute(&frame, number)?;
         if is_cut {
-            let message = format!(
-                "sluice: the values that came ahead of the statement are more than {} MiB: they cannot be judged",
-                limits::PREPARED_BYTES_MAX >> 20
-            );
+            let message = "sluice: the values that came ahead of the statement are more than is kept: they cannot be judged";
             return self.refuse(&Refusal::new(Code::Limit, message)).await;
         }
         let texts = self.texts();

@@ -138,9 +138,10 @@ impl Statements {
         }
     }
 
-    /// A part of a value that comes ahead. A parameter that the statement does not have is the server's to complain of.
-    pub fn add_ahead(&mut self, number: u32, parameter: u16, part: &[u8]) -> Option<()> {
-        let room = limits::PREPARED_BYTES_MAX.saturating_sub(self.bytes);
+    /// A part of a value that comes ahead. A parameter that the statement does not have is the server's to complain of. `has_room`: all
+    /// sessions together may keep so much more.
+    pub fn add_ahead(&mut self, number: u32, parameter: u16, part: &[u8], has_room: bool) -> Option<()> {
+        let room = if has_room { limits::PREPARED_BYTES_MAX.saturating_sub(self.bytes) } else { 0 };
         self.change(number, |prepared| {
             if parameter < prepared.parameters {
                 prepared.ahead.add(parameter, part, room);
@@ -192,15 +193,18 @@ mod tests {
         let number = kept.insert_command("SLUICE HELP".into());
         let bytes = kept.bytes();
         kept.change(number, |prepared| prepared.parameters = 1);
-        assert!(kept.add_ahead(number, 0, &[0; 1000]).is_some() && kept.add_ahead(number, 1, &[0; 1000]).is_some());
+        assert!(kept.add_ahead(number, 0, &[0; 1000], true).is_some() && kept.add_ahead(number, 1, &[0; 1000], true).is_some());
         assert_eq!(kept.bytes(), bytes + 1000 + 64, "there is no second parameter");
         let much = vec![0; limits::PREPARED_BYTES_MAX];
         for _ in 0..2 {
-            kept.add_ahead(number, 0, &much);
+            kept.add_ahead(number, 0, &much, true);
             let ahead = &kept.get(number).expect("kept").ahead;
             assert!(ahead.is_cut && !ahead.is_empty() && kept.bytes() == bytes + 64);
         }
-        assert_ne!(kept.insert_command("SLUICE STATUS".into()), number);
+        let other = kept.insert_command("SLUICE STATUS".into());
+        kept.change(other, |prepared| prepared.parameters = 1);
+        kept.add_ahead(other, 0, &[0; 10], false);
+        assert!(other != number && kept.get(other).expect("kept").ahead.is_cut);
         assert!(kept.remove(number).is_some() && kept.remove(number).is_none());
         kept.clear();
         assert_eq!((kept.bytes(), kept.len()), (0, 0));

@@ -152,6 +152,10 @@ impl Session {
             }
             if self.pending.as_ref().is_some_and(|pending| pending.answer.is_over()) {
                 self.answered();
+                // A server takes the whole of a file before it says how that went; what it makes of the rest otherwise, nobody knows.
+                if self.cutter.in_data() {
+                    return Err(End::Upstream);
+                }
             } else if nothing {
                 break;
             }
@@ -215,6 +219,16 @@ impl Session {
         let messages = (here + self.link.upstream_waiting()).saturating_sub(limits::ROOM_OWN_BYTES);
         let texts = self.prepared.bytes().saturating_sub(limits::ROOM_OWN_BYTES);
         self.room.hold(messages + texts) || here <= limits::ROOM_OWN_BYTES
+    }
+
+    /// Before so much more is kept behind this command.
+    pub(in crate::session) fn has_room_for(&mut self, more: usize) -> bool {
+        let after = self.prepared.bytes().saturating_add(more);
+        if after <= limits::ROOM_OWN_BYTES {
+            return true;
+        }
+        let messages = self.link.upstream_waiting().saturating_sub(limits::ROOM_OWN_BYTES);
+        self.room.hold(messages + after - limits::ROOM_OWN_BYTES)
     }
 
     fn learn(&mut self, event: Event, packet: Bytes) {

@@ -17,7 +17,7 @@ use crate::harness::wire::Address;
 my_stories! {
     doors_are_refused_by_name, unknown_commands, bodies_that_do_not_add_up, packets_out_of_order, packets_cut_off_by_the_end,
     logins_that_cannot_be, commands_before_the_login, what_is_offered, one_broken_client_harms_no_other,
-    a_statement_within_a_file, a_file_that_breaks_its_numbers, commands_sent_ahead, a_compressed_stream,
+    a_statement_within_a_file, a_file_that_breaks_its_numbers, commands_sent_ahead, a_compressed_stream, prepared_texts_take_room,
 }
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2), (3)";
@@ -280,6 +280,36 @@ fn commands_sent_ahead(server: &'static MyServer) {
     }
     let grown = sluice.most_memory().saturating_sub(before);
     assert!(grown < 24 << 20, "{} MiB for 64 MiB sent ahead", grown >> 20);
+}
+
+/// Each of them is small; together they are more than all sessions may keep.
+fn prepared_texts_take_room(server: &'static MyServer) {
+    let database = server.database(TABLE);
+    let sluice = Setup::before_mysql(server).with("[sessions]\nmemory_bytes = 8388608").start();
+    let (mut one, mut other) = (sluice.my_connect(&database), sluice.my_connect(&database));
+    let text = format!("SELECT ?{}", " ".repeat(900_000));
+    let mut prepared = Vec::new();
+    let refused = loop {
+        let outcome = one.command(&packet::prepare(&text));
+        match outcome.error() {
+            Some(failure) => break failure.clone(),
+            None => prepared.push(outcome.prepared()),
+        }
+        assert!(prepared.len() < 20, "nothing bounds them");
+    };
+    assert!((8..11).contains(&prepared.len()) && refused.message.contains("no room"), "{refused:?} {}", prepared.len());
+    // Another's everyday work goes on; values that come ahead of a guarded statement are not kept, so it is not judged by a part of them.
+    let number = other.prepare("DELETE FROM t WHERE id > ?");
+    for _ in 0..3 {
+        other.start(&packet::long_data(number, 0, &[b'1'; 900_000]));
+    }
+    assert!(other.command(&execute(number, 0, &[None])).error().expect("refused").message.contains("came ahead"));
+    for number in prepared {
+        one.start(&packet::close(number));
+    }
+    assert_eq!(one.query("SELECT 1").value(), "1");
+    assert!(other.command(&packet::prepare(&text)).error().is_none(), "all was given back");
+    assert_eq!(other.query("SELECT count(*) FROM t").value(), "3");
 }
 
 /// Asked for although it was not offered: refused, or not used; in no case is what follows read as if it were plain.
