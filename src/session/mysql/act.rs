@@ -194,7 +194,9 @@ impl Session {
                 _ => {}
             }
         }
-        self.once = judgement.pieces.last().is_some_and(|piece| sets_transaction_once(&piece.text, mode));
+        for piece in &judgement.pieces {
+            self.once = sets_transaction_once(&piece.text, mode) || self.once && piece.facts.transaction.is_none();
+        }
     }
 
     /// PREPARE by SQL: the server keeps the text under a name, as it was read then, and so do we. In a message of several statements it is not
@@ -262,7 +264,13 @@ pub(in crate::session) fn touches_session(judgement: &Judgement) -> bool {
 /// SET TRANSACTION …, for the next one alone.
 fn sets_transaction_once(text: &str, mode: LexicalMode) -> bool {
     let words: Vec<String> = words(text, mode).take(2).collect();
-    matches!(&words[..], [set, what] if set == "set" && what == "transaction")
+    let [set, what] = &words[..] else { return false };
+    if set != "set" {
+        return false;
+    }
+    // `SET @@transaction_read_only = 1` says the same; `SET transaction_read_only = 1` is for the session.
+    let together: String = text.split_whitespace().collect::<String>().to_ascii_lowercase();
+    what == "transaction" || together.contains("@@transaction_") || together.contains("@@tx_")
 }
 
 fn changes_names(facts: &Facts) -> bool {

@@ -88,7 +88,7 @@ pub(in crate::session) struct Session {
     savepoints: bool,
     /// LOCK TABLES: a transaction of ours would release them.
     locked: bool,
-    /// SET TRANSACTION was sent for the very next transaction: a question would use it up.
+    /// SET TRANSACTION was sent for the very next transaction, and none has begun since for all that is known: a question would use it up.
     once: bool,
     reaching: Reaching,
     /// The account and its roles, as the server told them last; empty: it was not asked yet.

@@ -141,6 +141,7 @@ impl Session {
         self.desk.format = None;
         self.desk.scripted = false;
         self.aftermath = Default::default();
+        self.once = false;
     }
 
     /// As the server itself would say it.
@@ -170,6 +171,8 @@ impl Session {
                 if let Some(refusal) = self.before_transaction(transaction).await? {
                     return self.refuse_commit(&refusal).await;
                 }
+                // Whether it begins a transaction or ends one.
+                self.once &= transaction.is_none();
                 if let Some(refusal) = self.refused_uncounted(transaction, kind) {
                     return self.refuse(&refusal).await;
                 }
@@ -302,7 +305,6 @@ impl Session {
         let recording = self.desk.recording();
         let permitted = self.desk.house.recorder.record(&verdict, Action::Forward, recording, frame.into_bytes());
         let permit = permitted.map_err(|error| End::Refused(crate::session::record::unrecorded(&error)))?;
-        self.once = false;
         self.link.forward(permit);
         self.expect(Expected::Results, Mark::Statement(watched));
         Ok(())
@@ -373,6 +375,8 @@ impl Session {
                 if let Some(refusal) = self.before_transaction(transaction).await? {
                     return self.refuse_commit(&refusal).await;
                 }
+                // Whether it begins a transaction or ends one.
+                self.once &= transaction.is_none();
                 if let Some(refusal) = self.refused_uncounted(transaction, &Kind::Read) {
                     return self.refuse(&refusal).await;
                 }
@@ -418,7 +422,8 @@ impl Session {
         let is_cut = self.prepared.get(number).is_some_and(|prepared| prepared.ahead.is_cut);
         let execute = self.read_execute(&frame, number)?;
         if is_cut {
-            let message = "sluice: the values that came ahead of the statement are more than is kept: they cannot be judged";
+            let message =
+                "sluice: the values that came ahead of the statement are more than is kept: they cannot be judged";
             return self.refuse(&Refusal::new(Code::Limit, message)).await;
         }
         let texts = self.texts();

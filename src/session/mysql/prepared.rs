@@ -193,7 +193,10 @@ mod tests {
         let number = kept.insert_command("SLUICE HELP".into());
         let bytes = kept.bytes();
         kept.change(number, |prepared| prepared.parameters = 1);
-        assert!(kept.add_ahead(number, 0, &[0; 1000], true).is_some() && kept.add_ahead(number, 1, &[0; 1000], true).is_some());
+        assert!(
+            kept.add_ahead(number, 0, &[0; 1000], true).is_some()
+                && kept.add_ahead(number, 1, &[0; 1000], true).is_some()
+        );
         assert_eq!(kept.bytes(), bytes + 1000 + 64, "there is no second parameter");
         let much = vec![0; limits::PREPARED_BYTES_MAX];
         for _ in 0..2 {

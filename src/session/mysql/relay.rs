@@ -283,6 +283,7 @@ impl Session {
         }
         let Some(Pending { mark: Mark::Statement(watched), .. }) = &mut self.pending else { return };
         watched.changed = watched.changed.saturating_add(end.affected());
+        self.once &= end.affected() == 0;
         if let Some(failure) = end.failed() {
             let (entry, sqlstate) = (watched.entry, failure.sqlstate.clone());
             self.desk.record_outcome(entry, None, Some(&sqlstate), None);
@@ -298,8 +299,9 @@ impl Session {
             Mark::Database => self.settings.forget(),
             Mark::Reset => self.was_reset(),
         }
-        if !self.in_transaction() {
-            self.transaction_ended();
+        match self.in_transaction() {
+            true => self.once = false,
+            false => self.transaction_ended(),
         }
         if !self.desk.runs.is_empty() {
             let committed = !self.in_transaction();

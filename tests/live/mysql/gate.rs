@@ -17,6 +17,7 @@ my_stories! {
     tables_without_transactions, joins_and_orders, cascades_that_exceed, a_replacement_is_held_to_what_was_shown, parents_and_children_in_one_delete, a_freeze_stops_every_change,
     a_script_runs_once, commands_answer_with_rows, a_token_is_its_owners, without_the_process_privilege,
     prepared_by_sql, texts_of_many_statements,
+    a_transaction_described_beforehand,
 }
 
 struct Case {
@@ -486,6 +487,31 @@ fn the_questions_leave_no_trace(server: &'static MyServer) {
     // It should be 1: the rows were counted in the client's own transaction, and that fixed what it reads from then on.
     assert_eq!(wire.query("SELECT count(*) FROM logs WHERE id = 7777").value(), "0");
     wire.query("COMMIT").expect_fine("COMMIT");
+}
+
+/// What SET TRANSACTION says holds for the next transaction, however much comes between that begins none.
+fn a_transaction_described_beforehand(server: &'static MyServer) {
+    let (database, sluice) = shop(server);
+    let mut wire = sluice.my_connect(&database);
+    let variable = server.either("SET @@tx_read_only = 1", "SET @@transaction_read_only = 1");
+    for said in ["SET TRANSACTION READ ONLY", variable] {
+        for between in ["SELECT 1", "DO 0", "SELECT nowhere()", "SET @a = 1"] {
+            wire.query(said).expect_fine(said);
+            wire.query(between);
+            let outcome = wire.query("UPDATE logs SET line = 'y' WHERE id = 1");
+            assert_eq!(outcome.code(), 50007, "{said}; {between}: {outcome:?}");
+            wire.query("START TRANSACTION").expect_fine("as the hint says");
+            assert_eq!(wire.query("UPDATE logs SET line = 'y' WHERE id = 1").code(), 1792, "{said}; {between}");
+            wire.query("ROLLBACK").expect_fine("ROLLBACK");
+            wire.query("UPDATE logs SET line = 'x' WHERE id = 1").expect_fine("used up");
+        }
+    }
+    // Used up by a change, and by its end.
+    for end in ["INSERT INTO logs VALUES (8888, 'used', NULL)", "COMMIT"] {
+        wire.query("SET TRANSACTION ISOLATION LEVEL READ COMMITTED").expect_fine("for the next one");
+        wire.query(end).expect_fine(end);
+        wire.query("UPDATE logs SET line = 'z' WHERE id = 1").expect_fine(end);
+    }
 }
 
 fn a_free_change_that_grew_is_rolled_back(server: &'static MyServer) {
