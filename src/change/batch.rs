@@ -4,17 +4,21 @@
 //! whatever could mean something else in another batch (a function that is not known to give the same again, a subquery, a key that the
 //! change moves, a trigger that fires once a statement) makes it run whole, with the reason.
 
-use crate::database::batches::{BATCH, INDEX, KeyColumn, NAME_BYTES_MAX, Place, Stride, UNDONE, Walk};
+mod objections;
+
+pub use objections::reads_clock;
+
+use crate::database::batches::{INDEX, KeyColumn, NAME_BYTES_MAX, Place, Stride, Walk, walked_by};
 use crate::ground::ids::JobId;
 use crate::ground::limits;
-use crate::policy::question::{Action, Evidence, Rows, Table, TableKind};
+use crate::policy::question::{Evidence, Rows, Table};
 use crate::policy::settings::Sizes;
 use crate::sql::facts::{Change, Facts, Nesting, Verb};
-use crate::sql::lexer::Lexer;
 use crate::sql::moments;
 use crate::sql::statement::LexicalMode;
 use crate::store::kept::Context;
 use jiff::Timestamp;
+use objections::{own_table_objection, own_text_objection, table_objection, text_objection};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -31,6 +35,14 @@ pub struct Plan {
     pub batch_rows: u64,
     /// Few of the table's rows match.
     pub sparse: bool,
+    /// PostgreSQL: the table's oid.
+    #[serde(default)]
+    pub oid: Option<String>,
+    /// MySQL: the session's `timestamp` while it runs, and the table's other unique keys.
+    #[serde(default)]
+    pub moment: Option<String>,
+    #[serde(default)]
+    pub unique: Vec<Vec<String>>,
 }
 
 /// A change that can be cut.
@@ -63,27 +75,40 @@ pub fn how<'a>(text: &str, mode: LexicalMode, facts: &'a Facts, evidence: &'a Ev
     if matches!(rows, Some(Rows::Exact(n) | Rows::AtMost(n) | Rows::Estimate(n)) if n <= sizes.batch_rows) {
         return How::Whole;
     }
-    if facts.product.either(false, true) {
-        return How::WholeBecause("batches are not built for this server yet".to_owned());
-    }
     let Some(rows) = rows else { return How::WholeBecause("how many rows it changes is not known".to_owned()) };
     let Some(table) = known.table.known() else { return How::WholeBecause("its table is not known".to_owned()) };
-    let key = text_objection(text, mode, facts, change).or_else(|| table_objection(change, table));
-    match key.map_or_else(|| walked_key(change, table), Err) {
+    let can_be_walked = walked_by(facts.product);
+    type Objects = fn(&str, LexicalMode, &Facts, &Change) -> Option<String>;
+    let own: Objects = if facts.product.either(true, false) { text_objection } else { own_text_objection };
+    let objection = own(text, mode, facts, change)
+        .or_else(|| table_objection(change, table))
+        .or_else(|| facts.product.either(None, own_table_objection(change, table, can_be_walked)));
+    match objection.map_or_else(|| walked_key(change, table, can_be_walked), Err) {
         Ok(key) => How::Batches(Outline { change, table, key, rows: rows.number() }),
         Err(why) => How::WholeBecause(why),
     }
 }
 
 impl Outline<'_> {
-    /// `moment`: the time that `now()` stands for in every batch, as an expression. `Err`: why it cannot be done after all.
-    pub fn walk(&self, text: &str, mode: LexicalMode, id: JobId, now: Timestamp, moment: &str) -> Result<Walk, String> {
+    /// `moment`: the time that `now()` stands for in every batch, as an expression; `None`: the session itself keeps it. `Err`: why it
+    /// cannot be done after all.
+    pub fn walk(
+        &self,
+        text: &str,
+        mode: LexicalMode,
+        id: JobId,
+        now: Timestamp,
+        moment: Option<&str>,
+    ) -> Result<Walk, String> {
         let odd = || "its parts could not be told apart".to_owned();
         let clauses = self.change.clauses.as_ref().ok_or_else(odd)?;
         let part = |span: &std::ops::Range<usize>| text.get(span.clone()).ok_or_else(odd);
         let pinned = |span: &std::ops::Range<usize>| {
             let clock = || "it reads the clock, which goes on between batches".to_owned();
-            moments::pinned(part(span)?, mode, moment).ok_or_else(clock)
+            match moment {
+                Some(moment) => moments::pinned(part(span)?, mode, moment).ok_or_else(clock),
+                None => Ok(part(span)?.to_owned()),
+            }
         };
         let columns: Vec<String> = self.table.columns.iter().map(|column| column.name.clone()).collect();
         let is_update = self.change.verb == Verb::Update;
@@ -101,11 +126,31 @@ impl Outline<'_> {
             written: written.map(|column| column.name.clone()).collect(),
             columns,
             archive: archive_name(&self.table.name, id, now),
+            letters: Vec::new(),
         })
     }
 
     pub fn shape(&self) -> &str {
         &self.table.shape
+    }
+
+    /// What acts when rows are put back, and may keep them from being what they were.
+    pub fn caveat(&self) -> Option<String> {
+        let acts = |trigger: &&crate::policy::question::Trigger| match self.change.verb {
+            Verb::Update => trigger.on_update,
+            _ => trigger.on_insert,
+        };
+        let names: Vec<&str> = self.table.triggers.iter().filter(acts).map(|trigger| trigger.name.as_str()).collect();
+        (!names.is_empty())
+            .then(|| format!("what {} does when rows are put back must leave them what they were", names.join(", ")))
+    }
+
+    pub fn unique_keys(&self) -> &[Vec<String>] {
+        &self.table.unique_keys
+    }
+
+    pub fn table(&self) -> (&str, &str) {
+        (&self.table.schema, &self.table.name)
     }
 
     /// Whether so few of the table's rows match that the server had better be asked where they are. The key of a table that is large beside
@@ -127,157 +172,14 @@ pub fn archive_name(table: &str, id: JobId, now: Timestamp) -> String {
     format!("_archive_{month}_{}_{tail}", &table[..end])
 }
 
-/// Functions of the server's own that give the same for the same, in every transaction.
-const STEADY: &[&str] = &[
-    "abs",
-    "array_length",
-    "array_position",
-    "array_remove",
-    "array_replace",
-    "ascii",
-    "btrim",
-    "cardinality",
-    "ceil",
-    "ceiling",
-    "char_length",
-    "character_length",
-    "chr",
-    "coalesce",
-    "concat",
-    "concat_ws",
-    "date_part",
-    "date_trunc",
-    "div",
-    "encode",
-    "decode",
-    "extract",
-    "floor",
-    "greatest",
-    "initcap",
-    "isfinite",
-    "jsonb_array_length",
-    "jsonb_build_object",
-    "jsonb_set",
-    "jsonb_typeof",
-    "justify_days",
-    "least",
-    "left",
-    "length",
-    "lower",
-    "lpad",
-    "ltrim",
-    "make_date",
-    "make_interval",
-    "md5",
-    "mod",
-    "nullif",
-    "octet_length",
-    "overlay",
-    "position",
-    "power",
-    "regexp_match",
-    "regexp_replace",
-    "repeat",
-    "replace",
-    "reverse",
-    "right",
-    "round",
-    "rpad",
-    "rtrim",
-    "sign",
-    "split_part",
-    "sqrt",
-    "starts_with",
-    "strpos",
-    "substr",
-    "substring",
-    "to_char",
-    "to_date",
-    "to_number",
-    "to_timestamp",
-    "translate",
-    "trim",
-    "trunc",
-    "upper",
-    // Pinned to one moment.
-    "now",
-    "transaction_timestamp",
-    "statement_timestamp",
-];
-
-fn text_objection(text: &str, mode: LexicalMode, facts: &Facts, change: &Change) -> Option<String> {
-    let Some(clauses) = &change.clauses else { return Some("its parts could not be told apart".to_owned()) };
-    if facts.parameters > 0 {
-        return Some("its values are bound, which batches do not carry yet".to_owned());
-    }
-    if clauses.with.is_some() || clauses.from.is_some() || clauses.tables.is_some() {
-        return Some("it reads other tables".to_owned());
-    }
-    if clauses.order.is_some() || clauses.limit.is_some() {
-        return Some("LIMIT and ORDER BY would choose other rows in each batch".to_owned());
-    }
-    if moments::pinned(text, mode, "").is_none() {
-        return Some("it reads the clock, which goes on between batches".to_owned());
-    }
-    if let Some(function) = facts.functions.iter().find(|name| !STEADY.contains(&name.as_str())) {
-        return Some(format!("{function}() may give something else in each batch"));
-    }
-    let behind = [Some(&clauses.target), clauses.set.as_ref(), clauses.condition.as_ref()];
-    let end = behind.into_iter().flatten().map(|span| span.end).max().unwrap_or_default();
-    for token in Lexer::new(text, mode).filter(|token| !token.is_comment()) {
-        let is = |word| token.is_word(text, word);
-        if is("select") || is("table") || is("values") {
-            return Some("a subquery may find something else in each batch".to_owned());
-        }
-        if is("returning") && token.span().start >= end {
-            return Some("RETURNING wants its rows from one statement".to_owned());
-        }
-    }
-    None
-}
-
-fn table_objection(change: &Change, table: &Table) -> Option<String> {
-    let is_delete = change.verb == Verb::Delete;
-    match table.kind {
-        TableKind::Table if table.children > 0 && !change.only => {
-            return Some("tables that inherit from it have columns and keys of their own".to_owned());
-        }
-        TableKind::Table | TableKind::Partitioned => {}
-        _ => return Some("it is no ordinary table".to_owned()),
-    }
-    if table.has_rules {
-        return Some("the table has rewrite rules".to_owned());
-    }
-    let fires =
-        |trigger: &&crate::policy::question::Trigger| if is_delete { trigger.on_delete } else { trigger.on_update };
-    if let Some(trigger) = table.triggers.iter().filter(fires).find(|trigger| !trigger.each_row || trigger.instead) {
-        return Some(format!("the trigger {} fires once a statement", trigger.name));
-    }
-    let sets = |column: &String| change.assignments.iter().any(|assignment| &assignment.column == column);
-    let acts = |action| !matches!(action, Action::NoAction | Action::Restrict);
-    let carried = table.referenced_by.iter().find(|key| match is_delete {
-        true => acts(key.on_delete),
-        false => key.parent_columns.iter().any(sets),
-    });
-    if let Some(key) = carried {
-        return Some(format!("the foreign key {} carries it on", key.name));
-    }
-    let taken = |name: &String| name == BATCH || name == UNDONE || name.starts_with("new:");
-    table
-        .columns
-        .iter()
-        .find(|column| taken(&column.name))
-        .map(|column| format!("its column {} is named as an archive's own", column.name))
-}
-
 /// The primary key, else another that is never NULL.
-fn walked_key(change: &Change, table: &Table) -> Result<Vec<KeyColumn>, String> {
+fn walked_key(change: &Change, table: &Table, can_be_walked: fn(&KeyColumn) -> bool) -> Result<Vec<KeyColumn>, String> {
     let column = |name: &String| table.columns.iter().find(|column| &column.name == name);
     let walked = |key: &&Vec<String>| {
         let columns = key.iter().map(column);
         let fit = |column: Option<&crate::policy::question::Column>| {
             column.is_some_and(|column| {
-                column.not_null && KeyColumn { name: String::new(), kind: column.kind.clone() }.can_be_walked()
+                column.not_null && can_be_walked(&KeyColumn { name: String::new(), kind: column.kind.clone() })
             })
         };
         !key.is_empty() && columns.into_iter().all(fit)
@@ -343,7 +245,7 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::question::{ChangeEvidence, Column, Known, Trigger};
+    use crate::policy::question::{ChangeEvidence, Column, Known, TableKind, Trigger};
     use crate::sql::read;
 
     fn table() -> Table {
@@ -383,7 +285,7 @@ mod tests {
         match how(text, LexicalMode::default(), &facts, &evidence, &Sizes::default()) {
             How::Batches(outline) => {
                 let id = JobId::new(Timestamp::UNIX_EPOCH).expect("chance");
-                match outline.walk(text, LexicalMode::default(), id, Timestamp::UNIX_EPOCH, "M") {
+                match outline.walk(text, LexicalMode::default(), id, Timestamp::UNIX_EPOCH, Some("M")) {
                     Ok(walk) => walk.key.iter().map(|key| key.name.as_str()).collect::<Vec<_>>().join(","),
                     Err(why) => why,
                 }
@@ -407,6 +309,7 @@ mod tests {
             ("DELETE FROM t USING u WHERE u.id = t.id", "it reads other tables"),
             ("WITH w AS (SELECT 1) DELETE FROM t", "it reads other tables"),
             ("DELETE FROM t RETURNING id", "RETURNING wants its rows from one statement"),
+            ("UPDATE t SET at = DEFAULT", "a DEFAULT may give something else in each batch"),
             ("UPDATE t SET id = id + 1", "it changes id, by which the rows would be walked"),
             ("DELETE FROM t WHERE id > $1", "its values are bound, which batches do not carry yet"),
             ("INSERT INTO t VALUES (1)", "whole"),

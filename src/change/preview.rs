@@ -43,8 +43,8 @@ pub struct Offer {
 pub enum Manner {
     #[default]
     Whole,
-    /// In so many batches at least, of up to so many rows.
-    Batches { batches: u64, rows: u64 },
+    /// In so many batches at least, of up to so many rows. `caveat`: what may keep it from being undone.
+    Batches { batches: u64, rows: u64, caveat: Option<String> },
     /// Although it is larger than a batch.
     WholeBecause(String),
 }
@@ -256,10 +256,14 @@ impl Subject<'_> {
             return "To run it whole, of which nothing can be rolled back:".to_owned();
         }
         match (&offer.manner, offer.at_most.rows) {
-            (Manner::Batches { batches, rows }, _) => {
+            (Manner::Batches { batches, rows, caveat }, _) => {
                 let (batches, rows) = (number(*batches), number(*rows));
+                let undone = match caveat {
+                    None => "so that it can be undone:".to_owned(),
+                    Some(caveat) => format!("but perhaps not to be undone by SLUICE UNDO: {}:", plain(caveat)),
+                };
                 return format!(
-                    "To carry it out in {batches} batches of up to {rows} rows, each row archived first, so that it can be undone:"
+                    "To carry it out in {batches} batches of up to {rows} rows, each row archived first, {undone}"
                 );
             }
             (Manner::WholeBecause(why), Some(_)) => {

@@ -15,7 +15,10 @@
 //! rows that it changed only under REPEATABLE READ: there a row changed by somebody else since fails the statement. Tried on PostgreSQL
 //! 15 and 18.
 
-use crate::database::quote::{dotted, ident, literal};
+pub mod mysql;
+
+use crate::database::quote::{catalog, dotted, ident, literal};
+use crate::sql::statement::Product;
 use serde::{Deserialize, Serialize};
 
 /// Of which batch a row is, and when it was put back.
@@ -47,6 +50,9 @@ pub struct Walk {
     pub written: Vec<String>,
     /// Beside the table, in its schema.
     pub archive: String,
+    /// MySQL: those of the columns whose values may differ in letters and be the same to the server.
+    #[serde(default)]
+    pub letters: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +74,14 @@ pub enum Stride {
 /// Values of the walked key, as texts that read the same in every session.
 pub type Place = Vec<String>;
 
+/// Some of a batch's rows, by their keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    pub after: Option<Place>,
+    pub to: Place,
+    pub rows: u64,
+}
+
 /// Types that have one total order, by operators of the server's own, and a text that reads back as what it was in every session.
 const WALKED: &[&str] = &[
     "smallint",
@@ -86,6 +100,11 @@ const WALKED: &[&str] = &[
     "oid",
     "bytea",
 ];
+
+/// By which columns a product's tables are walked.
+pub fn walked_by(product: Product) -> fn(&KeyColumn) -> bool {
+    product.either(KeyColumn::can_be_walked, mysql::can_be_walked)
+}
 
 impl KeyColumn {
     pub fn can_be_walked(&self) -> bool {
@@ -123,14 +142,32 @@ impl Walk {
         self.set.is_some()
     }
 
-    /// Whether the archive is there, its key's index, and its batches'.
+    /// Whether the archive is there, whether it is as a job makes it, its key's index, and its batches'. Whoever may make tables could have
+    /// put another in its place, whose triggers would run by the rights of whoever writes into it.
     pub fn has_archive(&self) -> String {
-        let there = |name: &str| {
-            let whole = dotted(&[self.schema.clone(), name.to_owned()]);
-            format!("pg_catalog.to_regclass({}) IS NOT NULL", literal(&whole))
-        };
-        let indexes = [KEY_INDEX, INDEX].map(|end| there(&format!("{}{end}", self.archive)));
-        format!("SELECT {}, {}", there(&self.archive), indexes.join(", "))
+        let name = |name: &str| literal(&dotted(&[self.schema.clone(), name.to_owned()]));
+        let there = |name: &str| format!("pg_catalog.to_regclass({name}) IS NOT NULL");
+        let indexes = [KEY_INDEX, INDEX].map(|end| there(&name(&format!("{}{end}", self.archive))));
+        let archive = name(&self.archive);
+        let own = catalog(OWN).replace("$archive", &archive).replace("$columns", &self.archived_columns().to_string());
+        format!("SELECT {}, {own}, {}", there(&archive), indexes.join(", "))
+    }
+
+    fn archived_columns(&self) -> usize {
+        2 + self.columns.len() * if self.is_update() { 2 } else { 1 }
+    }
+
+    /// A digest of what table and archive are, and the table's oid: what a batch did is what was confirmed only while they stay the same.
+    /// To be asked behind a lock that keeps others from changing it.
+    pub fn print(&self) -> String {
+        let name = |name: &str| literal(&dotted(&[self.schema.clone(), name.to_owned()]));
+        catalog(PRINT).replace("$table", &name(&self.table)).replace("$archive", &name(&self.archive))
+    }
+
+    /// Keeps others from changing what the table is until the transaction ends. Before anything is read: a table that was rewritten since
+    /// a transaction's snapshot looks empty to it.
+    pub fn lock(&self) -> String {
+        format!("LOCK TABLE {}{} IN ROW EXCLUSIVE MODE", self.only(), self.table_name())
     }
 
     /// The archive, empty: to be run in one transaction.
@@ -154,11 +191,12 @@ impl Walk {
         ]
     }
 
-    /// From now on no row is archived, and so changed, twice. Whoever goes on with a job makes it first.
+    /// From now on no row is archived, and so changed, twice. Whoever goes on with a job makes it first. A primary key: where a table is
+    /// published, its rows can be marked as put back only by one.
     pub fn key_archive(&self) -> String {
         let key: Vec<String> = self.key.iter().map(|column| ident(&column.name)).collect();
         let name = ident(&format!("{}{KEY_INDEX}", self.archive));
-        format!("CREATE UNIQUE INDEX {name} ON {} ({})", self.archive_name(), key.join(", "))
+        format!("ALTER TABLE {} ADD CONSTRAINT {name} PRIMARY KEY ({})", self.archive_name(), key.join(", "))
     }
 
     /// Rows are put back batch by batch: without an index each would read the whole archive. Made when it is needed, so that a job that is
@@ -247,12 +285,27 @@ impl Walk {
         format!("SELECT pg_catalog.max({BATCH}) FROM {} WHERE {UNDONE} IS NULL{below}", self.archive_name())
     }
 
-    /// Puts one batch back, and marks in the archive what is back. Its tag counts those rows; the others were changed since.
-    pub fn back(&self, batch: u64) -> String {
+    /// How many rows of a batch, or of a piece of it, are not put back, and the key of the one at this place among them.
+    pub fn at(&self, batch: u64, piece: Option<&Piece>, place: u64) -> [String; 2] {
+        let within = piece
+            .map_or_else(String::new, |piece| format!(" AND {}", self.range("a", piece.after.as_ref(), &piece.to)));
+        let from = format!(
+            "FROM {} AS a WHERE a.{BATCH} OPERATOR(pg_catalog.=) {batch} AND a.{UNDONE} IS NULL{within}",
+            self.archive_name()
+        );
+        let key = format!("SELECT {} {from} ORDER BY {} OFFSET {place} LIMIT 1", self.texts("a"), self.rising("a"));
+        [format!("SELECT pg_catalog.count(*) {from}"), key]
+    }
+
+    /// Puts one batch back, or a piece of it, and marks in the archive what is back. Its tag counts those rows; the others were changed
+    /// since.
+    pub fn back(&self, batch: u64, piece: Option<&Piece>) -> String {
         let archive = self.archive_name();
         let key: Vec<String> = self.key.iter().map(|column| ident(&column.name)).collect();
         let names = |of: &str| self.written.iter().map(|column| format!("{of}{}", ident(column))).collect::<Vec<_>>();
-        let of_batch = format!("a.{BATCH} OPERATOR(pg_catalog.=) {batch} AND a.{UNDONE} IS NULL");
+        let within = piece
+            .map_or_else(String::new, |piece| format!(" AND {}", self.range("a", piece.after.as_ref(), &piece.to)));
+        let of_batch = format!("a.{BATCH} OPERATOR(pg_catalog.=) {batch} AND a.{UNDONE} IS NULL{within}");
         let returning: Vec<String> = key.iter().map(|column| format!("t.{column}")).collect();
         let put = match self.is_update() {
             false => format!(
@@ -290,8 +343,9 @@ impl Walk {
     pub fn not_as_it_was(&self, batch: u64) -> String {
         let here: Vec<String> = self.key.iter().map(|column| same("t", "a", &column.name)).collect();
         format!(
-            "SELECT pg_catalog.count(*) FROM {} AS a LEFT JOIN {} AS t ON {} WHERE a.{BATCH} OPERATOR(pg_catalog.=) {batch} AND a.{UNDONE} IS NOT NULL AND NOT ({})",
+            "SELECT pg_catalog.count(*) FROM {} AS a LEFT JOIN {}{} AS t ON {} WHERE a.{BATCH} OPERATOR(pg_catalog.=) {batch} AND a.{UNDONE} IS NOT NULL AND NOT ({})",
             self.archive_name(),
+            self.only(),
             self.table_name(),
             here.join(" AND "),
             self.equal("t", |column| format!("a.{}", ident(column))),
@@ -318,13 +372,11 @@ impl Walk {
         format!("new:{at}")
     }
 
-    /// All writable columns hold what the archive says. As texts: not every type has an equality.
+    /// All writable columns hold what the archive says, bit by bit: not every type has an equality, and a text may be rounded.
     fn equal(&self, of: &str, archived: impl Fn(&str) -> String) -> String {
-        let one = |column: &String| {
-            let (here, there) = (format!("{of}.{}", ident(column)), archived(column));
-            format!("CAST({here} AS pg_catalog.text) IS NOT DISTINCT FROM CAST({there} AS pg_catalog.text)")
-        };
-        self.written.iter().map(one).collect::<Vec<_>>().join(" AND ")
+        let here: Vec<String> = self.written.iter().map(|column| format!("{of}.{}", ident(column))).collect();
+        let there: Vec<String> = self.written.iter().map(|column| archived(column)).collect();
+        format!("pg_catalog.record_image_eq(ROW({}), ROW({}))", here.join(", "), there.join(", "))
     }
 
     fn where_(&self, after: Option<&Place>, end: &Place) -> String {
@@ -362,6 +414,28 @@ impl Walk {
     }
 }
 
+/// An ordinary table of this user's, with as many columns as a job gives it and nothing that acts when it is written.
+const OWN: &str = "EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner \
+    WHERE c.oid = pg_catalog.to_regclass($archive) AND c.relkind = 'r' AND c.relpersistence <> 't' AND r.rolname = current_user \
+    AND NOT c.relrowsecurity AND NOT c.relispartition \
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid) \
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite w WHERE w.ev_class = c.oid) \
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid OR i.inhparent = c.oid) \
+    AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) = $columns)";
+
+const PRINT: &str = "WITH sluice_of AS (SELECT pg_catalog.to_regclass($table)::pg_catalog.oid AS oid \
+    UNION SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass($table)) p \
+    UNION SELECT pg_catalog.to_regclass($archive)::pg_catalog.oid) \
+    SELECT pg_catalog.md5(pg_catalog.string_agg(l.line, ',' ORDER BY l.line COLLATE \"C\")), pg_catalog.to_regclass($table)::pg_catalog.oid::pg_catalog.text FROM (\
+    SELECT pg_catalog.concat('column ', a.attrelid, ' ', a.attnum, ' ', a.attname, ' ', a.atttypid, ' ', a.atttypmod, ' ', a.attnotnull, a.attgenerated, a.attidentity, a.attcollation) AS line \
+    FROM pg_catalog.pg_attribute a WHERE a.attrelid IN (SELECT o.oid FROM sluice_of o) AND a.attnum > 0 AND NOT a.attisdropped \
+    UNION ALL SELECT pg_catalog.concat('trigger ', g.tgrelid, ' ', g.tgname, ' ', g.tgenabled, ' ', g.tgfoid, ' ', g.tgtype) \
+    FROM pg_catalog.pg_trigger g WHERE g.tgrelid IN (SELECT o.oid FROM sluice_of o) \
+    UNION ALL SELECT pg_catalog.concat('rule ', w.ev_class, ' ', w.rulename) FROM pg_catalog.pg_rewrite w WHERE w.ev_class IN (SELECT o.oid FROM sluice_of o) \
+    UNION ALL SELECT pg_catalog.concat('table ', c.oid, ' ', c.relkind, c.relowner, c.relrowsecurity, c.relforcerowsecurity) \
+    FROM pg_catalog.pg_class c WHERE c.oid IN (SELECT o.oid FROM sluice_of o) \
+    UNION ALL SELECT pg_catalog.concat('child ', i.inhparent, ' ', i.inhrelid) FROM pg_catalog.pg_inherits i WHERE i.inhparent IN (SELECT o.oid FROM sluice_of o)) l";
+
 /// PostgreSQL cuts longer names off.
 pub const NAME_BYTES_MAX: usize = 63;
 
@@ -390,6 +464,7 @@ mod tests {
             columns: ["a", "b", "g", "n"].map(str::to_owned).to_vec(),
             written: ["a", "b", "n"].map(str::to_owned).to_vec(),
             archive: "_archive_2026_11_Carts_X".to_owned(),
+            letters: Vec::new(),
         }
     }
 
@@ -412,6 +487,8 @@ mod tests {
             let archive = "Insert public._archive_2026_11_Carts_X".to_owned();
             for text in [
                 walk.last(),
+                walk.print(),
+                walk.has_archive(),
                 walk.done(),
                 walk.done_so_far(),
                 walk.next(Some(&after), &end, Stride::Matching(5)),
@@ -429,7 +506,7 @@ mod tests {
             for text in [walk.next_back(None), walk.next_back(Some(3)), walk.not_as_it_was(3), walk.left(10)] {
                 assert_eq!(verbs(&text), Vec::<String>::new(), "{text}");
             }
-            assert_eq!(verbs(&walk.back(3)).len(), 2);
+            assert_eq!(verbs(&walk.back(3, None)).len(), 2);
             for text in walk.make_archive("it's ours").into_iter().chain([walk.index_archive(), walk.key_archive()]) {
                 assert_eq!(read(&text, MODE).statements[0].facts.unread, None, "{text}");
             }

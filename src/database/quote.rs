@@ -7,6 +7,7 @@
 pub mod mysql;
 
 use crate::sql::facts::Name;
+use crate::sql::statement::Product;
 use std::fmt::Write;
 
 /// An `E'…'` literal of the type that its place asks for.
@@ -43,6 +44,11 @@ pub fn shown(schema: &str, name: &str) -> Name {
     let parts = vec![schema.to_owned(), name.to_owned()];
     let written = parts.iter().map(|part| plainly(part)).collect::<Vec<_>>().join(".");
     Name { written, parts }
+}
+
+/// The same of this product's names.
+pub fn shown_by(product: Product) -> fn(&str, &str) -> Name {
+    product.either(shown, mysql::shown)
 }
 
 /// Our catalog questions are written with ordinary operators, each between two blanks; this ties them to `pg_catalog`, so that

@@ -134,6 +134,8 @@ pub const STORE_BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 pub const BATCH_TIME: Duration = Duration::from_millis(200);
 /// How long a batch waits for a lock before it is rolled back and tried again: what waits behind it is not held up for long.
 pub const BATCH_LOCK_WAIT: Duration = Duration::from_secs(2);
+/// For a batch's statement, or an index over all that a job has archived, before the database is given up.
+pub const BATCH_ANSWER: Duration = Duration::from_secs(3_600);
 /// Tries of one batch that somebody was in the way of, before its job pauses; with what is waited between, some two minutes.
 pub const BATCH_TRIES_MAX: u32 = 25;
 /// What is waited between them, times how many there were.

@@ -301,6 +301,11 @@ pub(in crate::session) fn quoted(line: &str) -> String {
     format!("  | {}", plain(&line.replace('\t', "    ")))
 }
 
+/// A command that was confirmed, and no statement.
+pub(in crate::session) fn of_ours(text: &str) -> Option<Command> {
+    text.starts_with("SLUICE ").then(|| parse(text).ok()).flatten()
+}
+
 /// Words of our own little language, cut by the lexer that cuts everything else.
 pub(in crate::session) fn parse(text: &str) -> Result<Command, Refusal> {
     let tokens: Vec<_> = tokens(text);

@@ -132,6 +132,11 @@ impl Desk {
         }
         tracing::info!(session = %self.id, user = ?self.principal.user, code = code.sqlstate(), message = ?preview.message, "refused");
         let mut refusal = Refusal::new(code, preview.message).detail(preview.detail);
+        if matches!(manner(judgement), Manner::Batches { .. })
+            && let Some(line) = self.unfinished(&judgement.source).await
+        {
+            refusal.detail = refusal.detail.map(|detail| format!("{line}\n{detail}"));
+        }
         refusal.hint = Some(preview.hint).filter(|hint| !hint.is_empty());
         refusal.document = Some(Box::new(document));
         if copies {
@@ -300,10 +305,10 @@ pub(in crate::session) fn manner(judgement: &Judgement) -> Manner {
     match batch::how(&piece.text, judgement.lexical, &piece.facts, evidence, &judgement.sizes) {
         How::Batches(outline) => {
             let rows = judgement.sizes.batch_rows.max(1);
-            Manner::Batches { batches: outline.rows.div_ceil(rows), rows }
+            Manner::Batches { batches: outline.rows.div_ceil(rows), rows, caveat: outline.caveat() }
         }
-        How::WholeBecause(why) if piece.facts.product.either(true, false) => Manner::WholeBecause(why),
-        How::WholeBecause(_) | How::Whole => Manner::Whole,
+        How::WholeBecause(why) => Manner::WholeBecause(why),
+        How::Whole => Manner::Whole,
     }
 }
 

@@ -2,13 +2,26 @@
 //!
 //! Invariant: whoever may use a database sees its jobs; only who began a job, by the same name on the same listener, steers it.
 
-use crate::change::challenge;
-use crate::ground::ids::JobId;
+use crate::audit::event::Action;
+use crate::audit::{Permit, Recording};
+use crate::change::batch::Plan;
+use crate::change::challenge::{self, Draft};
+use crate::change::preview::words::lasting;
+use crate::database::quote;
+use crate::ground::ids::{ChallengeId, JobId};
+use crate::policy::count::grouped;
+use crate::policy::finding::Level;
 use crate::protocol::{Code, Refusal};
 use crate::session::commands::{Table, quoted, some, usage};
-use crate::session::desk::Desk;
+use crate::session::desk::{Desk, Entry};
+use crate::session::judgement::Judgement;
+use crate::session::record;
+use crate::session::tokens::binding;
 use crate::store::StoreError;
-use crate::store::jobs::{Job, State, Wanted};
+use crate::store::jobs::{Job, Standing, State, Wanted};
+use crate::store::kept::{Challenge, Context, Needs, Preview, ProtocolKind};
+use bytes::Bytes;
+use jiff::Timestamp;
 use std::time::Duration;
 
 pub(in crate::session) const COLUMNS: &[&str] =
@@ -92,6 +105,190 @@ impl Desk {
             true => Ok(job),
             false => Err(Refusal::new(Code::Denied, format!("sluice: denied: the job is {}'s", job.holder.user))),
         }
+    }
+}
+
+impl Desk {
+    /// The job is in the record before it begins, by the command of ours that it goes back to, if it is not the statement itself.
+    pub(in crate::session) fn permit_job(
+        &self,
+        judgement: &Judgement,
+        challenge: Option<crate::ground::ids::ChallengeId>,
+        most: u64,
+        command: Option<&str>,
+    ) -> Result<(Permit, Entry), Refusal> {
+        let noted = self.noted(judgement);
+        let about = Recording {
+            challenge,
+            promised_rows: Some(most),
+            statement: command.or(noted.text.as_deref()),
+            fingerprint: noted.fingerprint.as_deref(),
+            parameters: noted.parameters.as_deref(),
+            plain: record::plain(judgement),
+            reason: judgement.told.reason.as_deref(),
+            ..self.recording()
+        };
+        let frame = Bytes::from(judgement.source.clone());
+        match self.house.recorder.record(&judgement.verdict, Action::Confirmed, about, frame) {
+            Ok(permit) => {
+                let entry = Entry { line: permit.line(), challenge, rows_max: Some(most) };
+                Ok((permit, entry))
+            }
+            Err(error) => Err(record::unrecorded(&error)),
+        }
+    }
+
+    /// `rows`: as shown, and the most that were agreed to.
+    pub(in crate::session) fn new_job(
+        &self,
+        id: JobId,
+        plan: &Plan,
+        judgement: &Judgement,
+        challenge: Option<ChallengeId>,
+        (shown, most): (u64, u64),
+    ) -> Job {
+        let now = self.house.clock.now();
+        let product = judgement.pieces.first().map(|piece| piece.facts.product).unwrap_or_default();
+        let shown_name = |name: &str| quote::shown_by(product)(&plan.walk.schema, name).written;
+        Job {
+            id,
+            holder: challenge::holder(&self.house.listener, &self.principal),
+            of: None,
+            challenge,
+            statement: judgement.source.clone(),
+            plan: serde_json::to_value(plan).unwrap_or_default(),
+            relation: shown_name(&plan.walk.table),
+            archive: shown_name(&plan.walk.archive),
+            standing: Standing { state: State::Running, rows: 0, batches: 0, why: String::new() },
+            rows_shown: Some(shown),
+            rows_most: most,
+            created: now,
+            seen: now,
+        }
+    }
+
+    /// A job of the same statement that was not carried to its end: what it changed would be changed again.
+    pub(in crate::session) async fn unfinished(&self, statement: &str) -> Option<String> {
+        let jobs = self.house.store.jobs(&self.house.listener, &self.principal.database).await.ok()?;
+        let holder = challenge::holder(&self.house.listener, &self.principal);
+        let open = |job: &&Job| {
+            job.of.is_none() && is_over(job).is_none() && job.statement == statement && job.holder == holder
+        };
+        let job = jobs.iter().find(open)?;
+        let (id, rows) = (job.id, grouped(job.standing.rows));
+        let state = job.standing.state.as_str();
+        Some(format!(
+            "The same statement is {state} as job {id}, {rows} rows done: SLUICE RESUME '{id}' goes on with it; sent anew it begins anew."
+        ))
+    }
+
+    /// `SLUICE UNDO` is shown first: what it would do, with a token.
+    pub(in crate::session) async fn undo_offer(&mut self, job: &Job) -> Refusal {
+        let verb = if job.plan["walk"]["set"].is_null() { "deleted" } else { "updated" };
+        let rows = grouped(job.standing.rows);
+        let message = format!("sluice: this would put back the {rows} rows of {} that were {verb}", job.relation);
+        let detail = format!(
+            "job: {}\narchive: {}\nRows that somebody has changed since, or whose key is taken again, are left as they are, and counted.\nstatement:\n{}",
+            job.id,
+            job.archive,
+            job.statement.lines().map(quoted).collect::<Vec<_>>().join("\n")
+        );
+        let statement = format!("SLUICE UNDO '{}'", job.id);
+        let policy = self.house.policy.load_full();
+        let now = self.house.clock.now();
+        let sizes = self.standing.get(&policy, &self.principal, now).sizes;
+        let draft = Draft {
+            needs: Needs::Confirm,
+            listener: &self.house.listener,
+            principal: &self.principal,
+            statement: &statement,
+            parameters: None,
+            protocol: ProtocolKind::Simple,
+            context: &Context::new(),
+            promise: serde_json::json!({ "rows": job.standing.rows }),
+            preview: Preview { message: message.clone(), detail: detail.clone() },
+        };
+        let made = challenge::issue(draft, sizes.token_ttl, now, |token| self.house.store.hash(token));
+        let Ok((token, challenge)) = made else {
+            return Refusal::new(Code::CannotKnow, "sluice: no token could be made");
+        };
+        if let Err(error) = self.house.store.create(challenge).await {
+            return no_store(error);
+        }
+        let hint = format!(
+            "To put them back, batch by batch:\n  SLUICE CONFIRM '{}';      valid {}, once, for you",
+            token,
+            lasting(sizes.token_ttl)
+        );
+        Refusal::new(Code::NeedsConfirming, message).detail(detail).hint(hint)
+    }
+
+    /// Why a job cannot go on from this session as it was confirmed: the table and the meaning of its words must be what they were.
+    pub(in crate::session) async fn unfit(
+        &mut self,
+        job: &Job,
+        plan: &Plan,
+        judgement: &Judgement,
+        more: Context,
+    ) -> Option<Refusal> {
+        if judgement.verdict.in_force() >= Level::Deny {
+            return Some(self.refusal(judgement, ProtocolKind::Simple).await);
+        }
+        if job.of.is_some() {
+            return None;
+        }
+        let table = judgement.evidence.first().and_then(|known| known.changes.first()?.table.known());
+        if table.is_none_or(|table| table.shape != plan.shape) {
+            let message = format!("sluice: {} is not what it was when the job was confirmed", job.relation);
+            let hint =
+                format!("SLUICE UNDO '{}' puts back what was changed; send the statement again for the rest.", job.id);
+            return Some(Refusal::new(Code::Denied, message).hint(hint));
+        }
+        let (was, mut now) = (&plan.context, binding(&judgement.context));
+        now.extend(more);
+        let name = was.keys().chain(now.keys()).find(|name| was.get(*name) != now.get(*name))?;
+        let message = format!("sluice: {name} is not set here as it was when the job was confirmed");
+        Some(Refusal::new(Code::Token, message).hint("Set it as it was, and resume."))
+    }
+}
+
+/// More would be put back than was shown.
+pub(in crate::session) fn is_more(of: &Job, challenge: &Challenge) -> Option<Refusal> {
+    let shown = challenge.promise["rows"].as_u64().unwrap_or_default();
+    (of.standing.rows > shown).then(|| {
+        let (shown, now) = (grouped(shown), grouped(of.standing.rows));
+        let message = format!("sluice: {shown} rows were shown, and it would put back {now} by now");
+        Refusal::new(Code::Token, message).hint(format!("SLUICE UNDO '{}' shows it anew.", of.id))
+    })
+}
+
+/// It is on its way: what would be taken back is not settled.
+pub(in crate::session) fn runs() -> Refusal {
+    Refusal::new(Code::Token, "sluice: the job is being carried out").hint("SLUICE PAUSE or SLUICE CANCEL it first.")
+}
+
+/// Nothing is left to go on with.
+pub(in crate::session) fn is_over(job: &Job) -> Option<Refusal> {
+    let state = job.standing.state;
+    let over = !matches!(state, State::Running | State::Paused);
+    over.then(|| {
+        Refusal::new(Code::Token, format!("sluice: the job is {}: there is nothing to go on with", state.as_str()))
+    })
+}
+
+/// The job that takes another back.
+pub(in crate::session) fn undo_of(of: Job, id: JobId, challenge: ChallengeId, now: Timestamp) -> Job {
+    Job {
+        id,
+        of: Some(of.id),
+        challenge: Some(challenge),
+        statement: format!("SLUICE UNDO '{}'", of.id),
+        standing: Standing { state: State::Running, rows: 0, batches: 0, why: String::new() },
+        rows_shown: Some(of.standing.rows),
+        rows_most: of.standing.rows,
+        created: now,
+        seen: now,
+        ..of
     }
 }
 

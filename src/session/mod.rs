@@ -10,6 +10,7 @@ mod buffers;
 mod commands;
 mod desk;
 pub mod door;
+mod driving;
 mod format;
 mod held;
 mod jobs;

@@ -254,7 +254,7 @@ pub struct Clauses {
     pub with: Option<Range<usize>>,
     /// `ONLY t AS x`: the target with its alias. Of an INSERT … ON CONFLICT DO UPDATE: the query that yields its rows, all there is.
     pub target: Range<usize>,
-    /// UPDATE: what stands between SET and the next clause. Not given for MySQL yet.
+    /// UPDATE: what stands between SET and the next clause.
     pub set: Option<Range<usize>>,
     /// USING (DELETE) or FROM (UPDATE) list.
     pub from: Option<Range<usize>>,

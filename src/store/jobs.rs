@@ -186,7 +186,7 @@ pub(in crate::store) fn note(
 pub(in crate::store) fn want(db: &mut Connection, id: JobId, wanted: Wanted) -> Result<bool, StoreError> {
     let transaction = immediate(db)?;
     let running = transaction.execute(
-        "UPDATE job SET wanted = ?2 WHERE id = ?1 AND state = 'running'",
+        "UPDATE job SET wanted = CASE WHEN wanted = 'cancel' THEN wanted ELSE ?2 END WHERE id = ?1 AND state = 'running'",
         params![id.to_string(), wanted.as_str()],
     )?;
     let paused = match wanted {
@@ -200,13 +200,21 @@ pub(in crate::store) fn want(db: &mut Connection, id: JobId, wanted: Wanted) -> 
     Ok(running + paused > 0)
 }
 
-/// Nobody's wish of before holds for a job that begins to run again.
-pub(in crate::store) fn begin(db: &mut Connection, id: JobId, now: Timestamp) -> Result<bool, StoreError> {
-    let changed = db.execute(
+/// A job is gone on with, by whoever holds its lock: it, as it stands. `None`: it is over, or to be stopped for good.
+pub(in crate::store) fn begin(db: &mut Connection, id: JobId, now: Timestamp) -> Result<Option<Job>, StoreError> {
+    let transaction = immediate(db)?;
+    transaction.execute(
+        "UPDATE job SET state = 'cancelled', why = 'cancelled while nobody ran it', wanted = NULL
+         WHERE id = ?1 AND wanted = 'cancel' AND state IN ('running', 'paused')",
+        [id.to_string()],
+    )?;
+    let begun = transaction.execute(
         "UPDATE job SET state = 'running', wanted = NULL, why = '', seen_ms = ?2 WHERE id = ?1 AND state IN ('running', 'paused')",
         params![id.to_string(), now.as_millisecond()],
     )?;
-    Ok(changed == 1)
+    let row = transaction.query_row(&format!("{SELECT} WHERE id = ?1"), [id.to_string()], written).optional()?;
+    transaction.commit()?;
+    row.filter(|_| begun == 1).map(read).transpose()
 }
 
 pub(in crate::store) fn find(

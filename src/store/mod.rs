@@ -152,7 +152,7 @@ impl Store {
     }
 
     /// It begins to run, once more. `false`: it is over.
-    pub async fn job_begin(&self, id: JobId, now: Timestamp) -> Result<bool, StoreError> {
+    pub async fn job_begin(&self, id: JobId, now: Timestamp) -> Result<Option<Job>, StoreError> {
         self.embedded.run(move |db| jobs::begin(db, id, now)).await
     }
 

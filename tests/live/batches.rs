@@ -19,7 +19,7 @@ stories! {
 }
 
 /// 5,000 rows with every sort of column that is not simply written.
-const THINGS: &str = "
+pub const THINGS: &str = "
     CREATE TABLE things (
         id int PRIMARY KEY, n int NOT NULL DEFAULT 0, kind text, twice int GENERATED ALWAYS AS (n * 2) STORED,
         at timestamptz DEFAULT '2026-01-01', doc json, \"Odd \"\"name\" numeric(12,4), bits bytea, list int[],
@@ -30,26 +30,26 @@ const THINGS: &str = "
     ANALYZE things";
 
 /// Everything a table holds.
-fn digest(database: &Database, table: &str) -> String {
+pub fn digest(database: &Database, table: &str) -> String {
     database.value(&format!(
         "SELECT count(*) || ' ' || md5(coalesce(string_agg(t::text, E'\\n' ORDER BY t::text), '')) FROM {table} t"
     ))
 }
 
-fn gate(server: &'static Server, setup: &str) -> (Database, Sluice) {
+pub fn gate(server: &'static Server, setup: &str) -> (Database, Sluice) {
     let database = server.database(setup);
     let sluice = Setup::before(&database).start();
     (database, sluice)
 }
 
 /// Refused, with batches on offer.
-fn offered(outcome: &Outcome) -> String {
+pub fn offered(outcome: &Outcome) -> String {
     let refused = Refused::to_confirm(outcome);
     assert!(refused.hint.contains("batches of up to 1,000 rows, each row archived first"), "{refused:?}");
     refused.token()
 }
 
-fn confirm(wire: &mut Wire, token: &str) -> Outcome {
+pub fn confirm(wire: &mut Wire, token: &str) -> Outcome {
     wire.simple(&format!("SLUICE CONFIRM '{token}'"))
 }
 
@@ -59,18 +59,18 @@ fn job_in(text: &str) -> String {
     text[start..].trim_start_matches(": ").chars().take_while(char::is_ascii_alphanumeric).collect()
 }
 
-fn job_of(outcome: &Outcome) -> String {
+pub fn job_of(outcome: &Outcome) -> String {
     job_in(outcome.notices().last().unwrap_or_else(|| panic!("no notice: {outcome:#?}")))
 }
 
 /// The one job that there is.
-fn only_job(wire: &mut Wire) -> Vec<Option<String>> {
+pub fn only_job(wire: &mut Wire) -> Vec<Option<String>> {
     let jobs = wire.simple("SLUICE JOBS");
     assert_eq!(jobs.rows().len(), 1, "{jobs:#?}");
     jobs.rows().remove(0)
 }
 
-fn undone(wire: &mut Wire, job: &str) -> Outcome {
+pub fn undone(wire: &mut Wire, job: &str) -> Outcome {
     let token = Refused::to_confirm(&wire.simple(&format!("SLUICE UNDO '{job}'"))).token();
     confirm(wire, &token)
 }
@@ -187,11 +187,11 @@ fn what_changed_since_is_left(server: &'static Server) {
     assert_eq!(undone(&mut wire, &deleted).tags(), ["SLUICE UNDO 1"]);
 }
 
-const WAITS: &str =
+pub const WAITS: &str =
     "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')";
 
 /// A job that has done its first batches and waits for a row that somebody holds.
-fn stuck(server: &'static Server) -> (Database, Sluice, Wire, Wire) {
+pub fn stuck(server: &'static Server) -> (Database, Sluice, Wire, Wire) {
     let (database, sluice) = gate(server, THINGS);
     let mut holder = database.connect();
     holder.simple("BEGIN; SELECT FROM things WHERE id = 3000 FOR UPDATE").expect_fine("a row held");
@@ -203,7 +203,7 @@ fn stuck(server: &'static Server) -> (Database, Sluice, Wire, Wire) {
 }
 
 /// Each row was changed exactly once, and comes back.
-fn finish(database: &Database, wire: &mut Wire) {
+pub fn finish(database: &Database, wire: &mut Wire) {
     let row = only_job(wire);
     let job = row[0].clone().expect("an id");
     let outcome = wire.simple(&format!("SLUICE RESUME '{job}'"));
@@ -213,7 +213,7 @@ fn finish(database: &Database, wire: &mut Wire) {
     assert_eq!(database.value("SELECT count(*) FROM things WHERE n = id % 7"), "5000");
 }
 
-fn partly_done(database: &Database) {
+pub fn partly_done(database: &Database) {
     let done: u64 = database.value("SELECT count(*) FROM things WHERE n = id % 7 + 1").parse().expect("a number");
     assert!(done > 0 && done < 3000, "batches before the row that is held, and none behind it: {done}");
 }
@@ -224,7 +224,10 @@ fn killed_in_mid_job(server: &'static Server) {
     drop(wire);
     holder.simple("ROLLBACK").expect_fine("the row is let go");
     partly_done(&database);
-    finish(&database, &mut sluice.connect(&database));
+    let mut wire = sluice.connect(&database);
+    let refused = Refused::to_confirm(&wire.simple("UPDATE things SET n = n + 1"));
+    assert!(refused.detail.starts_with("The same statement is running as job"), "{refused:?}");
+    finish(&database, &mut wire);
 }
 
 fn the_database_is_lost_in_mid_job(server: &'static Server) {
@@ -420,8 +423,9 @@ fn triggers_in_the_way_of_an_undo(server: &'static Server) {
     );
     let (database, sluice) = gate(server, &setup);
     let mut wire = sluice.connect(&database);
-    let token = offered(&wire.simple("DELETE FROM things WHERE kind = 'old'"));
-    let outcome = confirm(&mut wire, &token);
+    let refused = Refused::to_confirm(&wire.simple("DELETE FROM things WHERE kind = 'old'"));
+    assert!(refused.hint.contains("perhaps not to be undone by SLUICE UNDO: what stamp does"), "{refused:?}");
+    let outcome = confirm(&mut wire, &refused.token());
     assert_eq!(outcome.tags(), ["DELETE 4000"], "{outcome:#?}");
     let left = digest(&database, "things");
     let refused = Refused::of(&undone(&mut wire, &job_of(&outcome)));

@@ -6,6 +6,7 @@
 //! One binary, so that there is one link and one pair of clusters.
 
 mod batches;
+mod batches_attacked;
 mod broken;
 mod clients;
 mod copy;

@@ -56,7 +56,7 @@ pub enum Expected {
 }
 
 /// What an OK packet says, and where in the packet (its header counted) the status stands. The texts are read when asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Okay {
     pub affected: u64,
     pub last_insert_id: u64,

@@ -205,6 +205,13 @@ impl Aftermath {
         }
     }
 
+    /// What is told beside a statement that went well.
+    pub fn note(&mut self, message: String) {
+        if self.coming.len() < limits::CONDITIONS_MAX {
+            self.coming.push(Condition { level: "Note".to_owned(), code: 50006, message });
+        }
+    }
+
     /// How many warnings of ours are to be told with the statement that is on its way.
     pub fn coming(&self) -> u16 {
         u16::try_from(self.coming.len()).unwrap_or(u16::MAX)

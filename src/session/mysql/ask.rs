@@ -72,6 +72,8 @@ pub(in crate::session) struct Heard {
     pub head: Vec<Bytes>,
     pub end: End,
     pub too_large: bool,
+    /// What an OK says to people.
+    pub info: Option<String>,
 }
 
 impl Line<'_> {
@@ -85,7 +87,12 @@ impl Line<'_> {
     pub async fn hear(&mut self) -> Result<Heard, Broken> {
         let first = self.next().await?;
         if let Some(end) = self.ended(&first, true)? {
-            return Ok(Heard { answer: Answer::default(), head: Vec::new(), end, too_large: false });
+            let whole = first.into_bytes();
+            let info = match &end {
+                End::Okay(okay) => whole.get(okay.info.clone()).map(|info| String::from_utf8_lossy(info).into_owned()),
+                _ => None,
+            };
+            return Ok(Heard { answer: Answer::default(), head: Vec::new(), end, too_large: false, info });
         }
         let mut reader = Reader::new(first.payload());
         let columns = reader.lenenc().map_err(|_| odd("a column count"))?;
@@ -94,6 +101,7 @@ impl Line<'_> {
             head: vec![first.payload_bytes()],
             end: End::Eof { status: 0, warnings: 0, status_at: 0, warnings_at: 0 },
             too_large: false,
+            info: None,
         };
         for _ in 0..columns {
             let definition = self.next().await?;

@@ -8,7 +8,7 @@ use crate::protocol::mysql::message::{self, Done};
 use crate::protocol::mysql::response::Failure;
 use crate::protocol::{Code, Refusal};
 use crate::session::End;
-use crate::session::commands::{Command, HELP, Table, columns, parse, some, usage};
+use crate::session::commands::{Command, HELP, Table, columns, parse, some};
 use crate::session::judgement::{Depth, Judgement};
 use crate::session::mysql::Session;
 use crate::session::mysql::act::Form;
@@ -35,6 +35,11 @@ impl Session {
         if let Command::Confirm(token) = &command {
             return self.confirm(token).await;
         }
+        match &command {
+            Command::Resume(id) => return Box::pin(self.resume(id)).await,
+            Command::Undo(id) => return Box::pin(self.offer_undo(id)).await,
+            _ => {}
+        }
         let answered = match &command {
             Command::Help => Ok(HELP.iter().map(|(command, does)| vec![some(command), some(does)]).collect()),
             Command::Preview(statement) => self.preview_of(statement).await?,
@@ -48,13 +53,10 @@ impl Session {
             Command::Job(id) => self.desk.job(id).await,
             Command::Pause(id) => self.desk.want(id, Wanted::Pause).await,
             Command::Cancel(id) => self.desk.want(id, Wanted::Cancel).await,
-            Command::Resume(_) | Command::Undo(_) => {
-                Err(usage("there are no jobs on this server: changes run whole here"))
-            }
             Command::Scripts => self.desk.scripts().await,
             Command::Policy => Ok(self.desk.levels()),
             Command::Status => Ok(self.state().await?),
-            Command::Confirm(_) => Ok(Vec::new()),
+            Command::Confirm(_) | Command::Resume(_) | Command::Undo(_) => Ok(Vec::new()),
         };
         match answered {
             Ok(rows) => {

@@ -9,6 +9,7 @@ use crate::policy::finding::Level;
 use crate::protocol::mysql::message::Script;
 use crate::protocol::{Code, Parameters, Refusal};
 use crate::session::End;
+use crate::session::commands::{Command, of_ours};
 use crate::session::desk::note_unrecorded;
 use crate::session::mysql::Session;
 use crate::session::mysql::act::Form;
@@ -42,6 +43,9 @@ impl Session {
             note_unrecorded(&error);
             let refusal = Refusal::new(Code::CannotKnow, format!("sluice: the command cannot be recorded: {error}"));
             return self.refuse(&refusal).await;
+        }
+        if let Some(Command::Undo(id)) = of_ours(&challenge.statement) {
+            return Box::pin(self.undo_job(&id, &challenge)).await;
         }
         self.be_ready_to_read().await?;
         let parameters = challenge.parameters.as_ref().map(challenge::restored);
@@ -82,6 +86,10 @@ impl Session {
                 self.remember(&judgement);
                 let agreed = self.desk.confirmed(&judgement, redeemed.challenge());
                 let run = Run { form: Form::Text, challenge: Some(redeemed.challenge().id), agreed };
+                if Box::pin(self.run_in_batches(&judgement, &run)).await? {
+                    self.desk.close_runs(true);
+                    return Ok(());
+                }
                 self.run_confirmed((&challenge, &text), judgement, run).await
             }
         }

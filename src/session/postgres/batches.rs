@@ -3,33 +3,29 @@
 //! Invariant: a job is in the record and in the store before anything of it happens in the database; its archive is there before the first
 //! row is changed. Whoever typed the command waits for the job, and gets the answer that the statement alone would have given.
 
-use crate::audit::event::Action;
-use crate::audit::{Permit, Recording};
 use crate::change::batch::{self, How, Plan};
-use crate::change::challenge::{self, Draft, Redeemed};
+use crate::change::challenge::{self, Redeemed};
 use crate::change::preview::Manner;
-use crate::change::preview::words::lasting;
 use crate::database::quote;
 use crate::ground::ids::JobId;
 use crate::ground::limits;
-use crate::policy::count::grouped;
 use crate::policy::finding::Level;
 use crate::protocol::postgres::message;
 use crate::protocol::{Code, Refusal};
 use crate::session::End;
 use crate::session::desk::{Entry, manner};
+use crate::session::driving::{Drive, Driven};
 use crate::session::held::Agreed;
-use crate::session::jobs::no_store;
+use crate::session::jobs::{is_more, is_over, no_store, runs, undo_of};
 use crate::session::judgement::{Judgement, Subjected};
 use crate::session::postgres::Session;
 use crate::session::postgres::act::Form;
-use crate::session::postgres::carry::{Drive, Driven};
 use crate::session::postgres::look::Looked;
 use crate::session::postgres::run::Run;
-use crate::session::record;
 use crate::session::tokens::{binding, misused};
-use crate::store::jobs::{Job, Standing, State};
-use crate::store::kept::{Challenge, Context, Needs, Preview, ProtocolKind};
+use crate::sql::facts::Facts;
+use crate::store::jobs::{Job, Standing};
+use crate::store::kept::{Challenge, Context, ProtocolKind};
 use bytes::Bytes;
 
 impl Session {
@@ -40,7 +36,8 @@ impl Session {
             return Ok(false);
         };
         let open = self.talk.status() != b'I' || self.pipeline.executed || self.pipeline.bound;
-        if open || !self.settings.takes_utf8 && !judgement.source.is_ascii() {
+        // Keys are read as UTF-8.
+        if open || !self.settings.takes_utf8 {
             self.tell_whole(judgement);
             return Ok(false);
         }
@@ -53,10 +50,14 @@ impl Session {
         };
         let now = self.desk.house.clock.now();
         let Ok(id) = JobId::new(now) else { return Ok(false) };
+        if self.means_otherwise(&piece.facts, &piece.text).await? {
+            self.tell_whole(judgement);
+            return Ok(false);
+        }
         let asked = self.tell("SELECT pg_catalog.to_json(pg_catalog.now()) OPERATOR(pg_catalog.#>>) E'{}'").await?;
         let Some(moment) = asked.cell(0) else { return Ok(false) };
         let moment = format!("CAST({} AS pg_catalog.timestamptz)", quote::literal(moment));
-        let Ok(walk) = outline.walk(&piece.text, mode, id, now, &moment) else {
+        let Ok(walk) = outline.walk(&piece.text, mode, id, now, Some(&moment)) else {
             self.tell_whole(judgement);
             return Ok(false);
         };
@@ -65,33 +66,25 @@ impl Session {
             let message = format!("sluice: where the rows end cannot be read, so nothing was changed: {why}");
             return self.refuse(&Refusal::new(Code::CannotKnow, message), run.form).await.map(|()| true);
         }
-        let (permit, entry) = match self.permit_job(judgement, run.challenge, most) {
+        let oid = self.tell(&walk.print()).await?.row(0).and_then(|row| row.get(1).cloned());
+        let mut context = binding(&judgement.context);
+        context.extend(self.readings_of_dates().await?);
+        let (permit, entry) = match self.desk.permit_job(judgement, run.challenge, most, None) {
             Ok(permitted) => permitted,
             Err(refusal) => return self.refuse(&refusal, run.form).await.map(|()| true),
         };
         let plan = Plan {
             end: last.row(0),
             shape: outline.shape().to_owned(),
-            context: binding(&judgement.context),
+            context,
             batch_rows: judgement.sizes.batch_rows,
             sparse: outline.is_sparse(),
+            oid,
             walk,
+            moment: None,
+            unique: Vec::new(),
         };
-        let job = Job {
-            id,
-            holder: challenge::holder(&self.desk.house.listener, &self.desk.principal),
-            of: None,
-            challenge: run.challenge,
-            statement: judgement.source.clone(),
-            plan: serde_json::to_value(&plan).unwrap_or_default(),
-            relation: quote::shown(&plan.walk.schema, &plan.walk.table).written,
-            archive: quote::shown(&plan.walk.schema, &plan.walk.archive).written,
-            standing: Standing { state: State::Running, rows: 0, batches: 0, why: String::new() },
-            rows_shown: Some(outline.rows),
-            rows_most: most,
-            created: now,
-            seen: now,
-        };
+        let job = self.desk.new_job(id, &plan, judgement, run.challenge, (outline.rows, most));
         if let Err(error) = self.desk.house.store.job_create(job.clone()).await {
             self.desk.record_outcome(entry, Some(0), Some("SL007"), Some("its job could not be kept"));
             return self.refuse(&no_store(error), run.form).await.map(|()| true);
@@ -118,25 +111,22 @@ impl Session {
             Ok(fit) => fit,
             Err(refusal) => return self.refuse(&refusal, form).await,
         };
-        let (permit, entry) = match self.permit_job(&judgement, job.challenge, job.rows_most) {
+        let (permit, entry) = match self.desk.permit_job(
+            &judgement,
+            job.challenge,
+            job.rows_most,
+            job.of.is_some().then_some(&*job.statement),
+        ) {
             Ok(permitted) => permitted,
             Err(refusal) => return self.refuse(&refusal, form).await,
         };
-        match self.desk.house.store.job_begin(job.id, self.desk.house.clock.now()).await {
-            Ok(true) => self.finish_job(Drive::new(job, plan, permit), entry, form).await,
-            Ok(false) => self.refuse(&Refusal::new(Code::Token, "sluice: the job is over"), form).await,
-            Err(error) => self.refuse(&no_store(error), form).await,
-        }
+        self.finish_job(Drive::new(job, plan, permit), entry, form).await
     }
 
     /// Whether a job may go on from this session as it was confirmed: the table and the meaning of its words are what they were.
     async fn fit_to_go_on(&mut self, job: &Job, form: Form) -> Result<Result<(Plan, Judgement), Refusal>, End> {
-        if !matches!(job.standing.state, State::Running | State::Paused) {
-            let state = job.standing.state.as_str();
-            return Ok(Err(Refusal::new(
-                Code::Token,
-                format!("sluice: the job is {state}: there is nothing to go on with"),
-            )));
+        if let Some(refusal) = is_over(job) {
+            return Ok(Err(refusal));
         }
         if let Some(refusal) = self.must_be_outside(form) {
             return Ok(Err(refusal));
@@ -146,7 +136,7 @@ impl Session {
         };
         let text = match job.of {
             // Putting rows back is a change like any: a freeze holds for it too.
-            Some(_) => plan.walk.back(1),
+            Some(_) => plan.walk.back(1, None),
             None => job.statement.clone(),
         };
         let source = self.source(&Bytes::from(text));
@@ -160,26 +150,11 @@ impl Session {
                 )));
             }
         };
-        if job.of.is_none() {
-            if judgement.verdict.in_force() >= Level::Deny {
-                return Ok(Err(self.desk.refusal(&judgement, ProtocolKind::Simple).await));
-            }
-            let table = judgement.evidence.first().and_then(|known| known.changes.first()?.table.known());
-            if table.is_none_or(|table| table.shape != plan.shape) {
-                let message = format!("sluice: {} is not what it was when the job was confirmed", job.relation);
-                let hint = format!(
-                    "SLUICE UNDO '{}' puts back what was changed; send the statement again for the rest.",
-                    job.id
-                );
-                return Ok(Err(Refusal::new(Code::Denied, message).hint(hint)));
-            }
-            let differs = differing(&plan.context, &binding(&judgement.context));
-            if let Some(name) = differs {
-                let message = format!("sluice: {name} is not set here as it was when the job was confirmed");
-                return Ok(Err(Refusal::new(Code::Token, message).hint("Set it as it was, and resume.")));
-            }
+        let more = self.readings_of_dates().await?;
+        match self.desk.unfit(job, &plan, &judgement, more).await {
+            Some(refusal) => Ok(Err(refusal)),
+            None => Ok(Ok((plan, judgement))),
         }
-        Ok(Ok((plan, judgement)))
     }
 
     /// `SLUICE UNDO`: shown first.
@@ -188,43 +163,8 @@ impl Session {
             Ok((job, _)) => job,
             Err(refusal) => return self.refuse(&refusal, form).await,
         };
-        let verb = if job.plan["walk"]["set"].is_null() { "deleted" } else { "updated" };
-        let rows = grouped(job.standing.rows);
-        let message = format!("sluice: this would put back the {rows} rows of {} that were {verb}", job.relation);
-        let detail = format!(
-            "job: {}\narchive: {}\nRows that somebody has changed since, or whose key is taken again, are left as they are, and counted.\nstatement:\n{}",
-            job.id,
-            job.archive,
-            job.statement.lines().map(crate::session::commands::quoted).collect::<Vec<_>>().join("\n")
-        );
-        let statement = format!("SLUICE UNDO '{}'", job.id);
-        let policy = self.desk.house.policy.load_full();
-        let now = self.desk.house.clock.now();
-        let sizes = self.desk.standing.get(&policy, &self.desk.principal, now).sizes;
-        let draft = Draft {
-            needs: Needs::Confirm,
-            listener: &self.desk.house.listener,
-            principal: &self.desk.principal,
-            statement: &statement,
-            parameters: None,
-            protocol: ProtocolKind::Simple,
-            context: &Context::new(),
-            promise: serde_json::Value::Null,
-            preview: Preview { message: message.clone(), detail: detail.clone() },
-        };
-        let made = challenge::issue(draft, sizes.token_ttl, now, |token| self.desk.house.store.hash(token));
-        let Ok((token, challenge)) = made else {
-            return self.refuse(&Refusal::new(Code::CannotKnow, "sluice: no token could be made"), form).await;
-        };
-        if let Err(error) = self.desk.house.store.create(challenge).await {
-            return self.refuse(&no_store(error), form).await;
-        }
-        let hint = format!(
-            "To put them back, batch by batch:\n  SLUICE CONFIRM '{}';      valid {}, once, for you",
-            token,
-            lasting(sizes.token_ttl)
-        );
-        self.refuse(&Refusal::new(Code::NeedsConfirming, message).detail(detail).hint(hint), form).await
+        let refusal = self.desk.undo_offer(&job).await;
+        self.refuse(&refusal, form).await
     }
 
     /// A job that changed something, and may be taken back from here.
@@ -242,6 +182,11 @@ impl Session {
         let Ok(plan) = serde_json::from_value::<Plan>(job.plan.clone()) else {
             return Ok(Err(Refusal::new(Code::CannotKnow, "sluice: the job's plan cannot be read")));
         };
+        // Nobody runs it now, whatever the store heard last.
+        if !self.lock_job(&job).await? {
+            return Ok(Err(runs()));
+        }
+        self.unlock_job(&job).await?;
         let told = self.tell(&plan.walk.done_so_far()).await?;
         let count =
             told.row(0).and_then(|row| Some((row.first()?.parse::<u64>().ok()?, row.get(2)?.parse::<u64>().ok()?)));
@@ -271,6 +216,9 @@ impl Session {
             Ok(undoable) => undoable,
             Err(refusal) => return self.refuse(&refusal, form).await,
         };
+        if let Some(refusal) = is_more(&of, challenge) {
+            return self.refuse(&refusal, form).await;
+        }
         let now = self.desk.house.clock.now();
         let redeemed =
             match challenge::check(challenge, &self.desk.house.listener, &self.desk.principal, &challenge.context, now)
@@ -284,7 +232,7 @@ impl Session {
             Err(error) => return self.refuse(&no_store(error), form).await,
         };
         // Putting rows back is a change like any: a freeze holds for it too.
-        let text = plan.walk.back(1);
+        let text = plan.walk.back(1, None);
         let source = self.source(&Bytes::from(text));
         let judgement = match self.look(Subjected::Source(source), None).await? {
             Looked::At(judgement) => *judgement,
@@ -292,25 +240,23 @@ impl Session {
             Looked::Wrong(error) => return self.fail_with(error.into_bytes(), form).await,
             Looked::Discarded | Looked::Missing => return Ok(()),
         };
-        let (permit, entry) = match self.permit_job(&judgement, Some(redeemed.challenge().id), of.standing.rows) {
+        if judgement.verdict.in_force() >= Level::Deny {
+            let refusal = self.desk.refusal(&judgement, ProtocolKind::Simple).await;
+            return self.refuse(&refusal, form).await;
+        }
+        let (permit, entry) = match self.desk.permit_job(
+            &judgement,
+            Some(redeemed.challenge().id),
+            of.standing.rows,
+            Some(&challenge.statement),
+        ) {
             Ok(permitted) => permitted,
             Err(refusal) => return self.refuse(&refusal, form).await,
         };
         let Ok(id) = JobId::new(now) else {
             return self.refuse(&Refusal::new(Code::CannotKnow, "sluice: no id could be made"), form).await;
         };
-        let job = Job {
-            id,
-            of: Some(of.id),
-            challenge: Some(redeemed.challenge().id),
-            statement: format!("SLUICE UNDO '{}'", of.id),
-            standing: Standing { state: State::Running, rows: 0, batches: 0, why: String::new() },
-            rows_shown: Some(of.standing.rows),
-            rows_most: of.standing.rows,
-            created: now,
-            seen: now,
-            ..of
-        };
+        let job = undo_of(of, id, redeemed.challenge().id, now);
         if let Err(error) = self.desk.house.store.job_create(job.clone()).await {
             self.desk.record_outcome(entry, Some(0), Some("SL007"), Some("its job could not be kept"));
             return self.refuse(&no_store(error), form).await;
@@ -318,94 +264,48 @@ impl Session {
         self.finish_job(Drive::new(job, plan, permit), entry, form).await
     }
 
-    /// The job is in the record before it begins.
-    fn permit_job(
-        &mut self,
-        judgement: &Judgement,
-        challenge: Option<crate::ground::ids::ChallengeId>,
-        most: u64,
-    ) -> Result<(Permit, Entry), Refusal> {
-        let noted = self.desk.noted(judgement);
-        let about = Recording {
-            challenge,
-            promised_rows: Some(most),
-            statement: noted.text.as_deref(),
-            fingerprint: noted.fingerprint.as_deref(),
-            parameters: noted.parameters.as_deref(),
-            plain: record::plain(judgement),
-            reason: judgement.told.reason.as_deref(),
-            ..self.desk.recording()
-        };
-        let frame = Bytes::from(judgement.source.clone());
-        match self.desk.house.recorder.record(&judgement.verdict, Action::Confirmed, about, frame) {
-            Ok(permit) => {
-                let entry = Entry { line: permit.line(), challenge, rows_max: Some(most) };
-                Ok((permit, entry))
-            }
-            Err(error) => Err(record::unrecorded(&error)),
-        }
-    }
-
     /// Carries it on, and answers whoever waits for it.
     async fn finish_job(&mut self, mut drive: Drive, entry: Entry, form: Form) -> Result<(), End> {
         self.desk.cache.clear();
         let driven = self.drive(&mut drive).await?;
         let (job, standing) = (&drive.job, drive.job.standing.clone());
-        let rows = grouped(standing.rows);
         match driven {
             Driven::Done => {
                 let note = format!("job {}: {} batches, archived in {}", job.id, standing.batches, job.archive);
-                self.desk.record_outcome(entry, Some(standing.rows), None, Some(&note));
-                let seconds = drive.took().as_secs_f64();
-                let mut line = format!(
-                    "sluice: job {}: done, {rows} rows in {} batches, {seconds:.1} s",
-                    job.id, standing.batches
-                );
-                if job.of.is_none() && standing.rows > 0 {
-                    line.push_str(&format!("; undo with: SLUICE UNDO '{}'", job.id));
-                }
-                self.tell_notice(&line);
-                if job.of.is_some() {
-                    self.tell_what_was_left(&drive).await?;
-                }
+                self.desk.record_outcome(entry, Some(drive.rows_now()), None, Some(&note));
                 let verb = match (job.of, drive.plan.walk.is_update()) {
                     (Some(_), _) => "SLUICE UNDO",
                     (None, true) => "UPDATE",
                     (None, false) => "DELETE",
                 };
+                self.tell_notice(&drive.done_line());
+                if job.of.is_some() {
+                    self.tell_what_was_left(&drive).await?;
+                }
                 self.reply(message::command_complete(&format!("{verb} {}", standing.rows)));
                 if form == Form::Simple {
                     self.reply(message::ready(self.talk.status()));
                 }
                 Ok(())
             }
+            Driven::Elsewhere(why) => {
+                self.desk.record_outcome(entry, Some(0), Some(Code::Paused.sqlstate()), Some(why));
+                let message = format!("sluice: nothing was done: {why}");
+                let hint = "SLUICE JOBS shows where it stands.";
+                self.refuse(&Refusal::new(Code::Paused, message).hint(hint), form).await
+            }
             Driven::Paused(why) | Driven::Cancelled(why) => {
-                self.desk.record_outcome(entry, Some(standing.rows), Some(Code::Paused.sqlstate()), Some(&why));
+                self.desk.record_outcome(entry, Some(drive.rows_now()), Some(Code::Paused.sqlstate()), Some(&why));
                 if self.link.client.ended {
                     return Err(End::Client);
                 }
-                let of = job.rows_shown.map_or_else(String::new, |shown| format!(" of {}", grouped(shown)));
-                let over = standing.state == State::Cancelled;
-                let how = if over { "cancelled" } else { "paused" };
-                let message = format!("sluice: the change was {how} after {rows}{of} rows: {why}");
-                let mut lines = Vec::new();
-                if !over {
-                    lines.push(format!("SLUICE RESUME '{}' goes on with it.", job.id));
-                }
-                if standing.rows > 0 && job.of.is_none() {
-                    lines.push(format!("SLUICE UNDO '{}' puts back what was changed.", job.id));
-                }
-                let refusal = Refusal::new(Code::Paused, message)
-                    .detail(format!("job: {}\narchive: {}\nEvery batch so far is committed.", job.id, job.archive))
-                    .hint(lines.join("\n"));
-                self.refuse(&refusal, form).await
+                self.refuse(&drive.stopped(&why), form).await
             }
         }
     }
 
     async fn tell_what_was_left(&mut self, drive: &Drive) -> Result<(), End> {
-        let left = drive.job.rows_shown.unwrap_or_default().saturating_sub(drive.job.standing.rows);
-        if left == 0 {
+        if drive.left() == 0 {
             return Ok(());
         }
         let told = self.tell(&drive.plan.walk.left(limits::LEFT_SHOWN_MAX)).await?;
@@ -413,20 +313,44 @@ impl Session {
             let key = |row: &Vec<Option<String>>| row.iter().flatten().cloned().collect::<Vec<_>>().join(", ");
             answer.rows.iter().map(key).collect()
         });
-        let names: Vec<&str> = drive.plan.walk.key.iter().map(|column| column.name.as_str()).collect();
-        let line = format!(
-            "sluice: {} rows were left as they are, changed or taken again since: {} {}{}",
-            grouped(left),
-            names.join(", "),
-            keys.join("; "),
-            if left > limits::LEFT_SHOWN_MAX as u64 { "; …" } else { "" }
-        );
-        self.tell_notice(&line);
+        self.tell_notice(&drive.left_line(&keys));
         Ok(())
+    }
+
+    /// What dates and intervals in the text mean depends on it, from batch to batch and from session to session.
+    async fn readings_of_dates(&mut self) -> Result<Context, End> {
+        const NAMES: [&str; 3] = ["TimeZone", "DateStyle", "IntervalStyle"];
+        let asked = NAMES.map(|name| format!("pg_catalog.current_setting('{name}')")).join(", ");
+        let values = self.tell(&format!("SELECT {asked}")).await?.row(0).unwrap_or_default();
+        Ok(NAMES.iter().map(|name| (*name).to_owned()).zip(values).collect())
+    }
+
+    /// Functions, operators or casts of the users' own may stand where the text seems to use the server's. Those that say they always give
+    /// the same (IMMUTABLE) are believed, as the server itself does.
+    async fn means_otherwise(&mut self, facts: &Facts, text: &str) -> Result<bool, End> {
+        let names: Vec<String> = facts.functions.iter().map(|name| quote::literal(name)).collect();
+        let functions = match names.is_empty() {
+            true => "false".to_owned(),
+            false => format!(
+                "EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace AND p.provolatile <> 'i' AND p.proname = ANY (ARRAY[{}]::pg_catalog.name[]))",
+                names.join(", ")
+            ),
+        };
+        let question = quote::catalog(&format!(
+            "SELECT {functions} \
+             OR EXISTS (SELECT FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode WHERE o.oprnamespace <> 'pg_catalog'::pg_catalog.regnamespace AND p.provolatile <> 'i' AND pg_catalog.strpos({text}, o.oprname::pg_catalog.text) > 0) \
+             OR EXISTS (SELECT FROM pg_catalog.pg_cast c JOIN pg_catalog.pg_proc p ON p.oid = c.castfunc WHERE c.oid >= 16384 AND p.provolatile <> 'i')",
+            text = quote::literal(text)
+        ));
+        Ok(self.tell(&question).await?.cell(0) != Some("f"))
     }
 
     /// Jobs commit batch by batch, so nothing of the client's may be open.
     fn must_be_outside(&self, form: Form) -> Option<Refusal> {
+        if !self.settings.takes_utf8 {
+            let message = "sluice: jobs read keys as UTF-8, and this session's client_encoding is another";
+            return Some(Refusal::new(Code::Token, message).hint("SET client_encoding = 'UTF8' first."));
+        }
         let open =
             self.talk.status() != b'I' || form == Form::Extended && (self.pipeline.executed || self.pipeline.bound);
         open.then(|| {
@@ -434,9 +358,4 @@ impl Session {
                 .hint("COMMIT or ROLLBACK first.")
         })
     }
-}
-
-fn differing(was: &Context, now: &Context) -> Option<String> {
-    let names = was.keys().chain(now.keys());
-    names.into_iter().find(|name| was.get(*name) != now.get(*name)).cloned()
 }

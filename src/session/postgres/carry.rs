@@ -8,88 +8,30 @@
 //! committed; two never run it (a lock in the database), and if they did, the archive's key would let each row be changed once. A batch of
 //! which the count and the archive differ, or which takes the job past what was agreed to, is rolled back.
 
-use crate::audit::Permit;
-use crate::change::batch::{Pace, Plan};
-use crate::database::batches::{Place, Stride, Walk};
+use crate::change::batch::Pace;
+use crate::database::batches::{Piece, Place, Stride, Walk};
 use crate::database::effects::measure::{self, Snapshot, Telling};
 use crate::ground::limits;
 use crate::policy::count::grouped;
 use crate::protocol::postgres::message;
 use crate::protocol::{Code, Refusal};
 use crate::session::End;
+use crate::session::driving::{Ahead, Back, Drive, Driven, MORE_MATCH, Step, Turn, Way, looked};
 use crate::session::link::Listen;
 use crate::session::postgres::Session;
 use crate::session::postgres::tell::Told;
-use crate::store::jobs::{Job, Standing, State, Wanted};
+use crate::store::jobs::Job;
 use std::time::{Duration, Instant};
-
-/// How a job came to an end, for now.
-#[derive(Debug)]
-pub(in crate::session) enum Driven {
-    Done,
-    /// It can be resumed.
-    Paused(String),
-    Cancelled(String),
-}
-
-/// What became of one batch.
-enum Step {
-    /// Nothing is left.
-    Over,
-    /// Committed.
-    Kept { rows: u64, stride: Stride },
-    /// Rolled back, and worth another try.
-    Again(String),
-    /// Rolled back: more rows than a batch may have.
-    TooMany,
-    /// Rolled back.
-    Stop(String),
-}
-
-/// Where the next batch begins.
-enum Way {
-    /// Behind this place, as the batch of this number.
-    There { after: Option<Place>, number: u64, ahead: Ahead },
-    /// Back, from below this batch.
-    Back { below: Option<u64> },
-}
-
-/// Where the next batch ends.
-enum Ahead {
-    NotLooked,
-    To(Place, Stride),
-    /// Nothing is left.
-    Over,
-}
-
-/// What drives a job, beside the session.
-pub(in crate::session) struct Drive {
-    pub job: Job,
-    pub plan: Plan,
-    pub permit: Permit,
-    began: Instant,
-    /// When its client was told, and when the store was.
-    told: Instant,
-    noted: Instant,
-    before: u64,
-}
-
-impl Drive {
-    pub fn new(job: Job, plan: Plan, permit: Permit) -> Drive {
-        let (began, before) = (Instant::now(), job.standing.rows);
-        Drive { job, plan, permit, began, told: began, noted: began, before }
-    }
-
-    pub fn took(&self) -> Duration {
-        self.began.elapsed()
-    }
-}
 
 impl Session {
     /// Takes the job's lock, makes its archive if it has none yet, and carries it on until it is done or must stop.
     pub(in crate::session) async fn drive(&mut self, drive: &mut Drive) -> Result<Driven, End> {
         if !self.lock_job(&drive.job).await? {
-            return Ok(Driven::Paused("another session is carrying it out".to_owned()));
+            return Ok(self.desk.busy(drive).await);
+        }
+        if let Some(driven) = self.desk.begin_job(drive).await {
+            self.unlock_job(&drive.job).await?;
+            return Ok(driven);
         }
         let mut driven = match self.stand(drive).await? {
             Ok(way) => self.go(drive, way).await?,
@@ -100,13 +42,8 @@ impl Session {
         {
             *why = "it was asked to pause".to_owned();
         }
-        let (state, why) = match &driven {
-            Driven::Done => (State::Done, String::new()),
-            Driven::Paused(why) => (State::Paused, why.clone()),
-            Driven::Cancelled(why) => (State::Cancelled, why.clone()),
-        };
-        drive.job.standing = Standing { state, why, ..drive.job.standing.clone() };
-        if let Err(error) = self.note_job(&drive.job).await {
+        drive.ended(&driven);
+        if let Err(error) = self.desk.note_job(&drive.job).await {
             tracing::error!(job = %drive.job.id, %error, "how a job ended could not be kept");
         }
         self.unlock_job(&drive.job).await?;
@@ -119,6 +56,14 @@ impl Session {
         if let Err(why) = self.ready_archive(&drive.job, walk).await? {
             return Ok(Err(why));
         }
+        let print = self.tell(&walk.print()).await?;
+        let (Some(digest), Some(oid)) = (print.cell(0), print.row(0).and_then(|row| row.get(1).cloned())) else {
+            return Ok(Err("what its table is cannot be read".to_owned()));
+        };
+        if drive.plan.oid.as_ref().is_some_and(|was| *was != oid) {
+            return Ok(Err(format!("{} is another table than the one that was changed", drive.job.relation)));
+        }
+        drive.print = digest.to_owned();
         let done = self.tell(&format!("{}; {}", walk.done_so_far(), walk.done())).await?;
         if let Some((_, why)) = done.error {
             return Ok(Err(format!("its archive cannot be read: {why}")));
@@ -133,9 +78,15 @@ impl Session {
                 // An undo before it may have put others back.
                 let left = rows.saturating_sub(undone);
                 drive.job.standing.rows = drive.job.rows_shown.unwrap_or_default().saturating_sub(left);
-                Way::Back { below: None }
+                Way::Back(Back::default())
             }
             None if undone > 0 => return Ok(Err("some of it was undone".to_owned())),
+            None if rows < drive.job.standing.rows => {
+                let (rows, kept) = (grouped(rows), grouped(drive.job.standing.rows));
+                return Ok(Err(format!(
+                    "its archive has {rows} rows, and {kept} were changed: some were taken out of it"
+                )));
+            }
             None => {
                 (drive.job.standing.rows, drive.job.standing.batches) = (rows, batches);
                 Way::There { after: done.row(1), number: batches + 1, ahead: Ahead::NotLooked }
@@ -152,9 +103,15 @@ impl Session {
         let mut texts = Vec::new();
         let what = if is(0) { "indexed" } else { "made" };
         match is(0) {
+            true if !is(1) => {
+                let archive = &job.archive;
+                return Ok(Err(format!(
+                    "{archive} is not the archive as it was made: it is another's, or has triggers, rules or other columns"
+                )));
+            }
             true => {
-                texts.extend((!is(1)).then(|| walk.key_archive()));
-                texts.extend((job.of.is_some() && !is(2)).then(|| walk.index_archive()));
+                texts.extend((!is(2)).then(|| walk.key_archive()));
+                texts.extend((job.of.is_some() && !is(3)).then(|| walk.index_archive()));
             }
             false if job.of.is_some() || job.standing.rows > 0 => {
                 return Ok(Err(format!("its archive {} is not there", job.archive)));
@@ -191,51 +148,18 @@ impl Session {
             let began = Instant::now();
             let step = match &mut way {
                 Way::There { after, number, ahead } => self.batch(drive, after, ahead, *number, pace).await?,
-                Way::Back { below } => self.batch_back(drive, below).await?,
+                Way::Back(back) => self.batch_back(drive, back).await?,
             };
-            match step {
-                Step::Over => return Ok(Driven::Done),
-                Step::Stop(why) => return Ok(Driven::Paused(why)),
-                Step::TooMany => {
-                    if !pace.too_many() {
-                        failed += 1;
-                    }
-                    if failed > limits::BATCH_TRIES_MAX {
-                        return Ok(Driven::Paused("more rows match in each try".to_owned()));
-                    }
-                }
-                Step::Again(why) => {
-                    failed += 1;
-                    if failed > limits::BATCH_TRIES_MAX {
-                        return Ok(Driven::Paused(format!("{why}, {failed} times in a row")));
-                    }
-                    pace.failed();
-                    drive.job.standing.why = format!("waiting: {why}");
+            match drive.turn(step, began, &mut pace, &mut failed, &mut way) {
+                Turn::Ended(driven) => return Ok(driven),
+                Turn::On => self.tell_progress(drive, false),
+                Turn::Wait(time) => {
                     self.tell_progress(drive, true);
-                    tokio::time::sleep(limits::BATCH_BACKOFF * failed.min(20)).await;
-                }
-                Step::Kept { rows, stride } => {
-                    failed = 0;
-                    pace.took(stride, began.elapsed(), rows);
-                    drive.job.standing.rows += rows;
-                    drive.job.standing.batches += u64::from(rows > 0);
-                    drive.job.standing.why.clear();
-                    if let Way::There { number, .. } = &mut way {
-                        *number += u64::from(rows > 0);
-                    }
-                    self.tell_progress(drive, false);
+                    tokio::time::sleep(time).await;
                 }
             }
-            // A batch may take a tenth of the time that it is given, and the store waits for the disk.
-            if drive.noted.elapsed() < limits::BATCH_TIME / 2 {
-                continue;
-            }
-            drive.noted = Instant::now();
-            match self.note_job(&drive.job).await {
-                Ok(None) => {}
-                Ok(Some(Wanted::Pause)) => return Ok(Driven::Paused("it was asked to pause".to_owned())),
-                Ok(Some(Wanted::Cancel)) => return Ok(Driven::Cancelled("it was asked to stop for good".to_owned())),
-                Err(error) => return Ok(Driven::Paused(error.to_string())),
+            if let Some(driven) = self.desk.wanted(drive).await {
+                return Ok(driven);
             }
         }
     }
@@ -259,7 +183,7 @@ impl Session {
                 if told.error.is_some() {
                     return self.not_kept(told).await;
                 }
-                match looked(&told, 0, after.as_ref(), end, pace.stride()) {
+                match looked(told.row(0), after.as_ref(), end, pace.stride()) {
                     Ahead::To(to, stride) => (to, stride),
                     _ => return Ok(Step::Over),
                 }
@@ -270,13 +194,17 @@ impl Session {
         let looks_ahead = matches!(pace.stride(), Stride::Rows(_));
         let next = if looks_ahead { walk.next(Some(&to), end, pace.stride()) } else { String::new() };
         let change = walk.change(after.as_ref(), &to, number);
-        let text = format!("{}; {counts}; {change}; {counts}; {next}", begin_batch());
+        let text = format!("{}; {counts}; {change}; {counts}; {next}", begin_batch(walk));
         let done = self.tell_permitted(&drive.permit, &text).await?;
         let before = match done.before() {
             Some(before) if done.error.is_none() => before,
             _ => return self.not_kept(done).await,
         };
         let done_at = BEGIN_STATEMENTS;
+        if let Some(why) = changed_since(drive, &done) {
+            self.tell("ROLLBACK").await?;
+            return Ok(Step::Stop(why));
+        }
         let archived = done.tag(done_at);
         if archived > drive.plan.batch_rows {
             self.tell("ROLLBACK").await?;
@@ -303,7 +231,7 @@ impl Session {
         let refused = match total {
             Err(why) => Some(why),
             Ok((_, total)) if total > drive.job.rows_most => {
-                Some(format!("more rows match than the {} that were agreed to", grouped(drive.job.rows_most)))
+                Some(format!("{MORE_MATCH} the {} that were agreed to", grouped(drive.job.rows_most)))
             }
             Ok(_) => None,
         };
@@ -313,35 +241,63 @@ impl Session {
         }
         let kept = self.commit_batch(archived, stride).await?;
         if let Step::Kept { .. } = kept {
+            if after.as_ref() == Some(&to) {
+                return Ok(Step::Stop("its place in the key does not move".to_owned()));
+            }
             if looks_ahead {
-                *ahead = looked(&done, done_at + 2, Some(&to), end, pace.stride());
+                *ahead = looked(done.row(done_at + 2), Some(&to), end, pace.stride());
             }
             *after = Some(to);
         }
         Ok(kept)
     }
 
-    /// One batch of the archive, put back.
-    async fn batch_back(&mut self, drive: &Drive, below: &mut Option<u64>) -> Result<Step, End> {
+    /// One batch of the archive, or a piece of it, put back.
+    async fn batch_back(&mut self, drive: &Drive, back: &mut Back) -> Result<Step, End> {
         let walk = &drive.plan.walk;
+        let piece = back.pieces.pop();
+        if piece.is_none()
+            && let Some(number) = back.apart.take()
+        {
+            back.below = Some(number);
+        }
         let counts = measure::question(Telling::Changes);
-        let begun = self.tell(&format!("{}; {counts}; {}", begin_batch(), walk.next_back(*below))).await?;
+        let begun = self.tell(&format!("{}; {counts}; {}", begin_batch(walk), walk.next_back(back.below))).await?;
         let before = match begun.before() {
             Some(before) if begun.error.is_none() => before,
-            _ => return self.not_kept(begun).await,
+            _ => {
+                back.pieces.extend(piece);
+                return self.not_kept(begun).await;
+            }
         };
-        let Some(number) = begun.cell(BEGIN_STATEMENTS).and_then(|digits| digits.parse::<u64>().ok()) else {
+        if let Some(why) = changed_since(drive, &begun) {
+            self.tell("ROLLBACK").await?;
+            return Ok(Step::Stop(why));
+        }
+        let next = begun.cell(BEGIN_STATEMENTS).and_then(|digits| digits.parse::<u64>().ok());
+        let Some(number) = back.apart.or(next) else {
             self.tell("ROLLBACK").await?;
             return Ok(Step::Over);
         };
-        let text = format!("{}; {counts}; {}", walk.back(number), walk.not_as_it_was(number));
+        let text = format!("{}; {counts}; {}", walk.back(number, piece.as_ref()), walk.not_as_it_was(number));
         let done = self.tell_permitted(&drive.permit, &text).await?;
+        if let Some((failure, _)) = &done.error
+            && is_of_a_row(&failure.code)
+        {
+            self.tell("ROLLBACK").await?;
+            return self.take_apart(walk, back, number, piece).await;
+        }
         if done.error.is_some() {
+            back.pieces.extend(piece);
             return self.not_kept(done).await;
         }
         let rows = done.tag(0);
+        let total = drive.job.standing.rows.saturating_add(rows);
         let refused = match (effects(&before, &done, 1), done.cell(2)) {
             (Err(why), _) => Some(why),
+            _ if total > drive.job.rows_most => {
+                Some(format!("more rows were changed than the {} that were shown", grouped(drive.job.rows_most)))
+            }
             // The archive's own marks are counted as updates.
             (Ok(effects), _) if effects.changed() > rows.saturating_mul(2) => {
                 Some("putting rows back changed others as well: a trigger or a foreign key acts on them".to_owned())
@@ -357,10 +313,44 @@ impl Session {
             return Ok(Step::Stop(why));
         }
         let kept = self.commit_batch(rows, Stride::Matching(rows)).await?;
-        if let Step::Kept { .. } = kept {
-            *below = Some(number);
+        match kept {
+            Step::Kept { .. } if back.apart.is_none() => back.below = Some(number),
+            Step::Kept { .. } => {}
+            // It is tried again as it is.
+            _ => back.pieces.extend(piece),
         }
         Ok(kept)
+    }
+
+    /// Some of its rows cannot be put back: a key is taken, what they refer to is gone, a condition was added.
+    async fn take_apart(
+        &mut self,
+        walk: &Walk,
+        back: &mut Back,
+        number: u64,
+        piece: Option<Piece>,
+    ) -> Result<Step, End> {
+        back.apart = Some(number);
+        let whole = match piece {
+            Some(piece) => piece,
+            None => {
+                let rows = self.tell(&walk.at(number, None, 0)[0]).await?;
+                let rows = rows.cell(0).and_then(|digits| digits.parse::<u64>().ok()).unwrap_or_default();
+                let last = self.tell(&walk.at(number, None, rows.saturating_sub(1))[1]).await?;
+                let Some(to) = last.row(0) else {
+                    return Ok(Step::Stop("its archive cannot be read".to_owned()));
+                };
+                Piece { after: None, to, rows }
+            }
+        };
+        if whole.rows > 1 {
+            let middle = self.tell(&walk.at(number, Some(&whole), whole.rows / 2 - 1)[1]).await?;
+            let Some(middle) = middle.row(0) else {
+                return Ok(Step::Stop("its archive cannot be read".to_owned()));
+            };
+            back.halve(whole, middle);
+        }
+        Ok(Step::Apart)
     }
 
     async fn commit_batch(&mut self, rows: u64, stride: Stride) -> Result<Step, End> {
@@ -401,39 +391,11 @@ impl Session {
         self.link.client.ended.then(|| "its client has left".to_owned())
     }
 
-    async fn note_job(&self, job: &Job) -> Result<Option<Wanted>, crate::store::StoreError> {
-        let house = &self.desk.house;
-        house.store.job_note(job.id, job.standing.clone(), house.clock.now()).await
-    }
-
     /// A notice now and then: how far it is, how fast, and how long it may still take.
     fn tell_progress(&mut self, drive: &mut Drive, at_once: bool) {
-        if !at_once && drive.told.elapsed() < limits::PROGRESS_EVERY {
-            return;
+        if let Some(line) = drive.progress(at_once) {
+            self.tell_notice(&line);
         }
-        drive.told = Instant::now();
-        let standing = &drive.job.standing;
-        let done = standing.rows;
-        let rate = (done.saturating_sub(drive.before)) as f64 / drive.began.elapsed().as_secs_f64().max(0.001);
-        let mut line = format!("sluice: job {}: {} rows in {} batches", drive.job.id, grouped(done), standing.batches);
-        if let Some(shown) = drive.job.rows_shown.filter(|shown| *shown >= done && *shown > 0) {
-            let left = shown - done;
-            line = format!(
-                "sluice: job {}: {}/{} rows ({} %), {} rows/s",
-                drive.job.id,
-                grouped(done),
-                grouped(shown),
-                done * 100 / shown,
-                grouped(rate as u64)
-            );
-            if rate >= 1.0 {
-                line.push_str(&format!(", about {:.0} s left", left as f64 / rate));
-            }
-        }
-        if !standing.why.is_empty() {
-            line.push_str(&format!("; {}", standing.why));
-        }
-        self.tell_notice(&line);
     }
 
     pub(in crate::session) fn tell_notice(&mut self, line: &str) {
@@ -442,7 +404,7 @@ impl Session {
     }
 
     /// By a lock that the database lets go of when the connection is gone.
-    async fn lock_job(&mut self, job: &Job) -> Result<bool, End> {
+    pub(in crate::session) async fn lock_job(&mut self, job: &Job) -> Result<bool, End> {
         let text = format!("SELECT pg_catalog.pg_try_advisory_lock({LOCKS}, {})", lock_of(job));
         // The backend of a Sluice that was killed may not have noticed yet.
         for _ in 0..limits::JOB_LOCK_TRIES {
@@ -454,26 +416,23 @@ impl Session {
         Ok(false)
     }
 
-    async fn unlock_job(&mut self, job: &Job) -> Result<(), End> {
+    pub(in crate::session) async fn unlock_job(&mut self, job: &Job) -> Result<(), End> {
         self.tell(&format!("SELECT pg_catalog.pg_advisory_unlock({LOCKS}, {})", lock_of(job))).await?;
         Ok(())
     }
 }
 
-/// Reads where the next batch ends, behind this place.
-fn looked(told: &Told, at: usize, after: Option<&Place>, end: &Place, stride: Stride) -> Ahead {
-    match (told.row(at), stride) {
-        (Some(to), _) => Ahead::To(to, stride),
-        // Fewer rows are left of the table than that.
-        (None, Stride::Rows(_)) if after != Some(end) => Ahead::To(end.clone(), stride),
-        (None, _) => Ahead::Over,
-    }
+/// A batch's own settings end with its transaction. Whether it may write is the session's to say.
+fn begin_batch(walk: &Walk) -> String {
+    let wait = limits::BATCH_LOCK_WAIT.as_millis();
+    format!("BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL lock_timeout = {wait}; {}; {}", walk.lock(), walk.print())
 }
 
-/// A batch's own settings end with its transaction.
-fn begin_batch() -> String {
-    let wait = limits::BATCH_LOCK_WAIT.as_millis();
-    format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE; SET LOCAL lock_timeout = {wait}")
+/// Why what a batch meets is not what was confirmed.
+fn changed_since(drive: &Drive, told: &Told) -> Option<String> {
+    (told.cell(PRINT) != Some(&drive.print)).then(|| {
+        format!("{} or its archive is not what it was when the job began: somebody changed it", drive.job.relation)
+    })
 }
 
 impl Told {
@@ -482,8 +441,9 @@ impl Told {
     }
 }
 
-/// Statements before the batch's own: BEGIN, SET, counts.
-const BEGIN_STATEMENTS: usize = 3;
+/// Statements before the batch's own: BEGIN, SET, LOCK, what the table is, counts.
+const BEGIN_STATEMENTS: usize = 5;
+const PRINT: usize = 3;
 
 /// "SLUC": the first half of the locks that hold jobs apart.
 const LOCKS: i32 = 0x534C_5543;
@@ -499,6 +459,11 @@ fn effects(before: &Snapshot, told: &Told, at: usize) -> Result<crate::policy::q
     let after = told.each.get(at).and_then(|(answer, _)| measure::read(answer));
     let after = after.ok_or_else(|| "the database does not count what it changes (track_counts)".to_owned())?;
     measure::between(before, &after)
+}
+
+/// not_null_violation, foreign_key_violation, unique_violation, check_violation, exclusion_violation: others may go on.
+fn is_of_a_row(code: &str) -> bool {
+    matches!(code, "23502" | "23503" | "23505" | "23514" | "23P01")
 }
 
 /// serialization_failure, deadlock_detected, lock_not_available: somebody else was in the way, and will not be for ever.

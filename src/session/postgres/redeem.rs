@@ -10,7 +10,7 @@ use crate::policy::finding::Level;
 use crate::protocol::postgres::message::Script;
 use crate::protocol::{Code, Parameters, Refusal};
 use crate::session::End;
-use crate::session::commands::{Command, parse};
+use crate::session::commands::{Command, of_ours};
 use crate::session::desk::note_unrecorded;
 use crate::session::judgement::{Bound, Subjected};
 use crate::session::postgres::Session;
@@ -112,11 +112,6 @@ impl Session {
             }
         }
     }
-}
-
-/// A command that was confirmed, and no statement.
-fn of_ours(text: &str) -> Option<Command> {
-    text.starts_with("SLUICE ").then(|| parse(text).ok()).flatten()
 }
 
 fn bound_script(text: &str, parameters: &Parameters) -> Script {

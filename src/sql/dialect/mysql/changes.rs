@@ -163,7 +163,9 @@ impl Reader<'_> {
         let found = references(&mut self.cursor)?;
         let portion = self.portion()?;
         self.cursor.expect("set")?;
+        let begin = self.cursor.at;
         let sets = self.sets(self.behind_set())?;
+        let set = self.span(&(begin..self.cursor.at));
         let tail = self.tail()?;
         self.returning()?;
         let candidates: Vec<&Table> = found.tables.iter().filter(|table| self.is_base(table)).collect();
@@ -181,6 +183,9 @@ impl Reader<'_> {
             let scope = self.scope(Some(table), &found);
             let mut change = self.chosen(Verb::Update, table, &found, &tail, &scope);
             change.assignments = own.iter().map(|set| self.assignment(set)).collect();
+            if let Some(clauses) = &mut change.clauses {
+                clauses.set.clone_from(&set);
+            }
             if portion {
                 change.clauses = None;
             }

@@ -1,0 +1,265 @@
+//! A job on its way, on MySQL and MariaDB: from its lock to its end, batch by batch ([`super::batch`]).
+//!
+//! Invariants: as for PostgreSQL: where a job stands is what its archive holds; two never run it (a named lock of the server's). What the
+//! session had set (lock waits, safe updates, its clock) is put back when the job ends.
+
+use crate::change::batch::Pace;
+use crate::database::batches::Place;
+use crate::database::batches::mysql::{self, Texts};
+use crate::ground::limits;
+use crate::policy::count::grouped;
+use crate::protocol::mysql::message::Script;
+use crate::session::End;
+use crate::session::driving::{Ahead, Back, Drive, Driven, Turn, Way};
+use crate::session::link::Listen;
+use crate::session::mysql::Session;
+use crate::session::mysql::ask::{Heard, Line};
+use crate::session::mysql::look::unknown_state;
+use crate::store::jobs::Job;
+use std::time::{Duration, Instant};
+
+/// What the client's session had, and has again when the job is over.
+struct Had {
+    lock_wait: String,
+    /// `sql_safe_updates`, `sql_big_selects`: what is sent here is bounded by ranges of a key, whichever way the server takes.
+    careful: [bool; 2],
+    /// `Some`: the client's own clock stood still at this.
+    clock: Option<String>,
+}
+
+impl Session {
+    /// Takes the job's lock, makes its archive if it has none yet, and carries it on until it is done or must stop.
+    pub(in crate::session) async fn drive(&mut self, drive: &mut Drive) -> Result<Driven, End> {
+        if !self.lock_job(&drive.job).await? {
+            return Ok(self.desk.busy(drive).await);
+        }
+        if let Some(driven) = self.desk.begin_job(drive).await {
+            self.unlock_job(&drive.job).await?;
+            return Ok(driven);
+        }
+        let had = match self.settle_in(drive).await? {
+            Ok(had) => had,
+            Err(why) => return Ok(Driven::Paused(why)),
+        };
+        let mut driven = match self.stand(drive).await? {
+            Ok(way) => self.go(drive, way).await?,
+            Err(why) => Driven::Paused(why),
+        };
+        if let Driven::Paused(why) = &mut driven
+            && why.is_empty()
+        {
+            *why = "it was asked to pause".to_owned();
+        }
+        drive.ended(&driven);
+        if let Err(error) = self.desk.note_job(&drive.job).await {
+            tracing::error!(job = %drive.job.id, %error, "how a job ended could not be kept");
+        }
+        self.settle_out(&drive.job, had, drive.plan.moment.is_some()).await?;
+        Ok(driven)
+    }
+
+    async fn settle_in(&mut self, drive: &Drive) -> Result<Result<Had, String>, End> {
+        let asked = "SELECT @@SESSION.innodb_lock_wait_timeout, @@SESSION.timestamp, @@SESSION.sql_safe_updates, @@SESSION.sql_big_selects";
+        let asked = self.tell(asked).await?;
+        let again = self.tell("SELECT @@SESSION.timestamp").await?;
+        let had = Had {
+            lock_wait: cell(&asked, 0).unwrap_or_default().to_owned(),
+            careful: [2, 3].map(|at| cell(&asked, at) == Some("1")),
+            clock: cell(&asked, 1).filter(|clock| Some(*clock) == cell(&again, 0)).map(str::to_owned),
+        };
+        let wait = limits::BATCH_LOCK_WAIT.as_secs();
+        let mut set =
+            format!("SET SESSION innodb_lock_wait_timeout = {wait}, sql_safe_updates = 0, sql_big_selects = 1");
+        if let Some(moment) = &drive.plan.moment {
+            set.push_str(&format!(", timestamp = {moment}"));
+        }
+        match self.tell(&set).await?.end.failed() {
+            None => Ok(Ok(had)),
+            Some(failure) => {
+                let why = format!("its session cannot be set: {}", failure.message);
+                self.settle_out(&drive.job, had, false).await?;
+                Ok(Err(why))
+            }
+        }
+    }
+
+    async fn settle_out(&mut self, job: &Job, had: Had, clock: bool) -> Result<(), End> {
+        let is_number = |text: &String| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        let wait = if is_number(&had.lock_wait) { had.lock_wait } else { "DEFAULT".to_owned() };
+        let [safe, big] = had.careful.map(u8::from);
+        let mut set = format!(
+            "SET SESSION innodb_lock_wait_timeout = {wait}, sql_safe_updates = {safe}, sql_big_selects = {big}"
+        );
+        if clock {
+            let clock = had.clock.filter(is_number).unwrap_or_else(|| "DEFAULT".to_owned());
+            set.push_str(&format!(", timestamp = {clock}"));
+        }
+        self.own(&set).await?;
+        self.unlock_job(job).await
+    }
+
+    /// By a lock that the server lets go of when the connection is gone.
+    pub(in crate::session) async fn lock_job(&mut self, job: &Job) -> Result<bool, End> {
+        let wait = limits::JOB_LOCK_PAUSE.as_secs_f64() * f64::from(limits::JOB_LOCK_TRIES);
+        let locked = self.tell(&format!("SELECT GET_LOCK('{}', {wait})", lock_of(job))).await?;
+        Ok(cell(&locked, 0) == Some("1"))
+    }
+
+    pub(in crate::session) async fn unlock_job(&mut self, job: &Job) -> Result<(), End> {
+        self.own(&format!("DO RELEASE_LOCK('{}')", lock_of(job))).await.map(|_| ())
+    }
+
+    /// Where the archive says that it stands.
+    async fn stand(&mut self, drive: &mut Drive) -> Result<Result<Way, String>, End> {
+        if let Err(why) = self.ready_archive(drive).await? {
+            return Ok(Err(why));
+        }
+        let texts = Texts::of(&drive.plan.walk);
+        let print = self.tell(&texts.print()).await?;
+        let Some(print) = cell(&print, 0) else {
+            return Ok(Err("what its table is cannot be read".to_owned()));
+        };
+        drive.print = print.to_owned();
+        let numbers = self.tell_long(&texts.done_so_far()).await?;
+        let done = self.tell(&texts.done()).await?;
+        if let Some(failure) = numbers.end.failed().or(done.end.failed()) {
+            return Ok(Err(format!("its archive cannot be read: {}", failure.message)));
+        }
+        let number = |at: usize| cell(&numbers, at).and_then(|digits| digits.parse::<u64>().ok());
+        let (Some(rows), Some(batches), Some(undone)) = (number(0), number(1), number(2)) else {
+            return Ok(Err("its archive cannot be read".to_owned()));
+        };
+        let way = match drive.job.of {
+            Some(_) => {
+                // An undo before it may have put others back.
+                let left = rows.saturating_sub(undone);
+                drive.job.standing.rows = drive.job.rows_shown.unwrap_or_default().saturating_sub(left);
+                Way::Back(Back::default())
+            }
+            None if undone > 0 => return Ok(Err("some of it was undone".to_owned())),
+            None if rows < drive.job.standing.rows => {
+                let (rows, kept) = (grouped(rows), grouped(drive.job.standing.rows));
+                return Ok(Err(format!(
+                    "its archive has {rows} rows, and {kept} were changed: some were taken out of it"
+                )));
+            }
+            None => {
+                (drive.job.standing.rows, drive.job.standing.batches) = (rows, batches);
+                Way::There { after: row(&done), number: batches + 1, ahead: Ahead::NotLooked }
+            }
+        };
+        drive.before = drive.job.standing.rows;
+        Ok(Ok(way))
+    }
+
+    /// Makes the archive of a job that has none yet, and the index of one that is put back.
+    async fn ready_archive(&mut self, drive: &Drive) -> Result<Result<(), String>, End> {
+        let (walk, job) = (&drive.plan.walk, &drive.job);
+        let texts = Texts::of(walk);
+        let there = self.tell(&texts.has_archive()).await?;
+        if cell(&there, 2).is_some_and(|triggers| triggers != "0") {
+            return Ok(Err(format!("{} is not the archive as it was made: it has triggers", job.archive)));
+        }
+        let text = match (cell(&there, 0), cell(&there, 1)) {
+            (Some("1"), Some("0")) if job.of.is_some() => texts.index_archive(),
+            (Some("1"), Some(_)) => return Ok(Ok(())),
+            (Some(_), _) if job.of.is_some() || job.standing.rows > 0 => {
+                return Ok(Err(format!("its archive {} is not there", job.archive)));
+            }
+            (Some(_), _) => {
+                let asked = self.tell(&mysql::ask_definitions(&walk.schema, &walk.table)).await?;
+                let Some(columns) = mysql::definitions(&asked.answer.rows) else {
+                    return Ok(Err("the table's columns cannot be read".to_owned()));
+                };
+                let about = format!("Rows as they were before Sluice job {} changed them", job.id);
+                texts.make_archive(&about, &columns)
+            }
+            (None, _) => return Ok(Err("it is not known whether its archive is there".to_owned())),
+        };
+        let made = self.tell_long(&text).await?;
+        Ok(match made.end.failed() {
+            None => Ok(()),
+            Some(failure) => Err(format!("its archive cannot be made: {}", failure.message)),
+        })
+    }
+
+    async fn go(&mut self, drive: &mut Drive, mut way: Way) -> Result<Driven, End> {
+        let mut pace = Pace::new(drive.plan.batch_rows, drive.plan.sparse);
+        let mut failed = 0u32;
+        loop {
+            if let Some(why) = self.must_stop().await {
+                return Ok(Driven::Paused(why));
+            }
+            let began = Instant::now();
+            let step = match &mut way {
+                Way::There { after, number, ahead } => self.batch(drive, after, ahead, *number, pace).await?,
+                Way::Back(back) => self.batch_back(drive, back).await?,
+            };
+            match drive.turn(step, began, &mut pace, &mut failed, &mut way) {
+                Turn::Ended(driven) => return Ok(driven),
+                Turn::On => {}
+                Turn::Wait(time) => tokio::time::sleep(time).await,
+            }
+            if let Some(driven) = self.desk.wanted(drive).await {
+                return Ok(driven);
+            }
+        }
+    }
+
+    /// Between two batches: whoever waits for the job may have left.
+    async fn must_stop(&mut self) -> Option<String> {
+        if *self.desk.house.draining.borrow() {
+            return Some("Sluice is going down".to_owned());
+        }
+        if self.link.client.inbox.len() < limits::AHEAD_BYTES_MAX {
+            // What is there to be read is read; nothing is waited for.
+            let _ = tokio::time::timeout(Duration::ZERO, self.link.wait(Listen::Both)).await;
+        }
+        self.link.client.ended.then(|| "its client has left".to_owned())
+    }
+
+    /// A text of ours outside any batch.
+    pub(in crate::session) async fn tell(&mut self, text: &str) -> Result<Heard, End> {
+        let bytes = self.written(text)?;
+        self.link.say(Script::new(self.server).query_bytes(&bytes));
+        self.hear_own().await
+    }
+
+    /// One that may take as long as a batch.
+    pub(in crate::session) async fn tell_long(&mut self, text: &str) -> Result<Heard, End> {
+        let bytes = self.written(text)?;
+        self.link.say(Script::new(self.server).query_bytes(&bytes));
+        self.hear_for(limits::BATCH_ANSWER).await
+    }
+
+    pub(in crate::session) async fn hear_for(&mut self, time: Duration) -> Result<Heard, End> {
+        let deadline = Instant::now() + time;
+        let mut line = Line { link: &mut self.link, server: self.server, deadline };
+        let heard = line.hear().await.map_err(unknown_state)?;
+        if let Some(told) = heard.end.status() {
+            self.take_status(told);
+        }
+        Ok(heard)
+    }
+
+    /// In the session's character set: parts of the client's own text stand in it.
+    pub(in crate::session) fn written(&self, text: &str) -> Result<Vec<u8>, End> {
+        match text.is_ascii() {
+            true => Ok(text.as_bytes().to_vec()),
+            false => Ok(self.source_of(text).map_err(End::Refused)?.text.to_vec()),
+        }
+    }
+}
+
+pub(in crate::session) fn cell(heard: &Heard, column: usize) -> Option<&str> {
+    heard.answer.rows.first()?.get(column)?.as_deref()
+}
+
+pub(in crate::session) fn row(heard: &Heard) -> Option<Place> {
+    heard.answer.rows.first()?.iter().cloned().collect()
+}
+
+/// The same for a job and for what takes it back.
+fn lock_of(job: &Job) -> String {
+    format!("sluice_{}", job.of.unwrap_or(job.id))
+}

@@ -1,0 +1,306 @@
+//! Jobs against those who would make them do something else: another's archive, another table, another meaning, a stop that does not stop.
+//!
+//! Invariant: each of these went through once.
+
+use crate::batches::{THINGS, WAITS, confirm, digest, finish, gate, job_of, offered, only_job, stuck, undone};
+use crate::harness::message::query;
+use crate::harness::server::{Database, Server};
+use crate::harness::shop::Refused;
+use crate::harness::stories;
+use crate::harness::wire::Wire;
+
+stories! {
+    an_archive_of_another, the_table_is_changed_meanwhile, stopped_whoever_carries_it_out, cancelled_while_nobody_ran_it,
+    undone_while_it_runs, rows_taken_out_of_the_archive, another_table_by_its_name, letters_of_another_encoding, functions_of_the_users_own,
+    what_settings_round, only_the_parent, rows_that_refer_to_one_another, what_dates_mean, a_session_that_only_reads, rows_that_cannot_come_back,
+}
+
+fn job(wire: &mut Wire) -> String {
+    only_job(wire)[0].clone().expect("an id")
+}
+
+fn answered(wire: &mut Wire, command: &str, job: &str) -> Refused {
+    Refused::of(&wire.simple(&format!("SLUICE {command} '{job}'")))
+}
+
+/// Whoever may make tables puts one where a job's archive would be, whose trigger would run by the rights of the job's user.
+fn an_archive_of_another(server: &'static Server) {
+    let setup = format!(
+        "{THINGS}; CREATE SCHEMA s; GRANT USAGE ON SCHEMA s TO public; ALTER TABLE things SET SCHEMA s; GRANT ALL ON s.things TO other"
+    );
+    let (database, sluice) = gate(server, &setup);
+    let mut wire = sluice.connect_as("other", &database);
+    let token = offered(&wire.simple("UPDATE s.things SET n = n + 1"));
+    let refused = Refused::of(&confirm(&mut wire, &token));
+    assert!(refused.message.contains("its archive cannot be made") && refused.hint.contains("BEGIN"), "{refused:?}");
+    let id = job(&mut wire);
+    let archive = wire.simple(&format!("SLUICE JOB '{id}'")).rows();
+    let archive = archive
+        .iter()
+        .find(|row| row[0].as_deref() == Some("archive"))
+        .and_then(|row| row[1].clone())
+        .expect("an archive");
+    let name = archive.rsplit('.').next().expect("a name");
+    let new = database.value(
+        "SELECT string_agg(format('t.%I AS %I', attname, 'new:' || attname), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 's.things'::regclass AND attnum > 0",
+    );
+    database.run(&format!(
+        "CREATE TABLE s.{name} AS SELECT 0::int8 AS sluice_batch, NULL::timestamptz AS sluice_undone, t.*, {new} FROM s.things t LIMIT 0"
+    ));
+    database.run(&format!("GRANT ALL ON s.{name} TO public; CREATE UNIQUE INDEX {name}_by_key ON s.{name} (id)"));
+    let refused = answered(&mut wire, "RESUME", &id);
+    assert!(refused.message.contains("is not the archive as it was made"), "{refused:?}");
+    assert_eq!(database.value("SELECT count(*) FROM s.things WHERE n = id % 7"), "5000");
+}
+
+/// A batch gives up waiting for the row, and somebody changes the table before the next try.
+fn the_table_is_changed_meanwhile(server: &'static Server) {
+    for (change, undo) in [
+        ("ALTER TABLE things ADD extra text DEFAULT 'precious'", true),
+        ("ALTER TABLE things ALTER kind TYPE varchar(20)", false),
+        ("CREATE TABLE kids (of int REFERENCES things ON DELETE CASCADE)", true),
+        (
+            "CREATE FUNCTION more() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; CREATE TRIGGER more AFTER UPDATE ON things FOR EACH ROW EXECUTE FUNCTION more()",
+            true,
+        ),
+        ("DROP TABLE things; CREATE TABLE things (id int PRIMARY KEY, n int, kind text)", false),
+    ] {
+        let (database, _sluice, mut wire, mut holder) = stuck(server);
+        // It is let in behind the batch that waits, before the next one.
+        let mut other = database.connect();
+        other.send(&query(change));
+        database.wait_until("SELECT count(*) >= 2 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'");
+        holder.simple("ROLLBACK").expect_fine("the row is let go");
+        let outcome = wire.until_ready();
+        assert!(other.until_ready().error().is_none(), "{change}");
+        let refused = Refused::of(&outcome);
+        assert_eq!(refused.code, "SL006", "{change}: {refused:?}");
+        let id = job(&mut wire);
+        let refused = answered(&mut wire, "RESUME", &id);
+        assert!(refused.code == "SL003" || refused.code == "SL007", "{change}: {refused:?}");
+        if undo {
+            let undo = undone(&mut wire, &id);
+            assert!(undo.error().is_none(), "{change}: {undo:#?}");
+            assert_eq!(database.value("SELECT count(*) FROM things WHERE n = id % 7"), "5000", "{change}");
+        }
+    }
+}
+
+fn stopped_whoever_carries_it_out(server: &'static Server) {
+    let (database, _sluice, mut wire, mut holder) = stuck(server);
+    let sluice = &_sluice;
+    let mut other = sluice.connect(&database);
+    let id = job(&mut other);
+    for command in ["PAUSE", "PAUSE", "CANCEL"] {
+        other.simple(&format!("SLUICE {command} '{id}'")).expect_fine("asked for");
+        let stopped = Refused::of(&wire.until_ready());
+        assert_eq!(stopped.code, "SL006", "{command}: {stopped:?}");
+        if command == "CANCEL" {
+            break;
+        }
+        wire.send(&query(&format!("SLUICE RESUME '{id}'")));
+        database.wait_until(WAITS);
+        assert_eq!(only_job(&mut other)[1].as_deref(), Some("running"));
+    }
+    assert_eq!(only_job(&mut other)[1].as_deref(), Some("cancelled"));
+    assert!(answered(&mut wire, "RESUME", &id).message.contains("cancelled"));
+    holder.simple("ROLLBACK").expect_fine("the row is let go");
+    assert!(
+        database.value("SELECT count(*) FROM things WHERE n = id % 7 + 1").parse::<u64>().expect("a number") < 3000
+    );
+}
+
+fn cancelled_while_nobody_ran_it(server: &'static Server) {
+    let (database, sluice, wire, mut holder) = stuck(server);
+    let sluice = sluice.crash_and_restart();
+    drop(wire);
+    holder.simple("ROLLBACK").expect_fine("the row is let go");
+    let mut wire = sluice.connect(&database);
+    let id = job(&mut wire);
+    for command in ["CANCEL", "PAUSE"] {
+        wire.simple(&format!("SLUICE {command} '{id}'")).expect_fine("nobody runs it, which is not known");
+    }
+    let refused = answered(&mut wire, "RESUME", &id);
+    assert!(refused.message.contains("the job is over"), "{refused:?}");
+    assert_eq!(only_job(&mut wire)[1].as_deref(), Some("cancelled"));
+    assert!(undone(&mut wire, &id).error().is_none());
+    assert_eq!(database.value("SELECT count(*) FROM things WHERE n = id % 7"), "5000");
+}
+
+fn undone_while_it_runs(server: &'static Server) {
+    let (database, sluice, mut wire, mut holder) = stuck(server);
+    let mut other = sluice.connect(&database);
+    let id = job(&mut other);
+    let refused = answered(&mut other, "UNDO", &id);
+    assert!(refused.message.contains("is being carried out"), "{refused:?}");
+    other.simple(&format!("SLUICE PAUSE '{id}'")).expect_fine("asked for");
+    wire.until_ready();
+    let token = Refused::to_confirm(&other.simple(&format!("SLUICE UNDO '{id}'"))).token();
+    holder.simple("ROLLBACK").expect_fine("the row is let go");
+    assert_eq!(wire.simple(&format!("SLUICE RESUME '{id}'")).tags(), ["UPDATE 5000"]);
+    let refused = Refused::of(&confirm(&mut other, &token));
+    assert!(refused.message.contains("rows were shown"), "{refused:?}");
+    assert_eq!(database.value("SELECT count(*) FROM things WHERE n = id % 7 + 1"), "5000");
+}
+
+fn rows_taken_out_of_the_archive(server: &'static Server) {
+    let (database, sluice, mut wire, mut holder) = stuck(server);
+    let mut other = sluice.connect(&database);
+    let id = job(&mut other);
+    other.simple(&format!("SLUICE PAUSE '{id}'")).expect_fine("asked for");
+    wire.until_ready();
+    holder.simple("ROLLBACK").expect_fine("the row is let go");
+    let archive = database.value("SELECT relname FROM pg_class WHERE relname LIKE '\\_archive\\_%' AND relkind = 'r'");
+    database.run(&format!("TRUNCATE {archive}"));
+    let refused = answered(&mut wire, "RESUME", &id);
+    assert!(refused.message.contains("some were taken out of it"), "{refused:?}");
+    assert_eq!(database.value("SELECT count(*) FROM things WHERE n > id % 7 + 1"), "0", "none twice");
+}
+
+fn another_table_by_its_name(server: &'static Server) {
+    let (database, sluice) = gate(server, THINGS);
+    let mut wire = sluice.connect(&database);
+    let token = offered(&wire.simple("DELETE FROM things WHERE kind = 'old'"));
+    let id = job_of(&confirm(&mut wire, &token));
+    database.run("ALTER TABLE things RENAME TO was; CREATE TABLE things (LIKE was INCLUDING ALL)");
+    let refused = Refused::of(&undone(&mut wire, &id));
+    assert!(refused.message.contains("is another table than the one that was changed"), "{refused:?}");
+    assert_eq!(database.value("SELECT count(*) FROM things"), "0");
+}
+
+/// Keys whose letters read as other letters in UTF-8.
+fn letters_of_another_encoding(server: &'static Server) {
+    let setup = "CREATE TABLE words (k text PRIMARY KEY, n int); INSERT INTO words SELECT '模' || i, 0 FROM generate_series(1, 3000) i; ANALYZE words";
+    let (database, sluice) = gate(server, setup);
+    let mut wire = sluice.connect(&database);
+    let token = offered(&wire.simple("UPDATE words SET n = n + 1"));
+    wire.simple("SET client_encoding = 'GBK'").expect_fine("another");
+    let outcome = confirm(&mut wire, &token);
+    // Whole or not at all: never a part of it under the name of all.
+    assert!(outcome.error().is_some() || outcome.tags() == ["UPDATE 3000"], "{outcome:#?}");
+    let changed = database.value("SELECT count(*) FROM words WHERE n = 1");
+    assert_eq!(changed, if outcome.error().is_some() { "0" } else { "3000" });
+}
+
+fn functions_of_the_users_own(server: &'static Server) {
+    let setup = format!(
+        "{THINGS}; CREATE FUNCTION abs(text) RETURNS int LANGUAGE sql STABLE AS 'SELECT max(n)::int FROM things';
+         CREATE FUNCTION more(int, int) RETURNS int LANGUAGE sql STABLE AS 'SELECT max(n)::int FROM things';
+         CREATE OPERATOR ### (LEFTARG = int, RIGHTARG = int, FUNCTION = more)"
+    );
+    let (database, sluice) = gate(server, &setup);
+    let mut wire = sluice.connect(&database);
+    for statement in ["UPDATE things SET n = abs(kind) + 1", "UPDATE things SET n = (n ### 1) + 1"] {
+        let outcome = wire.simple(statement);
+        let Some(_) = outcome.error() else { panic!("not asked about: {outcome:#?}") };
+        let refused = Refused::of(&outcome);
+        let outcome = confirm(&mut wire, &refused.token());
+        assert!(outcome.error().is_none(), "{statement}: {outcome:#?}");
+        assert_eq!(database.value("SELECT count(DISTINCT n) FROM things"), "1", "{statement}");
+    }
+}
+
+/// An undo compares what is there with what was left there, not how a session writes it.
+fn what_settings_round(server: &'static Server) {
+    let setup = "CREATE TABLE floats (id int PRIMARY KEY, f float8, n int); INSERT INTO floats SELECT i, 0.1, 0 FROM generate_series(1, 2000) i; ANALYZE floats";
+    let (database, sluice) = gate(server, setup);
+    let mut wire = sluice.connect(&database);
+    wire.simple("SET extra_float_digits = -3").expect_fine("rounded");
+    let token = offered(&wire.simple("UPDATE floats SET f = 0.3"));
+    let id = job_of(&confirm(&mut wire, &token));
+    database.run("UPDATE floats SET f = 0.1::float8 + 0.2::float8 WHERE id <= 10");
+    let undo = undone(&mut wire, &id);
+    assert_eq!(undo.tags(), ["SLUICE UNDO 1990"], "{undo:#?}");
+}
+
+fn only_the_parent(server: &'static Server) {
+    let setup = "CREATE TABLE parent (id int PRIMARY KEY, n int); CREATE TABLE child (PRIMARY KEY (id)) INHERITS (parent);
+        INSERT INTO parent SELECT i, 0 FROM generate_series(1, 3000) i; INSERT INTO child SELECT i, 7 FROM generate_series(1, 3000) i;
+        ANALYZE parent";
+    let (database, sluice) = gate(server, setup);
+    let mut wire = sluice.connect(&database);
+    let before = digest(&database, "parent");
+    let token = offered(&wire.simple("UPDATE ONLY parent SET n = n + 1"));
+    let outcome = confirm(&mut wire, &token);
+    assert_eq!(outcome.tags(), ["UPDATE 3000"], "{outcome:#?}");
+    let undo = undone(&mut wire, &job_of(&outcome));
+    assert_eq!(undo.tags(), ["SLUICE UNDO 3000"], "{undo:#?}");
+    assert_eq!(digest(&database, "parent"), before);
+}
+
+/// Alone the statement may delete parents before their children: what it leaves is whole.
+fn rows_that_refer_to_one_another(server: &'static Server) {
+    let setup = "CREATE TABLE tree (id int PRIMARY KEY, up int REFERENCES tree); INSERT INTO tree SELECT i, i - 1 FROM generate_series(1, 3000) i WHERE i = 0;
+        INSERT INTO tree SELECT i, NULLIF(i - 1, 0) FROM generate_series(1, 3000) i; ANALYZE tree";
+    let (database, sluice) = gate(server, setup);
+    let mut wire = sluice.connect(&database);
+    let refused = Refused::to_confirm(&wire.simple("DELETE FROM tree WHERE id > 0"));
+    assert!(refused.hint.contains("its rows refer to one another"), "{refused:?}");
+    assert_eq!(confirm(&mut wire, &refused.token()).tags(), ["DELETE 3000"]);
+    assert_eq!(database.value("SELECT count(*) FROM tree"), "0");
+}
+
+fn what_dates_mean(server: &'static Server) {
+    let (database, sluice, mut wire, mut holder) =
+        stuck_by(server, "UPDATE things SET n = n + 1 WHERE at < '2026-06-01'");
+    let mut other = sluice.connect(&database);
+    let id = job(&mut other);
+    other.simple(&format!("SLUICE PAUSE '{id}'")).expect_fine("asked for");
+    wire.until_ready();
+    holder.simple("ROLLBACK").expect_fine("the row is let go");
+    wire.simple("SET timezone = 'Asia/Tokyo'").expect_fine("another midnight");
+    let refused = answered(&mut wire, "RESUME", &id);
+    assert!(refused.message.contains("TimeZone is not set here as it was"), "{refused:?}");
+    wire.simple("RESET timezone").expect_fine("as it was");
+    finish(&database, &mut wire);
+}
+
+fn a_session_that_only_reads(server: &'static Server) {
+    let (database, sluice, mut wire, mut holder) = stuck(server);
+    let mut other = sluice.connect(&database);
+    let id = job(&mut other);
+    other.simple(&format!("SLUICE PAUSE '{id}'")).expect_fine("asked for");
+    wire.until_ready();
+    holder.simple("ROLLBACK").expect_fine("the row is let go");
+    let done = database.value("SELECT count(*) FROM things WHERE n = id % 7 + 1");
+    wire.simple("SET default_transaction_read_only = on").expect_fine("a guard of the client's own");
+    let refused = answered(&mut wire, "RESUME", &id);
+    assert!(refused.message.contains("read-only"), "{refused:?}");
+    assert_eq!(database.value("SELECT count(*) FROM things WHERE n = id % 7 + 1"), done);
+}
+
+fn stuck_by(server: &'static Server, statement: &str) -> (Database, crate::harness::sluice::Sluice, Wire, Wire) {
+    let (database, sluice) = gate(server, THINGS);
+    let mut holder = database.connect();
+    holder.simple("BEGIN; SELECT FROM things WHERE id = 3000 FOR UPDATE").expect_fine("a row held");
+    let mut wire = sluice.connect(&database);
+    let token = offered(&wire.simple(statement));
+    wire.send(&query(&format!("SLUICE CONFIRM '{token}'")));
+    database.wait_until(WAITS);
+    (database, sluice, wire, holder)
+}
+
+/// What keeps one row from coming back keeps no other.
+fn rows_that_cannot_come_back(server: &'static Server) {
+    let setup = "CREATE TABLE parents (id int PRIMARY KEY); INSERT INTO parents SELECT generate_series(1, 10);
+        CREATE TABLE kids (id int PRIMARY KEY, u int UNIQUE, of int REFERENCES parents, n int DEFAULT 0);
+        INSERT INTO kids SELECT i, i, i % 10 + 1 FROM generate_series(1, 4000) i; ANALYZE kids";
+    let (database, sluice) = gate(server, setup);
+    let mut wire = sluice.connect(&database);
+    let token = offered(&wire.simple("UPDATE kids SET u = u + 100000"));
+    let updated = job_of(&confirm(&mut wire, &token));
+    database.run("INSERT INTO kids VALUES (9001, 77, 1), (9002, 3999, 1)");
+    let undo = undone(&mut wire, &updated);
+    assert_eq!(undo.tags(), ["SLUICE UNDO 3998"], "{undo:#?}");
+    assert!(undo.notices().join("\n").contains("id 77; 3999"), "{undo:#?}");
+    assert_eq!(database.value("SELECT count(*) FROM kids WHERE u = id"), "3998");
+    let token = offered(&wire.simple("DELETE FROM kids WHERE id BETWEEN 100 AND 3900"));
+    let deleted = job_of(&confirm(&mut wire, &token));
+    database.run(
+        "DELETE FROM kids WHERE of = 5; DELETE FROM parents WHERE id = 5; ALTER TABLE kids ADD CHECK (id <> 1235)",
+    );
+    let refused = undone(&mut wire, &deleted);
+    assert_eq!(refused.tags(), ["SLUICE UNDO 3420"], "{refused:#?}");
+    database.run("INSERT INTO parents VALUES (5)");
+    assert_eq!(undone(&mut wire, &deleted).tags(), ["SLUICE UNDO 380"]);
+}
