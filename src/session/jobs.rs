@@ -232,7 +232,12 @@ impl Desk {
         more: Context,
     ) -> Option<Refusal> {
         if judgement.verdict.in_force() >= Level::Deny {
-            return Some(self.refusal(judgement, ProtocolKind::Simple).await);
+            let refusal = self.refusal(judgement, ProtocolKind::Simple).await;
+            let most = grouped(job.rows_most);
+            let hint = format!(
+                "The job stands where it stood; up to {most} rows were agreed to. What the session said of that then (sluice.max_affected), it must say now."
+            );
+            return Some(refusal.hint(hint));
         }
         if job.of.is_some() {
             return None;

@@ -3,6 +3,7 @@
 //!
 //! Invariant: whether a table is what it was, is told by a digest over all its rows, asked of the server itself.
 
+use crate::harness::chance::{self, Dialect};
 use crate::harness::message::{cancel_request, query};
 use crate::harness::server::{Database, Server};
 use crate::harness::shop::Refused;
@@ -15,7 +16,7 @@ stories! {
     killed_in_mid_job, killed_again_and_again, the_database_is_lost_in_mid_job, the_client_leaves_in_mid_job, cancelled_in_mid_job, paused_from_another_session,
     two_sessions_never_run_one_job, others_who_write_meanwhile_lose_nothing, without_an_archive_nothing_changes, columns_that_one_may_not_read,
     a_table_that_is_not_what_it_was, whose_job_it_is, more_rows_than_agreed_to, in_a_transaction_it_runs_whole, by_the_extended_protocol, triggers_in_the_way_of_an_undo,
-    partitions, the_clock_stands_still,
+    partitions, the_clock_stands_still, by_chance,
 }
 
 /// 5,000 rows with every sort of column that is not simply written.
@@ -516,4 +517,52 @@ fn columns_that_one_may_not_read(server: &'static Server) {
     assert_eq!(refused.code, "SL006", "{refused:?}");
     assert!(refused.message.contains("after 0 of 4,000 rows: permission denied"), "{refused:?}");
     assert_eq!(digest(&database, "things"), before);
+}
+
+/// Whatever the table and the change: in batches it does what it does alone, and what is undone never was.
+fn by_chance(server: &'static Server) {
+    const DIALECT: Dialect = Dialect {
+        keys: &[
+            ("int", "$ * 3 - 50"),
+            ("bigint", "$ * 1000003::bigint"),
+            ("numeric(10,2)", "$ * 7 / 4.0"),
+            ("varchar(20)", "concat(substr('aAzZ_ -', $ % 7 + 1, 1), $)"),
+            ("date", "date '2020-01-01' + $"),
+            ("timestamp", "timestamp '2020-01-01' + $ * interval '977.000001 s'"),
+            ("uuid", "md5($::text)::uuid"),
+        ],
+        moment: "timestamp",
+        float: "float8",
+    };
+    let database = server.database("");
+    let sluice = Setup::before(&database).with("[limits]\nbatch_rows = 7\nfree_rows = 1").start();
+    let mut wire = sluice.connect(&database);
+    let mut jobs = 0;
+    for seed in 0..25 {
+        let change = chance::change(seed, &DIALECT);
+        for table in ["gated", "alone"] {
+            let setup = format!("DROP TABLE IF EXISTS $t; {}; {}; ANALYZE $t", change.create, change.fill);
+            database.run(&setup.replace("$t", table));
+        }
+        let before = digest(&database, "gated");
+        let statement = change.statement.replace("$t", "gated");
+        let outcome = wire.simple(&statement);
+        let alone = database.connect().simple(&change.statement.replace("$t", "alone"));
+        if outcome.error().is_none() {
+            continue;
+        }
+        let token = Refused::to_confirm(&outcome).token();
+        let outcome = confirm(&mut wire, &token);
+        assert_eq!(outcome.tags(), alone.tags(), "{seed}: {statement}: {outcome:#?}");
+        assert_eq!(digest(&database, "gated"), digest(&database, "alone"), "{seed}: {statement}");
+        // A batch or less is asked about as well, where it has no true condition, and runs whole.
+        if outcome.notices().is_empty() {
+            continue;
+        }
+        let undo = undone(&mut wire, &job_of(&outcome));
+        assert!(undo.error().is_none(), "{seed}: {statement}: {undo:#?}");
+        assert_eq!(digest(&database, "gated"), before, "{seed}: {statement}");
+        jobs += 1;
+    }
+    assert!(jobs > 10, "{jobs}");
 }

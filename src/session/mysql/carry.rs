@@ -37,13 +37,13 @@ impl Session {
             self.unlock_job(&drive.job).await?;
             return Ok(driven);
         }
-        let had = match self.settle_in(drive).await? {
-            Ok(had) => had,
-            Err(why) => return Ok(Driven::Paused(why)),
-        };
-        let mut driven = match self.stand(drive).await? {
-            Ok(way) => self.go(drive, way).await?,
-            Err(why) => Driven::Paused(why),
+        let settled = self.settle_in(drive).await?;
+        let mut driven = match &settled {
+            Ok(_) => match self.stand(drive).await? {
+                Ok(way) => self.go(drive, way).await?,
+                Err(why) => Driven::Paused(why),
+            },
+            Err(why) => Driven::Paused(why.clone()),
         };
         if let Driven::Paused(why) = &mut driven
             && why.is_empty()
@@ -54,7 +54,10 @@ impl Session {
         if let Err(error) = self.desk.note_job(&drive.job).await {
             tracing::error!(job = %drive.job.id, %error, "how a job ended could not be kept");
         }
-        self.settle_out(&drive.job, had, drive.plan.moment.is_some()).await?;
+        match settled {
+            Ok(had) => self.settle_out(&drive.job, had, drive.plan.moment.is_some()).await?,
+            Err(_) => self.unlock_job(&drive.job).await?,
+        }
         Ok(driven)
     }
 
@@ -75,11 +78,7 @@ impl Session {
         }
         match self.tell(&set).await?.end.failed() {
             None => Ok(Ok(had)),
-            Some(failure) => {
-                let why = format!("its session cannot be set: {}", failure.message);
-                self.settle_out(&drive.job, had, false).await?;
-                Ok(Err(why))
-            }
+            Some(failure) => Ok(Err(format!("its session cannot be set: {}", failure.message))),
         }
     }
 

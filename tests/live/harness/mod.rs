@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 pub mod certificates;
+pub mod chance;
 pub mod comparison;
 pub mod message;
 pub mod mysql;
