@@ -92,10 +92,10 @@ pub(in crate::session) struct Drive {
     pub job: Job,
     pub plan: Plan,
     pub permit: Permit,
-    pub began: Instant,
+    began: Instant,
     /// When its client was told, and when the store was.
     told: Instant,
-    pub noted: Instant,
+    noted: Instant,
     pub before: u64,
     /// MySQL: rows that the batch on its way and those before it really changed: an UPDATE may find more.
     pub coming: u64,
@@ -121,12 +121,6 @@ impl Drive {
         }
     }
 
-    pub fn took(&self) -> Duration {
-        self.began.elapsed()
-    }
-}
-
-impl Drive {
     /// A batch was committed.
     pub fn kept(&mut self, rows: u64) {
         self.changed = self.changed.saturating_add(std::mem::take(&mut self.coming));
@@ -221,7 +215,7 @@ impl Drive {
     /// The last line about it.
     pub fn done_line(&self) -> String {
         let (job, standing) = (&self.job, &self.job.standing);
-        let (rows, seconds) = (grouped(standing.rows), self.took().as_secs_f64());
+        let (rows, seconds) = (grouped(standing.rows), self.began.elapsed().as_secs_f64());
         let mut line =
             format!("sluice: job {}: done, {rows} rows in {} batches, {seconds:.1} s", job.id, standing.batches);
         if job.of.is_none() && standing.rows > 0 {

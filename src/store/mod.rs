@@ -151,7 +151,7 @@ impl Store {
         self.embedded.run(move |db| jobs::note(db, id, &standing, now)).await
     }
 
-    /// It begins to run, once more. `false`: it is over.
+    /// It begins to run, once more. `None`: it is over.
     pub async fn job_begin(&self, id: JobId, now: Timestamp) -> Result<Option<Job>, StoreError> {
         self.embedded.run(move |db| jobs::begin(db, id, now)).await
     }

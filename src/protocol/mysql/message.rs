@@ -425,7 +425,7 @@ mod tests {
             let known = Known { parameters: 4, kinds: &[], long: &none };
             let executed = command::execute(&frames[2], capabilities, known).expect("an execute");
             let read = executed.parameters(&Texts::default()).expect("values");
-            assert_eq!(read.literals, ["255", "'it''s'", "'2020-02-29'", "NULL"]);
+            assert_eq!(read.literals, ["255", "'it''s'", "DATE'2020-02-29'", "NULL"]);
             assert_eq!((read.types, read.values), (bound.types, bound.values));
         }
     }

@@ -78,8 +78,18 @@ impl Value {
             // The shortest digits that are this number and no other.
             Value::Double(number, _) => number.is_finite().then(|| format!("{number:e}")),
             Value::Decimal(digits) if is_decimal(digits) => Some(String::from_utf8_lossy(digits).into_owned()),
-            Value::Moment(written, _) => Some(format!("'{written}'")),
-            Value::Decimal(text) | Value::Text(text) => texts.literal(text),
+            // Typed, as the server compares it: as a date, not as a text that a key of texts could equal.
+            Value::Moment(written, _) => {
+                let day = written.len() >= 10 && written.as_bytes().get(4) == Some(&b'-') && !written.starts_with('-');
+                let kind = match (day, written.contains(':')) {
+                    (true, true) => "TIMESTAMP",
+                    (true, false) => "DATE",
+                    (false, _) => "TIME",
+                };
+                Some(format!("{kind}'{written}'"))
+            }
+            Value::Decimal(text) => texts.literal(text).map(|text| format!("(0.0 + {text})")),
+            Value::Text(text) => texts.literal(text),
             Value::Binary(bytes) => Some(format!("_binary x'{}'", hex(bytes))),
             Value::Default => Some("DEFAULT".to_owned()),
             Value::Ignore => None,
@@ -146,7 +156,12 @@ pub fn kinds(
 ) -> Result<(Vec<Kind>, Vec<Bytes>), Short> {
     let (mut kinds, mut names) = (Vec::new(), Vec::new());
     for _ in 0..count {
-        kinds.push(Kind(reader.u16()?));
+        let kind = reader.u16()?;
+        // MySQL takes such a type for another than its low byte says.
+        if kind & 0x7f00 != 0 {
+            return Err(Short);
+        }
+        kinds.push(Kind(kind));
         if named {
             names.push(payload.slice_ref(reader.lenenc_bytes()?));
         }
@@ -167,6 +182,10 @@ pub fn attributes(payload: &Bytes, reader: &mut Reader<'_>, count: usize) -> Res
     let (kinds, names) = kinds(payload, reader, count, true)?;
     let mut attributes = Vec::new();
     for (at, (kind, name)) in kinds.into_iter().zip(names).enumerate() {
+        // MySQL reads YEAR, and what it does not know, as texts: where the query begins would not be known.
+        if !matches!(kind.code(), 1..=5 | 7 | 8 | 10..=12 | 15 | 252..=254) {
+            return Err(Short);
+        }
         let value = if is_null(nulls, at) { Value::Null } else { read(payload, reader, kind)? };
         attributes.push(Attribute { name, value });
     }
@@ -315,15 +334,15 @@ mod tests {
             (0x05, b"\x9a\x99\x99\x99\x99\x99\xb9\x3f", Some("1e-1")),
             (0x05, b"\0\0\0\0\0\0\xf0\x7f", None),
             (0xf6, b"\x06-12.50", Some("-12.50")),
-            (0xf6, b"\x071 OR 1=", Some("'1 OR 1='")),
-            (0xf6, b"\x02--", Some("'--'")),
-            (0x0a, b"\x04\xe4\x07\x02\x1d", Some("'2020-02-29'")),
-            (0x0c, b"\x07\xe4\x07\x02\x1d\x17\x3b\x01", Some("'2020-02-29 23:59:01'")),
-            (0x07, b"\x0b\xe4\x07\x02\x1d\x17\x3b\x01\x07\0\0\0", Some("'2020-02-29 23:59:01.000007'")),
-            (0x0c, b"\0", Some("'0000-00-00'")),
+            (0xf6, b"\x071 OR 1=", Some("(0.0 + '1 OR 1=')")),
+            (0xf6, b"\x02--", Some("(0.0 + '--')")),
+            (0x0a, b"\x04\xe4\x07\x02\x1d", Some("DATE'2020-02-29'")),
+            (0x0c, b"\x07\xe4\x07\x02\x1d\x17\x3b\x01", Some("TIMESTAMP'2020-02-29 23:59:01'")),
+            (0x07, b"\x0b\xe4\x07\x02\x1d\x17\x3b\x01\x07\0\0\0", Some("TIMESTAMP'2020-02-29 23:59:01.000007'")),
+            (0x0c, b"\0", Some("DATE'0000-00-00'")),
             (0x0c, b"\x05\xe4\x07\x02\x1d\x17", None),
-            (0x0b, b"\x08\x01\x01\0\0\0\x02\x03\x04", Some("'-26:03:04'")),
-            (0x0b, b"\x0c\0\0\0\0\0\x02\x03\x04\x05\0\0\0", Some("'02:03:04.000005'")),
+            (0x0b, b"\x08\x01\x01\0\0\0\x02\x03\x04", Some("TIME'-26:03:04'")),
+            (0x0b, b"\x0c\0\0\0\0\0\x02\x03\x04\x05\0\0\0", Some("TIME'02:03:04.000005'")),
             (0xfd, b"\x05it's ", Some("'it''s '")),
             (0xfe, b"\x03\xc3\xa9x", Some("'\u{e9}x'")),
             (0xfd, b"\x02a\\", Some("_utf8mb4 x'615c'")),

@@ -184,6 +184,15 @@ impl Session {
             self.remember_prepared(piece, judgement.pieces.len() == 1, judgement.runs_code());
         }
         self.note_schema_change(judgement);
+        // Of code, and of what is executed by name or FOR something, the words do not tell.
+        let plain = |piece: &Piece| {
+            let mut said = words(&piece.text, mode);
+            match said.next().unwrap_or_default().as_str() {
+                "set" => said.next().is_some_and(|what| what != "statement"),
+                first => !matches!(first, "call" | "execute" | "begin"),
+            }
+        };
+        self.place_doubtful |= judgement.runs_code() || !judgement.pieces.iter().all(plain);
         for piece in &judgement.pieces {
             let said: Vec<String> = words(&piece.text, mode).take(200).collect();
             let has = |word: &str| said.iter().any(|one| one == word);
@@ -191,6 +200,7 @@ impl Session {
                 Some("lock") => self.locked = true,
                 Some("flush") if has("lock") || has("export") => self.locked = true,
                 Some("unlock") => self.locked = false,
+                Some("use") => self.moved(),
                 _ => {}
             }
         }

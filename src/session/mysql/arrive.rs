@@ -190,10 +190,13 @@ pub(in crate::session) fn names_are_whole(names: Names<'_>, product: Product) ->
             let message = format!("sluice: the {what}'s name {why}");
             Err(Refusal::new(Code::LoginRefused, message))
         };
-        if !name.is_ascii() && !is_utf8(names.collation) {
+        if !name.is_ascii() && !is_utf8(names.collation, product) {
             return refused("is not in UTF-8: set the client's character set to utf8mb4");
         }
         let Ok(text) = std::str::from_utf8(name) else { return refused("is not UTF-8") };
+        if is_swe7(names.collation) && text.contains(|c| "@[\\]^`{|}~".contains(c)) {
+            return refused("has marks that are letters in swe7: set the client's character set to utf8mb4");
+        }
         if text.chars().count() > most {
             return refused(&format!("has more than {most} characters"));
         }
@@ -205,9 +208,15 @@ pub(in crate::session) fn names_are_whole(names: Names<'_>, product: Product) ->
     Ok(())
 }
 
-/// The collations of utf8mb3 and utf8mb4 (`SHOW COLLATION` of MySQL 9.7 and MariaDB 10.11).
-fn is_utf8(collation: u16) -> bool {
-    matches!(collation, 33 | 45 | 46 | 76 | 83 | 192..=215 | 223..=247 | 255..=323)
+/// The collations of utf8mb3 and utf8mb4 (`SHOW COLLATION` of MySQL 9.7 and MariaDB 10.11). Those that only MySQL has MariaDB takes for latin1.
+fn is_utf8(collation: u16, product: Product) -> bool {
+    let shared = matches!(collation, 33 | 45 | 46 | 76 | 83 | 192..=215 | 223..=247);
+    shared || product != Product::MariaDb && matches!(collation, 255..=323)
+}
+
+/// ASCII, but for ten letters of Swedish.
+fn is_swe7(collation: u16) -> bool {
+    matches!(collation, 10 | 82)
 }
 
 fn product(greeting: &Greeting) -> Product {

@@ -32,6 +32,7 @@ impl Session {
         number: u64,
         pace: Pace,
     ) -> Result<Step, End> {
+        drive.coming = 0;
         let Some(end) = drive.plan.end.clone() else { return Ok(Step::Over) };
         let (to, stride) = match std::mem::replace(ahead, Ahead::NotLooked) {
             Ahead::To(to, stride) => (to, stride),

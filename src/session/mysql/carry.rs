@@ -38,18 +38,13 @@ impl Session {
             return Ok(driven);
         }
         let settled = self.settle_in(drive).await?;
-        let mut driven = match &settled {
+        let driven = match &settled {
             Ok(_) => match self.stand(drive).await? {
                 Ok(way) => self.go(drive, way).await?,
                 Err(why) => Driven::Paused(why),
             },
             Err(why) => Driven::Paused(why.clone()),
         };
-        if let Driven::Paused(why) = &mut driven
-            && why.is_empty()
-        {
-            *why = "it was asked to pause".to_owned();
-        }
         drive.ended(&driven);
         if let Err(error) = self.desk.note_job(&drive.job).await {
             tracing::error!(job = %drive.job.id, %error, "how a job ended could not be kept");

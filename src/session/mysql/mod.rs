@@ -79,6 +79,11 @@ pub(in crate::session) struct Session {
     seat: Seat,
     settings: Settings,
     prepared: Statements,
+    /// How often the default database was chosen.
+    place: u64,
+    /// MariaDB, where code can choose another: its name when something was prepared, and whether code ran since.
+    place_name: Option<String>,
+    place_doubtful: bool,
     /// Texts that were prepared by SQL, by their names in lower case.
     named: HashMap<String, (Arc<str>, LexicalMode)>,
     /// No other names stand for a text: no code ran that could have prepared any.
@@ -125,6 +130,9 @@ impl Session {
             seat,
             settings: Settings::of(mode),
             prepared: Statements::default(),
+            place: 0,
+            place_name: None,
+            place_doubtful: false,
             named: HashMap::new(),
             names_known: true,
             room: Room::of(&house.rooms),

@@ -20,7 +20,7 @@ use crate::protocol::mysql::values::Texts;
 use crate::protocol::{Code, Refusal};
 use crate::session::End;
 use crate::session::desk;
-use crate::session::judgement::Source;
+use crate::session::judgement::{Source, words};
 use crate::session::mysql::Session;
 use crate::session::mysql::act::Form;
 use crate::session::mysql::look::{Looked, has_foreign_names};
@@ -36,6 +36,7 @@ use bytes::Bytes;
 impl Session {
     /// One command; nothing is outstanding.
     pub(in crate::session) async fn take(&mut self, frame: Frame) -> Result<(), End> {
+        self.prepared.runs(None);
         self.sequence = frame.answer_sequence();
         let Ok(command) = command::read(&frame, self.client) else {
             return Err(End::Refused(Refusal::new(Code::Protocol, "sluice: malformed command packet")));
@@ -47,6 +48,9 @@ impl Session {
         let looks = matches!(command, Command::Query(_) | Command::Prepare(_) | Command::Execute(_) | Command::Bulk(_));
         if looks && !self.reaching.is_fresh() {
             Box::pin(self.refresh_reach()).await?;
+        }
+        if looks {
+            self.settle_place(!self.named.is_empty()).await?;
         }
         match command {
             Command::Query(query) => self.query(frame, query.text).await,
@@ -142,6 +146,44 @@ impl Session {
         self.desk.scripted = false;
         self.aftermath = Default::default();
         self.once = false;
+        self.place_name = None;
+    }
+
+    /// `USE …`.
+    fn chooses_database(&self, text: &Bytes) -> bool {
+        // Most texts do not have the word at all, and in most of those that do it tells of an index.
+        text.windows(3).any(|three| three.eq_ignore_ascii_case(b"use")) && {
+            let source = self.source(text);
+            words(&source.readable(), source.mode).next().is_none_or(|first| first == "use")
+        }
+    }
+
+    /// Before what was prepared is run: MariaDB lets a procedure, and what is executed by name, choose another database. `prepared`:
+    /// something is, or is about to be.
+    async fn settle_place(&mut self, prepared: bool) -> Result<(), End> {
+        let knows = self.place_name.is_some();
+        if self.settings.own_mode().product != Product::MariaDb || !(knows && self.place_doubtful || !knows && prepared)
+        {
+            return Ok(());
+        }
+        self.keep_aftermath().await?;
+        let told = self.words("SELECT HEX(CONVERT(DATABASE() USING utf8mb4))").await?;
+        let name = told.answer.rows.first().and_then(|row| row.first().cloned().flatten()).unwrap_or_default();
+        if self.place_name.as_ref().is_some_and(|before| *before != name) {
+            self.moved();
+        }
+        (self.place_name, self.place_doubtful) = (Some(name), false);
+        Ok(())
+    }
+
+    /// The default database may be another from now on: what was prepared before runs in the one of then.
+    pub(in crate::session) fn moved(&mut self) {
+        self.place += 1;
+        self.place_name = None;
+        if !self.named.is_empty() {
+            self.named.clear();
+            self.names_known = false;
+        }
     }
 
     /// As the server itself would say it.
@@ -175,6 +217,9 @@ impl Session {
                 self.once &= transaction.is_none();
                 if let Some(refusal) = self.refused_uncounted(transaction, kind) {
                     return self.refuse(&refusal).await;
+                }
+                if changes_session && self.chooses_database(&text) {
+                    self.moved();
                 }
                 let watched = Watched { touches_session: changes_session, ..Watched::default() };
                 self.forward_counted(frame, watched)
@@ -328,10 +373,10 @@ impl Session {
         let glanced = self.glance(&text).await?;
         let source = Source { text: Bytes::copy_from_slice(&text), ..self.source(&text) };
         let what = match glanced {
-            Glance::Harmless { kind, transaction, .. } => {
+            Glance::Harmless { kind, transaction, .. } if !self.chooses_database(&text) => {
                 What::Harmless { source, adds: kind == Kind::Insert, transaction }
             }
-            Glance::NeedsReading => What::Guarded(source),
+            Glance::Harmless { .. } | Glance::NeedsReading => What::Guarded(source),
             Glance::Sluice => match self.own_text(&text).await? {
                 Ok(text) => {
                     self.prepare_command(&text);
@@ -340,8 +385,15 @@ impl Session {
                 Err(refusal) => return self.refuse(&refusal).await,
             },
         };
+        if matches!(what, What::Guarded(_)) {
+            self.settle_place(true).await?;
+        }
         // A Prepare runs nothing: what it prepares is judged when it is run.
-        self.pass_on(frame, Some(Expected::Prepared), Mark::Prepare(Some(Box::new(Prepared::new(what)))));
+        self.pass_on(
+            frame,
+            Some(Expected::Prepared),
+            Mark::Prepare(Some(Box::new(Prepared::new(what).at(self.place)))),
+        );
         Ok(())
     }
 
@@ -351,8 +403,13 @@ impl Session {
             return Ok(());
         };
         let (what, ahead) = (prepared.what.clone(), !prepared.ahead.is_empty());
+        if prepared.place != self.place && !matches!(what, What::Command(_)) {
+            let message = "sluice: the statement was prepared before the session's database was chosen anew, and would run in the one of then";
+            return self.refuse(&Refusal::new(Code::Denied, message).hint("Prepare it again.")).await;
+        }
         let forwarded = self.link.forwarded();
         let number = executes.statement;
+        self.prepared.runs(Some(number));
         self.execute_what(frame, executes, what).await?;
         let ran = self.link.forwarded() != forwarded;
         self.prepared.bound(number, ran);
@@ -447,10 +504,15 @@ impl Session {
     /// The values of an execution, by what is known of the statement; those that came ahead are used up.
     fn read_execute(&mut self, frame: &Frame, number: u32) -> Result<command::Execute, End> {
         let capabilities = self.client;
+        let is_mariadb = self.settings.own_mode().product == Product::MariaDb;
         let read = self.prepared.change(number, |prepared| {
             let long = std::mem::take(&mut prepared.ahead).into_values();
             let known = command::Known { parameters: prepared.parameters, kinds: &prepared.kinds, long: &long };
             let execute = command::execute(frame, capabilities, known).ok()?;
+            // MariaDB reads no bytes for a value of these types: INT24, YEAR, BIT, GEOMETRY.
+            if is_mariadb && execute.kinds.iter().any(|kind| matches!(kind.0 & 0xff, 9 | 13 | 16 | 255)) {
+                return None;
+            }
             prepared.coming = Some(execute.kinds.clone());
             Some(execute)
         });

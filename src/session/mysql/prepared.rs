@@ -22,6 +22,8 @@ pub(in crate::session) struct Prepared {
     /// Those of the execution under way: they hold if the server gets to see it.
     pub coming: Option<Vec<Kind>>,
     pub ahead: Ahead,
+    /// Which default database it was prepared in: it runs there, whatever the default is then.
+    pub place: u64,
 }
 
 /// The values that COM_STMT_SEND_LONG_DATA brought since the statement was last run: the server adds each part to those before it, and
@@ -72,7 +74,12 @@ pub(in crate::session) enum What {
 
 impl Prepared {
     pub fn new(what: What) -> Prepared {
-        Prepared { what, parameters: 0, kinds: Vec::new(), coming: None, ahead: Ahead::default() }
+        Prepared { what, parameters: 0, kinds: Vec::new(), coming: None, ahead: Ahead::default(), place: 0 }
+    }
+
+    pub fn at(mut self, place: u64) -> Prepared {
+        self.place = place;
+        self
     }
 
     pub fn of(mut self, parameters: u16) -> Prepared {
@@ -99,6 +106,8 @@ pub(in crate::session) struct Statements {
     commands: u32,
     /// The one that was prepared last: MariaDB's clients may call it by -1.
     last: u32,
+    /// The one that is on its way, with the types that it had before.
+    running: Option<(u32, Vec<Kind>)>,
 }
 
 impl Statements {
@@ -126,6 +135,21 @@ impl Statements {
         let result = with(prepared);
         self.bytes = self.bytes - before + prepared.bytes();
         Some(result)
+    }
+
+    /// A command is taken; `number`: it runs this one.
+    pub fn runs(&mut self, number: Option<u32>) {
+        self.running = number.map(|number| (number, self.get(number).map(|it| it.kinds.clone()).unwrap_or_default()));
+    }
+
+    /// What is on its way failed. A server that fails it before it has bound its values goes by the types of before, one that fails it later by
+    /// the new ones: where they differ, the next must say its own.
+    pub fn failed(&mut self) {
+        let Some((number, before)) = self.running.take() else { return };
+        self.change(number, |prepared| {
+            let now = prepared.coming.take().unwrap_or_else(|| prepared.kinds.clone());
+            prepared.kinds = if before.is_empty() || before == now { now } else { Vec::new() };
+        });
     }
 
     /// An execution was dealt with; `ran`: it reached the server.

@@ -52,6 +52,9 @@ pub(in crate::session) struct Watched {
     pub touches_session: bool,
 }
 
+/// COM_STMT_SEND_LONG_DATA.
+const LONG_DATA: u8 = 0x18;
+
 impl Session {
     /// Until it ends.
     pub(in crate::session) async fn run(&mut self) -> End {
@@ -123,6 +126,8 @@ impl Session {
                 Ok(true)
             }
             Ok(Next::Need(_)) => Ok(false),
+            // Nothing answers it, and without it a value would have a hole.
+            Ok(Next::Skipped(LONG_DATA)) => Err(End::Refused(crate::session::room::no_room())),
             Ok(Next::Skipped(_)) => {
                 self.refuse(&crate::session::room::no_room()).await?;
                 Ok(true)
@@ -284,6 +289,9 @@ impl Session {
         let Some(Pending { mark: Mark::Statement(watched), .. }) = &mut self.pending else { return };
         watched.changed = watched.changed.saturating_add(end.affected());
         self.once &= end.affected() == 0;
+        if end.failed().is_some() {
+            self.prepared.failed();
+        }
         if let Some(failure) = end.failed() {
             let (entry, sqlstate) = (watched.entry, failure.sqlstate.clone());
             self.desk.record_outcome(entry, None, Some(&sqlstate), None);
@@ -296,7 +304,10 @@ impl Session {
         match pending.mark {
             Mark::Passing | Mark::Prepare(_) => {}
             Mark::Statement(watched) => self.statement_answered(&watched),
-            Mark::Database => self.settings.forget(),
+            Mark::Database => {
+                self.settings.forget();
+                self.moved();
+            }
             Mark::Reset => self.was_reset(),
         }
         match self.in_transaction() {

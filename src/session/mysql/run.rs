@@ -125,6 +125,7 @@ impl Session {
             line: Default::default(),
         };
         if let Some(failure) = ran.end.failed().cloned() {
+            self.prepared.failed();
             return self.run_failed((ran, left), failure, (apart, gone), entry, (&hold, before)).await;
         }
         if apart != Apart::Nothing && (gone || !self.in_transaction()) {

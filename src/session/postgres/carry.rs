@@ -33,15 +33,10 @@ impl Session {
             self.unlock_job(&drive.job).await?;
             return Ok(driven);
         }
-        let mut driven = match self.stand(drive).await? {
+        let driven = match self.stand(drive).await? {
             Ok(way) => self.go(drive, way).await?,
             Err(why) => Driven::Paused(why),
         };
-        if let Driven::Paused(why) = &mut driven
-            && why.is_empty()
-        {
-            *why = "it was asked to pause".to_owned();
-        }
         drive.ended(&driven);
         if let Err(error) = self.desk.note_job(&drive.job).await {
             tracing::error!(job = %drive.job.id, %error, "how a job ended could not be kept");

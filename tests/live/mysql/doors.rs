@@ -17,7 +17,7 @@ use crate::harness::wire::Address;
 my_stories! {
     doors_are_refused_by_name, unknown_commands, bodies_that_do_not_add_up, packets_out_of_order, packets_cut_off_by_the_end,
     logins_that_cannot_be, commands_before_the_login, what_is_offered, one_broken_client_harms_no_other,
-    a_statement_within_a_file, a_file_that_breaks_its_numbers, commands_sent_ahead, a_compressed_stream, prepared_texts_take_room,
+    a_statement_within_a_file, a_file_that_breaks_its_numbers, commands_sent_ahead, a_compressed_stream, prepared_texts_take_room, a_statement_within_an_attribute,
 }
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2), (3)";
@@ -280,6 +280,28 @@ fn commands_sent_ahead(server: &'static MyServer) {
     }
     let grown = sluice.most_memory().saturating_sub(before);
     assert!(grown < 24 << 20, "{} MiB for 64 MiB sent ahead", grown >> 20);
+}
+
+/// What stands before a query's text is as long as the server takes it for: types that it reads otherwise than their low byte says, and YEAR.
+fn a_statement_within_an_attribute(server: &'static MyServer) {
+    let (database, sluice) = gate(server, TABLE);
+    let login = Login::of(TRUSTED).on(&database.name).asking_for(USUAL | packet::QUERY_ATTRIBUTES);
+    let mut passed = 0;
+    for kind in [0x4001u16, 0x0101, 0x400d, 0x000d, 0x0001] {
+        let mut wire = MyWire::login(&sluice.address, &login);
+        let hidden = if kind == 0x000d { "xSELECT 1 -- " } else { "SELECT 1 -- " };
+        let mut sent = vec![3, 1, 1, 0, 1];
+        sent.extend(kind.to_le_bytes());
+        sent.push(0);
+        sent.push(u8::try_from(hidden.len()).expect("short"));
+        sent.extend(hidden.bytes());
+        sent.extend(b"DELETE FROM t");
+        wire.start(&sent);
+        passed += u32::from(wire.message().is_some_and(|answer| answer.first() != Some(&0xff)));
+        assert_eq!(database.count("t"), 3, "{kind:#x}");
+    }
+    // A number is one, and the text begins behind it. MariaDB knows no attributes.
+    assert!(passed <= 1, "{passed}");
 }
 
 /// Each of them is small; together they are more than all sessions may keep.

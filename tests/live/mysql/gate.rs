@@ -1,7 +1,7 @@
 //! The gate: for each rule the refusal, the confirmation, the effect, and the line in the record.
 
 use crate::harness::mysql::my_stories;
-use crate::harness::mysql::packet::{self, about, body, command, execute, execute_typed, long_data};
+use crate::harness::mysql::packet::{self, about, body, command, execute, execute_typed, long_data, query};
 use crate::harness::mysql::server::{BLIND, MyDatabase, MyServer, OTHER, ROOT};
 use crate::harness::mysql::shop::{EVENTS, Refused, shop, shop_with};
 use crate::harness::mysql::wire::{MyWire, Outcome};
@@ -17,7 +17,7 @@ my_stories! {
     tables_without_transactions, joins_and_orders, cascades_that_exceed, a_replacement_is_held_to_what_was_shown, parents_and_children_in_one_delete, a_freeze_stops_every_change,
     a_script_runs_once, commands_answer_with_rows, a_token_is_its_owners, without_the_process_privilege,
     prepared_by_sql, texts_of_many_statements,
-    a_transaction_described_beforehand,
+    a_transaction_described_beforehand, prepared_in_another_database,
 }
 
 struct Case {
@@ -973,4 +973,46 @@ fn texts_of_many_statements(server: &'static MyServer) {
     let outcome = wire.query("SELECT 1; DELETE FROM logs WHERE id = 1; SELECT ROW_COUNT()");
     outcome.expect_fine("harmless all");
     assert_eq!(outcome.rows().last().expect("a row")[0].as_deref(), Some("1"));
+}
+
+/// What was prepared runs in the database that was chosen then: it is not judged in another.
+fn prepared_in_another_database(server: &'static MyServer) {
+    let (database, sluice) = shop(server);
+    let mut choices = vec![query("USE information_schema"), body(command::INIT_DB, b"information_schema")];
+    if server.is_mariadb() {
+        database.run("CREATE PROCEDURE moves() EXECUTE IMMEDIATE 'USE information_schema'");
+        let by_code = [
+            "EXECUTE IMMEDIATE 'USE information_schema'",
+            "EXECUTE IMMEDIATE concat('U', 'SE information_schema')",
+            "SELECT 1; EXECUTE IMMEDIATE 'USE information_schema'",
+            "SET STATEMENT max_statement_time = 5 FOR USE information_schema",
+            "CALL moves()",
+            "BEGIN NOT ATOMIC EXECUTE IMMEDIATE 'USE information_schema'; END",
+        ];
+        choices.extend(by_code.map(query));
+    }
+    for choose in choices {
+        let mut wire = sluice.my_connect(&database);
+        let shown = String::from_utf8_lossy(&choose).into_owned();
+        let id = wire.prepare("DELETE FROM carts WHERE status = 'abandoned'");
+        wire.query("PREPARE p FROM 'DROP TABLE IF EXISTS logs'").expect_fine("by SQL");
+        let outcome = wire.command(&choose);
+        // Code that Sluice asks about, or refuses, is not run.
+        if outcome.error().is_some_and(|failure| (50001..=50007).contains(&failure.code)) {
+            continue;
+        }
+        assert_eq!(wire.query("SELECT DATABASE()").value(), "information_schema", "{shown}: {outcome:?}");
+        assert!((50001..=50007).contains(&wire.command(&execute(id, 0, &[])).code()), "{shown}");
+        assert!((50001..=50007).contains(&wire.query("EXECUTE p").code()), "{shown}");
+        assert_eq!((database.count("carts"), database.count("logs")), (5_000, 500), "{shown}");
+        wire.query(&format!("USE {}", database.name)).expect_fine("back");
+        assert_eq!(wire.prepared("SELECT ? + 1", &["1"]).rows().len(), 1, "{shown}: prepared anew");
+    }
+    // Nor is it prepared in vain for what only looks like it.
+    let mut wire = sluice.my_connect(&database);
+    let id = wire.prepare("SELECT count(*) FROM carts USE INDEX (PRIMARY) WHERE id < 3");
+    for text in ["SET @use = 1", "SELECT id FROM carts USE INDEX (PRIMARY) WHERE id = 1", "/* use */ DO 1"] {
+        wire.query(text).expect_fine(text);
+        assert_eq!(wire.command(&execute(id, 0, &[])).rows().len(), 1, "{text}");
+    }
 }

@@ -12,7 +12,7 @@ my_stories! {
     functions_that_only_read_or_add_pass, wherever_a_function_is_named, procedures, a_procedure_that_commits_by_itself, what_hides_behind_names,
     by_prepared_statements, triggers_that_do_more_than_was_shown, small_changes_that_add_up, in_a_transaction_block,
     a_schema_change_is_noticed_at_once, two_sessions_at_once, without_the_process_privilege, cascades_are_counted,
-    definitions_that_are_not_shown, executions_with_variables, what_attackers_tried, what_attackers_tried_again, what_was_bound_in_vain, prepared_in_another_character_set, what_a_third_attacker_tried, code_behind_rights, a_trigger_that_notes_each_row, what_ran_before_an_error,
+    definitions_that_are_not_shown, executions_with_variables, what_attackers_tried, what_attackers_tried_again, what_was_bound_in_vain, types_of_an_execution_that_failed, values_that_no_text_equals, prepared_in_another_character_set, what_a_third_attacker_tried, code_behind_rights, a_trigger_that_notes_each_row, what_ran_before_an_error,
 }
 
 const CODE: &str = "
@@ -611,9 +611,7 @@ fn what_attackers_tried_again(server: &'static MyServer) {
 /// Types that came with an execution which was refused are not those that the server goes by.
 fn what_was_bound_in_vain(server: &'static MyServer) {
     let (database, sluice) = with_code(server);
-    database.run(
-        "CREATE TABLE named (vk varchar(20) UNIQUE NOT NULL); INSERT INTO named SELECT concat('v', id) FROM carts",
-    );
+    database.run(NAMED);
     let mut wire = sluice.my_connect(&database);
     wire.query("SET sql_mode = ''").expect_fine("a word compares with 0");
     let id = wire.prepare("DELETE FROM named WHERE vk = ?");
@@ -632,6 +630,50 @@ fn what_was_bound_in_vain(server: &'static MyServer) {
     );
     wire.command(&again);
     assert_eq!(database.count("named"), 5_000);
+}
+
+const NAMED: &str =
+    "CREATE TABLE named (vk varchar(20) UNIQUE NOT NULL); INSERT INTO named SELECT concat('v', id) FROM carts";
+
+/// A server that fails an execution before it has bound the values goes by the types of before.
+fn types_of_an_execution_that_failed(server: &'static MyServer) {
+    use crate::harness::mysql::packet::{TINY, VAR_STRING, about, command, execute_typed, long_data, reset};
+    let (database, sluice) = with_code(server);
+    database.run(NAMED);
+    let mut wire = sluice.my_connect(&database);
+    wire.query("SET sql_mode = ''").expect_fine("a word compares with 0");
+    let id = wire.prepare("DELETE FROM named WHERE vk = ?");
+    wire.command(&execute_typed(id, 0, &[(TINY, Some(vec![77]))])).expect_fine("no row");
+    wire.start(&long_data(id, 7, b"no such parameter"));
+    let outcome = wire.command(&execute_typed(id, 0, &[(VAR_STRING, Some(vec![0]))]));
+    assert!(outcome.error().is_some(), "{outcome:?}");
+    wire.command(&reset(id)).expect_fine("without its error");
+    // One byte by the types that the server has: 0, which every word equals; by the others a text of no length.
+    wire.start(&about(command::STMT_EXECUTE, id, &[0, 1, 0, 0, 0, 0, 0, 0]));
+    wire.message();
+    assert_eq!(database.count("named"), 5_000);
+}
+
+/// A key of texts pins no row by a date or an odd number: the server compares those as numbers.
+fn values_that_no_text_equals(server: &'static MyServer) {
+    use crate::harness::mysql::packet::execute_typed;
+    let (database, sluice) = with_code(server);
+    database.run(NAMED);
+    let (date, time, datetime, decimal) = (10, 11, 12, 246);
+    for (kind, value) in [
+        (date, &b"\0"[..]),
+        (time, b"\0"),
+        (datetime, b"\0"),
+        (decimal, b"\x02+0"),
+        (decimal, b"\x03 0 "),
+        (0, b"\x03 0 "),
+    ] {
+        let mut wire = sluice.my_connect(&database);
+        wire.query("SET sql_mode = ''").expect_fine("a word compares with 0");
+        let id = wire.prepare("DELETE FROM named WHERE vk = ?");
+        let outcome = wire.command(&execute_typed(id, 0, &[(kind, Some(value.to_vec()))]));
+        assert_eq!(database.count("named"), 5_000, "{kind} {value:?}: {outcome:?}");
+    }
 }
 
 /// What a statement was prepared as, it is not when its server prepares it anew under another character set.
