@@ -262,6 +262,7 @@ impl Page {
                 Some((_, table)) => table.rows.known(),
             }),
             cascade: when(asked.cascade, || cascade),
+            carried: Known::NotAsked,
             sample: Known::NotAsked,
             scan: when(asked.plan, || {
                 let scan = table.and_then(|(_, table)| table.scan.clone());

@@ -4,19 +4,22 @@
 //! whatever could mean something else in another batch (a function that is not known to give the same again, a subquery, a key that the
 //! change moves, a trigger that fires once a statement) makes it run whole, with the reason.
 
+mod family;
 mod objections;
 
 pub use objections::reads_clock;
 
-use crate::database::batches::{INDEX, KeyColumn, NAME_BYTES_MAX, Place, Stride, Walk, walked_by};
+use crate::database::batches::carried::Family;
+use crate::database::batches::{INDEX, KeyColumn, Member, NAME_BYTES_MAX, Place, Stride, Walk, walked_by};
 use crate::ground::ids::JobId;
 use crate::ground::limits;
 use crate::policy::question::{Evidence, Rows, Table};
 use crate::policy::settings::Sizes;
 use crate::sql::facts::{Change, Facts, Nesting, Verb};
 use crate::sql::moments;
-use crate::sql::statement::LexicalMode;
+use crate::sql::statement::{LexicalMode, Product};
 use crate::store::kept::Context;
+use family::Kin;
 use jiff::Timestamp;
 use objections::{own_table_objection, own_text_objection, table_objection, text_objection};
 use serde::{Deserialize, Serialize};
@@ -43,6 +46,23 @@ pub struct Plan {
     pub moment: Option<String>,
     #[serde(default)]
     pub unique: Vec<Vec<String>>,
+    /// Where foreign keys carry it on: none before those above it.
+    #[serde(default)]
+    pub members: Vec<Member>,
+    /// Foreign keys would carry it on, to tables without such rows as well: what is changed in any other stops it.
+    #[serde(default)]
+    pub carries: bool,
+    /// Rows that they take along: as shown, and the most that were agreed to.
+    #[serde(default)]
+    pub rows_below: u64,
+    #[serde(default)]
+    pub most_below: Option<u64>,
+}
+
+impl Plan {
+    pub fn family(&self) -> Family<'_> {
+        Family { walk: &self.walk, members: &self.members }
+    }
 }
 
 /// A change that can be cut.
@@ -51,8 +71,12 @@ pub struct Outline<'a> {
     change: &'a Change,
     table: &'a Table,
     key: Vec<KeyColumn>,
+    kin: Vec<Kin<'a>>,
+    carries: bool,
     /// As shown; it may be an estimate.
     pub rows: u64,
+    /// Rows that foreign keys take along.
+    pub carried: u64,
 }
 
 /// How a change is carried out.
@@ -72,7 +96,10 @@ pub fn how<'a>(text: &str, mode: LexicalMode, facts: &'a Facts, evidence: &'a Ev
         return How::Whole;
     }
     let rows = known.rows.known().copied();
-    if matches!(rows, Some(Rows::Exact(n) | Rows::AtMost(n) | Rows::Estimate(n)) if n <= sizes.batch_rows) {
+    let tree = known.cascade.known().filter(|_| change.verb == Verb::Delete);
+    let carried = tree.map_or(0, |tree| tree.iter().fold(0u64, |sum, branch| sum.saturating_add(branch.known_total())));
+    if matches!(rows, Some(Rows::Exact(n) | Rows::AtMost(n) | Rows::Estimate(n)) if n.saturating_add(carried) <= sizes.batch_rows)
+    {
         return How::Whole;
     }
     let Some(rows) = rows else { return How::WholeBecause("how many rows it changes is not known".to_owned()) };
@@ -83,8 +110,13 @@ pub fn how<'a>(text: &str, mode: LexicalMode, facts: &'a Facts, evidence: &'a Ev
     let objection = own(text, mode, facts, change)
         .or_else(|| table_objection(change, table))
         .or_else(|| facts.product.either(None, own_table_objection(change, table, can_be_walked)));
-    match objection.map_or_else(|| walked_key(change, table, can_be_walked), Err) {
-        Ok(key) => How::Batches(Outline { change, table, key, rows: rows.number() }),
+    let key = objection.map_or_else(|| walked_key(change, table, can_be_walked), Err);
+    let kin = key.and_then(|key| Ok((key, family::kin(facts.product, change, table, known)?)));
+    match kin {
+        Ok((key, kin)) => {
+            let carries = family::carries(change, table);
+            How::Batches(Outline { change, table, key, kin, carries, rows: rows.number(), carried })
+        }
         Err(why) => How::WholeBecause(why),
     }
 }
@@ -140,9 +172,21 @@ impl Outline<'_> {
             Verb::Update => trigger.on_update,
             _ => trigger.on_insert,
         };
-        let names: Vec<&str> = self.table.triggers.iter().filter(acts).map(|trigger| trigger.name.as_str()).collect();
+        let below = self.kin.iter().flat_map(Kin::triggers_of_undo);
+        let own = self.table.triggers.iter().filter(acts);
+        let names: Vec<&str> = own.chain(below).map(|trigger| trigger.name.as_str()).collect();
         (!names.is_empty())
             .then(|| format!("what {} does when rows are put back must leave them what they were", names.join(", ")))
+    }
+
+    /// The tables below it, none before those above it. `id`, `now`: of the job, which their archives are named for.
+    pub fn members(&self, id: JobId, now: Timestamp, product: Product) -> Vec<Member> {
+        family::members(&self.kin, archive_name(&self.table.name, id, now), product, |name| archive_name(name, id, now))
+    }
+
+    /// Foreign keys carry it on, were it to nothing as yet.
+    pub fn carries(&self) -> bool {
+        self.carries
     }
 
     pub fn unique_keys(&self) -> &[Vec<String>] {
@@ -172,8 +216,13 @@ pub fn archive_name(table: &str, id: JobId, now: Timestamp) -> String {
     format!("_archive_{month}_{}_{tail}", &table[..end])
 }
 
-/// The primary key, else another that is never NULL.
+/// The primary key, else another that is never NULL; nothing of it may be changed.
 fn walked_key(change: &Change, table: &Table, can_be_walked: fn(&KeyColumn) -> bool) -> Result<Vec<KeyColumn>, String> {
+    let set: Vec<&String> = change.assignments.iter().map(|assignment| &assignment.column).collect();
+    key_of(table, can_be_walked, &set)
+}
+
+fn key_of(table: &Table, can_be_walked: fn(&KeyColumn) -> bool, set: &[&String]) -> Result<Vec<KeyColumn>, String> {
     let column = |name: &String| table.columns.iter().find(|column| &column.name == name);
     let walked = |key: &&Vec<String>| {
         let columns = key.iter().map(column);
@@ -187,7 +236,7 @@ fn walked_key(change: &Change, table: &Table, can_be_walked: fn(&KeyColumn) -> b
     let Some(key) = std::iter::once(&table.primary_key).chain(&table.unique_keys).find(walked) else {
         return Err("it has no unique key of ordinary types that is never NULL".to_owned());
     };
-    if let Some(moved) = key.iter().find(|name| change.assignments.iter().any(|set| &set.column == *name)) {
+    if let Some(moved) = key.iter().find(|name| set.contains(name)) {
         return Err(format!("it changes {moved}, by which the rows would be walked"));
     }
     let of = |name: &String| column(name).map(|column| KeyColumn { name: name.clone(), kind: column.kind.clone() });
@@ -204,12 +253,21 @@ pub struct Pace {
     width: u64,
     rows_max: u64,
     sparse: bool,
+    /// Others hang on a row, and go with it.
+    fans: bool,
 }
 
 impl Pace {
     pub fn new(rows_max: u64, sparse: bool) -> Pace {
         let rows_max = rows_max.max(1);
-        Pace { width: rows_max.div_ceil(4), rows_max, sparse }
+        Pace { width: rows_max.div_ceil(4), rows_max, sparse, fans: false }
+    }
+
+    /// Of `rows` in all so many hang on the others.
+    pub fn fanned(self, rows: u64, below: u64) -> Pace {
+        let own = rows.saturating_sub(below).max(1);
+        let width = (u128::from(self.width) * u128::from(own) / u128::from(rows.max(1))).max(1);
+        Pace { width: width.min(u128::from(self.rows_max)) as u64, fans: true, ..self }
     }
 
     pub fn stride(&self) -> Stride {
@@ -222,9 +280,10 @@ impl Pace {
         let clamped = |factor: f64| (width as f64 * factor.clamp(0.5, 2.0)).ceil() as u64;
         let by_time = clamped(limits::BATCH_TIME.as_secs_f64() / time.as_secs_f64().max(0.000_001));
         let wide = match self.sparse {
-            true => self.rows_max,
+            true if !self.fans => self.rows_max,
+            _ if self.fans => clamped(self.rows_max as f64 * 0.9 / rows.max(1) as f64),
             // Up to `rows_max` of the table's rows no more than that can match; beyond, a little room is left.
-            false => clamped(self.rows_max as f64 * 0.9 / rows.max(1) as f64).max(self.rows_max),
+            _ => clamped(self.rows_max as f64 * 0.9 / rows.max(1) as f64).max(self.rows_max),
         };
         self.width = by_time.min(wide).max(1);
     }
@@ -237,7 +296,7 @@ impl Pace {
     /// A batch would have been too large. Returns whether a smaller one can be tried.
     pub fn too_many(&mut self) -> bool {
         let was = self.width;
-        self.width = if self.sparse { was / 2 } else { self.rows_max }.min(was).max(1);
+        self.width = if self.sparse || self.fans { was / 2 } else { self.rows_max }.min(was).max(1);
         self.width < was
     }
 }
@@ -278,6 +337,7 @@ mod tests {
             table: Known::Known(table),
             rows: Known::Known(rows),
             cascade: Known::Known(Vec::new()),
+            carried: Known::NotAsked,
             sample: Known::NotAsked,
             scan: Known::NotAsked,
         };

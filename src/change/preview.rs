@@ -43,8 +43,9 @@ pub struct Offer {
 pub enum Manner {
     #[default]
     Whole,
-    /// In so many batches at least, of up to so many rows. `caveat`: what may keep it from being undone.
-    Batches { batches: u64, rows: u64, caveat: Option<String> },
+    /// In so many batches at least, of up to so many rows. `carried`: what foreign keys take along goes first. `caveat`: what may keep it from
+    /// being undone.
+    Batches { batches: u64, rows: u64, carried: bool, caveat: Option<String> },
     /// Although it is larger than a batch.
     WholeBecause(String),
 }
@@ -215,7 +216,10 @@ impl Subject<'_> {
 
     fn hint(&self, level: Level, offer: &Offer) -> String {
         let mut lines: Vec<String> = Vec::new();
-        for judged in self.judged.iter().filter(|judged| judged.level == level) {
+        // What a confirmation does by itself need not be said to be done by hand.
+        let in_batches = matches!(offer.manner, Manner::Batches { .. }) && level == Level::Confirm;
+        let done = |rule: &str| in_batches && matches!(rule, "unbatched-change" | "cascade");
+        for judged in self.judged.iter().filter(|judged| judged.level == level && !done(judged.finding.rule)) {
             let instead = judged.finding.instead.as_deref().map(plain);
             lines.extend(instead.filter(|line| !lines.contains(line)));
         }
@@ -256,14 +260,15 @@ impl Subject<'_> {
             return "To run it whole, of which nothing can be rolled back:".to_owned();
         }
         match (&offer.manner, offer.at_most.rows) {
-            (Manner::Batches { batches, rows, caveat }, _) => {
+            (Manner::Batches { batches, rows, carried, caveat }, _) => {
+                let first = if *carried { "children first, " } else { "" };
                 let (batches, rows) = (number(*batches), number(*rows));
                 let undone = match caveat {
                     None => "so that it can be undone:".to_owned(),
                     Some(caveat) => format!("but perhaps not to be undone by SLUICE UNDO: {}:", plain(caveat)),
                 };
                 return format!(
-                    "To carry it out in {batches} batches of up to {rows} rows, each row archived first, {undone}"
+                    "To carry it out {first}in {batches} batches of up to {rows} rows, each row archived first, {undone}"
                 );
             }
             (Manner::WholeBecause(why), Some(_)) => {
@@ -395,6 +400,7 @@ mod tests {
             table: Known::Known(table),
             rows,
             cascade: Known::NotAsked,
+            carried: Known::NotAsked,
             sample: Known::NotAsked,
             scan: Known::NotAsked,
         }

@@ -15,6 +15,7 @@
 //! rows that it changed only under REPEATABLE READ: there a row changed by somebody else since fails the statement. Tried on PostgreSQL
 //! 15 and 18.
 
+pub mod carried;
 pub mod mysql;
 
 use crate::database::quote::{catalog, dotted, ident, literal};
@@ -60,6 +61,25 @@ pub struct KeyColumn {
     pub name: String,
     /// By the server's `format_type`.
     pub kind: String,
+}
+
+/// A table whose rows go with the rows that a change deletes, or lose what they refer to (its walk then sets that to NULL).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    pub walk: Walk,
+    /// The keys by which rows are carried on to it.
+    pub links: Vec<Link>,
+    /// PostgreSQL: the table's oid.
+    pub oid: u64,
+}
+
+/// A foreign key on the way down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// 0: the change's own table; else the member of this number, counted from 1.
+    pub above: usize,
+    pub parent: Vec<String>,
+    pub child: Vec<String>,
 }
 
 /// How far the next batch goes.
@@ -300,11 +320,16 @@ impl Walk {
     /// Puts one batch back, or a piece of it, and marks in the archive what is back. Its tag counts those rows; the others were changed
     /// since.
     pub fn back(&self, batch: u64, piece: Option<&Piece>) -> String {
+        let within = piece
+            .map_or_else(String::new, |piece| format!(" AND {}", self.range("a", piece.after.as_ref(), &piece.to)));
+        self.put_back(batch, &within)
+    }
+
+    /// The same of the archive's rows `a` that this holds for.
+    fn put_back(&self, batch: u64, within: &str) -> String {
         let archive = self.archive_name();
         let key: Vec<String> = self.key.iter().map(|column| ident(&column.name)).collect();
         let names = |of: &str| self.written.iter().map(|column| format!("{of}{}", ident(column))).collect::<Vec<_>>();
-        let within = piece
-            .map_or_else(String::new, |piece| format!(" AND {}", self.range("a", piece.after.as_ref(), &piece.to)));
         let of_batch = format!("a.{BATCH} OPERATOR(pg_catalog.=) {batch} AND a.{UNDONE} IS NULL{within}");
         let returning: Vec<String> = key.iter().map(|column| format!("t.{column}")).collect();
         let put = match self.is_update() {
@@ -334,7 +359,7 @@ impl Walk {
         };
         let marked: Vec<String> = self.key.iter().map(|column| same("a", "sluice_back", &column.name)).collect();
         format!(
-            "WITH sluice_back AS ({put}) UPDATE {archive} AS a SET {UNDONE} = pg_catalog.clock_timestamp() FROM sluice_back WHERE {}",
+            "WITH sluice_back AS ({put}) UPDATE {archive} AS a SET {UNDONE} = pg_catalog.clock_timestamp() FROM sluice_back WHERE a.{BATCH} OPERATOR(pg_catalog.=) {batch} AND {}",
             marked.join(" AND ")
         )
     }

@@ -12,13 +12,14 @@ use crate::database::interview::Interview;
 use crate::database::{Ask, Parameters, cascade, pins, quote, removal, scan};
 use crate::ground::limits;
 use crate::policy::question::{
-    ChangeEvidence, Evidence, Known, Questions, RemovalEvidence, Rows, Sample, Table, TableKind,
+    Cascade, ChangeEvidence, Evidence, Known, Questions, RemovalEvidence, Rows, Sample, Table, TableKind,
 };
 use crate::policy::settings::Sizes;
 use crate::sql::Product;
 use crate::sql::facts::{Change, Clauses, Facts, OnConflict, Restriction, Source, Verb};
 use crate::sql::rewrite;
 use crate::sql::statement::LexicalMode;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// What is asked, about which statement.
@@ -181,6 +182,7 @@ async fn change<A: Ask>(
         (true, Known::Unknown(why)) => Known::Unknown(why.clone()),
         (true, Known::NotAsked) => Known::NotAsked,
     };
+    let carried = carried(interview, change, &rows, &cascade, inquiry.sizes).await;
     let (mut sample, mut scan) = (Known::NotAsked, Known::NotAsked);
     if asked.preview {
         total(interview, change, &mut table).await;
@@ -200,7 +202,47 @@ async fn change<A: Ask>(
             Err(why) => Known::Unknown(why.clone()),
         };
     }
-    ChangeEvidence { verb: change.verb, table, rows, cascade, sample, scan }
+    ChangeEvidence { verb: change.verb, table, rows, cascade, carried, sample, scan }
+}
+
+/// What the tables are whose rows foreign keys take along, where it is to be done in batches.
+async fn carried<A: Ask>(
+    interview: &mut Interview<'_, A>,
+    change: &Change,
+    rows: &Known<Rows>,
+    cascade: &Known<Vec<Cascade>>,
+    sizes: &Sizes,
+) -> Known<Vec<Table>> {
+    let (Some(tree), Some(rows), Verb::Delete) = (cascade.known(), rows.known(), change.verb) else {
+        return Known::NotAsked;
+    };
+    let carried = tree.iter().fold(0u64, |sum, branch| sum.saturating_add(branch.known_total()));
+    if carried == 0 || rows.number().saturating_add(carried) <= sizes.batch_rows {
+        return Known::NotAsked;
+    }
+    let (mut open, mut names) = (tree.iter().collect::<Vec<_>>(), BTreeMap::new());
+    while let Some(branch) = open.pop() {
+        if branch.rows != Known::Known(Rows::Exact(0)) {
+            names.insert(branch.key.child.parts.clone(), &branch.key.child);
+            open.extend(&branch.below);
+        }
+    }
+    let mut tables = Vec::with_capacity(names.len());
+    for name in names.into_values() {
+        if let Err(reason) = interview.open() {
+            return Known::Unknown(reason);
+        }
+        let table = match interview.product {
+            Product::PostgreSql => catalog::table(interview.asker, name).await,
+            product => catalog::mysql::table(interview.asker, product, name).await,
+        };
+        match table {
+            Known::Known(table) => tables.push(table),
+            Known::Unknown(why) => return Known::Unknown(why),
+            Known::NotAsked => {}
+        }
+    }
+    Known::Known(tables)
 }
 
 async fn scan<A: Ask>(

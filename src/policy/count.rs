@@ -386,6 +386,7 @@ mod tests {
                 table: Known::Known(Table { kind, maps_to_one, has_rules, ..Table::default() }),
                 rows: Known::Known(Rows::Exact(1)),
                 cascade: Known::Known(Vec::new()),
+                carried: Known::NotAsked,
                 sample: Known::NotAsked,
                 scan: Known::NotAsked,
             };

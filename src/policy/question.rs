@@ -152,6 +152,8 @@ pub struct ChangeEvidence {
     pub rows: Known<Rows>,
     /// Rows it would touch through foreign keys, as a tree.
     pub cascade: Known<Vec<Cascade>>,
+    /// The tables of those rows, where there are more of them than a batch may have.
+    pub carried: Known<Vec<Table>>,
     pub sample: Known<Sample>,
     /// How the plan reads the target ("Index Scan using carts_status_idx", "Seq Scan").
     pub scan: Known<String>,

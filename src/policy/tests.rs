@@ -34,6 +34,7 @@ fn answer(rows: Rows) -> ChangeEvidence {
         table: Known::Known(question::Table::default()),
         rows: Known::Known(rows),
         cascade: Known::Known(Vec::new()),
+        carried: Known::NotAsked,
         sample: Known::NotAsked,
         scan: Known::NotAsked,
     }

@@ -305,7 +305,13 @@ pub(in crate::session) fn manner(judgement: &Judgement) -> Manner {
     match batch::how(&piece.text, judgement.lexical, &piece.facts, evidence, &judgement.sizes) {
         How::Batches(outline) => {
             let rows = judgement.sizes.batch_rows.max(1);
-            Manner::Batches { batches: outline.rows.div_ceil(rows), rows, caveat: outline.caveat() }
+            let all = outline.rows.saturating_add(outline.carried);
+            Manner::Batches {
+                batches: all.div_ceil(rows),
+                rows,
+                carried: outline.carried > 0,
+                caveat: outline.caveat(),
+            }
         }
         How::WholeBecause(why) => Manner::WholeBecause(why),
         How::Whole => Manner::Whole,

@@ -100,6 +100,9 @@ pub(in crate::session) struct Drive {
     /// MySQL: rows that the batch on its way and those before it really changed: an UPDATE may find more.
     pub coming: u64,
     pub changed: u64,
+    /// Rows that foreign keys took along, of those that are done, and of the batch on its way.
+    pub carried: u64,
+    pub coming_below: u64,
     /// What table and archive were when it began.
     pub print: String,
 }
@@ -117,13 +120,42 @@ impl Drive {
             before,
             coming: 0,
             changed: 0,
+            carried: 0,
+            coming_below: 0,
             print: String::new(),
+        }
+    }
+
+    pub fn pace(&self) -> Pace {
+        let plan = &self.plan;
+        let pace = Pace::new(plan.batch_rows, plan.sparse);
+        match plan.members.is_empty() {
+            true => pace,
+            false => pace.fanned(self.job.rows_shown.unwrap_or_default(), plan.rows_below),
+        }
+    }
+
+    /// Rows of the change's own table: what its answer counts.
+    pub fn own_rows(&self) -> u64 {
+        self.job.standing.rows.saturating_sub(self.carried)
+    }
+
+    /// Why a batch of so many rows, and so many below them, goes past what was agreed to for either.
+    pub fn beyond_below(&self, own: u64, below: u64) -> Option<String> {
+        let most_below = self.plan.most_below?;
+        let (own, below) = (self.own_rows().saturating_add(own), self.carried.saturating_add(below));
+        let most = self.job.rows_most.saturating_sub(most_below);
+        match (own > most, below > most_below) {
+            (true, _) => Some(format!("{MORE_MATCH} the {} that were agreed to", grouped(most))),
+            (_, true) => Some(format!("{MORE_MATCH} the {} below them that were agreed to", grouped(most_below))),
+            _ => None,
         }
     }
 
     /// A batch was committed.
     pub fn kept(&mut self, rows: u64) {
         self.changed = self.changed.saturating_add(std::mem::take(&mut self.coming));
+        self.carried = self.carried.saturating_add(std::mem::take(&mut self.coming_below));
         self.job.standing.rows += rows;
         self.job.standing.batches += u64::from(rows > 0);
         self.job.standing.why.clear();

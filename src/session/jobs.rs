@@ -75,6 +75,10 @@ impl Desk {
             rows.push(vec![some(name), value]);
         }
         rows.push(vec![some("archive"), Some(job.archive.clone())]);
+        if let Ok(plan) = serde_json::from_value::<Plan>(job.plan.clone()) {
+            let name = |walk: &crate::database::batches::Walk| format!("{}.{}", walk.schema, walk.archive);
+            rows.extend(plan.members.iter().map(|member| vec![some("archive"), Some(name(&member.walk))]));
+        }
         rows.push(vec![some("at most"), Some(job.rows_most.to_string())]);
         rows.extend(job.statement.lines().map(|line| vec![some("statement"), Some(quoted(line))]));
         Ok(rows)
@@ -186,7 +190,13 @@ impl Desk {
     pub(in crate::session) async fn undo_offer(&mut self, job: &Job) -> Refusal {
         let verb = if job.plan["walk"]["set"].is_null() { "deleted" } else { "updated" };
         let rows = grouped(job.standing.rows);
-        let message = format!("sluice: this would put back the {rows} rows of {} that were {verb}", job.relation);
+        let below = match job.plan["members"].as_array().map_or(0, Vec::len) {
+            0 => String::new(),
+            1 => " and the table below it".to_owned(),
+            tables => format!(" and {tables} tables below it"),
+        };
+        let message =
+            format!("sluice: this would put back the {rows} rows of {}{below} that were {verb}", job.relation);
         let detail = format!(
             "job: {}\narchive: {}\nRows that somebody has changed since, or whose key is taken again, are left as they are, and counted.\nstatement:\n{}",
             job.id,

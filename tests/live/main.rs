@@ -8,6 +8,7 @@
 mod batches;
 mod batches_attacked;
 mod broken;
+mod cascades;
 mod clients;
 mod copy;
 mod corpus;

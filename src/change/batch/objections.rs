@@ -4,7 +4,7 @@
 
 use super::walked_key;
 use crate::database::batches::{BATCH, KeyColumn, UNDONE};
-use crate::policy::question::{Action, Table, TableKind};
+use crate::policy::question::{Table, TableKind};
 use crate::sql::facts::{Change, Clauses, Facts, Verb};
 use crate::sql::lexer::Lexer;
 use crate::sql::moments;
@@ -241,18 +241,18 @@ pub(super) fn table_objection(change: &Change, table: &Table) -> Option<String> 
         return Some(format!("the trigger {} fires once a statement", trigger.name));
     }
     let sets = |column: &String| change.assignments.iter().any(|assignment| &assignment.column == column);
-    let acts = |action| !matches!(action, Action::NoAction | Action::Restrict);
     let own = [table.schema.clone(), table.name.clone()];
     if is_delete && table.referenced_by.iter().any(|key| key.child.parts == own) {
         return Some("its rows refer to one another, and none may go before the others".to_owned());
     }
-    let carried = table.referenced_by.iter().find(|key| match is_delete {
-        true => acts(key.on_delete),
-        false => key.parent_columns.iter().any(sets),
-    });
+    let carried = table.referenced_by.iter().find(|key| !is_delete && key.parent_columns.iter().any(sets));
     if let Some(key) = carried {
         return Some(format!("the foreign key {} carries it on", key.name));
     }
+    is_named_as_an_archives(table)
+}
+
+pub(super) fn is_named_as_an_archives(table: &Table) -> Option<String> {
     let taken = |name: &String| name == BATCH || name == UNDONE || name.starts_with("new:");
     table
         .columns

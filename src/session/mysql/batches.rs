@@ -82,6 +82,10 @@ impl Session {
             moment: batch::reads_clock(&piece.text, mode).then(|| clock.to_owned()),
             unique: outline.unique_keys().to_vec(),
             oid: None,
+            members: Vec::new(),
+            carries: false,
+            rows_below: 0,
+            most_below: None,
             walk,
         };
         let job = self.desk.new_job(id, &plan, judgement, run.challenge, (outline.rows, most));

@@ -6,6 +6,7 @@
 use crate::change::batch::{self, How, Plan};
 use crate::change::challenge::{self, Redeemed};
 use crate::change::preview::Manner;
+use crate::database::batches::Member;
 use crate::database::quote;
 use crate::ground::ids::JobId;
 use crate::ground::limits;
@@ -24,6 +25,7 @@ use crate::session::postgres::look::Looked;
 use crate::session::postgres::run::Run;
 use crate::session::tokens::{binding, misused};
 use crate::sql::facts::Facts;
+use crate::sql::statement::Product;
 use crate::store::jobs::{Job, Standing};
 use crate::store::kept::{Challenge, Context, ProtocolKind};
 use bytes::Bytes;
@@ -61,6 +63,10 @@ impl Session {
             self.tell_whole(judgement);
             return Ok(false);
         };
+        let members = outline.members(id, now, Product::PostgreSql);
+        if let Some(refusal) = self.cannot_follow(&members).await? {
+            return self.refuse(&refusal, run.form).await.map(|()| true);
+        }
         let last = self.tell(&walk.last()).await?;
         if let Some((_, why)) = last.error {
             let message = format!("sluice: where the rows end cannot be read, so nothing was changed: {why}");
@@ -83,14 +89,52 @@ impl Session {
             walk,
             moment: None,
             unique: Vec::new(),
+            carries: outline.carries(),
+            rows_below: outline.carried,
+            most_below: judgement.promise.at_most(judgement.sizes.tolerance).cascade.filter(|_| outline.carries()),
+            members,
         };
-        let job = self.desk.new_job(id, &plan, judgement, run.challenge, (outline.rows, most));
+        let job = self.desk.new_job(
+            id,
+            &plan,
+            judgement,
+            run.challenge,
+            (outline.rows.saturating_add(outline.carried), most),
+        );
         if let Err(error) = self.desk.house.store.job_create(job.clone()).await {
             self.desk.record_outcome(entry, Some(0), Some("SL007"), Some("its job could not be kept"));
             return self.refuse(&no_store(error), run.form).await.map(|()| true);
         }
         self.finish_job(Drive::new(job, plan, permit), entry, run.form).await?;
         Ok(true)
+    }
+
+    /// The database itself deletes what foreign keys carry on as the owner of those tables; in batches the user does, who needs the right.
+    async fn cannot_follow(&mut self, members: &[Member]) -> Result<Option<Refusal>, End> {
+        if members.is_empty() {
+            return Ok(None);
+        }
+        let asked = members.iter().map(|member| {
+            let (oid, goes) = (member.oid, !member.walk.is_update());
+            let right = if goes { "DELETE" } else { "UPDATE" };
+            // Some of a key's columns alone may be set (PostgreSQL 15).
+            format!(
+                "pg_catalog.has_table_privilege({oid}::pg_catalog.oid, 'SELECT') AND pg_catalog.has_table_privilege({oid}::pg_catalog.oid, '{right}')                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid OPERATOR(pg_catalog.=) {oid}::pg_catalog.oid                  AND (pg_catalog.to_jsonb(k) OPERATOR(pg_catalog.->>) 'confdelsetcols') IS NOT NULL)"
+            )
+        });
+        let told = self.tell(&format!("SELECT {}", asked.collect::<Vec<_>>().join(", "))).await?;
+        let row = told.row(0).unwrap_or_default();
+        let Some(at) = (0..members.len()).find(|at| row.get(*at).is_none_or(|cell| cell != "t")) else {
+            return Ok(None);
+        };
+        let walk = &members[at].walk;
+        let name = quote::shown(&walk.schema, &walk.table).written;
+        let message = format!(
+            "sluice: nothing was changed: rows of {name} go along, which this user may not change itself, or only some columns of a key are set"
+        );
+        Ok(Some(
+            Refusal::new(Code::Denied, message).hint("BEGIN; the statement; COMMIT runs it whole, without an archive."),
+        ))
     }
 
     /// Batches were on offer, and it cannot be cut here.
@@ -187,7 +231,7 @@ impl Session {
             return Ok(Err(runs()));
         }
         self.unlock_job(&job).await?;
-        let told = self.tell(&plan.walk.done_so_far()).await?;
+        let told = self.tell(&plan.family().done_so_far()).await?;
         let count =
             told.row(0).and_then(|row| Some((row.first()?.parse::<u64>().ok()?, row.get(2)?.parse::<u64>().ok()?)));
         let Some((rows, undone)) = count else {
@@ -282,7 +326,8 @@ impl Session {
                 if job.of.is_some() {
                     self.tell_what_was_left(&drive).await?;
                 }
-                self.reply(message::command_complete(&format!("{verb} {}", standing.rows)));
+                let rows = if job.of.is_some() { standing.rows } else { drive.own_rows() };
+                self.reply(message::command_complete(&format!("{verb} {rows}")));
                 if form == Form::Simple {
                     self.reply(message::ready(self.talk.status()));
                 }
@@ -308,11 +353,14 @@ impl Session {
         if drive.left() == 0 {
             return Ok(());
         }
-        let told = self.tell(&drive.plan.walk.left(limits::LEFT_SHOWN_MAX)).await?;
-        let keys: Vec<String> = told.each.first().map_or_else(Vec::new, |(answer, _)| {
+        let mut keys = Vec::new();
+        for (at, walk) in drive.plan.family().walks().enumerate() {
+            let told = self.tell(&walk.left(limits::LEFT_SHOWN_MAX.saturating_sub(keys.len()))).await?;
+            let rows = told.each.first().map_or(&[][..], |(answer, _)| &answer.rows);
+            let named = if at > 0 { format!("{} ", walk.table) } else { String::new() };
             let key = |row: &Vec<Option<String>>| row.iter().flatten().cloned().collect::<Vec<_>>().join(", ");
-            answer.rows.iter().map(key).collect()
-        });
+            keys.extend(rows.iter().map(|row| format!("{named}{}", key(row))));
+        }
         self.tell_notice(&drive.left_line(&keys));
         Ok(())
     }

@@ -8,11 +8,13 @@
 //! committed; two never run it (a lock in the database), and if they did, the archive's key would let each row be changed once. A batch of
 //! which the count and the archive differ, or which takes the job past what was agreed to, is rolled back.
 
-use crate::change::batch::Pace;
+use crate::change::batch::{Pace, Plan};
 use crate::database::batches::{Piece, Place, Stride, Walk};
 use crate::database::effects::measure::{self, Snapshot, Telling};
+use crate::database::quote;
 use crate::ground::limits;
 use crate::policy::count::grouped;
+use crate::policy::question::Effects;
 use crate::protocol::postgres::message;
 use crate::protocol::{Code, Refusal};
 use crate::session::End;
@@ -21,6 +23,7 @@ use crate::session::link::Listen;
 use crate::session::postgres::Session;
 use crate::session::postgres::tell::Told;
 use crate::store::jobs::Job;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 impl Session {
@@ -47,27 +50,37 @@ impl Session {
 
     /// Where the archive says that it stands.
     async fn stand(&mut self, drive: &mut Drive) -> Result<Result<Way, String>, End> {
-        let walk = &drive.plan.walk;
-        if let Err(why) = self.ready_archive(&drive.job, walk).await? {
+        let (walk, family) = (&drive.plan.walk, drive.plan.family());
+        if let Err(why) = self.ready_archives(&drive.job, &drive.plan).await? {
             return Ok(Err(why));
         }
-        let print = self.tell(&walk.print()).await?;
-        let (Some(digest), Some(oid)) = (print.cell(0), print.row(0).and_then(|row| row.get(1).cloned())) else {
+        let prints = self.tell(&prints(&drive.plan).join("; ")).await?;
+        let oid = prints.row(0).and_then(|row| row.get(1).cloned());
+        let (Some(digest), Some(oid)) = (print_in(&prints, 0, &drive.plan), oid) else {
             return Ok(Err("what its table is cannot be read".to_owned()));
         };
         if drive.plan.oid.as_ref().is_some_and(|was| *was != oid) {
             return Ok(Err(format!("{} is another table than the one that was changed", drive.job.relation)));
         }
-        drive.print = digest.to_owned();
-        let done = self.tell(&format!("{}; {}", walk.done_so_far(), walk.done())).await?;
+        for (at, member) in drive.plan.members.iter().enumerate() {
+            if prints.row(at + 1).and_then(|row| row.get(1).cloned()) != Some(member.oid.to_string()) {
+                let name = quote::shown(&member.walk.schema, &member.walk.table).written;
+                return Ok(Err(format!("{name} is another table than the one that was changed")));
+            }
+        }
+        let asked = format!("{}; {}; {}", family.done_so_far(), walk.done(), walk.done_so_far());
+        let done = self.tell(&asked).await?;
         if let Some((_, why)) = done.error {
             return Ok(Err(format!("its archive cannot be read: {why}")));
         }
         let numbers = done.row(0).unwrap_or_default();
         let number = |at: usize| numbers.get(at).and_then(|digits| digits.parse::<u64>().ok());
-        let (Some(rows), Some(batches), Some(undone)) = (number(0), number(1), number(2)) else {
+        let own = done.cell(2).and_then(|digits| digits.parse::<u64>().ok());
+        let (Some(rows), Some(batches), Some(undone), Some(own)) = (number(0), number(1), number(2), own) else {
             return Ok(Err("its archive cannot be read".to_owned()));
         };
+        drive.print = digest;
+        drive.carried = rows.saturating_sub(own);
         let way = match drive.job.of {
             Some(_) => {
                 // An undo before it may have put others back.
@@ -91,25 +104,55 @@ impl Session {
         Ok(Ok(way))
     }
 
-    /// Makes the archive of a job that has none yet, and what is missing of an old one's indexes.
-    async fn ready_archive(&mut self, job: &Job, walk: &Walk) -> Result<Result<(), String>, End> {
+    async fn ready_archives(&mut self, job: &Job, plan: &Plan) -> Result<Result<(), String>, End> {
+        for (at, walk) in plan.family().walks().enumerate() {
+            let texts = match self.ready_archive(job, plan, walk, at > 0).await? {
+                Ok(texts) => texts,
+                Err(why) => return Ok(Err(why)),
+            };
+            if texts.is_empty() {
+                continue;
+            }
+            let name = quote::shown(&walk.schema, &walk.archive).written;
+            let wait = limits::BATCH_LOCK_WAIT.as_millis();
+            let made = self.tell(&format!("BEGIN; SET LOCAL lock_timeout = {wait}; {}", texts.join("; "))).await?;
+            self.reaching.touch();
+            if let Some((_, why)) = made.error {
+                self.tell("ROLLBACK").await?;
+                return Ok(Err(format!("its archive {name} cannot be made: {why}")));
+            }
+            if let Some(failure) = self.commit().await? {
+                return Ok(Err(format!("its archive {name} cannot be made: {}", failure.code)));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// What makes an archive that is not there yet, or what is missing of an old one's indexes. `is_below`: not the change's own.
+    async fn ready_archive(
+        &mut self,
+        job: &Job,
+        plan: &Plan,
+        walk: &Walk,
+        is_below: bool,
+    ) -> Result<Result<Vec<String>, String>, End> {
         let there = self.tell(&walk.has_archive()).await?;
         let is = |at: usize| there.row(0).is_some_and(|row| row.get(at).is_some_and(|cell| cell == "t"));
+        let name = quote::shown(&walk.schema, &walk.archive).written;
         let mut texts = Vec::new();
-        let what = if is(0) { "indexed" } else { "made" };
         match is(0) {
             true if !is(1) => {
-                let archive = &job.archive;
                 return Ok(Err(format!(
-                    "{archive} is not the archive as it was made: it is another's, or has triggers, rules or other columns"
+                    "{name} is not the archive as it was made: it is another's, or has triggers, rules or other columns"
                 )));
             }
+            true if is_below => texts.extend((!is(2)).then(|| walk.key_archive_by_batch())),
             true => {
                 texts.extend((!is(2)).then(|| walk.key_archive()));
                 texts.extend((job.of.is_some() && !is(3)).then(|| walk.index_archive()));
             }
             false if job.of.is_some() || job.standing.rows > 0 => {
-                return Ok(Err(format!("its archive {} is not there", job.archive)));
+                return Ok(Err(format!("its archive {name} is not there")));
             }
             false => {
                 let about = format!(
@@ -117,24 +160,18 @@ impl Session {
                     job.id
                 );
                 texts.extend(walk.make_archive(&about));
+                if is_below {
+                    texts.push(walk.key_archive_by_batch());
+                } else if !plan.members.is_empty() {
+                    texts.extend([walk.key_archive(), walk.index_archive()]);
+                }
             }
         }
-        if texts.is_empty() {
-            return Ok(Ok(()));
-        }
-        let wait = limits::BATCH_LOCK_WAIT.as_millis();
-        let made = self.tell(&format!("BEGIN; SET LOCAL lock_timeout = {wait}; {}", texts.join("; "))).await?;
-        self.reaching.touch();
-        if let Some((_, why)) = made.error {
-            self.tell("ROLLBACK").await?;
-            return Ok(Err(format!("its archive cannot be {what}: {why}")));
-        }
-        let failed = self.commit().await?;
-        Ok(failed.map_or(Ok(()), |failure| Err(format!("its archive cannot be {what}: {}", failure.code))))
+        Ok(Ok(texts))
     }
 
     async fn go(&mut self, drive: &mut Drive, mut way: Way) -> Result<Driven, End> {
-        let mut pace = Pace::new(drive.plan.batch_rows, drive.plan.sparse);
+        let mut pace = drive.pace();
         let mut failed = 0u32;
         loop {
             if let Some(why) = self.must_stop().await {
@@ -162,7 +199,7 @@ impl Session {
     /// One batch of the change.
     async fn batch(
         &mut self,
-        drive: &Drive,
+        drive: &mut Drive,
         after: &mut Option<Place>,
         ahead: &mut Ahead,
         number: u64,
@@ -188,38 +225,35 @@ impl Session {
         // Looking for rows that match can take long, and no lock is held meanwhile.
         let looks_ahead = matches!(pace.stride(), Stride::Rows(_));
         let next = if looks_ahead { walk.next(Some(&to), end, pace.stride()) } else { String::new() };
-        let change = walk.change(after.as_ref(), &to, number);
-        let text = format!("{}; {counts}; {change}; {counts}; {next}", begin_batch(walk));
+        let change = drive.plan.family().change(after.as_ref(), &to, number);
+        let sqls: Vec<&str> = change.iter().map(|text| text.sql.as_str()).collect();
+        let text = format!("{}; {counts}; {}; {counts}; {next}", begin_batch(&drive.plan), sqls.join("; "));
         let done = self.tell_permitted(&drive.permit, &text).await?;
-        let before = match done.before() {
+        let before = match done.before(&drive.plan) {
             Some(before) if done.error.is_none() => before,
             _ => return self.not_kept(done).await,
         };
-        let done_at = BEGIN_STATEMENTS;
+        let done_at = begin_statements(&drive.plan);
         if let Some(why) = changed_since(drive, &done) {
             self.tell("ROLLBACK").await?;
             return Ok(Step::Stop(why));
         }
-        let archived = done.tag(done_at);
-        if archived > drive.plan.batch_rows {
+        let mut archived = vec![0u64; drive.plan.members.len() + 1];
+        for (at, text) in change.iter().enumerate() {
+            if let Some(of) = text.archives.and_then(|of| archived.get_mut(of)) {
+                *of = of.saturating_add(done.tag(done_at + at));
+            }
+        }
+        let own = archived[0];
+        let together = archived.iter().fold(0u64, |sum, rows| sum.saturating_add(*rows));
+        // What hangs on one row goes with it.
+        if together > drive.plan.batch_rows && !(own == 1 && !drive.plan.members.is_empty()) {
             self.tell("ROLLBACK").await?;
             return Ok(Step::TooMany);
         }
-        let changed = match effects(&before, &done, done_at + 1) {
-            Ok(effects) => {
-                // Of a partitioned table rows are counted by the partition.
-                let own = effects.tables.iter().find(|table| table.name == drive.job.relation);
-                let counted = own.map_or_else(|| effects.destroyed(), |table| table.destroyed());
-                match effects.objects.first() {
-                    Some(object) => Err(format!("it did more than change rows: {object}")),
-                    None if counted != archived => Err(format!(
-                        "the archive has {} rows where the database counts {} as changed",
-                        grouped(archived),
-                        grouped(counted)
-                    )),
-                    None => Ok(effects.destroyed()),
-                }
-            }
+        let counts_at = done_at + change.len();
+        let changed = match effects(&before, &done, counts_at) {
+            Ok(effects) => held(drive, &effects, &archived),
             Err(why) => Err(why),
         };
         let total = changed.map(|changed| (changed, drive.job.standing.rows.saturating_add(changed)));
@@ -228,19 +262,20 @@ impl Session {
             Ok((_, total)) if total > drive.job.rows_most => {
                 Some(format!("{MORE_MATCH} the {} that were agreed to", grouped(drive.job.rows_most)))
             }
-            Ok(_) => None,
+            Ok(_) => drive.beyond_below(own, together - own),
         };
         if let Some(why) = refused {
             self.tell("ROLLBACK").await?;
             return Ok(Step::Stop(why));
         }
-        let kept = self.commit_batch(archived, stride).await?;
+        drive.coming_below = together - own;
+        let kept = self.commit_batch(together, stride).await?;
         if let Step::Kept { .. } = kept {
             if after.as_ref() == Some(&to) {
                 return Ok(Step::Stop("its place in the key does not move".to_owned()));
             }
             if looks_ahead {
-                *ahead = looked(done.row(done_at + 2), Some(&to), end, pace.stride());
+                *ahead = looked(done.row(counts_at + 1), Some(&to), end, pace.stride());
             }
             *after = Some(to);
         }
@@ -249,7 +284,7 @@ impl Session {
 
     /// One batch of the archive, or a piece of it, put back.
     async fn batch_back(&mut self, drive: &Drive, back: &mut Back) -> Result<Step, End> {
-        let walk = &drive.plan.walk;
+        let family = drive.plan.family();
         let piece = back.pieces.pop();
         if piece.is_none()
             && let Some(number) = back.apart.take()
@@ -257,8 +292,9 @@ impl Session {
             back.below = Some(number);
         }
         let counts = measure::question(Telling::Changes);
-        let begun = self.tell(&format!("{}; {counts}; {}", begin_batch(walk), walk.next_back(back.below))).await?;
-        let before = match begun.before() {
+        let text = format!("{}; {counts}; {}", begin_batch(&drive.plan), family.next_back(back.below));
+        let begun = self.tell(&text).await?;
+        let before = match begun.before(&drive.plan) {
             Some(before) if begun.error.is_none() => before,
             _ => {
                 back.pieces.extend(piece);
@@ -269,26 +305,28 @@ impl Session {
             self.tell("ROLLBACK").await?;
             return Ok(Step::Stop(why));
         }
-        let next = begun.cell(BEGIN_STATEMENTS).and_then(|digits| digits.parse::<u64>().ok());
+        let next = begun.cell(begin_statements(&drive.plan)).and_then(|digits| digits.parse::<u64>().ok());
         let Some(number) = back.apart.or(next) else {
             self.tell("ROLLBACK").await?;
             return Ok(Step::Over);
         };
-        let text = format!("{}; {counts}; {}", walk.back(number, piece.as_ref()), walk.not_as_it_was(number));
-        let done = self.tell_permitted(&drive.permit, &text).await?;
+        let steps = family.back(number, piece.as_ref());
+        let texts: Vec<&str> = steps.iter().flatten().map(String::as_str).collect();
+        let done = self.tell_permitted(&drive.permit, &format!("{}; {counts}", texts.join("; "))).await?;
         if let Some((failure, _)) = &done.error
             && is_of_a_row(&failure.code)
         {
             self.tell("ROLLBACK").await?;
-            return self.take_apart(walk, back, number, piece).await;
+            return self.take_apart(&drive.plan.walk, back, number, piece).await;
         }
         if done.error.is_some() {
             back.pieces.extend(piece);
             return self.not_kept(done).await;
         }
-        let rows = done.tag(0);
+        let rows = (0..steps.len()).fold(0u64, |sum, at| sum.saturating_add(done.tag(at * 2)));
+        let other = (0..steps.len()).map(|at| done.cell(at * 2 + 1)).find(|cell| *cell != Some("0"));
         let total = drive.job.standing.rows.saturating_add(rows);
-        let refused = match (effects(&before, &done, 1), done.cell(2)) {
+        let refused = match (effects(&before, &done, texts.len()), other) {
             (Err(why), _) => Some(why),
             _ if total > drive.job.rows_most => {
                 Some(format!("more rows were changed than the {} that were shown", grouped(drive.job.rows_most)))
@@ -297,11 +335,11 @@ impl Session {
             (Ok(effects), _) if effects.changed() > rows.saturating_mul(2) => {
                 Some("putting rows back changed others as well: a trigger or a foreign key acts on them".to_owned())
             }
-            (Ok(_), Some("0")) => None,
-            (Ok(_), Some(other)) => {
+            (Ok(_), None) => None,
+            (Ok(_), Some(Some(other))) => {
                 Some(format!("{other} rows would not be what they were: a trigger changes what is put back"))
             }
-            (Ok(_), None) => Some("what was put back could not be compared".to_owned()),
+            (Ok(_), Some(None)) => Some("what was put back could not be compared".to_owned()),
         };
         if let Some(why) = refused {
             self.tell("ROLLBACK").await?;
@@ -331,6 +369,10 @@ impl Session {
             None => {
                 let rows = self.tell(&walk.at(number, None, 0)[0]).await?;
                 let rows = rows.cell(0).and_then(|digits| digits.parse::<u64>().ok()).unwrap_or_default();
+                if rows == 0 {
+                    // What fails lies below rows that are back: it is left.
+                    return Ok(Step::Apart);
+                }
                 let last = self.tell(&walk.at(number, None, rows.saturating_sub(1))[1]).await?;
                 let Some(to) = last.row(0) else {
                     return Ok(Step::Stop("its archive cannot be read".to_owned()));
@@ -418,27 +460,83 @@ impl Session {
 }
 
 /// A batch's own settings end with its transaction. Whether it may write is the session's to say.
-fn begin_batch(walk: &Walk) -> String {
+fn begin_batch(plan: &Plan) -> String {
     let wait = limits::BATCH_LOCK_WAIT.as_millis();
-    format!("BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL lock_timeout = {wait}; {}; {}", walk.lock(), walk.print())
+    let locks: Vec<String> = plan.family().walks().map(Walk::lock).collect();
+    format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL lock_timeout = {wait}; {}; {}",
+        locks.join("; "),
+        prints(plan).join("; ")
+    )
+}
+
+/// Statements before the batch's own: BEGIN, SET, LOCK and what it is for each table, counts.
+fn begin_statements(plan: &Plan) -> usize {
+    3 + 2 * (1 + plan.members.len())
+}
+
+/// What table and archive are, for each of them.
+fn prints(plan: &Plan) -> Vec<String> {
+    plan.family().walks().map(Walk::print).collect()
+}
+
+/// `at`: where the answers to [`prints`] begin.
+fn print_in(told: &Told, at: usize, plan: &Plan) -> Option<String> {
+    let digests = (0..=plan.members.len()).map(|member| told.cell(at + member));
+    digests.collect::<Option<Vec<_>>>().map(|digests| digests.join(" "))
 }
 
 /// Why what a batch meets is not what was confirmed.
 fn changed_since(drive: &Drive, told: &Told) -> Option<String> {
-    (told.cell(PRINT) != Some(&drive.print)).then(|| {
-        format!("{} or its archive is not what it was when the job began: somebody changed it", drive.job.relation)
+    let at = 3 + drive.plan.members.len();
+    (print_in(told, at, &drive.plan).as_ref() != Some(&drive.print)).then(|| {
+        let below = if drive.plan.members.is_empty() { "" } else { ", a table below it," };
+        format!(
+            "{}{below} or its archive is not what it was when the job began: somebody changed it",
+            drive.job.relation
+        )
     })
 }
 
-impl Told {
-    fn before(&self) -> Option<Snapshot> {
-        measure::read(&self.each.get(BEGIN_STATEMENTS - 1)?.0)
+/// What the database counts, held against what was archived of each table; the rows changed in all.
+fn held(drive: &Drive, effects: &Effects, archived: &[u64]) -> Result<u64, String> {
+    let differs = |name: &str, archived: u64, counted: u64| {
+        let (archived, counted) = (grouped(archived), grouped(counted));
+        Err(format!("the archive has {archived} rows of {name} where the database counts {counted} as changed"))
+    };
+    if let Some(object) = effects.objects.first() {
+        return Err(format!("it did more than change rows: {object}"));
+    }
+    if !drive.plan.carries {
+        // Of a partitioned table rows are counted by the partition.
+        let own = effects.tables.iter().find(|table| table.name == drive.job.relation);
+        let counted = own.map_or_else(|| effects.destroyed(), |table| table.destroyed());
+        return match archived.iter().sum::<u64>() {
+            archived if archived == counted => Ok(effects.destroyed()),
+            archived => differs(&drive.job.relation, archived, counted),
+        };
+    }
+    let mut expected = BTreeMap::<String, u64>::new();
+    for (walk, rows) in drive.plan.family().walks().zip(archived) {
+        *expected.entry(quote::shown(&walk.schema, &walk.table).written).or_default() += rows;
+    }
+    for table in &effects.tables {
+        let rows = expected.remove(&table.name).unwrap_or_default();
+        if rows != table.destroyed() {
+            return differs(&table.name, rows, table.destroyed());
+        }
+    }
+    match expected.into_iter().find(|(_, rows)| *rows > 0) {
+        Some((name, rows)) => differs(&name, rows, 0),
+        None => Ok(effects.destroyed()),
     }
 }
 
-/// Statements before the batch's own: BEGIN, SET, LOCK, what the table is, counts.
-const BEGIN_STATEMENTS: usize = 5;
-const PRINT: usize = 3;
+impl Told {
+    fn before(&self, plan: &Plan) -> Option<Snapshot> {
+        measure::read(&self.each.get(begin_statements(plan) - 1)?.0)
+    }
+}
 
 /// "SLUC": the first half of the locks that hold jobs apart.
 const LOCKS: i32 = 0x534C_5543;
