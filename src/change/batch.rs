@@ -10,7 +10,7 @@ mod objections;
 pub use objections::reads_clock;
 
 use crate::database::batches::carried::Family;
-use crate::database::batches::{INDEX, KeyColumn, Member, NAME_BYTES_MAX, Place, Stride, Walk, walked_by};
+use crate::database::batches::{Guard, INDEX, KeyColumn, Member, NAME_BYTES_MAX, Place, Stride, Walk, walked_by};
 use crate::ground::ids::JobId;
 use crate::ground::limits;
 use crate::policy::question::{Evidence, Rows, Table};
@@ -52,6 +52,9 @@ pub struct Plan {
     /// Foreign keys would carry it on, to tables without such rows as well: what is changed in any other stops it.
     #[serde(default)]
     pub carries: bool,
+    /// MySQL: the keys that lead there.
+    #[serde(default)]
+    pub guards: Vec<Guard>,
     /// Rows that they take along: as shown, and the most that were agreed to.
     #[serde(default)]
     pub rows_below: u64,
@@ -72,6 +75,7 @@ pub struct Outline<'a> {
     table: &'a Table,
     key: Vec<KeyColumn>,
     kin: Vec<Kin<'a>>,
+    guards: Vec<Guard>,
     carries: bool,
     /// As shown; it may be an estimate.
     pub rows: u64,
@@ -113,9 +117,9 @@ pub fn how<'a>(text: &str, mode: LexicalMode, facts: &'a Facts, evidence: &'a Ev
     let key = objection.map_or_else(|| walked_key(change, table, can_be_walked), Err);
     let kin = key.and_then(|key| Ok((key, family::kin(facts.product, change, table, known)?)));
     match kin {
-        Ok((key, kin)) => {
+        Ok((key, (kin, guards))) => {
             let carries = family::carries(change, table);
-            How::Batches(Outline { change, table, key, kin, carries, rows: rows.number(), carried })
+            How::Batches(Outline { change, table, key, kin, guards, carries, rows: rows.number(), carried })
         }
         Err(why) => How::WholeBecause(why),
     }
@@ -182,6 +186,10 @@ impl Outline<'_> {
     /// The tables below it, none before those above it. `id`, `now`: of the job, which their archives are named for.
     pub fn members(&self, id: JobId, now: Timestamp, product: Product) -> Vec<Member> {
         family::members(&self.kin, archive_name(&self.table.name, id, now), product, |name| archive_name(name, id, now))
+    }
+
+    pub fn guards(&self) -> Vec<Guard> {
+        self.guards.clone()
     }
 
     /// Foreign keys carry it on, were it to nothing as yet.
@@ -371,7 +379,7 @@ mod tests {
             ("DELETE FROM t RETURNING id", "RETURNING wants its rows from one statement"),
             ("UPDATE t SET at = DEFAULT", "a DEFAULT may give something else in each batch"),
             ("UPDATE t SET id = id + 1", "it changes id, by which the rows would be walked"),
-            ("DELETE FROM t WHERE id > $1", "its values are bound, which batches do not carry yet"),
+            ("DELETE FROM t WHERE id > $1", "id"),
             ("INSERT INTO t VALUES (1)", "whole"),
             ("EXPLAIN ANALYZE DELETE FROM t", "whole"),
         ] {

@@ -71,6 +71,17 @@ pub struct Member {
     pub links: Vec<Link>,
     /// PostgreSQL: the table's oid.
     pub oid: u64,
+    pub unique: Vec<Vec<String>>,
+    /// What its rows lose; empty: they go.
+    pub unlinked: Vec<String>,
+}
+
+/// A foreign key that would carry a change on to a table without such rows: if there are any by now, the batch is rolled back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guard {
+    pub schema: String,
+    pub table: String,
+    pub link: Link,
 }
 
 /// A foreign key on the way down.

@@ -126,6 +126,12 @@ pub(in crate::session) enum Depth {
 /// How a statement is named that leads to no code, but whose rows only the database can count.
 pub(in crate::session) const MERGE: &str = "MERGE";
 
+impl std::fmt::Debug for Judgement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Judgement").finish_non_exhaustive()
+    }
+}
+
 impl Judgement {
     /// Some change's rows were counted or guessed, not bounded by keys: others may come in between.
     pub fn was_counted(&self) -> bool {

@@ -4,7 +4,7 @@
 //! Invariant: whether a table is what it was, is told by a digest over all its rows, asked of the server itself.
 
 use crate::harness::chance::{self, Dialect};
-use crate::harness::message::{cancel_request, query};
+use crate::harness::message::{bind, cancel_request, execute, parse, query, sync};
 use crate::harness::server::{Database, Server};
 use crate::harness::shop::Refused;
 use crate::harness::sluice::{Setup, Sluice};
@@ -15,7 +15,7 @@ stories! {
     a_large_delete_goes_in_batches_and_comes_back, an_update_that_must_not_run_twice, every_kind_of_key, what_changed_since_is_left,
     killed_in_mid_job, killed_again_and_again, the_database_is_lost_in_mid_job, the_client_leaves_in_mid_job, cancelled_in_mid_job, paused_from_another_session,
     two_sessions_never_run_one_job, others_who_write_meanwhile_lose_nothing, without_an_archive_nothing_changes, columns_that_one_may_not_read,
-    a_table_that_is_not_what_it_was, whose_job_it_is, more_rows_than_agreed_to, in_a_transaction_it_runs_whole, by_the_extended_protocol, triggers_in_the_way_of_an_undo,
+    a_table_that_is_not_what_it_was, whose_job_it_is, more_rows_than_agreed_to, in_a_transaction_it_runs_whole, by_the_extended_protocol, bound_values, triggers_in_the_way_of_an_undo,
     partitions, the_clock_stands_still, by_chance,
 }
 
@@ -413,8 +413,51 @@ fn by_the_extended_protocol(server: &'static Server) {
     let undo = wire.extended(&format!("SLUICE CONFIRM '{}'", refused.token()), &[]);
     assert_eq!(undo.tags(), ["SLUICE UNDO 4000"], "{undo:#?}");
     assert_eq!(database.value("SELECT count(*) FROM things"), "5000");
-    let refused = Refused::to_confirm(&wire.extended("DELETE FROM things WHERE id > $1", &["100"]));
-    assert!(refused.hint.contains("not in batches: its values are bound"), "{refused:?}");
+}
+
+/// What a driver binds stands in every batch, with its type, and a job goes on with it from any session.
+fn bound_values(server: &'static Server) {
+    let (database, sluice) = gate(server, THINGS);
+    let before = digest(&database, "things");
+    let mut wire = sluice.connect(&database);
+    let statement = "UPDATE things SET kind = $1, n = n + $2 WHERE id > $3::int AND kind <> $1 -- $4";
+    let token = offered(&wire.extended(statement, &["it's \\ $2", "3", "100"]));
+    let outcome = confirm(&mut wire, &token);
+    assert_eq!(outcome.tags(), ["UPDATE 4900"], "{outcome:#?}");
+    let changed = r"SELECT count(*) FROM things WHERE kind = 'it''s \ $2' AND n = id % 7 + 3 AND id > 100";
+    assert_eq!(database.value(changed), "4900");
+    undone(&mut wire, &job_of(&outcome));
+    assert_eq!(digest(&database, "things"), before);
+    // By a hint, as a script sends it: the Execute is answered when all of it is done.
+    let token = offered(&wire.extended(statement, &["x", "3", "100"]));
+    let outcome = wire.extended(&format!("{statement}\n/* sluice: confirm={token} */"), &["x", "3", "100"]);
+    assert_eq!(outcome.tags(), ["UPDATE 4900"], "{outcome:#?}");
+    assert!(outcome.notices().iter().any(|line| line.contains("undo with: SLUICE UNDO")), "{outcome:#?}");
+    undone(&mut wire, &job_of(&outcome));
+    assert_eq!(digest(&database, "things"), before);
+    // In binary, NULL, and a type whose name alone would cut it off.
+    database.run("ALTER TABLE things ADD c char(8); UPDATE things SET c = 'abc'");
+    let statement = "UPDATE things SET at = $1, n = $2 WHERE c = $3::bpchar";
+    let values: &[Option<&[u8]>] = &[None, Some(&7i32.to_be_bytes()), Some(b"abc")];
+    wire.send(&[parse("", statement, &[]), bind("", "", 1, values), execute("", 0), sync()].concat());
+    let refused = Refused::to_confirm(&wire.until_ready());
+    let outcome = confirm(&mut wire, &refused.token());
+    assert_eq!(outcome.tags(), ["UPDATE 5000"], "{outcome:#?}");
+    assert_eq!(database.value("SELECT count(*) FROM things WHERE at IS NULL AND n = 7"), "5000");
+    undone(&mut wire, &job_of(&outcome));
+    // It waits for a row when Sluice is killed, and goes on in another session.
+    let mut holder = database.connect();
+    holder.simple("BEGIN; SELECT FROM things WHERE id = 3000 FOR UPDATE").expect_fine("a row held");
+    let token = offered(&wire.extended("UPDATE things SET n = n + $1", &["1"]));
+    wire.send(&query(&format!("SLUICE CONFIRM '{token}'")));
+    database.wait_until(WAITS);
+    let sluice = sluice.crash_and_restart();
+    drop(wire);
+    holder.simple("ROLLBACK").expect_fine("the row is let go");
+    let mut wire = sluice.connect(&database);
+    let job = wire.simple("SLUICE JOBS").rows()[0][0].clone().expect("an id");
+    assert_eq!(wire.simple(&format!("SLUICE RESUME '{job}'")).tags(), ["UPDATE 5000"]);
+    assert_eq!(database.value("SELECT count(*) FROM things WHERE n = id % 7 + 1"), "5000");
 }
 
 fn triggers_in_the_way_of_an_undo(server: &'static Server) {

@@ -6,7 +6,6 @@ use crate::batches::{WAITS, confirm, digest, gate, job_of, offered, only_job, un
 use crate::harness::message::query;
 use crate::harness::server::{Database, Server};
 use crate::harness::shop::Refused;
-use crate::harness::sluice::Setup;
 use crate::harness::stories;
 
 stories! {

@@ -6,7 +6,7 @@
 
 use super::key_of;
 use super::objections::is_named_as_an_archives;
-use crate::database::batches::{KeyColumn, Link, Member, Walk, walked_by};
+use crate::database::batches::{Guard, KeyColumn, Link, Member, Walk, walked_by};
 use crate::database::quote;
 use crate::policy::question::{Action, Cascade, ChangeEvidence, ForeignKey, Known, Rows, Table, TableKind, Trigger};
 use crate::sql::facts::{Change, Verb};
@@ -44,13 +44,9 @@ pub(super) fn kin<'a>(
     change: &Change,
     table: &'a Table,
     known: &'a ChangeEvidence,
-) -> Result<Vec<Kin<'a>>, String> {
+) -> Result<(Vec<Kin<'a>>, Vec<Guard>), String> {
     if !carries(change, table) {
-        return Ok(Vec::new());
-    }
-    if product.is_mysql() {
-        let key = table.referenced_by.iter().find(|key| acts(key.on_delete));
-        return Err(format!("the foreign key {} carries it on", key.map_or("of another table", |key| &key.name)));
+        return Ok((Vec::new(), Vec::new()));
     }
     let Some(tree) = known.cascade.known() else {
         return Err("what foreign keys carry on is not known".to_owned());
@@ -60,7 +56,7 @@ pub(super) fn kin<'a>(
         found.read(branch)?;
     }
     if found.gone.is_empty() && found.unlinked.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), guards(product, table, &[])));
     }
     if table.kind != TableKind::Table {
         return Err("foreign keys of a partitioned table carry it on".to_owned());
@@ -72,18 +68,43 @@ pub(super) fn kin<'a>(
     };
     let nodes = found.nodes(tables)?;
     let order = order(product, table, nodes)?;
+    let guards = guards(product, table, &order);
     let shown = quote::shown_by(product);
-    order
+    let kin: Result<Vec<Kin<'a>>, String> = order
         .into_iter()
         .map(|(node, links)| {
             let kin = node.table;
             let of = |why: String| format!("of {}, {why}", shown(&kin.schema, &kin.name).written);
-            objection(&node).map_or(Ok(()), Err).map_err(of)?;
+            objection(product, &node).map_or(Ok(()), Err).map_err(of)?;
             let set: Vec<&String> = node.unlinked.iter().collect();
             let key = key_of(kin, walked_by(product), &set).map_err(of)?;
+            if product.is_mysql() && !key.iter().map(|column| &column.name).eq(&kin.primary_key) {
+                return Err(of("it has no primary key that can be walked".to_owned()));
+            }
             Ok(Kin { table: kin, unlinked: node.unlinked, key, links })
         })
-        .collect()
+        .collect();
+    Ok((kin?, guards))
+}
+
+/// Where the server does not count what keys carry on: those that lead to tables which are left out.
+fn guards(product: Product, root: &Table, placed: &[(Node<'_>, Vec<Link>)]) -> Vec<Guard> {
+    let below = placed.iter().enumerate().map(|(at, (node, _))| (at + 1, node));
+    let gone = below.filter(|(_, node)| node.unlinked.is_empty()).map(|(at, node)| (at, node.table));
+    let mut guards = Vec::new();
+    for (above, table) in std::iter::once((0, root)).chain(gone).filter(|_| product.is_mysql()) {
+        for key in table.referenced_by.iter().filter(|key| acts(key.on_delete)) {
+            let followed = placed.iter().any(|(node, links)| {
+                node.is_reached_by(key)
+                    && links.iter().any(|link| link.above == above && link.child == key.child_columns)
+            });
+            if let ([schema, table], false) = (&key.child.parts[..], followed) {
+                let link = Link { above, parent: key.parent_columns.clone(), child: key.child_columns.clone() };
+                guards.push(Guard { schema: schema.clone(), table: table.clone(), link });
+            }
+        }
+    }
+    guards
 }
 
 /// What the tree tells of the tables in it.
@@ -217,7 +238,7 @@ fn is_ordinary(product: Product, table: &Table, columns: &[String]) -> bool {
 }
 
 /// As for the change's own table.
-fn objection(node: &Node<'_>) -> Option<String> {
+fn objection(product: Product, node: &Node<'_>) -> Option<String> {
     let table = node.table;
     if table.kind != TableKind::Table || table.children > 0 {
         return Some("rows stand in partitions, or in tables that inherit from it".to_owned());
@@ -228,10 +249,23 @@ fn objection(node: &Node<'_>) -> Option<String> {
     if table.row_security {
         return Some("row security may hide rows".to_owned());
     }
+    if let Some(engine) = &table.keeps_no_transactions {
+        return Some(format!("{engine} knows no transactions"));
+    }
+    if table.versioned {
+        return Some("the table keeps its rows as they were itself".to_owned());
+    }
+    if let Some(why) = table.unseen_triggers.as_ref().or(table.unseen_keys.as_ref()) {
+        return Some(why.clone());
+    }
     let goes = node.unlinked.is_empty();
     let fires = |trigger: &&Trigger| if goes { trigger.on_delete } else { trigger.on_update };
     if let Some(trigger) = table.triggers.iter().filter(fires).find(|trigger| !trigger.each_row || trigger.instead) {
         return Some(format!("the trigger {} fires once a statement", trigger.name));
+    }
+    // What a key carries on fires none there, and what is changed in its stead would.
+    if let Some(trigger) = table.triggers.iter().filter(|_| product.is_mysql()).find(fires) {
+        return Some(format!("the trigger {} would fire, which the foreign key does not", trigger.name));
     }
     is_named_as_an_archives(table)
 }
@@ -249,8 +283,12 @@ pub(super) fn members(kin: &[Kin<'_>], own: String, product: Product, named: imp
         }
         taken.push(archive.clone());
         let set: Vec<String> = kin.unlinked.iter().map(|column| format!("{} = NULL", ident(column))).collect();
-        let written =
-            table.columns.iter().filter(|column| !(column.generated || column.always && !kin.unlinked.is_empty()));
+        let written: Vec<String> = table
+            .columns
+            .iter()
+            .filter(|column| !(column.generated || column.always && !kin.unlinked.is_empty()))
+            .map(|column| column.name.clone())
+            .collect();
         let walk = Walk {
             schema: table.schema.clone(),
             table: table.name.clone(),
@@ -261,11 +299,17 @@ pub(super) fn members(kin: &[Kin<'_>], own: String, product: Product, named: imp
             condition: None,
             key: kin.key.clone(),
             columns: table.columns.iter().map(|column| column.name.clone()).collect(),
-            written: written.map(|column| column.name.clone()).collect(),
+            written,
             archive,
             letters: Vec::new(),
         };
-        members.push(Member { walk, links: kin.links.clone(), oid: table.id });
+        members.push(Member {
+            walk,
+            links: kin.links.clone(),
+            oid: table.id,
+            unique: table.unique_keys.clone(),
+            unlinked: kin.unlinked.clone(),
+        });
     }
     members
 }

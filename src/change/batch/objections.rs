@@ -88,10 +88,7 @@ const STEADY: &[&str] = &[
     "statement_timestamp",
 ];
 
-fn clauses_objection(facts: &Facts, clauses: &Clauses) -> Option<String> {
-    if facts.parameters > 0 {
-        return Some("its values are bound, which batches do not carry yet".to_owned());
-    }
+fn clauses_objection(clauses: &Clauses) -> Option<String> {
     if clauses.with.is_some() || clauses.from.is_some() || clauses.tables.is_some() {
         return Some("it reads other tables".to_owned());
     }
@@ -103,7 +100,7 @@ fn clauses_objection(facts: &Facts, clauses: &Clauses) -> Option<String> {
 
 pub(super) fn text_objection(text: &str, mode: LexicalMode, facts: &Facts, change: &Change) -> Option<String> {
     let Some(clauses) = &change.clauses else { return Some("its parts could not be told apart".to_owned()) };
-    if let Some(why) = clauses_objection(facts, clauses) {
+    if let Some(why) = clauses_objection(clauses) {
         return Some(why);
     }
     if moments::pinned(text, mode, "").is_none() {
@@ -132,7 +129,7 @@ pub(super) fn text_objection(text: &str, mode: LexicalMode, facts: &Facts, chang
 /// The same of MySQL's and MariaDB's. Their clock is held still by the session itself.
 pub(super) fn own_text_objection(text: &str, mode: LexicalMode, facts: &Facts, change: &Change) -> Option<String> {
     let Some(clauses) = &change.clauses else { return Some("its parts could not be told apart".to_owned()) };
-    if let Some(why) = clauses_objection(facts, clauses) {
+    if let Some(why) = clauses_objection(clauses) {
         return Some(why);
     }
     if let Some(function) = facts.functions.iter().find(|name| !OWN_STEADY.contains(&name.as_str())) {

@@ -11,6 +11,8 @@
 //! otherwise. Source: MySQL manual, "Range Optimization" (row constructors are no ranges; what is written here for them is);
 //! tried on MySQL 9.7 and MariaDB 10.11.
 
+pub mod carried;
+
 use super::{BATCH, KeyColumn, Piece, Place, Stride, UNDONE, Walk};
 use crate::database::quote::mysql::{dotted, hex, ident, literal};
 
@@ -139,6 +141,10 @@ impl<'a> Texts<'a> {
     /// A digest of what table and archive are: columns, triggers, foreign keys that refer to the table. To be asked in a transaction that has
     /// used both, which keeps others from changing them.
     pub fn print(&self) -> String {
+        format!("SELECT CONCAT_WS(' ', {})", self.print_parts())
+    }
+
+    fn print_parts(&self) -> String {
         let of = |table: &str| {
             let (schema, table) = (literal(&self.walk.schema), literal(table));
             format!(
@@ -148,10 +154,12 @@ impl<'a> Texts<'a> {
                  (SELECT COUNT(*) FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE UNIQUE_CONSTRAINT_SCHEMA = {schema} AND REFERENCED_TABLE_NAME = {table})"
             )
         };
-        format!("SELECT CONCAT_WS(' ', {}, {})", of(&self.walk.table), of(&self.walk.archive))
+        format!("{}, {}", of(&self.walk.table), of(&self.walk.archive))
     }
 
-    pub fn make_archive(&self, about: &str, columns: &[Definition]) -> String {
+    /// `by_batch`: one that is found by its batches alone, in which a row that came back and went again stands twice.
+    pub fn make_archive(&self, about: &str, columns: &[Definition], by_batch: bool) -> String {
+        let first = if by_batch { format!("{BATCH}, ") } else { String::new() };
         let of = |name: &str, column: &Definition| format!("{} {}", ident(name), column.written());
         let is_key = |name: &str| self.walk.key.iter().any(|key| key.name.eq_ignore_ascii_case(name));
         let mut all =
@@ -166,7 +174,7 @@ impl<'a> Texts<'a> {
             all.extend(columns.iter().map(|column| of(&self.new_name(&column.name), column)));
         }
         format!(
-            "CREATE TABLE {} ({}, PRIMARY KEY ({})) ENGINE=InnoDB COMMENT={}",
+            "CREATE TABLE {} ({}, PRIMARY KEY ({first}{})) ENGINE=InnoDB COMMENT={}",
             self.archive(),
             all.join(", "),
             self.keys("", ""),
@@ -273,7 +281,10 @@ impl<'a> Texts<'a> {
 
     /// Marks the rows of a batch that can be put back: nobody took their keys, or changed them, since. `mark`: when.
     pub fn mark(&self, batch: u64, piece: Option<&Piece>, mark: &str, unique: &[Vec<String>]) -> String {
-        let of_batch = self.of_batch(batch, piece);
+        self.mark_those(&self.of_batch(batch, piece), mark, unique)
+    }
+
+    fn mark_those(&self, of_batch: &str, mark: &str, unique: &[Vec<String>]) -> String {
         let (archive, table) = (self.archive(), self.table());
         if self.walk.is_update() {
             return format!(

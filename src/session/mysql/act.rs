@@ -60,6 +60,10 @@ impl Session {
                 self.remember(&judgement);
                 let agreed = self.desk.confirmed(&judgement, redeemed.challenge());
                 let run = Run { form, challenge: Some(redeemed.challenge().id), agreed };
+                if Box::pin(self.run_in_batches(&judgement, &run)).await? {
+                    self.desk.close_runs(true);
+                    return Ok(());
+                }
                 self.run_held(frame.into_bytes(), Action::Confirmed, judgement, run).await
             }
             Some(Err(refusal)) => self.refuse(&refusal).await,

@@ -10,7 +10,9 @@
 use crate::audit::Permit;
 use crate::change::batch::Pace;
 use crate::database::batches::mysql::Texts;
-use crate::database::batches::{Piece, Place, Stride};
+use crate::database::batches::mysql::carried::{Act, Families};
+use crate::database::batches::{Piece, Place, Stride, Walk};
+use crate::database::quote;
 use crate::ground::limits;
 use crate::policy::count::grouped;
 use crate::protocol::mysql::message::Script;
@@ -50,37 +52,26 @@ impl Session {
             }
         };
         self.begin_batch().await?;
-        let walk = drive.plan.walk.clone();
-        let texts = Texts::of(&walk);
-        let kept = match self.step(&drive.permit, &texts.keep(after.as_ref(), &to, number), false).await? {
-            Ok(said) => said.affected(),
+        let (own, together) = match self.change_batch(drive, (after.as_ref(), &to), number).await? {
+            Ok(done) => done,
             Err(step) => return Ok(step),
         };
-        if kept > drive.plan.batch_rows {
+        let total = drive.job.standing.rows.saturating_add(together);
+        let most = grouped(drive.job.rows_most);
+        let more = (total > drive.job.rows_most).then(|| format!("{MORE_MATCH} the {most} that were agreed to"));
+        if let Some(why) = more.or_else(|| drive.beyond_below(own, together - own)) {
             self.roll_back().await?;
-            return Ok(Step::TooMany);
+            return Ok(Step::Stop(why));
         }
-        if let Some(step) = self.changed_since(drive, &texts).await? {
-            return Ok(step);
-        }
-        if kept > 0
-            && let Some(step) = self.change_kept(drive, &texts, (after.as_ref(), &to), number, kept).await?
-        {
-            return Ok(step);
-        }
-        let total = drive.job.standing.rows.saturating_add(kept);
-        if total > drive.job.rows_most {
-            self.roll_back().await?;
-            let most = grouped(drive.job.rows_most);
-            return Ok(Step::Stop(format!("{MORE_MATCH} the {most} that were agreed to")));
-        }
-        let step = self.commit_batch(kept, stride).await?;
+        drive.coming_below = together - own;
+        let step = self.commit_batch(together, stride).await?;
         if let Step::Kept { .. } = step {
             if after.as_ref() == Some(&to) {
                 return Ok(Step::Stop("its place in the key does not move".to_owned()));
             }
             if let Stride::Rows(_) = pace.stride() {
-                let told = self.tell_long(&texts.next(Some(&to), &end, pace.stride())).await?;
+                let next = Texts::of(&drive.plan.walk).next(Some(&to), &end, pace.stride());
+                let told = self.tell_long(&next).await?;
                 if told.end.failed().is_none() {
                     *ahead = looked(row(&told), Some(&to), &end, pace.stride());
                 }
@@ -90,15 +81,120 @@ impl Session {
         Ok(step)
     }
 
+    /// The batch, up to its commit: how many rows of the table, and with those below them. `Err`: it was rolled back.
+    async fn change_batch(
+        &mut self,
+        drive: &mut Drive,
+        (after, to): (Option<&Place>, &Place),
+        number: u64,
+    ) -> Result<Result<(u64, u64), Step>, End> {
+        let plan = drive.plan.clone();
+        let (texts, families) = (Texts::of(&plan.walk), Families::of(plan.family()));
+        let own = match self.step(&drive.permit, &texts.keep(after, to, number), false).await? {
+            Ok(said) => said.affected(),
+            Err(step) => return Ok(Err(step)),
+        };
+        let mut kept = vec![0u64; plan.members.len() + 1];
+        kept[0] = own;
+        for (at, text) in families.keep(number) {
+            match self.step(&drive.permit, &text, false).await? {
+                Ok(said) => kept[at] += said.affected(),
+                Err(step) => return Ok(Err(step)),
+            }
+        }
+        // What hangs on one row goes with it.
+        let lone = own == 1 && !plan.members.is_empty();
+        if kept.iter().sum::<u64>() > plan.batch_rows && !lone {
+            self.roll_back().await?;
+            return Ok(Err(Step::TooMany));
+        }
+        if let Some(step) = self.changed_since(drive).await? {
+            return Ok(Err(step));
+        }
+        if own == 0 {
+            return Ok(Ok((0, 0)));
+        }
+        if let Some(step) = self.something_else_below(drive, &families, number).await? {
+            return Ok(Err(step));
+        }
+        let step = match plan.members.is_empty() {
+            true => self.change_kept(drive, &texts, (after, to), number, own).await?,
+            false => self.drop_kept(drive, &families, number, &mut kept).await?,
+        };
+        Ok(step.map_or_else(|| Ok((own, kept.iter().sum())), Err))
+    }
+
+    /// Rows of a table that had none when it was shown: the server would take them along uncounted.
+    async fn something_else_below(
+        &mut self,
+        drive: &Drive,
+        families: &Families<'_>,
+        number: u64,
+    ) -> Result<Option<Step>, End> {
+        let Some(question) = families.guard(&drive.plan.guards, number) else { return Ok(None) };
+        let told = self.tell_long(&question).await?;
+        let found = (0..drive.plan.guards.len()).find(|at| cell(&told, *at) != Some("0"));
+        let Some(guard) = found.map(|at| &drive.plan.guards[at]) else { return Ok(None) };
+        self.roll_back().await?;
+        let name = quote::mysql::shown(&guard.schema, &guard.table).written;
+        let why = match told.end.failed() {
+            Some(failure) => format!("whether rows of {name} hang on them cannot be read: {}", failure.message),
+            None => format!("rows of {name} hang on them by now, which were not shown"),
+        };
+        Ok(Some(Step::Stop(why)))
+    }
+
+    /// What was kept goes, or is unlinked, from the last level upwards. `Some`: it was rolled back.
+    async fn drop_kept(
+        &mut self,
+        drive: &Drive,
+        families: &Families<'_>,
+        number: u64,
+        kept: &mut [u64],
+    ) -> Result<Option<Step>, End> {
+        for (at, act) in families.acts(number) {
+            let (did, expected) = match &act {
+                Act::Drop(text) => match self.step(&drive.permit, text, false).await? {
+                    Ok(said) => (Some(said.affected()), kept[at]),
+                    Err(step) => return Ok(Some(step)),
+                },
+                Act::Unlink { keep, set, keep_new } => {
+                    match self.step(&drive.permit, keep, false).await? {
+                        Ok(said) => kept[at] = said.affected(),
+                        Err(step) => return Ok(Some(step)),
+                    }
+                    let mut did = Some(kept[at]);
+                    for text in [set, keep_new] {
+                        match self.step(&drive.permit, text, false).await? {
+                            Ok(said) if said.matched == Some(kept[at]) => {}
+                            Ok(said) => did = said.matched,
+                            Err(step) => return Ok(Some(step)),
+                        }
+                    }
+                    (did, kept[at])
+                }
+            };
+            if did != Some(expected) {
+                self.roll_back().await?;
+                let did = did.map_or_else(|| "an unknown number".to_owned(), grouped);
+                let why = format!("an archive has {} rows where the database changed {did}", grouped(expected));
+                return Ok(Some(Step::Again(why)));
+            }
+        }
+        Ok(None)
+    }
+
     /// What a batch meets is not what was confirmed.
-    async fn changed_since(&mut self, drive: &Drive, texts: &Texts<'_>) -> Result<Option<Step>, End> {
-        let print = self.tell(&texts.print()).await?;
+    async fn changed_since(&mut self, drive: &Drive) -> Result<Option<Step>, End> {
+        let print = self.tell(&Families::of(drive.plan.family()).print()).await?;
         if cell(&print, 0) == Some(&drive.print) {
             return Ok(None);
         }
         self.roll_back().await?;
+        let below = if drive.plan.members.is_empty() { "" } else { ", a table below it," };
         let relation = &drive.job.relation;
-        let why = format!("{relation} or its archive is not what it was when the job began: somebody changed it");
+        let why =
+            format!("{relation}{below} or its archive is not what it was when the job began: somebody changed it");
         Ok(Some(Step::Stop(why)))
     }
 
@@ -142,15 +238,15 @@ impl Session {
 
     /// One batch of the archive, or a piece of it, put back.
     pub(in crate::session) async fn batch_back(&mut self, drive: &mut Drive, back: &mut Back) -> Result<Step, End> {
-        let walk = drive.plan.walk.clone();
-        let texts = Texts::of(&walk);
+        let plan = drive.plan.clone();
+        let (texts, families) = (Texts::of(&plan.walk), Families::of(plan.family()));
         let piece = back.pieces.pop();
         if piece.is_none()
             && let Some(number) = back.apart.take()
         {
             back.below = Some(number);
         }
-        let next = self.tell(&texts.next_back(back.below)).await?;
+        let next = self.tell(&families.next_back(back.below)).await?;
         if let Some(failure) = next.end.failed() {
             return Ok(Step::Stop(failure.message.clone()));
         }
@@ -158,48 +254,27 @@ impl Session {
         let Some(number) = back.apart.or(next) else { return Ok(Step::Over) };
         self.begin_batch().await?;
         let mark = self.desk.house.clock.now().strftime("%Y-%m-%d %H:%M:%S%.6f").to_string();
-        let marked = match self
-            .step(&drive.permit, &texts.mark(number, piece.as_ref(), &mark, &drive.plan.unique), false)
-            .await?
-        {
-            Ok(said) => said.affected(),
-            Err(step) => {
-                back.pieces.extend(piece);
-                return Ok(step);
-            }
-        };
-        if let Some(step) = self.changed_since(drive, &texts).await? {
-            return Ok(step);
-        }
-        let total = drive.job.standing.rows.saturating_add(marked);
-        if total > drive.job.rows_most {
-            self.roll_back().await?;
-            let most = grouped(drive.job.rows_most);
-            return Ok(Step::Stop(format!("more rows were changed than the {most} that were shown")));
-        }
-        if marked > 0 {
-            let said = match self.step(&drive.permit, &texts.back(number, &mark), true).await? {
-                Ok(said) => said,
+        let mut marks = vec![(&plan.walk, texts.mark(number, piece.as_ref(), &mark, &plan.unique))];
+        marks.extend(plan.members.iter().map(|member| (&member.walk, families.mark(member, number, &mark))));
+        let mut rows = 0u64;
+        for (at, (walk, text)) in marks.iter().enumerate() {
+            let put = match self.put_back(drive, walk, text, (number, &mark), at == 0).await? {
+                Ok(put) => put,
                 Err(Step::Apart) => return self.take_apart(&texts, back, number, piece).await,
                 Err(step) => {
                     back.pieces.extend(piece);
                     return Ok(step);
                 }
             };
-            let put = if walk.is_update() { said.matched } else { Some(said.affected()) };
-            let differ = self.tell_long(&texts.not_as_it_was(number)).await?;
-            let why = match (put == Some(marked), cell(&differ, 0)) {
-                (true, Some("0")) => None,
-                (true, Some(other)) => Some(format!("{other} rows would not be what they were")),
-                _ => Some("what was put back could not be compared".to_owned()),
-            };
-            if let Some(why) = why {
-                self.roll_back().await?;
-                return Ok(Step::Stop(why));
-            }
-            drive.coming = marked;
+            rows = rows.saturating_add(put);
         }
-        let kept = self.commit_batch(marked, Stride::Matching(marked)).await?;
+        if drive.job.standing.rows.saturating_add(rows) > drive.job.rows_most {
+            self.roll_back().await?;
+            let most = grouped(drive.job.rows_most);
+            return Ok(Step::Stop(format!("more rows were changed than the {most} that were shown")));
+        }
+        drive.coming = rows;
+        let kept = self.commit_batch(rows, Stride::Matching(rows)).await?;
         match kept {
             Step::Kept { .. } if back.apart.is_none() => back.below = Some(number),
             Step::Kept { .. } => {}
@@ -207,6 +282,41 @@ impl Session {
             _ => back.pieces.extend(piece),
         }
         Ok(kept)
+    }
+
+    /// One table's rows of a batch, as far as they can be. `Err`: the batch is rolled back.
+    async fn put_back(
+        &mut self,
+        drive: &Drive,
+        walk: &Walk,
+        mark: &str,
+        (number, when): (u64, &str),
+        is_first: bool,
+    ) -> Result<Result<u64, Step>, End> {
+        let texts = Texts::of(walk);
+        let marked = match self.step(&drive.permit, mark, false).await? {
+            Ok(said) => said.affected(),
+            Err(step) => return Ok(Err(step)),
+        };
+        if is_first && let Some(step) = self.changed_since(drive).await? {
+            return Ok(Err(step));
+        }
+        if marked == 0 {
+            return Ok(Ok(0));
+        }
+        let said = match self.step(&drive.permit, &texts.back(number, when), true).await? {
+            Ok(said) => said,
+            Err(step) => return Ok(Err(step)),
+        };
+        let put = if walk.is_update() { said.matched } else { Some(said.affected()) };
+        let differ = self.tell_long(&texts.not_as_it_was(number)).await?;
+        let why = match (put == Some(marked), cell(&differ, 0)) {
+            (true, Some("0")) => return Ok(Ok(marked)),
+            (true, Some(other)) => format!("{other} rows would not be what they were"),
+            _ => "what was put back could not be compared".to_owned(),
+        };
+        self.roll_back().await?;
+        Ok(Err(Step::Stop(why)))
     }
 
     /// Some of its rows cannot be put back: a key is taken, what they refer to is gone, a condition was added.
@@ -223,6 +333,10 @@ impl Session {
             None => {
                 let rows = self.tell(&texts.at(number, None, 0)[0]).await?;
                 let rows = cell(&rows, 0).and_then(|digits| digits.parse::<u64>().ok()).unwrap_or_default();
+                if rows == 0 {
+                    // What fails lies below rows that are back: it is left.
+                    return Ok(Step::Apart);
+                }
                 let last = self.tell(&texts.at(number, None, rows.saturating_sub(1))[1]).await?;
                 let Some(to) = row(&last) else {
                     return Ok(Step::Stop("its archive cannot be read".to_owned()));

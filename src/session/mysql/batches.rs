@@ -7,6 +7,7 @@
 use crate::change::batch::{self, How, Plan};
 use crate::change::challenge::{self, Redeemed};
 use crate::change::preview::Manner;
+use crate::database::batches::mysql::carried::Families;
 use crate::database::batches::mysql::{self, Texts};
 use crate::ground::ids::JobId;
 use crate::ground::limits;
@@ -19,14 +20,17 @@ use crate::session::desk::{Entry, manner};
 use crate::session::driving::{Drive, Driven};
 use crate::session::held::Agreed;
 use crate::session::jobs::{is_more, is_over, no_store, runs, undo_of};
-use crate::session::judgement::Judgement;
+use crate::session::judgement::{Judgement, Piece};
 use crate::session::mysql::Session;
 use crate::session::mysql::carry::{cell, row};
 use crate::session::mysql::look::Looked;
 use crate::session::mysql::run::Run;
 use crate::session::tokens::{binding, misused};
+use crate::sql::facts::Facts;
+use crate::sql::{self, rewrite};
 use crate::store::jobs::{Job, Standing};
 use crate::store::kept::{Challenge, Context, ProtocolKind};
+use std::borrow::Cow;
 
 impl Session {
     /// A confirmed change that is larger than a batch is carried out in batches. `false`: it is to be run whole.
@@ -36,7 +40,11 @@ impl Session {
             return Ok(false);
         };
         let mode = judgement.lexical;
-        let How::Batches(outline) = batch::how(&piece.text, mode, &piece.facts, evidence, &judgement.sizes) else {
+        let Some((text, facts)) = with_values(judgement, piece) else {
+            self.say_whole(judgement);
+            return Ok(false);
+        };
+        let How::Batches(outline) = batch::how(&text, mode, &facts, evidence, &judgement.sizes) else {
             return Ok(false);
         };
         if self.in_transaction() || !self.autocommits() || self.locked {
@@ -46,7 +54,7 @@ impl Session {
         self.keep_aftermath().await?;
         let now = self.desk.house.clock.now();
         let Ok(id) = JobId::new(now) else { return Ok(false) };
-        let walk = match outline.walk(&piece.text, mode, id, now, None) {
+        let walk = match outline.walk(&text, mode, id, now, None) {
             Ok(walk) => walk,
             Err(_) => {
                 self.say_whole(judgement);
@@ -61,6 +69,16 @@ impl Session {
             return Ok(false);
         };
         let walk = walk.defined(&columns);
+        let mut members = outline.members(id, now, piece.facts.product);
+        for member in &mut members {
+            let asked = self.tell(&mysql::ask_definitions(&member.walk.schema, &member.walk.table)).await?;
+            let Some(columns) = mysql::definitions(&asked.answer.rows) else {
+                let message =
+                    format!("sluice: nothing was changed: the columns of {} cannot be read", member.walk.table);
+                return self.refuse(&Refusal::new(Code::CannotKnow, message)).await.map(|()| true);
+            };
+            member.walk = member.walk.clone().defined(&columns);
+        }
         let last = self.tell_long(&Texts::of(&walk).last()).await?;
         if let Some(failure) = last.end.failed() {
             let why = &failure.message;
@@ -79,16 +97,23 @@ impl Session {
             context,
             batch_rows: judgement.sizes.batch_rows,
             sparse: outline.is_sparse(),
-            moment: batch::reads_clock(&piece.text, mode).then(|| clock.to_owned()),
+            moment: batch::reads_clock(&text, mode).then(|| clock.to_owned()),
             unique: outline.unique_keys().to_vec(),
             oid: None,
-            members: Vec::new(),
-            carries: false,
-            rows_below: 0,
-            most_below: None,
+            members,
+            guards: outline.guards(),
+            carries: outline.carries(),
+            rows_below: outline.carried,
+            most_below: judgement.promise.at_most(judgement.sizes.tolerance).cascade.filter(|_| outline.carries()),
             walk,
         };
-        let job = self.desk.new_job(id, &plan, judgement, run.challenge, (outline.rows, most));
+        let job = self.desk.new_job(
+            id,
+            &plan,
+            judgement,
+            run.challenge,
+            (outline.rows.saturating_add(outline.carried), most),
+        );
         if let Err(error) = self.desk.house.store.job_create(job.clone()).await {
             self.desk.record_outcome(entry, Some(0), Some("SL007"), Some("its job could not be kept"));
             return self.refuse(&no_store(error)).await.map(|()| true);
@@ -201,7 +226,7 @@ impl Session {
             return Ok(Err(runs()));
         }
         self.unlock_job(&job).await?;
-        let told = self.tell_long(&Texts::of(&plan.walk).done_so_far()).await?;
+        let told = self.tell_long(&Families::of(plan.family()).done_so_far()).await?;
         let number = |at: usize| cell(&told, at).and_then(|digits| digits.parse::<u64>().ok());
         let (Some(rows), Some(undone)) = (number(0), number(2)) else {
             let why = told.end.failed().map_or("it cannot be read", |failure| &failure.message);
@@ -275,12 +300,7 @@ impl Session {
                 self.desk.record_outcome(entry, Some(drive.rows_now()), None, Some(&note));
                 self.aftermath.note(drive.done_line());
                 if drive.left() > 0 && job.of.is_some() {
-                    let told = self.tell(&Texts::of(&drive.plan.walk).left(limits::LEFT_SHOWN_MAX)).await?;
-                    let unhexed = |cell: &Option<String>| {
-                        crate::database::quote::mysql::unhex(cell.as_deref()?).or_else(|| cell.clone())
-                    };
-                    let key = |row: &Vec<Option<String>>| row.iter().filter_map(unhexed).collect::<Vec<_>>().join(", ");
-                    let keys: Vec<String> = told.answer.rows.iter().map(key).collect();
+                    let keys = self.keys_left(&drive).await?;
                     self.aftermath.warn(drive.left_line(&keys));
                 }
                 self.answer_done(&drive);
@@ -302,9 +322,23 @@ impl Session {
         }
     }
 
+    /// Keys of rows that an undo left, some of them.
+    async fn keys_left(&mut self, drive: &Drive) -> Result<Vec<String>, End> {
+        let unhexed =
+            |cell: &Option<String>| crate::database::quote::mysql::unhex(cell.as_deref()?).or_else(|| cell.clone());
+        let mut keys = Vec::new();
+        for (at, walk) in drive.plan.family().walks().enumerate() {
+            let told = self.tell(&Texts::of(walk).left(limits::LEFT_SHOWN_MAX.saturating_sub(keys.len()))).await?;
+            let named = if at > 0 { format!("{} ", walk.table) } else { String::new() };
+            let key = |row: &Vec<Option<String>>| row.iter().filter_map(unhexed).collect::<Vec<_>>().join(", ");
+            keys.extend(told.answer.rows.iter().map(|row| format!("{named}{}", key(row))));
+        }
+        Ok(keys)
+    }
+
     /// As the statement alone would have been answered.
     fn answer_done(&mut self, drive: &Drive) {
-        let rows = drive.job.standing.rows;
+        let rows = if drive.job.of.is_some() { drive.job.standing.rows } else { drive.own_rows() };
         let is_update = drive.job.of.is_none() && drive.plan.walk.is_update();
         // What was changed before it was resumed is not known as exactly.
         let affected = if is_update && drive.before == 0 { drive.changed } else { rows };
@@ -334,6 +368,18 @@ impl Session {
             Refusal::new(Code::Token, message).hint("COMMIT or ROLLBACK first; SET autocommit = 1; UNLOCK TABLES.")
         })
     }
+}
+
+/// The statement with its values in it.
+fn with_values<'a>(judgement: &Judgement, piece: &'a Piece) -> Option<(Cow<'a, str>, Cow<'a, Facts>)> {
+    let Some(parameters) = judgement.parameters.as_ref().filter(|_| piece.facts.parameters > 0) else {
+        return Some((Cow::Borrowed(piece.text.as_str()), Cow::Borrowed(&piece.facts)));
+    };
+    let mode = judgement.lexical;
+    let text = rewrite::mysql::with_literals(&piece.text, mode, &parameters.literals)?;
+    let mut reading = sql::read(&text, mode);
+    let read = reading.statements.pop().filter(|_| reading.statements.is_empty());
+    read.map(|statement| (Cow::Owned(text), Cow::Owned(statement.facts)))
 }
 
 fn unreadable() -> Refusal {

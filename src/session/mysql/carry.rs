@@ -3,9 +3,10 @@
 //! Invariants: as for PostgreSQL: where a job stands is what its archive holds; two never run it (a named lock of the server's). What the
 //! session had set (lock waits, safe updates, its clock) is put back when the job ends.
 
-use crate::change::batch::Pace;
-use crate::database::batches::Place;
+use crate::database::batches::mysql::carried::Families;
 use crate::database::batches::mysql::{self, Texts};
+use crate::database::batches::{Place, Walk};
+use crate::database::quote;
 use crate::ground::limits;
 use crate::policy::count::grouped;
 use crate::protocol::mysql::message::Script;
@@ -57,8 +58,11 @@ impl Session {
     }
 
     async fn settle_in(&mut self, drive: &Drive) -> Result<Result<Had, String>, End> {
-        let asked = "SELECT @@SESSION.innodb_lock_wait_timeout, @@SESSION.timestamp, @@SESSION.sql_safe_updates, @@SESSION.sql_big_selects";
+        let asked = "SELECT @@SESSION.innodb_lock_wait_timeout, @@SESSION.timestamp, @@SESSION.sql_safe_updates, @@SESSION.sql_big_selects, @@SESSION.foreign_key_checks";
         let asked = self.tell(asked).await?;
+        if drive.plan.carries && cell(&asked, 4) != Some("1") {
+            return Ok(Err("foreign_key_checks is off here, and its foreign keys carry nothing on".to_owned()));
+        }
         let again = self.tell("SELECT @@SESSION.timestamp").await?;
         let had = Had {
             lock_wait: cell(&asked, 0).unwrap_or_default().to_owned(),
@@ -105,24 +109,29 @@ impl Session {
 
     /// Where the archive says that it stands.
     async fn stand(&mut self, drive: &mut Drive) -> Result<Result<Way, String>, End> {
-        if let Err(why) = self.ready_archive(drive).await? {
-            return Ok(Err(why));
+        for (at, walk) in drive.plan.family().walks().enumerate() {
+            if let Err(why) = self.ready_archive(drive, walk, at > 0).await? {
+                return Ok(Err(why));
+            }
         }
-        let texts = Texts::of(&drive.plan.walk);
-        let print = self.tell(&texts.print()).await?;
+        let (texts, families) = (Texts::of(&drive.plan.walk), Families::of(drive.plan.family()));
+        let print = self.tell(&families.print()).await?;
         let Some(print) = cell(&print, 0) else {
             return Ok(Err("what its table is cannot be read".to_owned()));
         };
-        drive.print = print.to_owned();
-        let numbers = self.tell_long(&texts.done_so_far()).await?;
+        let print = print.to_owned();
+        let numbers = self.tell_long(&families.done_so_far()).await?;
+        let own = self.tell_long(&texts.done_so_far()).await?;
         let done = self.tell(&texts.done()).await?;
-        if let Some(failure) = numbers.end.failed().or(done.end.failed()) {
+        if let Some(failure) = numbers.end.failed().or(own.end.failed()).or(done.end.failed()) {
             return Ok(Err(format!("its archive cannot be read: {}", failure.message)));
         }
         let number = |at: usize| cell(&numbers, at).and_then(|digits| digits.parse::<u64>().ok());
-        let (Some(rows), Some(batches), Some(undone)) = (number(0), number(1), number(2)) else {
+        let own = cell(&own, 0).and_then(|digits| digits.parse::<u64>().ok());
+        let (Some(rows), Some(batches), Some(undone), Some(own)) = (number(0), number(1), number(2), own) else {
             return Ok(Err("its archive cannot be read".to_owned()));
         };
+        (drive.print, drive.carried) = (print, rows.saturating_sub(own));
         let way = match drive.job.of {
             Some(_) => {
                 // An undo before it may have put others back.
@@ -146,19 +155,23 @@ impl Session {
         Ok(Ok(way))
     }
 
-    /// Makes the archive of a job that has none yet, and the index of one that is put back.
-    async fn ready_archive(&mut self, drive: &Drive) -> Result<Result<(), String>, End> {
-        let (walk, job) = (&drive.plan.walk, &drive.job);
+    /// Makes an archive of a job that has none yet, and the index of one that is put back. `is_below`: not the change's own.
+    async fn ready_archive(&mut self, drive: &Drive, walk: &Walk, is_below: bool) -> Result<Result<(), String>, End> {
+        let job = &drive.job;
+        let name = quote::mysql::shown(&walk.schema, &walk.archive).written;
         let texts = Texts::of(walk);
         let there = self.tell(&texts.has_archive()).await?;
         if cell(&there, 2).is_some_and(|triggers| triggers != "0") {
-            return Ok(Err(format!("{} is not the archive as it was made: it has triggers", job.archive)));
+            return Ok(Err(format!("{name} is not the archive as it was made: it has triggers")));
         }
-        let text = match (cell(&there, 0), cell(&there, 1)) {
-            (Some("1"), Some("0")) if job.of.is_some() => texts.index_archive(),
-            (Some("1"), Some(_)) => return Ok(Ok(())),
+        // Where others hang on its rows, they are found by their batch from the start.
+        let needs_index = !is_below && (job.of.is_some() || drive.plan.carries);
+        let mut made = Vec::new();
+        match (cell(&there, 0), cell(&there, 1)) {
+            (Some("1"), Some("0")) if needs_index => made.push(texts.index_archive()),
+            (Some("1"), Some(_)) => {}
             (Some(_), _) if job.of.is_some() || job.standing.rows > 0 => {
-                return Ok(Err(format!("its archive {} is not there", job.archive)));
+                return Ok(Err(format!("its archive {name} is not there")));
             }
             (Some(_), _) => {
                 let asked = self.tell(&mysql::ask_definitions(&walk.schema, &walk.table)).await?;
@@ -166,19 +179,21 @@ impl Session {
                     return Ok(Err("the table's columns cannot be read".to_owned()));
                 };
                 let about = format!("Rows as they were before Sluice job {} changed them", job.id);
-                texts.make_archive(&about, &columns)
+                made.push(texts.make_archive(&about, &columns, is_below));
+                made.extend(needs_index.then(|| texts.index_archive()));
             }
             (None, _) => return Ok(Err("it is not known whether its archive is there".to_owned())),
-        };
-        let made = self.tell_long(&text).await?;
-        Ok(match made.end.failed() {
-            None => Ok(()),
-            Some(failure) => Err(format!("its archive cannot be made: {}", failure.message)),
-        })
+        }
+        for text in made {
+            if let Some(failure) = self.tell_long(&text).await?.end.failed() {
+                return Ok(Err(format!("its archive cannot be made: {}", failure.message)));
+            }
+        }
+        Ok(Ok(()))
     }
 
     async fn go(&mut self, drive: &mut Drive, mut way: Way) -> Result<Driven, End> {
-        let mut pace = Pace::new(drive.plan.batch_rows, drive.plan.sparse);
+        let mut pace = drive.pace();
         let mut failed = 0u32;
         loop {
             if let Some(why) = self.must_stop().await {

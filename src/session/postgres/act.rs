@@ -135,6 +135,12 @@ impl Session {
             match self.desk.redeem_by_hint(&judgement, level).await {
                 Some(Ok(redeemed)) => {
                     let agreed = self.desk.confirmed(&judgement, redeemed.challenge());
+                    if self.can_run_bound_job(&judgement) {
+                        let run = Run { form: Form::Extended, challenge: Some(redeemed.challenge().id), agreed };
+                        self.portals.insert(portal, Portal::Job(Arc::new((judgement, run))));
+                        self.reply(message::bind_complete());
+                        return Ok(());
+                    }
                     self.tell_whole(&judgement);
                     (Action::Confirmed, Some(redeemed.challenge().id), agreed)
                 }

@@ -18,7 +18,7 @@ use crate::session::desk::{Entry, manner};
 use crate::session::driving::{Drive, Driven};
 use crate::session::held::Agreed;
 use crate::session::jobs::{is_more, is_over, no_store, runs, undo_of};
-use crate::session::judgement::{Judgement, Subjected};
+use crate::session::judgement::{Judgement, Piece, Subjected};
 use crate::session::postgres::Session;
 use crate::session::postgres::act::Form;
 use crate::session::postgres::look::Looked;
@@ -26,9 +26,11 @@ use crate::session::postgres::run::Run;
 use crate::session::tokens::{binding, misused};
 use crate::sql::facts::Facts;
 use crate::sql::statement::Product;
+use crate::sql::{self, rewrite};
 use crate::store::jobs::{Job, Standing};
 use crate::store::kept::{Challenge, Context, ProtocolKind};
 use bytes::Bytes;
+use std::borrow::Cow;
 
 impl Session {
     /// A confirmed change that is larger than a batch is carried out in batches. `false`: it is to be run whole.
@@ -47,19 +49,23 @@ impl Session {
             self.end_unexecuted_pipeline().await?;
         }
         let mode = judgement.lexical;
-        let How::Batches(outline) = batch::how(&piece.text, mode, &piece.facts, evidence, &judgement.sizes) else {
+        let Some((text, facts)) = self.with_values(judgement, piece).await? else {
+            self.tell_whole(judgement);
+            return Ok(false);
+        };
+        let How::Batches(outline) = batch::how(&text, mode, &facts, evidence, &judgement.sizes) else {
             return Ok(false);
         };
         let now = self.desk.house.clock.now();
         let Ok(id) = JobId::new(now) else { return Ok(false) };
-        if self.means_otherwise(&piece.facts, &piece.text).await? {
+        if self.means_otherwise(&facts, &text).await? {
             self.tell_whole(judgement);
             return Ok(false);
         }
         let asked = self.tell("SELECT pg_catalog.to_json(pg_catalog.now()) OPERATOR(pg_catalog.#>>) E'{}'").await?;
         let Some(moment) = asked.cell(0) else { return Ok(false) };
         let moment = format!("CAST({} AS pg_catalog.timestamptz)", quote::literal(moment));
-        let Ok(walk) = outline.walk(&piece.text, mode, id, now, Some(&moment)) else {
+        let Ok(walk) = outline.walk(&text, mode, id, now, Some(&moment)) else {
             self.tell_whole(judgement);
             return Ok(false);
         };
@@ -92,6 +98,7 @@ impl Session {
             carries: outline.carries(),
             rows_below: outline.carried,
             most_below: judgement.promise.at_most(judgement.sizes.tolerance).cascade.filter(|_| outline.carries()),
+            guards: outline.guards(),
             members,
         };
         let job = self.desk.new_job(
@@ -107,6 +114,76 @@ impl Session {
         }
         self.finish_job(Drive::new(job, plan, permit), entry, run.form).await?;
         Ok(true)
+    }
+
+    /// A Bind that was confirmed needs not go to the server: its Execute carries it out in batches.
+    pub(in crate::session) fn can_run_bound_job(&self, judgement: &Judgement) -> bool {
+        let open = self.talk.status() != b'I' || self.pipeline.executed || self.pipeline.bound;
+        !open && self.settings.takes_utf8 && matches!(manner(judgement), Manner::Batches { .. })
+    }
+
+    pub(in crate::session) async fn run_bound_job(&mut self, judgement: &Judgement, run: &Run) -> Result<(), End> {
+        self.drain().await?;
+        if self.pipeline.discarding {
+            return Ok(());
+        }
+        if let Some(refusal) = self.desk.enter_in_ledger(judgement).await {
+            return self.refuse(&refusal, run.form).await;
+        }
+        self.remember(judgement);
+        if !self.run_in_batches(judgement, run).await? {
+            let message = "sluice: nothing was changed: it cannot be carried out in batches here";
+            let hint = "Send it again, and SLUICE CONFIRM the new token, or between BEGIN and COMMIT to run it whole.";
+            return self.refuse(&Refusal::new(Code::Token, message).hint(hint), run.form).await;
+        }
+        self.close_runs();
+        Ok(())
+    }
+
+    /// The statement with its values in it, each cast to the type that the server found for it. `None`: their texts are not exact.
+    async fn with_values<'a>(
+        &mut self,
+        judgement: &Judgement,
+        piece: &'a Piece,
+    ) -> Result<Option<(Cow<'a, str>, Cow<'a, Facts>)>, End> {
+        let Some(parameters) = judgement.parameters.as_ref().filter(|_| piece.facts.parameters > 0) else {
+            return Ok(Some((Cow::Borrowed(piece.text.as_str()), Cow::Borrowed(&piece.facts))));
+        };
+        if parameters.types.len() != parameters.values.len() || parameters.types.contains(&0) {
+            return Ok(None);
+        }
+        let oids: Vec<String> = parameters.types.iter().map(u32::to_string).collect();
+        let types = self
+            .tell(&format!(
+                "SELECT pg_catalog.format('%I.%I', n.nspname, y.typname) FROM pg_catalog.unnest(ARRAY[{}]::pg_catalog.oid[]) WITH ORDINALITY AS u (oid, n) \
+                 JOIN pg_catalog.pg_type y ON y.oid OPERATOR(pg_catalog.=) u.oid JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) y.typnamespace ORDER BY u.n",
+                oids.join(", ")
+            ))
+            .await?;
+        let types: Vec<String> = types
+            .each
+            .first()
+            .into_iter()
+            .flat_map(|(answer, _)| &answer.rows)
+            .filter_map(|row| row.first()?.clone())
+            .collect();
+        let texts = (1..=oids.len()).map(|n| format!("CAST(${n} AS pg_catalog.text)")).collect::<Vec<_>>().join(", ");
+        // Otherwise floats are rounded in texts.
+        let exact = "pg_catalog.current_setting('extra_float_digits')::pg_catalog.int4 OPERATOR(pg_catalog.>) 0";
+        let told = self.tell_bound(&format!("SELECT {exact}, {texts}"), parameters).await?;
+        let Some((answer, _)) = told.each.first().filter(|_| told.error.is_none()) else { return Ok(None) };
+        let Some([first, values @ ..]) = answer.rows.first().map(Vec::as_slice) else { return Ok(None) };
+        if first.as_deref() != Some("t") || types.len() != values.len() {
+            return Ok(None);
+        }
+        let literal =
+            |value: &Option<String>| value.as_ref().map_or_else(|| "NULL".to_owned(), |text| quote::literal(text));
+        let values: Vec<String> = values.iter().map(literal).collect();
+        let mode = judgement.lexical;
+        let Some(text) = rewrite::with_arguments(&piece.text, mode, &values, &types) else { return Ok(None) };
+        let mut reading = sql::read(&text, mode);
+        let read = reading.statements.pop().filter(|_| reading.statements.is_empty());
+        Ok(read.map(|statement| (Cow::Owned(text), Cow::Owned(statement.facts))))
     }
 
     /// The database itself deletes what foreign keys carry on as the owner of those tables; in batches the user does, who needs the right.

@@ -113,16 +113,15 @@ impl Session {
             if texts.is_empty() {
                 continue;
             }
-            let name = quote::shown(&walk.schema, &walk.archive).written;
             let wait = limits::BATCH_LOCK_WAIT.as_millis();
             let made = self.tell(&format!("BEGIN; SET LOCAL lock_timeout = {wait}; {}", texts.join("; "))).await?;
             self.reaching.touch();
             if let Some((_, why)) = made.error {
                 self.tell("ROLLBACK").await?;
-                return Ok(Err(format!("its archive {name} cannot be made: {why}")));
+                return Ok(Err(format!("its archive cannot be made: {why}")));
             }
             if let Some(failure) = self.commit().await? {
-                return Ok(Err(format!("its archive {name} cannot be made: {}", failure.code)));
+                return Ok(Err(format!("its archive cannot be made: {}", failure.code)));
             }
         }
         Ok(Ok(()))

@@ -35,6 +35,7 @@ use crate::session::postgres::act::{self, Form};
 use crate::session::postgres::hold::{Ends, Held};
 use crate::session::postgres::look::Looked;
 use crate::session::postgres::removing;
+use crate::session::postgres::run::Run;
 use crate::sql::facts::{Kind, TransactionVerb};
 use crate::sql::lexer::{self, Lexer};
 use crate::sql::{self, Glance, encoding};
@@ -127,6 +128,8 @@ pub(in crate::session) enum Portal {
     Judged(Watched, Meanings),
     Transaction(TransactionVerb),
     Command(Arc<str>),
+    /// Confirmed, and carried out in batches when it is run.
+    Job(Arc<(Judgement, Run)>),
 }
 
 /// What is waited for with a message that was sent.
@@ -493,6 +496,11 @@ impl Session {
                 _ => (None, Vec::new()),
             },
         };
+        let is_job = |name: &Bytes| matches!(self.portals.get(name), Some(Portal::Job(_)));
+        if matches!(&subject, Subject::Portal(name) if is_job(name)) {
+            self.reply(message::no_data());
+            return Ok(());
+        }
         if let Some(text) = command {
             answer.extend_from_slice(&match commands::columns(&text) {
                 [] => message::no_data(),
@@ -519,6 +527,10 @@ impl Session {
         }
         let mark = match self.portals.get(&portal).cloned() {
             Some(Portal::Command(text)) => return Box::pin(self.command(&text, Form::Extended)).await,
+            Some(Portal::Job(job)) => {
+                self.portals.remove(&portal);
+                return Box::pin(self.run_bound_job(&job.0, &job.1)).await;
+            }
             // Its names were looked at when it was bound; some statements look theirs up anew when they are run.
             Some(Portal::Judged(_, meanings)) if self.have_changed(meanings) => {
                 return self.refuse(&bound_before(), Form::Extended).await;
@@ -609,7 +621,7 @@ impl Session {
         let Ok(subject) = command::subject(&frame) else { return Err(malformed("Close")) };
         let ours = match &subject {
             Subject::Statement(name) => matches!(self.prepared.remove(name), Some(Prepared::Command(_))),
-            Subject::Portal(name) => matches!(self.portals.remove(name), Some(Portal::Command(_))),
+            Subject::Portal(name) => matches!(self.portals.remove(name), Some(Portal::Command(_) | Portal::Job(_))),
         };
         if ours {
             self.reply(message::close_complete());

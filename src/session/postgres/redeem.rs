@@ -114,7 +114,7 @@ impl Session {
     }
 }
 
-fn bound_script(text: &str, parameters: &Parameters) -> Script {
+pub(in crate::session) fn bound_script(text: &str, parameters: &Parameters) -> Script {
     const NAME: &str = "sluice_run";
     Script::default()
         .close_statement(NAME)

@@ -7,9 +7,10 @@ use crate::database::Answer;
 use crate::ground::limits;
 use crate::protocol::postgres::command;
 use crate::protocol::postgres::message::Script;
-use crate::protocol::{Code, Refusal};
+use crate::protocol::{Code, Parameters, Refusal};
 use crate::session::End;
 use crate::session::postgres::Session;
+use crate::session::postgres::redeem::bound_script;
 use crate::session::postgres::run::Failure;
 
 /// What came back for one message of ours.
@@ -48,6 +49,12 @@ impl Session {
     /// The same for what carries a permitted statement out.
     pub(in crate::session) async fn tell_permitted(&mut self, permit: &Permit, text: &str) -> Result<Told, End> {
         self.link.carry(permit, Script::default().query(text));
+        self.hear_told().await
+    }
+
+    /// One statement of ours with values of the client's.
+    pub(in crate::session) async fn tell_bound(&mut self, text: &str, parameters: &Parameters) -> Result<Told, End> {
+        self.link.say(bound_script(text, parameters));
         self.hear_told().await
     }
 

@@ -112,6 +112,19 @@ pub fn parameters(text: &str, mode: LexicalMode) -> usize {
     Lexer::new(text, mode).filter(|token| is_parameter(text, token)).count()
 }
 
+/// A prepared text with its values in it. `None`: there are fewer of them than it wants.
+pub fn with_literals(text: &str, mode: LexicalMode, literals: &[String]) -> Option<String> {
+    let mut out = String::with_capacity(text.len());
+    let mut from = 0;
+    for (number, token) in Lexer::new(text, mode).filter(|token| is_parameter(text, token)).enumerate() {
+        out.push_str(text.get(from..token.span().start)?);
+        out.push_str(&format!(" {} ", literals.get(number)?));
+        from = token.span().end;
+    }
+    out.push_str(text.get(from..)?);
+    Some(out)
+}
+
 impl Source<'_> {
     /// A part of the text with its values in it, without locks.
     fn part(&self, span: &Range<usize>) -> Option<String> {

@@ -11,14 +11,15 @@ use crate::harness::mysql::wire::{MyWire, Outcome};
 use crate::harness::sluice::{Setup, Sluice};
 
 my_stories! {
-    a_large_delete_goes_in_batches_and_comes_back, an_update_that_must_not_run_twice, every_kind_of_key, what_changed_since_is_left,
+    a_large_delete_goes_in_batches_and_comes_back, an_update_that_must_not_run_twice, bound_values, every_kind_of_key, what_changed_since_is_left,
     killed_in_mid_job, the_database_is_lost_in_mid_job, the_client_leaves_in_mid_job, paused_from_another_session, two_sessions_never_run_one_job,
     others_who_write_meanwhile_lose_nothing, without_an_archive_nothing_changes, in_a_transaction_it_runs_whole, what_runs_whole, the_clock_stands_still,
     killed_again_and_again, the_session_is_as_it_was, a_careful_client, the_table_is_changed_meanwhile, letters_of_another_charset, rows_that_cannot_come_back, by_chance,
 }
 
 const ROWS: &str = "SELECT 1 + a.d + 10 * b.d + 100 * c.d + 1000 * e.d AS i FROM ten a, ten b, ten c, ten e";
-const TEN: &str = "CREATE TABLE ten (d int); INSERT INTO ten VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9)";
+pub const TEN: &str =
+    "CREATE TABLE ten (d int); INSERT INTO ten VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9)";
 
 /// 5,000 rows with every sort of column that is not simply written.
 fn things() -> String {
@@ -48,13 +49,13 @@ fn all(database: &MyDatabase, table: &str) -> Vec<Vec<Option<String>>> {
     rows
 }
 
-fn gate(server: &'static MyServer, setup: &str) -> (MyDatabase, Sluice) {
+pub fn gate(server: &'static MyServer, setup: &str) -> (MyDatabase, Sluice) {
     let database = server.database(setup);
     let sluice = Setup::before_mysql(server).start();
     (database, sluice)
 }
 
-fn offered(wire: &mut MyWire, statement: &str) -> String {
+pub fn offered(wire: &mut MyWire, statement: &str) -> String {
     let refused = Refused::to_confirm(wire, statement);
     assert!(
         refused.says("batches of up to 1,000 rows, each row archived first, so that it can be undone"),
@@ -63,32 +64,32 @@ fn offered(wire: &mut MyWire, statement: &str) -> String {
     refused.token()
 }
 
-fn confirm(wire: &mut MyWire, token: &str) -> Outcome {
+pub fn confirm(wire: &mut MyWire, token: &str) -> Outcome {
     wire.query(&format!("SLUICE CONFIRM '{token}'"))
 }
 
-fn warnings(wire: &mut MyWire) -> String {
+pub fn warnings(wire: &mut MyWire) -> String {
     wire.query("SHOW WARNINGS").rows().iter().filter_map(|row| row[2].clone()).collect::<Vec<_>>().join("\n")
 }
 
 /// The one job that there is.
-fn only_job(wire: &mut MyWire) -> Vec<Option<String>> {
+pub fn only_job(wire: &mut MyWire) -> Vec<Option<String>> {
     let jobs = wire.query("SLUICE JOBS");
     assert_eq!(jobs.rows().len(), 1, "{jobs:#?}");
     jobs.rows().remove(0)
 }
 
-fn job(wire: &mut MyWire) -> String {
+pub fn job(wire: &mut MyWire) -> String {
     wire.query("SLUICE JOBS").rows()[0][0].clone().expect("an id")
 }
 
-fn undone(wire: &mut MyWire, job: &str) -> Outcome {
+pub fn undone(wire: &mut MyWire, job: &str) -> Outcome {
     let token = Refused::to_confirm(wire, &format!("SLUICE UNDO '{job}'")).token();
     confirm(wire, &token)
 }
 
 /// Confirmed and done: its rows, and its id.
-fn done(wire: &mut MyWire, statement: &str) -> (u64, String) {
+pub fn done(wire: &mut MyWire, statement: &str) -> (u64, String) {
     let token = offered(wire, statement);
     let outcome = confirm(wire, &token);
     assert!(outcome.error().is_none(), "{statement}: {outcome:#?}");
@@ -135,6 +136,38 @@ fn an_update_that_must_not_run_twice(server: &'static MyServer) {
     let token = offered(&mut wire, "UPDATE things SET n = 3");
     let outcome = confirm(&mut wire, &token);
     assert_eq!(outcome.affected(), [5000 - 714], "{outcome:#?}");
+}
+
+/// What a driver binds stands in every batch.
+fn bound_values(server: &'static MyServer) {
+    let (database, sluice) = gate(server, &things());
+    let before = digest(&database, "things");
+    let mut wire = sluice.my_connect(&database);
+    let statement = "UPDATE things SET kind = ?, n = n-? WHERE id > ? AND kind <> 'a ?' -- ?";
+    let values = ["it's \\ ?", "-3", "100"];
+    let outcome = wire.prepared(statement, &values);
+    let refused = Refused::of(&mut wire, &outcome);
+    let outcome = confirm(&mut wire, &refused.token());
+    assert_eq!(outcome.affected(), [4900], "{outcome:#?}");
+    let changed = "SELECT count(*) FROM things WHERE kind = 'it''s \\\\ ?' AND n = id % 7 + 3 AND id > 100";
+    assert_eq!(database.value(changed), "4900");
+    let id = job(&mut wire);
+    undone(&mut wire, &id).expect_fine("put back");
+    assert_eq!(digest(&database, "things"), before);
+    // By a hint, as a script sends it.
+    let outcome = wire.prepared(statement, &values);
+    let refused = Refused::of(&mut wire, &outcome);
+    let outcome = wire.prepared(&format!("{statement} \n/* sluice: confirm={} */", refused.token()), &values);
+    assert_eq!(outcome.affected(), [4900], "{outcome:#?}");
+    assert!(warnings(&mut wire).contains("undo with: SLUICE UNDO"));
+    let id = job(&mut wire);
+    undone(&mut wire, &id).expect_fine("put back");
+    assert_eq!(digest(&database, "things"), before);
+    let token = offered(&mut wire, "DELETE FROM things WHERE kind = 'old'");
+    wire.query(&format!("SET @sluice_confirm = '{token}'")).expect_fine("a setting");
+    let outcome = wire.query("DELETE FROM things WHERE kind = 'old'");
+    assert_eq!(outcome.affected(), [4000], "{outcome:#?}");
+    assert!(warnings(&mut wire).contains("undo with: SLUICE UNDO"));
 }
 
 fn every_kind_of_key(server: &'static MyServer) {

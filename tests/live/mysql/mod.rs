@@ -1,6 +1,7 @@
 //! The same stories for MySQL 9.7 and MariaDB 10.11, by the names that PostgreSQL's have.
 
 mod batches;
+mod cascades;
 mod clients;
 mod corpus;
 mod doors;
