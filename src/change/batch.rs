@@ -21,7 +21,7 @@ use crate::sql::statement::{LexicalMode, Product};
 use crate::store::kept::Context;
 use family::Kin;
 use jiff::Timestamp;
-use objections::{own_table_objection, own_text_objection, table_objection, text_objection};
+use objections::{own_table_objection, own_text_objection, rights_objection, table_objection, text_objection};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -91,6 +91,8 @@ pub enum How<'a> {
     Whole,
     /// In one transaction, because of this.
     WholeBecause(String),
+    /// Small enough for one batch, and without an archive because of this.
+    WithoutArchive(String),
 }
 
 pub fn how<'a>(text: &str, mode: LexicalMode, facts: &'a Facts, evidence: &'a Evidence, sizes: &Sizes) -> How<'a> {
@@ -102,17 +104,22 @@ pub fn how<'a>(text: &str, mode: LexicalMode, facts: &'a Facts, evidence: &'a Ev
     let rows = known.rows.known().copied();
     let tree = known.cascade.known().filter(|_| change.verb == Verb::Delete);
     let carried = tree.map_or(0, |tree| tree.iter().fold(0u64, |sum, branch| sum.saturating_add(branch.known_total())));
-    if matches!(rows, Some(Rows::Exact(n) | Rows::AtMost(n) | Rows::Estimate(n)) if n.saturating_add(carried) <= sizes.batch_rows)
-    {
+    // Nothing to archive; or it is bounded by a key, and was asked about for other reasons than its size.
+    let told = |n: u64| n.saturating_add(carried);
+    if matches!(rows, Some(Rows::Exact(n)) if told(n) == 0) {
         return How::Whole;
     }
-    let Some(rows) = rows else { return How::WholeBecause("how many rows it changes is not known".to_owned()) };
-    let Some(table) = known.table.known() else { return How::WholeBecause("its table is not known".to_owned()) };
+    let is_small =
+        matches!(rows, Some(Rows::Exact(n) | Rows::AtMost(n) | Rows::Estimate(n)) if told(n) <= sizes.batch_rows);
+    let whole = if is_small { How::WithoutArchive } else { How::WholeBecause };
+    let Some(rows) = rows else { return whole("how many rows it changes is not known".to_owned()) };
+    let Some(table) = known.table.known() else { return whole("its table is not known".to_owned()) };
     let can_be_walked = walked_by(facts.product);
     type Objects = fn(&str, LexicalMode, &Facts, &Change) -> Option<String>;
     let own: Objects = if facts.product.either(true, false) { text_objection } else { own_text_objection };
     let objection = own(text, mode, facts, change)
         .or_else(|| table_objection(change, table))
+        .or_else(|| rights_objection(table))
         .or_else(|| facts.product.either(None, own_table_objection(change, table, can_be_walked)));
     let key = objection.map_or_else(|| walked_key(change, table, can_be_walked), Err);
     let kin = key.and_then(|key| Ok((key, family::kin(facts.product, change, table, known)?)));
@@ -121,7 +128,7 @@ pub fn how<'a>(text: &str, mode: LexicalMode, facts: &'a Facts, evidence: &'a Ev
             let carries = family::carries(change, table);
             How::Batches(Outline { change, table, key, kin, guards, carries, rows: rows.number(), carried })
         }
-        Err(why) => How::WholeBecause(why),
+        Err(why) => whole(why),
     }
 }
 
@@ -179,8 +186,13 @@ impl Outline<'_> {
         let below = self.kin.iter().flat_map(Kin::triggers_of_undo);
         let own = self.table.triggers.iter().filter(acts);
         let names: Vec<&str> = own.chain(below).map(|trigger| trigger.name.as_str()).collect();
-        (!names.is_empty())
-            .then(|| format!("what {} does when rows are put back must leave them what they were", names.join(", ")))
+        let lacks = family::lacks_for_undo(self.table, self.change.verb == Verb::Update);
+        let lacks = lacks.or_else(|| self.kin.iter().find_map(Kin::lacks_for_undo));
+        lacks.or_else(|| {
+            let names = names.join(", ");
+            (!names.is_empty())
+                .then(|| format!("what {names} does when rows are put back must leave them what they were"))
+        })
     }
 
     /// The tables below it, none before those above it. `id`, `now`: of the job, which their archives are named for.
@@ -263,12 +275,23 @@ pub struct Pace {
     sparse: bool,
     /// Others hang on a row, and go with it.
     fans: bool,
+    time: Duration,
 }
 
 impl Pace {
     pub fn new(rows_max: u64, sparse: bool) -> Pace {
         let rows_max = rows_max.max(1);
-        Pace { width: rows_max.div_ceil(4), rows_max, sparse, fans: false }
+        Pace { width: rows_max.div_ceil(4), rows_max, sparse, fans: false, time: limits::BATCH_TIME }
+    }
+
+    /// About how long a batch may take.
+    pub fn timed(self, time: Duration) -> Pace {
+        Pace { time, ..self }
+    }
+
+    /// No more rows in a batch than may be changed in a second.
+    pub fn held_to(self, rate: Option<u64>) -> Pace {
+        Pace { width: rate.map_or(self.width, |rate| self.width.min(rate.max(1))), ..self }
     }
 
     /// Of `rows` in all so many hang on the others.
@@ -286,7 +309,7 @@ impl Pace {
     pub fn took(&mut self, stride: Stride, time: Duration, rows: u64) {
         let (Stride::Rows(width) | Stride::Matching(width)) = stride;
         let clamped = |factor: f64| (width as f64 * factor.clamp(0.5, 2.0)).ceil() as u64;
-        let by_time = clamped(limits::BATCH_TIME.as_secs_f64() / time.as_secs_f64().max(0.000_001));
+        let by_time = clamped(self.time.as_secs_f64() / time.as_secs_f64().max(0.000_001));
         let wide = match self.sparse {
             true if !self.fans => self.rows_max,
             _ if self.fans => clamped(self.rows_max as f64 * 0.9 / rows.max(1) as f64),
@@ -312,7 +335,7 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::question::{ChangeEvidence, Column, Known, TableKind, Trigger};
+    use crate::policy::question::{ChangeEvidence, Column, Known, Lacks, TableKind, Trigger};
     use crate::sql::read;
 
     fn table() -> Table {
@@ -359,7 +382,7 @@ mod tests {
                 }
             }
             How::Whole => "whole".to_owned(),
-            How::WholeBecause(why) => why,
+            How::WholeBecause(why) | How::WithoutArchive(why) => why,
         }
     }
 
@@ -385,7 +408,13 @@ mod tests {
         ] {
             assert_eq!(reason(text, table(), many), expected, "{text}");
         }
-        assert_eq!(reason("DELETE FROM t", table(), Rows::Exact(1_000)), "whole");
+        assert_eq!(reason("DELETE FROM t", table(), Rows::Exact(1_000)), "id");
+        assert_eq!(reason("DELETE FROM t", table(), Rows::Exact(0)), "whole");
+        let poor = |lacks| Table { lacks, ..table() };
+        let archive = poor(Lacks { archive: true, ..Lacks::default() });
+        assert_eq!(reason("DELETE FROM t", archive, many), "this user may not make an archive in public");
+        let read = poor(Lacks { read: true, ..Lacks::default() });
+        assert_eq!(reason("DELETE FROM t", read, many), "this user may not read all columns of t");
         let trigger = Trigger {
             name: "once".to_owned(),
             when: String::new(),

@@ -48,6 +48,8 @@ pub enum Manner {
     Batches { batches: u64, rows: u64, carried: bool, caveat: Option<String> },
     /// Although it is larger than a batch.
     WholeBecause(String),
+    /// Although it could be undone otherwise.
+    WithoutArchive(String),
 }
 
 pub fn render(facts: &Facts, evidence: &Evidence, verdict: &Verdict, sizes: &Sizes, offer: &Offer) -> Preview {
@@ -261,20 +263,29 @@ impl Subject<'_> {
         }
         match (&offer.manner, offer.at_most.rows) {
             (Manner::Batches { batches, rows, carried, caveat }, _) => {
-                let first = if *carried { "children first, " } else { "" };
+                let (first, comma) = if *carried { (" children first,", "") } else { ("", ",") };
                 let (batches, rows) = (number(*batches), number(*rows));
                 let undone = match caveat {
                     None => "so that it can be undone:".to_owned(),
                     Some(caveat) => format!("but perhaps not to be undone by SLUICE UNDO: {}:", plain(caveat)),
                 };
+                if batches == "1" {
+                    return format!("To carry it out{first}{comma} each row archived first, {undone}");
+                }
                 return format!(
-                    "To carry it out {first}in {batches} batches of up to {rows} rows, each row archived first, {undone}"
+                    "To carry it out{first} in {batches} batches of up to {rows} rows, each row archived first, {undone}"
                 );
             }
             (Manner::WholeBecause(why), Some(_)) => {
                 let why = plain(why);
                 return format!(
                     "To run it whole, in one transaction that is rolled back if it changes more (not in batches: {why}):"
+                );
+            }
+            (Manner::WithoutArchive(why), Some(_)) => {
+                let why = plain(why);
+                return format!(
+                    "To run it whole, in one transaction that is rolled back if it changes more (not to be undone: {why}):"
                 );
             }
             _ => {}

@@ -190,6 +190,15 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     /// A string or a list of strings, each understood; empty when the key is not there.
+    /// The outer `None`: it is not there; the inner: it is this word.
+    #[allow(clippy::option_option)]
+    pub fn duration_or(&mut self, key: &'static str, none: &str, bounds: Range<Duration>) -> Option<Option<Duration>> {
+        match self.value(key)?.get_ref() {
+            DeValue::String(text) if text.as_ref() == none => Some(None),
+            _ => self.duration(key, bounds).map(Some),
+        }
+    }
+
     pub fn list<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let Some(value) = self.value(key) else {
             return Vec::new();

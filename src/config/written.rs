@@ -18,6 +18,7 @@ use crate::policy::pattern::{Addresses, Glob, Window, parse_moment};
 use crate::policy::rules;
 use crate::policy::scope::{Match, Scope, SizeChanges};
 use crate::policy::settings::{Mode, Origin, Policy, Sizes};
+use crate::policy::throttle::Throttle;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -193,7 +194,29 @@ fn policy(root: &mut Section<'_, '_>, file: &str) -> Policy {
     let scopes = root.tables("scope").into_iter().enumerate().map(|(at, section)| scope(section, at, file));
     let scopes = scopes.collect();
     let freezes = root.tables("freeze").into_iter().filter_map(|section| freeze(section, file)).collect();
-    Policy { mode, sizes, scopes, freezes, ..Policy::preset(preset) }
+    let jobs = jobs(root.table("jobs"));
+    Policy { mode, sizes, scopes, freezes, jobs, ..Policy::preset(preset) }
+}
+
+/// `[jobs]`: what a job may take of a server.
+fn jobs(mut section: Section<'_, '_>) -> Throttle {
+    let unset = Throttle::default();
+    let lag = section.duration_or("replica_lag", "off", seconds(0.1, DAY));
+    let jobs = Throttle {
+        batch_time: section.duration("batch_time", seconds(0.01, 10.0)).unwrap_or(unset.batch_time),
+        replica_lag: lag.map_or(unset.replica_lag, |written| written),
+        replica_lag_was_set: lag.is_some(),
+        running: section.number_or("running", "off", 1..1_000_000),
+        backlog_bytes: section.number_or("backlog_bytes", "off", 1..i64::MAX as u64),
+        rows_per_second: section.number_or("rows_per_second", "off", 1..ROWS_END),
+        vacuum: section.boolean("wait_for_vacuum").unwrap_or(unset.vacuum),
+        time: section.list("time", Window::parse),
+        archive_retention: section
+            .duration_or("archive_retention", "off", seconds(1.0, 3650.0 * DAY))
+            .unwrap_or(unset.archive_retention),
+    };
+    section.finish();
+    jobs
 }
 
 /// One that is wrong is a problem of the whole file, so none is passed over in silence.

@@ -184,6 +184,15 @@ impl Walk {
         format!("SELECT {}, {own}, {}", there(&archive), indexes.join(", "))
     }
 
+    /// Whether what stands there says itself that this job made it.
+    pub fn is_archive_of(&self, job: &str) -> String {
+        let name = literal(&self.archive_name());
+        format!(
+            "SELECT COALESCE(pg_catalog.strpos(pg_catalog.obj_description(pg_catalog.to_regclass({name})::pg_catalog.oid, 'pg_class'), {}) OPERATOR(pg_catalog.>) 0, false)",
+            literal(job)
+        )
+    }
+
     fn archived_columns(&self) -> usize {
         2 + self.columns.len() * if self.is_update() { 2 } else { 1 }
     }

@@ -46,6 +46,11 @@ pub fn shown(schema: &str, name: &str) -> Name {
     Name { written, parts }
 }
 
+/// A name in quotes, as this product writes them.
+pub fn ident_by(product: Product) -> fn(&str) -> String {
+    product.either(ident, mysql::ident)
+}
+
 /// The same of this product's names.
 pub fn shown_by(product: Product) -> fn(&str, &str) -> Name {
     product.either(shown, mysql::shown)

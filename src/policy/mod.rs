@@ -14,6 +14,7 @@ pub mod question;
 pub mod rules;
 pub mod scope;
 pub mod settings;
+pub mod throttle;
 pub mod verdict;
 
 use crate::policy::finding::{Finding, Level};

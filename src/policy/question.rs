@@ -216,8 +216,22 @@ pub struct Table {
     pub unseen_keys: Option<String>,
     /// Why there may be triggers that this user is not shown.
     pub unseen_triggers: Option<String>,
+    pub lacks: Lacks,
     /// A digest over everything above that a confirmation depends on: columns, keys, foreign keys, triggers.
     pub shape: String,
+}
+
+/// Rights that this user does not have, and that an archive or an undo needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lacks {
+    /// To make a table beside it.
+    pub archive: bool,
+    /// To read all of its columns.
+    pub read: bool,
+    pub insert: bool,
+    /// To set all of its columns.
+    pub update: bool,
+    pub delete: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use crate::policy::finding::Level;
 use crate::policy::freeze::{Freeze, Frozen};
 use crate::policy::levels::Preset;
 use crate::policy::scope::Scope;
+use crate::policy::throttle::Throttle;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,12 +76,15 @@ pub struct Policy {
     pub scopes: Vec<Scope>,
     /// When nothing may be changed.
     pub freezes: Vec<Freeze>,
+    /// How much of a server jobs may take.
+    pub jobs: Throttle,
 }
 
 impl Policy {
     pub fn preset(preset: Preset) -> Policy {
         let (mode, levels) = (preset.mode(), preset.levels());
-        Policy { generation: 0, preset, mode, sizes: Sizes::default(), levels, scopes: Vec::new(), freezes: Vec::new() }
+        let (scopes, freezes, jobs) = (Vec::new(), Vec::new(), Throttle::default());
+        Policy { generation: 0, preset, mode, sizes: Sizes::default(), levels, scopes, freezes, jobs }
     }
 }
 

@@ -38,6 +38,11 @@ pub(in crate::session) const HELP: &[(&str, &str)] = &[
     ("SLUICE PAUSE '<id>'", "stop a running job after its batch; it can be resumed"),
     ("SLUICE CANCEL '<id>'", "stop a job after its batch for good; what it changed can be undone"),
     ("SLUICE RESUME '<id>'", "go on with a job that was paused or interrupted, from where its archive says it is"),
+    (
+        "SLUICE THROTTLE '<id>' <rows per second>",
+        "let a job change no more rows a second than that; OFF: as many as it can",
+    ),
+    ("SLUICE ARCHIVES", "what jobs have archived, and until when it is kept"),
     ("SLUICE UNDO '<id>'", "put back what a job changed; shown first, and confirmed"),
     ("SLUICE SCRIPTS", "the scripts that ran in this database, and what of them is not known to have ended"),
     ("SLUICE POLICY", "every rule with its level here and now, and where it comes from"),
@@ -61,6 +66,8 @@ pub(in crate::session) enum Command {
     Cancel(String),
     Resume(String),
     Undo(String),
+    Throttle(String, u64),
+    Archives,
     Scripts,
     Policy,
     Status,
@@ -85,6 +92,8 @@ impl Command {
             Command::Jobs => crate::session::jobs::COLUMNS,
             Command::Job(_) => &["name", "value"],
             Command::Pause(_) | Command::Cancel(_) => &["job", "asked for"],
+            Command::Throttle(..) => &["job", "rows a second"],
+            Command::Archives => &["archive", "of", "job", "by", "made", "kept until"],
             Command::Approve(_) => &["approved"],
             Command::Pending => &["id", "needs", "statement", "what it would do", "expires"],
             Command::Scripts => &["script", "ran", "begun", "rows", "first", "last", "by"],
@@ -110,6 +119,8 @@ impl Command {
             Command::Cancel(_) => "CANCEL",
             Command::Resume(_) => "RESUME",
             Command::Undo(_) => "UNDO",
+            Command::Throttle(..) => "THROTTLE",
+            Command::Archives => "ARCHIVES",
             Command::Scripts => "SCRIPTS",
             Command::Policy => "POLICY",
             Command::Status => "STATUS",
@@ -348,6 +359,17 @@ pub(in crate::session) fn parse(text: &str) -> Result<Command, Refusal> {
         "CANCEL" => job(Command::Cancel),
         "RESUME" => job(Command::Resume),
         "UNDO" => job(Command::Undo),
+        "ARCHIVES" => closed(2, Command::Archives),
+        "THROTTLE" => {
+            let rate = word(3).unwrap_or_default();
+            let rows = if rate == "OFF" { Some(0) } else { rate.parse::<u64>().ok().filter(|rows| *rows > 0) };
+            match (tokens.get(2), rows) {
+                (Some(id), Some(rows)) => closed(4, Command::Throttle(unquoted(id.text(text)), rows)),
+                _ => Err(usage(
+                    "SLUICE THROTTLE needs the id of a job and a number of rows: SLUICE THROTTLE '01JD…' 500, or OFF",
+                )),
+            }
+        }
         "SCRIPTS" => closed(2, Command::Scripts),
         "POLICY" => closed(2, Command::Policy),
         "STATUS" => closed(2, Command::Status),

@@ -314,6 +314,7 @@ pub(in crate::session) fn manner(judgement: &Judgement) -> Manner {
             }
         }
         How::WholeBecause(why) => Manner::WholeBecause(why),
+        How::WithoutArchive(why) => Manner::WithoutArchive(why),
         How::Whole => Manner::Whole,
     }
 }

@@ -7,10 +7,12 @@ use crate::change::batch::{Pace, Plan};
 use crate::database::batches::{Piece, Place, Stride};
 use crate::ground::limits;
 use crate::policy::count::grouped;
+use crate::policy::throttle::Throttle;
 use crate::protocol::{Code, Refusal};
+use crate::session::braking::{self, Brake};
 use crate::session::desk::Desk;
 use crate::store::StoreError;
-use crate::store::jobs::{Job, Standing, State, Wanted};
+use crate::store::jobs::{Job, Standing, State, Told, Wanted};
 use std::time::{Duration, Instant};
 
 /// How a job came to an end, for now.
@@ -20,8 +22,25 @@ pub(in crate::session) enum Driven {
     /// It can be resumed.
     Paused(String),
     Cancelled(String),
+    /// The database refused its first batch, as it would have refused the statement.
+    Refused(String, Failed),
     /// Not by this session: another is at it, or it is over.
     Elsewhere(&'static str),
+}
+
+/// The database's own error: as it came, or what it says.
+#[derive(Debug, Clone)]
+pub(in crate::session) enum Failed {
+    AsItCame { state: String, bytes: bytes::Bytes },
+    Told { number: u16, state: String, message: String },
+}
+
+impl Failed {
+    pub fn state(&self) -> &str {
+        match self {
+            Failed::AsItCame { state, .. } | Failed::Told { state, .. } => state,
+        }
+    }
 }
 
 /// What became of one batch.
@@ -38,6 +57,8 @@ pub(in crate::session) enum Step {
     Apart,
     /// Rolled back.
     Stop(String),
+    /// Rolled back, by this error of the database's.
+    Failed(String, Failed),
 }
 
 /// Where the next batch begins.
@@ -105,6 +126,7 @@ pub(in crate::session) struct Drive {
     pub coming_below: u64,
     /// What table and archive were when it began.
     pub print: String,
+    pub brake: Brake,
 }
 
 impl Drive {
@@ -123,16 +145,35 @@ impl Drive {
             carried: 0,
             coming_below: 0,
             print: String::new(),
+            brake: Brake::default(),
         }
     }
 
-    pub fn pace(&self) -> Pace {
+    /// `time`: about how long a batch may take.
+    pub fn pace(&self, time: Duration) -> Pace {
         let plan = &self.plan;
-        let pace = Pace::new(plan.batch_rows, plan.sparse);
+        let pace = Pace::new(plan.batch_rows, plan.sparse).timed(time);
         match plan.members.is_empty() {
             true => pace,
             false => pace.fanned(self.job.rows_shown.unwrap_or_default(), plan.rows_below),
         }
+    }
+
+    /// Why the next batch does not begin yet; told to whoever waits for the job, and to lists.
+    pub fn waits(&mut self, throttle: &Throttle, now: jiff::Timestamp) -> bool {
+        let rate = self.rate(throttle);
+        match self.brake.waits(throttle, now, rate) {
+            Some(why) => {
+                self.job.standing.why = format!("waiting: {why}");
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Rows a second.
+    pub fn rate(&self, throttle: &Throttle) -> Option<u64> {
+        braking::rate(self.job.throttle, throttle)
     }
 
     /// Rows of the change's own table: what its answer counts.
@@ -167,10 +208,21 @@ impl Drive {
     }
 
     /// What a step came to, which `began` then; `failed`: how often in a row somebody was in the way.
-    pub fn turn(&mut self, step: Step, began: Instant, pace: &mut Pace, failed: &mut u32, way: &mut Way) -> Turn {
+    pub fn turn(
+        &mut self,
+        step: Step,
+        (began, throttle): (Instant, &Throttle),
+        pace: &mut Pace,
+        failed: &mut u32,
+        way: &mut Way,
+    ) -> Turn {
         match step {
             Step::Over => Turn::Ended(Driven::Done),
             Step::Stop(why) => Turn::Ended(Driven::Paused(why)),
+            Step::Failed(why, failed) if self.job.standing.rows == 0 && self.job.of.is_none() => {
+                Turn::Ended(Driven::Refused(why, failed))
+            }
+            Step::Failed(why, _) => Turn::Ended(Driven::Paused(why)),
             Step::Apart => {
                 *failed = 0;
                 Turn::On
@@ -193,6 +245,7 @@ impl Drive {
             }
             Step::Kept { rows, stride } => {
                 *failed = 0;
+                self.brake.took(began, rows, self.rate(throttle));
                 pace.took(stride, began.elapsed(), rows);
                 self.kept(rows);
                 if let Way::There { number, .. } = way {
@@ -203,13 +256,19 @@ impl Drive {
         }
     }
 
+    /// It is over without a row changed: its archives are empty, and nobody will ask for them.
+    pub fn archived_nothing(&self, driven: &Driven) -> bool {
+        let over = matches!(driven, Driven::Done | Driven::Refused(..));
+        over && self.job.of.is_none() && self.job.standing.rows == 0 && !self.print.is_empty()
+    }
+
     /// It ended so, for now.
     pub fn ended(&mut self, driven: &Driven) {
         let (state, why) = match driven {
             Driven::Elsewhere(_) => return,
             Driven::Done => (State::Done, String::new()),
             Driven::Paused(why) => (State::Paused, why.clone()),
-            Driven::Cancelled(why) => (State::Cancelled, why.clone()),
+            Driven::Cancelled(why) | Driven::Refused(why, _) => (State::Cancelled, why.clone()),
         };
         self.job.standing = Standing { state, why, ..self.job.standing.clone() };
     }
@@ -310,6 +369,7 @@ impl Desk {
             Ok(Some(job)) => {
                 drive.before = job.standing.rows;
                 drive.job.standing = job.standing;
+                drive.job.throttle = job.throttle;
                 None
             }
             Ok(None) => Some(Driven::Elsewhere("the job is over")),
@@ -336,7 +396,11 @@ impl Desk {
             return None;
         }
         drive.noted = Instant::now();
-        match self.note_job(&drive.job).await {
+        let told = self.note_job(&drive.job).await;
+        if let Ok(told) = &told {
+            drive.job.throttle = told.throttle;
+        }
+        match told.map(|told| told.wanted) {
             Ok(None) => None,
             Ok(Some(Wanted::Pause)) => Some(Driven::Paused("it was asked to pause".to_owned())),
             Ok(Some(Wanted::Cancel)) => Some(Driven::Cancelled("it was asked to stop for good".to_owned())),
@@ -345,7 +409,7 @@ impl Desk {
     }
 
     /// Keeps where a job stands; what somebody wants of it.
-    pub(in crate::session) async fn note_job(&self, job: &Job) -> Result<Option<Wanted>, StoreError> {
+    pub(in crate::session) async fn note_job(&self, job: &Job) -> Result<Told, StoreError> {
         self.house.store.job_note(job.id, job.standing.clone(), self.house.clock.now()).await
     }
 }

@@ -41,6 +41,7 @@ impl Desk {
         let undo = match (job.of, standing.rows) {
             (Some(of), _) => Some(format!("undoes {of}")),
             (None, 0) => None,
+            (None, _) if job.dropped.is_some() => Some("its archive is gone".to_owned()),
             (None, _) => Some(format!("SLUICE UNDO '{}'", job.id)),
         };
         vec![
@@ -74,10 +75,19 @@ impl Desk {
         for (name, value) in COLUMNS.iter().zip(self.job_row(&job)) {
             rows.push(vec![some(name), value]);
         }
-        rows.push(vec![some("archive"), Some(job.archive.clone())]);
-        if let Ok(plan) = serde_json::from_value::<Plan>(job.plan.clone()) {
-            let name = |walk: &crate::database::batches::Walk| format!("{}.{}", walk.schema, walk.archive);
-            rows.extend(plan.members.iter().map(|member| vec![some("archive"), Some(name(&member.walk))]));
+        rows.extend(archives_of(&job).into_iter().map(|name| vec![some("archive"), Some(name)]));
+        if let Some(until) = expiry(&job, self.house.policy.load().jobs.archive_retention) {
+            let said = until.strftime("%Y-%m-%d %H:%M UTC").to_string();
+            rows.push(vec![
+                some("archived until"),
+                Some(if job.dropped.is_some() { "dropped".to_owned() } else { said }),
+            ]);
+        }
+        if let Some(rate) = job.throttle {
+            rows.push(vec![
+                some("throttle"),
+                Some(if rate == 0 { "OFF".to_owned() } else { format!("{rate} rows/s") }),
+            ]);
         }
         rows.push(vec![some("at most"), Some(job.rows_most.to_string())]);
         rows.extend(job.statement.lines().map(|line| vec![some("statement"), Some(quoted(line))]));
@@ -94,6 +104,69 @@ impl Desk {
                 Err(Refusal::new(Code::Token, format!("sluice: the job is {state}: there is nothing to stop")))
             }
         }
+    }
+
+    /// How many rows a second a job may change; 0: as many as it can.
+    pub(in crate::session) async fn throttle(&self, id: &str, rows: u64) -> Result<Table, Refusal> {
+        let job = self.own_job(id).await?;
+        match self.house.store.job_throttle(job.id, rows).await.map_err(no_store)? {
+            true => {
+                let said = if rows == 0 { "as many as it can".to_owned() } else { grouped(rows) };
+                Ok(vec![vec![Some(job.id.to_string()), Some(said)]])
+            }
+            false => {
+                let state = job.standing.state.as_str();
+                Err(Refusal::new(Code::Token, format!("sluice: the job is {state}: there is nothing to slow down")))
+            }
+        }
+    }
+
+    /// What jobs of this database have archived, and until when it is kept.
+    pub(in crate::session) async fn archives(&self) -> Result<Table, Refusal> {
+        let jobs = self.house.store.jobs(&self.house.listener, &self.principal.database).await.map_err(no_store)?;
+        let retention = self.house.policy.load().jobs.archive_retention;
+        let day = |at: Timestamp| at.strftime("%Y-%m-%d %H:%M UTC").to_string();
+        let mut rows = Table::new();
+        for job in jobs.iter().filter(|job| job.of.is_none()) {
+            let until = match (job.dropped, expiry(job, retention)) {
+                (Some(at), _) => format!("dropped {}", day(at)),
+                (None, Some(at)) => day(at),
+                (None, None) => "dropped by hand".to_owned(),
+            };
+            for name in archives_of(job) {
+                let (id, by) = (Some(job.id.to_string()), Some(job.holder.user.clone()));
+                rows.push(vec![
+                    Some(name),
+                    Some(job.relation.clone()),
+                    id,
+                    by,
+                    Some(day(job.created)),
+                    Some(until.clone()),
+                ]);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Jobs of this principal whose archives are past their retention, where nothing forbids a change now.
+    pub(in crate::session) async fn expired_jobs(&mut self) -> Vec<Job> {
+        let (policy, now) = (self.house.policy.load_full(), self.house.clock.now());
+        let frozen = self.standing.get(&policy, &self.principal, now).frozen.is_some();
+        let before = policy.jobs.archive_retention.and_then(|kept| now.checked_sub(kept).ok());
+        let Some(before) = before.filter(|_| !frozen) else { return Vec::new() };
+        let holder = challenge::holder(&self.house.listener, &self.principal);
+        self.house.store.jobs_expired(&holder, before).await.unwrap_or_default()
+    }
+
+    /// Recorded before it is done. `Err`: it cannot be.
+    pub(in crate::session) fn record_drop(&self, job: &Job) -> Result<(), Refusal> {
+        let names = archives_of(job).join(", ");
+        let about = format!("DROP ARCHIVE of job {}: {names}, past [jobs] archive_retention", job.id);
+        self.house
+            .recorder
+            .command(self.recording(), &about, None)
+            .map(|_| ())
+            .map_err(|error| record::unrecorded(&error))
     }
 
     pub(in crate::session) async fn find_job(&self, id: &str) -> Result<Job, Refusal> {
@@ -168,6 +241,8 @@ impl Desk {
             rows_most: most,
             created: now,
             seen: now,
+            throttle: None,
+            dropped: None,
         }
     }
 
@@ -267,6 +342,18 @@ impl Desk {
     }
 }
 
+/// The archives of a job, as they are shown.
+pub(in crate::session) fn archives_of(job: &Job) -> Vec<String> {
+    let below = serde_json::from_value::<Plan>(job.plan.clone()).map_or_else(|_| Vec::new(), |plan| plan.members);
+    let name = |member: &crate::database::batches::Member| format!("{}.{}", member.walk.schema, member.walk.archive);
+    std::iter::once(job.archive.clone()).chain(below.iter().map(name)).collect()
+}
+
+/// Until when what it archived is kept. `None`: until somebody drops it.
+fn expiry(job: &Job, retention: Option<Duration>) -> Option<Timestamp> {
+    job.seen.checked_add(retention?).ok()
+}
+
 /// More would be put back than was shown.
 pub(in crate::session) fn is_more(of: &Job, challenge: &Challenge) -> Option<Refusal> {
     let shown = challenge.promise["rows"].as_u64().unwrap_or_default();
@@ -303,6 +390,8 @@ pub(in crate::session) fn undo_of(of: Job, id: JobId, challenge: ChallengeId, no
         rows_most: of.standing.rows,
         created: now,
         seen: now,
+        throttle: None,
+        dropped: None,
         ..of
     }
 }

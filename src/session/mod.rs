@@ -6,6 +6,7 @@
 //!
 //! Invariant: a session ends rather than go on in a state that it does not know.
 
+mod braking;
 mod buffers;
 mod commands;
 mod desk;

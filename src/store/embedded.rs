@@ -80,7 +80,7 @@ pub(in crate::store) fn open_file(path: &Path) -> Result<(Embedded, HashKey), St
 // Opening.
 
 /// 2 added the ledger; 3 keeps of a challenge that is over only that it is, and counts whose the ledger's entries are; 4 added the jobs.
-const SCHEMA_VERSION: i64 = 4;
+const SCHEMA_VERSION: i64 = 5;
 /// "SLUC": says to others, and to us, whose file this is.
 const APPLICATION_ID: i64 = 0x534C_5543;
 
@@ -174,6 +174,7 @@ fn prepare(db: &mut Connection) -> Result<(), StoreError> {
             jobs::SCHEMA,
         ],
         3 => &[jobs::SCHEMA],
+        4 => &[jobs::UPGRADE],
         _ => &[],
     };
     for step in steps {

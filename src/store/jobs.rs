@@ -33,10 +33,16 @@ pub(in crate::store) const SCHEMA: &str = "
         batches INTEGER NOT NULL,
         why TEXT NOT NULL,
         created_ms INTEGER NOT NULL,
-        seen_ms INTEGER NOT NULL
+        seen_ms INTEGER NOT NULL,
+        throttle INTEGER,
+        dropped_ms INTEGER
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX job_of_database ON job (listener, database, created_ms);
 ";
+
+/// From the version before.
+pub(in crate::store) const UPGRADE: &str =
+    "ALTER TABLE job ADD COLUMN throttle INTEGER; ALTER TABLE job ADD COLUMN dropped_ms INTEGER;";
 
 /// A change on its way, or past.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,6 +67,17 @@ pub struct Job {
     pub created: Timestamp,
     /// When it was last heard of.
     pub seen: Timestamp,
+    /// Rows a second that somebody set for this job; 0: as many as it can. `None`: what the policy says.
+    pub throttle: Option<u64>,
+    /// When its archives were dropped, past their retention.
+    pub dropped: Option<Timestamp>,
+}
+
+/// What is to be known of a job that runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Told {
+    pub wanted: Option<Wanted>,
+    pub throttle: Option<u64>,
 }
 
 /// Where a job stands.
@@ -153,17 +170,21 @@ pub(in crate::store) fn create(db: &mut Connection, job: &Job) -> Result<(), Sto
     Ok(transaction.commit()?)
 }
 
-/// Keeps where a job stands. Returns what somebody wants of it; that is taken where it stops running by this.
+/// Keeps where a job stands. Returns what somebody wants of it; what it was asked to stop for is taken where it stops by this.
 pub(in crate::store) fn note(
     db: &mut Connection,
     id: JobId,
     standing: &Standing,
     now: Timestamp,
-) -> Result<Option<Wanted>, StoreError> {
+) -> Result<Told, StoreError> {
     let transaction = immediate(db)?;
-    let wanted: Option<Option<String>> =
-        transaction.query_row("SELECT wanted FROM job WHERE id = ?1", [id.to_string()], |row| row.get(0)).optional()?;
-    let Some(wanted) = wanted else {
+    type Row = (Option<String>, Option<i64>);
+    let told: Option<Row> = transaction
+        .query_row("SELECT wanted, throttle FROM job WHERE id = ?1", [id.to_string()], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    let Some((wanted, throttle)) = told else {
         return Err(StoreError::Database(format!("the job {id} is not there any more")));
     };
     transaction.execute(
@@ -179,7 +200,18 @@ pub(in crate::store) fn note(
         ],
     )?;
     transaction.commit()?;
-    Ok(wanted.as_deref().and_then(Wanted::parse))
+    Ok(Told { wanted: wanted.as_deref().and_then(Wanted::parse), throttle: throttle.map(i64::unsigned_abs) })
+}
+
+/// Sets how many rows a second a job may change; 0: as many as it can. `false`: it is over.
+pub(in crate::store) fn throttle(db: &mut Connection, id: JobId, rows: u64) -> Result<bool, StoreError> {
+    let transaction = immediate(db)?;
+    let set = transaction.execute(
+        "UPDATE job SET throttle = ?2 WHERE id = ?1 AND state IN ('running', 'paused')",
+        params![id.to_string(), number(rows)],
+    )?;
+    transaction.commit()?;
+    Ok(set > 0)
 }
 
 /// Asks whoever runs a job to stop. A paused job is cancelled at once. `false`: it neither runs nor can be resumed.
@@ -217,6 +249,35 @@ pub(in crate::store) fn begin(db: &mut Connection, id: JobId, now: Timestamp) ->
     row.filter(|_| begun == 1).map(read).transpose()
 }
 
+/// Jobs of this principal that ended, were made before this time, and whose archives are still there; the oldest few.
+pub(in crate::store) fn expired(
+    db: &mut Connection,
+    holder: &Holder,
+    before: Timestamp,
+) -> Result<Vec<Job>, StoreError> {
+    let sql = format!(
+        "{SELECT} WHERE listener = ?1 AND database = ?2 AND user = ?3 AND of IS NULL AND dropped_ms IS NULL
+         AND state IN ('done', 'cancelled') AND seen_ms < ?4 ORDER BY created_ms LIMIT ?5"
+    );
+    let mut query = db.prepare_cached(&sql)?;
+    let values = params![
+        holder.listener,
+        holder.database,
+        holder.user,
+        before.as_millisecond(),
+        limits::ARCHIVES_DROPPED_MAX as i64
+    ];
+    let rows = query.query_map(values, written)?;
+    rows.map(|row| read(row?)).collect()
+}
+
+pub(in crate::store) fn dropped(db: &mut Connection, id: JobId, now: Timestamp) -> Result<(), StoreError> {
+    let transaction = immediate(db)?;
+    transaction
+        .execute("UPDATE job SET dropped_ms = ?2 WHERE id = ?1", params![id.to_string(), now.as_millisecond()])?;
+    Ok(transaction.commit()?)
+}
+
 pub(in crate::store) fn find(
     db: &mut Connection,
     id: JobId,
@@ -238,13 +299,15 @@ pub(in crate::store) fn list(db: &mut Connection, listener: &str, database: &str
 
 const SELECT: &str =
     "SELECT id, listener, database, user, of, challenge, statement, plan, relation, archive, state, rows, rows_shown,
-    rows_most, batches, why, created_ms, seen_ms FROM job";
+    rows_most, batches, why, created_ms, seen_ms, throttle, dropped_ms FROM job";
 
 struct Written {
     texts: Vec<String>,
     ids: [Option<String>; 2],
     numbers: [i64; 5],
     shown: Option<i64>,
+    throttle: Option<i64>,
+    dropped: Option<i64>,
 }
 
 fn written(row: &Row<'_>) -> rusqlite::Result<Written> {
@@ -254,6 +317,8 @@ fn written(row: &Row<'_>) -> rusqlite::Result<Written> {
         ids: [row.get(4)?, row.get(5)?],
         numbers: [row.get(11)?, row.get(13)?, row.get(14)?, row.get(16)?, row.get(17)?],
         shown: row.get(12)?,
+        throttle: row.get(18)?,
+        dropped: row.get(19)?,
     })
 }
 
@@ -283,6 +348,8 @@ fn read(row: Written) -> Result<Job, StoreError> {
         rows_most: rows_most.unsigned_abs(),
         created: time(created)?,
         seen: time(seen)?,
+        throttle: row.throttle.map(i64::unsigned_abs),
+        dropped: row.dropped.map(time).transpose()?,
     })
 }
 

@@ -16,7 +16,7 @@ use crate::ground::ids::{ChallengeId, JobId};
 use crate::ground::limits;
 use crate::ground::secret::{HashKey, Token, TokenHash};
 use crate::store::embedded::Embedded;
-use crate::store::jobs::{Job, Standing, Wanted};
+use crate::store::jobs::{Job, Standing, Told, Wanted};
 use crate::store::kept::{Challenge, Holder, Status, Waiting};
 use crate::store::ledger::{Beginning, Begun, Ending, Entry, Key, Script};
 use jiff::Timestamp;
@@ -147,7 +147,7 @@ impl Store {
     }
 
     /// Keeps where a job stands, and tells what somebody wants of it.
-    pub async fn job_note(&self, id: JobId, standing: Standing, now: Timestamp) -> Result<Option<Wanted>, StoreError> {
+    pub async fn job_note(&self, id: JobId, standing: Standing, now: Timestamp) -> Result<Told, StoreError> {
         self.embedded.run(move |db| jobs::note(db, id, &standing, now)).await
     }
 
@@ -159,6 +159,21 @@ impl Store {
     /// Asks whoever runs a job to stop. `false`: there is nothing to stop.
     pub async fn job_want(&self, id: JobId, wanted: Wanted) -> Result<bool, StoreError> {
         self.embedded.run(move |db| jobs::want(db, id, wanted)).await
+    }
+
+    /// Rows a second, 0: as many as it can. `false`: it is over.
+    pub async fn job_throttle(&self, id: JobId, rows: u64) -> Result<bool, StoreError> {
+        self.embedded.run(move |db| jobs::throttle(db, id, rows)).await
+    }
+
+    /// Jobs whose archives are past their retention; the oldest few.
+    pub async fn jobs_expired(&self, holder: &Holder, before: Timestamp) -> Result<Vec<Job>, StoreError> {
+        let holder = holder.clone();
+        self.embedded.run(move |db| jobs::expired(db, &holder, before)).await
+    }
+
+    pub async fn job_dropped(&self, id: JobId, now: Timestamp) -> Result<(), StoreError> {
+        self.embedded.run(move |db| jobs::dropped(db, id, now)).await
     }
 
     /// A job of this database.

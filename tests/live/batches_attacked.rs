@@ -8,6 +8,7 @@ use crate::harness::server::{Database, Server};
 use crate::harness::shop::Refused;
 use crate::harness::stories;
 use crate::harness::wire::Wire;
+use crate::throttling::waits_for;
 
 stories! {
     an_archive_of_another, the_table_is_changed_meanwhile, stopped_whoever_carries_it_out, cancelled_while_nobody_ran_it,
@@ -26,14 +27,21 @@ fn answered(wire: &mut Wire, command: &str, job: &str) -> Refused {
 /// Whoever may make tables puts one where a job's archive would be, whose trigger would run by the rights of the job's user.
 fn an_archive_of_another(server: &'static Server) {
     let setup = format!(
-        "{THINGS}; CREATE SCHEMA s; GRANT USAGE ON SCHEMA s TO public; ALTER TABLE things SET SCHEMA s; GRANT ALL ON s.things TO other"
+        "{THINGS}; CREATE SCHEMA s; GRANT USAGE, CREATE ON SCHEMA s TO public; ALTER TABLE things SET SCHEMA s; GRANT ALL ON s.things TO other"
     );
     let (database, sluice) = gate(server, &setup);
     let mut wire = sluice.connect_as("other", &database);
     let token = offered(&wire.simple("UPDATE s.things SET n = n + 1"));
-    let refused = Refused::of(&confirm(&mut wire, &token));
-    assert!(refused.message.contains("its archive cannot be made") && refused.hint.contains("BEGIN"), "{refused:?}");
-    let id = job(&mut wire);
+    // It is paused when its archive is made, and no row is changed.
+    let mut holder = database.connect();
+    holder.simple("BEGIN; LOCK TABLE s.things IN SHARE UPDATE EXCLUSIVE MODE").expect_fine("as a vacuum does");
+    wire.send(&query(&format!("SLUICE CONFIRM '{token}'")));
+    let mut pauser = sluice.connect_as("other", &database);
+    let id = waits_for(&mut pauser, "vacuumed");
+    pauser.simple(&format!("SLUICE PAUSE '{id}'")).expect_fine("asked for");
+    let refused = Refused::of(&wire.until_ready());
+    assert!(refused.message.contains("after 0 of 5,000 rows") && refused.hint.contains("BEGIN"), "{refused:?}");
+    holder.simple("COMMIT").expect_fine("let go");
     let archive = wire.simple(&format!("SLUICE JOB '{id}'")).rows();
     let archive = archive
         .iter()
@@ -45,7 +53,7 @@ fn an_archive_of_another(server: &'static Server) {
         "SELECT string_agg(format('t.%I AS %I', attname, 'new:' || attname), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 's.things'::regclass AND attnum > 0",
     );
     database.run(&format!(
-        "CREATE TABLE s.{name} AS SELECT 0::int8 AS sluice_batch, NULL::timestamptz AS sluice_undone, t.*, {new} FROM s.things t LIMIT 0"
+        "DROP TABLE s.{name}; CREATE TABLE s.{name} AS SELECT 0::int8 AS sluice_batch, NULL::timestamptz AS sluice_undone, t.*, {new} FROM s.things t LIMIT 0"
     ));
     database.run(&format!("GRANT ALL ON s.{name} TO public; CREATE UNIQUE INDEX {name}_by_key ON s.{name} (id)"));
     let refused = answered(&mut wire, "RESUME", &id);

@@ -28,5 +28,6 @@ mod record;
 mod rehearsal;
 mod relay;
 mod room;
+mod throttling;
 mod tokens;
 mod tripwire;

@@ -291,7 +291,7 @@ fn confirming_by_the_extended_protocol(server: &'static Server) {
     let token = Refused::to_confirm(&wire.extended("DELETE FROM carts WHERE id > $1::int", &["1000"])).token();
     let confirmed = wire.extended(&format!("SLUICE CONFIRM '{token}'"), &[]);
     assert_eq!((confirmed.tags(), confirmed.status()), (vec!["DELETE 4000".to_owned()], 'I'), "{confirmed:#?}");
-    assert_eq!(confirmed.letters(), "12nCZ", "parsed, bound, no rows, done: {confirmed:#?}");
+    assert_eq!(confirmed.letters(), "12nNCZ", "parsed, bound, no rows, told of the job, done: {confirmed:#?}");
     // As drivers do it: prepared under a name, described, run.
     let token = Refused::to_confirm(&wire.simple("DELETE FROM logs")).token();
     let text = format!("SLUICE CONFIRM '{token}'");

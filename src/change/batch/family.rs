@@ -5,7 +5,7 @@
 //! changes rows of it is rolled back.
 
 use super::key_of;
-use super::objections::is_named_as_an_archives;
+use super::objections::{is_named_as_an_archives, rights_objection};
 use crate::database::batches::{Guard, KeyColumn, Link, Member, Walk, walked_by};
 use crate::database::quote;
 use crate::policy::question::{Action, Cascade, ChangeEvidence, ForeignKey, Known, Rows, Table, TableKind, Trigger};
@@ -23,11 +23,22 @@ pub(super) struct Kin<'a> {
 }
 
 impl<'a> Kin<'a> {
+    /// What the user lacks to put its rows back.
+    pub fn lacks_for_undo(&self) -> Option<String> {
+        lacks_for_undo(self.table, !self.unlinked.is_empty())
+    }
+
     /// What acts when its rows are put back.
     pub fn triggers_of_undo(&self) -> impl Iterator<Item = &'a Trigger> + use<'a> {
         let goes = self.unlinked.is_empty();
         self.table.triggers.iter().filter(move |trigger| if goes { trigger.on_insert } else { trigger.on_update })
     }
+}
+
+/// Rows that were deleted are inserted, others are set to what they were.
+pub(super) fn lacks_for_undo(table: &Table, is_update: bool) -> Option<String> {
+    let (lacks, right) = if is_update { (table.lacks.update, "UPDATE") } else { (table.lacks.insert, "INSERT") };
+    lacks.then(|| format!("this user lacks {right} on {}", table.name))
 }
 
 pub(super) fn carries(change: &Change, table: &Table) -> bool {
@@ -78,7 +89,7 @@ pub(super) fn kin<'a>(
             objection(product, &node).map_or(Ok(()), Err).map_err(of)?;
             let set: Vec<&String> = node.unlinked.iter().collect();
             let key = key_of(kin, walked_by(product), &set).map_err(of)?;
-            if product.is_mysql() && !key.iter().map(|column| &column.name).eq(&kin.primary_key) {
+            if product.either(false, true) && !key.iter().map(|column| &column.name).eq(&kin.primary_key) {
                 return Err(of("it has no primary key that can be walked".to_owned()));
             }
             Ok(Kin { table: kin, unlinked: node.unlinked, key, links })
@@ -92,7 +103,7 @@ fn guards(product: Product, root: &Table, placed: &[(Node<'_>, Vec<Link>)]) -> V
     let below = placed.iter().enumerate().map(|(at, (node, _))| (at + 1, node));
     let gone = below.filter(|(_, node)| node.unlinked.is_empty()).map(|(at, node)| (at, node.table));
     let mut guards = Vec::new();
-    for (above, table) in std::iter::once((0, root)).chain(gone).filter(|_| product.is_mysql()) {
+    for (above, table) in std::iter::once((0, root)).chain(gone).filter(|_| product.either(false, true)) {
         for key in table.referenced_by.iter().filter(|key| acts(key.on_delete)) {
             let followed = placed.iter().any(|(node, links)| {
                 node.is_reached_by(key)
@@ -259,12 +270,18 @@ fn objection(product: Product, node: &Node<'_>) -> Option<String> {
         return Some(why.clone());
     }
     let goes = node.unlinked.is_empty();
+    if if goes { table.lacks.delete } else { table.lacks.update } {
+        return Some("this user may not change its rows itself".to_owned());
+    }
+    if let Some(why) = rights_objection(table) {
+        return Some(why);
+    }
     let fires = |trigger: &&Trigger| if goes { trigger.on_delete } else { trigger.on_update };
     if let Some(trigger) = table.triggers.iter().filter(fires).find(|trigger| !trigger.each_row || trigger.instead) {
         return Some(format!("the trigger {} fires once a statement", trigger.name));
     }
     // What a key carries on fires none there, and what is changed in its stead would.
-    if let Some(trigger) = table.triggers.iter().filter(|_| product.is_mysql()).find(fires) {
+    if let Some(trigger) = table.triggers.iter().filter(|_| product.either(false, true)).find(fires) {
         return Some(format!("the trigger {} would fire, which the foreign key does not", trigger.name));
     }
     is_named_as_an_archives(table)
@@ -272,7 +289,7 @@ fn objection(product: Product, node: &Node<'_>) -> Option<String> {
 
 /// `own`: the archive of the change's own table; `named`: how one for a table is called.
 pub(super) fn members(kin: &[Kin<'_>], own: String, product: Product, named: impl Fn(&str) -> String) -> Vec<Member> {
-    let ident: fn(&str) -> String = product.either(quote::ident, quote::mysql::ident);
+    let ident = quote::ident_by(product);
     let mut taken = vec![own];
     let mut members = Vec::with_capacity(kin.len());
     for (at, kin) in kin.iter().enumerate() {

@@ -220,6 +220,15 @@ pub(super) fn own_table_objection(
     (!names.iter().copied().eq(&table.primary_key)).then(|| "it has no primary key that can be walked".to_owned())
 }
 
+/// What this user may not do, and an archive needs.
+pub(super) fn rights_objection(table: &Table) -> Option<String> {
+    let (name, schema) = (&table.name, &table.schema);
+    if table.lacks.read {
+        return Some(format!("this user may not read all columns of {name}"));
+    }
+    table.lacks.archive.then(|| format!("this user may not make an archive in {schema}"))
+}
+
 pub(super) fn table_objection(change: &Change, table: &Table) -> Option<String> {
     let is_delete = change.verb == Verb::Delete;
     match table.kind {

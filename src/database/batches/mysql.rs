@@ -138,6 +138,20 @@ impl<'a> Texts<'a> {
         format!("SELECT {} > 0, {index} > 0, {triggers}", of("TABLES", ""))
     }
 
+    /// Whether what stands there says itself that this job made it.
+    pub fn is_archive_of(&self, job: &str) -> String {
+        format!(
+            "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {} AND TABLE_TYPE = 'BASE TABLE' AND INSTR(TABLE_COMMENT, {}) > 0",
+            literal(&self.walk.schema),
+            literal(&self.walk.archive),
+            literal(job)
+        )
+    }
+
+    pub fn drop_archive(&self) -> String {
+        format!("DROP TABLE {}", self.archive())
+    }
+
     /// A digest of what table and archive are: columns, triggers, foreign keys that refer to the table. To be asked in a transaction that has
     /// used both, which keeps others from changing them.
     pub fn print(&self) -> String {

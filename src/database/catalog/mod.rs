@@ -9,7 +9,7 @@ mod rights;
 
 use crate::database::{Ask, AskError, quote};
 use crate::ground::limits;
-use crate::policy::question::{Action, Column, ForeignKey, Known, Table, TableKind, Trigger};
+use crate::policy::question::{Action, Column, ForeignKey, Known, Lacks, Table, TableKind, Trigger};
 use crate::sql::facts::{Facts, Kind, Name, TransactionVerb};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -171,6 +171,7 @@ fn read_table(json: &str) -> Option<Table> {
     let answer: Value = serde_json::from_str(json).ok()?;
     let (shape, size) = (&answer["shape"], &answer["size"]);
     let keys = list(&shape["keys"])?;
+    let lacks = |right: &str| answer["rights"][right].as_bool().map(|has| !has);
     let kind = kind(shape["kind"].as_str()?, shape["temporary"].as_bool()?);
     let is_view = matches!(kind, TableKind::View | TableKind::MaterializedView);
     let rows_known = !is_view && kind != TableKind::Foreign && !size["unknown"].as_bool()?;
@@ -196,6 +197,13 @@ fn read_table(json: &str) -> Option<Table> {
         estimated_rows: if rows_known { Some(size["rows"].as_u64()?) } else { None },
         exact_rows: None,
         bytes: if is_view { 0 } else { size["bytes"].as_u64()? },
+        lacks: Lacks {
+            archive: lacks("archive")?,
+            read: lacks("read")?,
+            insert: lacks("insert")?,
+            update: lacks("update")?,
+            delete: lacks("delete")?,
+        },
         shape: digest(shape),
     })
 }

@@ -16,7 +16,7 @@ use crate::database::catalog::rights::Rights;
 use crate::database::catalog::{odd, reason};
 use crate::database::quote::mysql as quote;
 use crate::database::{Answer, Ask};
-use crate::policy::question::{Action, Column, ForeignKey, Known, Table, TableKind, Trigger};
+use crate::policy::question::{Action, Column, ForeignKey, Known, Lacks, Table, TableKind, Trigger};
 use crate::sql::facts::Name;
 use crate::sql::statement::Product;
 use sha2::{Digest, Sha256};
@@ -123,6 +123,14 @@ async fn look_up(asker: &mut impl Ask, product: Product, name: &Name) -> Result<
         table.referenced_by = links.into_iter().map(|link| link.key).collect();
     }
     unseen(&mut table, product, &rights);
+    let lacks = |right: &str, whole: bool| rights.lacks(right, &table.schema, (!whole).then_some(&table.name));
+    table.lacks = Lacks {
+        archive: lacks("CREATE", true),
+        read: lacks("SELECT", false),
+        insert: lacks("INSERT", false),
+        update: lacks("UPDATE", false),
+        delete: lacks("DELETE", false),
+    };
     table.id = id(&table.schema, &table.name);
     table.shape = digest([stable(&definition), format!("{:?} {:?}", table.referenced_by, stable_about(&about))]);
     Ok(table)

@@ -101,6 +101,11 @@ SELECT pg_catalog.json_build_object('shape', pg_catalog.json_build_object(
       WHERE m.relkind = 'f' OR m.relrowsecurity
         OR EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = m.oid AND r.ev_type <> '1')
         OR EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = m.oid AND m.relkind = 'v'))),
+ 'rights', pg_catalog.json_build_object('archive', pg_catalog.has_schema_privilege(n.oid, 'CREATE'),
+   'read', pg_catalog.has_table_privilege(c.oid, 'SELECT') OR NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
+     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND NOT pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')),
+   'insert', pg_catalog.has_table_privilege(c.oid, 'INSERT'), 'update', pg_catalog.has_table_privilege(c.oid, 'UPDATE'),
+   'delete', pg_catalog.has_table_privilege(c.oid, 'DELETE')),
  'children', (SELECT pg_catalog.count(*) FROM tree) - 1,
  'size', (SELECT pg_catalog.json_build_object(
      'unknown', COALESCE(pg_catalog.bool_or(z.reltuples <= 0::pg_catalog.float4 AND z.bytes > 0::pg_catalog.int8), false),

@@ -74,6 +74,16 @@ impl Rights {
             && (self.grants.is_empty() || self.grants.iter().any(|grant| grant.has(&["INSERT"]) && !sees(grant)))
     }
 
+    /// No grant that is understood gives this right, on the table or on all tables of the database. Nothing is known of a user without grants.
+    pub fn lacks(&self, right: &str, database: &str, table: Option<&String>) -> bool {
+        let gives = |grant: &Grant| {
+            let everywhere = grant.database.is_none() && !self.revoked;
+            let here = grant.holds_in(database) && (grant.table.is_none() || grant.table.as_ref() == table);
+            (everywhere || here) && grant.has(&["ALL PRIVILEGES", right])
+        };
+        !self.revoked && !self.grants.is_empty() && !self.grants.iter().any(gives)
+    }
+
     pub fn sees_triggers(&self, database: &str, table: &str) -> bool {
         self.grants.iter().any(|grant| {
             let everywhere = grant.database.is_none() && !self.revoked;

@@ -19,7 +19,7 @@ use crate::protocol::mysql::message::Script;
 use crate::protocol::mysql::response::{End as Said, Failure};
 use crate::protocol::{Code, Refusal};
 use crate::session::End;
-use crate::session::driving::{Ahead, Back, Drive, MORE_MATCH, Step, looked};
+use crate::session::driving::{Ahead, Back, Drive, Failed, MORE_MATCH, Step, looked};
 use crate::session::mysql::Session;
 use crate::session::mysql::ask::Heard;
 use crate::session::mysql::carry::{cell, row};
@@ -430,7 +430,10 @@ fn not_kept(failure: &Failure, putting_back: bool) -> Step {
     match failure.errno {
         1205 | 1213 | 1020 => Step::Again(failure.message.clone()),
         _ if putting_back && is_of_a_row(failure.errno) => Step::Apart,
-        _ => Step::Stop(format!("{} {}", failure.errno, failure.message)),
+        _ => {
+            let (number, state, message) = (failure.errno, failure.sqlstate.clone(), failure.message.clone());
+            Step::Failed(format!("{number} {message}"), Failed::Told { number, state, message })
+        }
     }
 }
 

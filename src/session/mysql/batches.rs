@@ -13,11 +13,11 @@ use crate::ground::ids::JobId;
 use crate::ground::limits;
 use crate::policy::finding::Level;
 use crate::protocol::mysql::message::{self, Done};
-use crate::protocol::mysql::response::{End as Said, Okay};
+use crate::protocol::mysql::response::{End as Said, Failure, Okay};
 use crate::protocol::{Code, Refusal};
 use crate::session::End;
 use crate::session::desk::{Entry, manner};
-use crate::session::driving::{Drive, Driven};
+use crate::session::driving::{Drive, Driven, Failed};
 use crate::session::held::Agreed;
 use crate::session::jobs::{is_more, is_over, no_store, runs, undo_of};
 use crate::session::judgement::{Judgement, Piece};
@@ -211,6 +211,11 @@ impl Session {
             Ok(job) => job,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        if let Some(at) = job.dropped {
+            let message =
+                format!("sluice: its archive was dropped, past its retention, on {}", at.strftime("%Y-%m-%d"));
+            return Ok(Err(Refusal::new(Code::Token, message)));
+        }
         if job.of.is_some() {
             return Ok(Err(Refusal::new(Code::Token, "sluice: the job is an undo itself: send the change again")));
         }
@@ -299,12 +304,23 @@ impl Session {
                 let note = format!("job {}: {} batches, archived in {}", job.id, standing.batches, job.archive);
                 self.desk.record_outcome(entry, Some(drive.rows_now()), None, Some(&note));
                 self.aftermath.note(drive.done_line());
+                self.drop_expired().await?;
                 if drive.left() > 0 && job.of.is_some() {
                     let keys = self.keys_left(&drive).await?;
                     self.aftermath.warn(drive.left_line(&keys));
                 }
                 self.answer_done(&drive);
                 Ok(())
+            }
+            Driven::Refused(why, failed) => {
+                self.desk.record_outcome(entry, Some(0), Some(failed.state()), Some(&why));
+                match failed {
+                    Failed::Told { number, state, message } => {
+                        self.answer_failure(Failure { errno: number, sqlstate: state, message });
+                        Ok(())
+                    }
+                    Failed::AsItCame { .. } => self.refuse(&Refusal::new(Code::Upstream, why)).await,
+                }
             }
             Driven::Elsewhere(why) => {
                 self.desk.record_outcome(entry, Some(0), Some(Code::Paused.sqlstate()), Some(why));
@@ -320,6 +336,39 @@ impl Session {
                 self.refuse(&drive.stopped(&why)).await
             }
         }
+    }
+
+    /// Archives of this user's that are past their retention go, behind a job: Sluice has no rights of its own here.
+    async fn drop_expired(&mut self) -> Result<(), End> {
+        for job in self.desk.expired_jobs().await {
+            let Ok(plan) = serde_json::from_value::<Plan>(job.plan.clone()) else { continue };
+            if !self.lock_job(&job).await? {
+                continue;
+            }
+            let mut texts = Vec::new();
+            for walk in plan.family().walks() {
+                let own = self.tell(&Texts::of(walk).is_archive_of(&job.id.to_string())).await?;
+                // What somebody else put in its place is not ours to drop.
+                texts.extend((cell(&own, 0) == Some("1")).then(|| Texts::of(walk).drop_archive()));
+            }
+            let recorded = texts.is_empty() || self.desk.record_drop(&job).is_ok();
+            let mut dropped = recorded;
+            for text in texts.iter().filter(|_| recorded) {
+                dropped &= self.tell(text).await?.end.failed().is_none();
+            }
+            if dropped {
+                if !texts.is_empty() {
+                    let line = format!("sluice: the archive of job {} was dropped: it was past its retention", job.id);
+                    self.aftermath.note(line);
+                }
+                let now = self.desk.house.clock.now();
+                if let Err(error) = self.desk.house.store.job_dropped(job.id, now).await {
+                    tracing::error!(job = %job.id, %error, "that an archive was dropped could not be kept");
+                }
+            }
+            self.unlock_job(&job).await?;
+        }
+        Ok(())
     }
 
     /// Keys of rows that an undo left, some of them.

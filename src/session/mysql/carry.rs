@@ -9,8 +9,10 @@ use crate::database::batches::{Place, Walk};
 use crate::database::quote;
 use crate::ground::limits;
 use crate::policy::count::grouped;
+use crate::policy::throttle::{Load, Throttle};
 use crate::protocol::mysql::message::Script;
 use crate::session::End;
+use crate::session::braking::LOOKS_EVERY;
 use crate::session::driving::{Ahead, Back, Drive, Driven, Turn, Way};
 use crate::session::link::Listen;
 use crate::session::mysql::Session;
@@ -46,6 +48,11 @@ impl Session {
             },
             Err(why) => Driven::Paused(why.clone()),
         };
+        if drive.archived_nothing(&driven) {
+            for walk in drive.plan.family().walks() {
+                self.tell(&Texts::of(walk).drop_archive()).await?;
+            }
+        }
         drive.ended(&driven);
         if let Err(error) = self.desk.note_job(&drive.job).await {
             tracing::error!(job = %drive.job.id, %error, "how a job ended could not be kept");
@@ -193,18 +200,23 @@ impl Session {
     }
 
     async fn go(&mut self, drive: &mut Drive, mut way: Way) -> Result<Driven, End> {
-        let mut pace = drive.pace();
+        let mut pace = drive.pace(self.desk.house.policy.load().jobs.batch_time);
         let mut failed = 0u32;
         loop {
             if let Some(why) = self.must_stop().await {
                 return Ok(Driven::Paused(why));
             }
+            let throttle = self.desk.house.policy.load_full().jobs.clone();
+            if let Some(driven) = self.make_way(drive, &throttle).await? {
+                return Ok(driven);
+            }
             let began = Instant::now();
+            pace = pace.held_to(drive.rate(&throttle));
             let step = match &mut way {
                 Way::There { after, number, ahead } => self.batch(drive, after, ahead, *number, pace).await?,
                 Way::Back(back) => self.batch_back(drive, back).await?,
             };
-            match drive.turn(step, began, &mut pace, &mut failed, &mut way) {
+            match drive.turn(step, (began, &throttle), &mut pace, &mut failed, &mut way) {
                 Turn::Ended(driven) => return Ok(driven),
                 Turn::On => {}
                 Turn::Wait(time) => tokio::time::sleep(time).await,
@@ -215,6 +227,39 @@ impl Session {
         }
     }
 
+    /// Waits, before a batch, for what the policy says has to go first. `Some`: the job ends while it does.
+    async fn make_way(&mut self, drive: &mut Drive, throttle: &Throttle) -> Result<Option<Driven>, End> {
+        loop {
+            if drive.brake.is_due(throttle) {
+                let load = self.load(drive, throttle).await?;
+                drive.brake.measured(throttle, &load);
+            }
+            if !drive.waits(throttle, self.desk.house.clock.now()) {
+                return Ok(None);
+            }
+            if let Some(driven) = self.desk.wanted(drive).await {
+                return Ok(Some(driven));
+            }
+            if let Some(why) = self.must_stop().await {
+                return Ok(Some(Driven::Paused(why)));
+            }
+            tokio::time::sleep(LOOKS_EVERY).await;
+        }
+    }
+
+    /// How busy the server is, as far as it tells: of its replicas it does not know.
+    async fn load(&mut self, _drive: &Drive, throttle: &Throttle) -> Result<Load, End> {
+        let mut running = Ok(0);
+        if throttle.running.is_some() {
+            let told = self.tell("SHOW GLOBAL STATUS LIKE 'Threads_running'").await?;
+            let threads = cell(&told, 1).and_then(|digits| digits.parse::<u64>().ok());
+            // One of them asks.
+            running =
+                threads.map(|threads| threads.saturating_sub(1)).ok_or_else(|| "the server does not say".to_owned());
+        }
+        let unknown = || "on MySQL and MariaDB it is not asked of replicas yet".to_owned();
+        Ok(Load { replicas: Err(unknown()), running, backlog: Err(unknown()), vacuumed: false })
+    }
     /// Between two batches: whoever waits for the job may have left.
     async fn must_stop(&mut self) -> Option<String> {
         if *self.desk.house.draining.borrow() {

@@ -53,6 +53,8 @@ impl Session {
             Command::Job(id) => self.desk.job(id).await,
             Command::Pause(id) => self.desk.want(id, Wanted::Pause).await,
             Command::Cancel(id) => self.desk.want(id, Wanted::Cancel).await,
+            Command::Throttle(id, rows) => self.desk.throttle(id, *rows).await,
+            Command::Archives => self.desk.archives().await,
             Command::Scripts => self.desk.scripts().await,
             Command::Policy => Ok(self.desk.levels()),
             Command::Status => Ok(self.state().await?),

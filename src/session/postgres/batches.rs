@@ -15,7 +15,7 @@ use crate::protocol::postgres::message;
 use crate::protocol::{Code, Refusal};
 use crate::session::End;
 use crate::session::desk::{Entry, manner};
-use crate::session::driving::{Drive, Driven};
+use crate::session::driving::{Drive, Driven, Failed};
 use crate::session::held::Agreed;
 use crate::session::jobs::{is_more, is_over, no_store, runs, undo_of};
 use crate::session::judgement::{Judgement, Piece, Subjected};
@@ -186,17 +186,17 @@ impl Session {
         Ok(read.map(|statement| (Cow::Owned(text), Cow::Owned(statement.facts))))
     }
 
-    /// The database itself deletes what foreign keys carry on as the owner of those tables; in batches the user does, who needs the right.
+    /// What no preview knows of the tables below.
     async fn cannot_follow(&mut self, members: &[Member]) -> Result<Option<Refusal>, End> {
         if members.is_empty() {
             return Ok(None);
         }
         let asked = members.iter().map(|member| {
-            let (oid, goes) = (member.oid, !member.walk.is_update());
-            let right = if goes { "DELETE" } else { "UPDATE" };
             // Some of a key's columns alone may be set (PostgreSQL 15).
             format!(
-                "pg_catalog.has_table_privilege({oid}::pg_catalog.oid, 'SELECT') AND pg_catalog.has_table_privilege({oid}::pg_catalog.oid, '{right}')                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid OPERATOR(pg_catalog.=) {oid}::pg_catalog.oid                  AND (pg_catalog.to_jsonb(k) OPERATOR(pg_catalog.->>) 'confdelsetcols') IS NOT NULL)"
+                "NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid OPERATOR(pg_catalog.=) {}::pg_catalog.oid \
+                 AND (pg_catalog.to_jsonb(k) OPERATOR(pg_catalog.->>) 'confdelsetcols') IS NOT NULL)",
+                member.oid
             )
         });
         let told = self.tell(&format!("SELECT {}", asked.collect::<Vec<_>>().join(", "))).await?;
@@ -207,7 +207,7 @@ impl Session {
         let walk = &members[at].walk;
         let name = quote::shown(&walk.schema, &walk.table).written;
         let message = format!(
-            "sluice: nothing was changed: rows of {name} go along, which this user may not change itself, or only some columns of a key are set"
+            "sluice: nothing was changed: a foreign key of {name} sets only some of its columns, which batches do not follow"
         );
         Ok(Some(
             Refusal::new(Code::Denied, message).hint("BEGIN; the statement; COMMIT runs it whole, without an archive."),
@@ -294,6 +294,11 @@ impl Session {
             Ok(job) => job,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        if let Some(at) = job.dropped {
+            let message =
+                format!("sluice: its archive was dropped, past its retention, on {}", at.strftime("%Y-%m-%d"));
+            return Ok(Err(Refusal::new(Code::Token, message)));
+        }
         if job.of.is_some() {
             return Ok(Err(Refusal::new(Code::Token, "sluice: the job is an undo itself: send the change again")));
         }
@@ -400,6 +405,7 @@ impl Session {
                     (None, false) => "DELETE",
                 };
                 self.tell_notice(&drive.done_line());
+                self.drop_expired().await?;
                 if job.of.is_some() {
                     self.tell_what_was_left(&drive).await?;
                 }
@@ -409,6 +415,13 @@ impl Session {
                     self.reply(message::ready(self.talk.status()));
                 }
                 Ok(())
+            }
+            Driven::Refused(why, failed) => {
+                self.desk.record_outcome(entry, Some(0), Some(failed.state()), Some(&why));
+                match failed {
+                    Failed::AsItCame { bytes, .. } => self.fail_with(bytes, form).await,
+                    Failed::Told { message, .. } => self.refuse(&Refusal::new(Code::Upstream, message), form).await,
+                }
             }
             Driven::Elsewhere(why) => {
                 self.desk.record_outcome(entry, Some(0), Some(Code::Paused.sqlstate()), Some(why));
@@ -439,6 +452,52 @@ impl Session {
             keys.extend(rows.iter().map(|row| format!("{named}{}", key(row))));
         }
         self.tell_notice(&drive.left_line(&keys));
+        Ok(())
+    }
+
+    /// Archives of this user's that are past their retention go, behind a job: Sluice has no rights of its own here.
+    async fn drop_expired(&mut self) -> Result<(), End> {
+        for job in self.desk.expired_jobs().await {
+            let Ok(plan) = serde_json::from_value::<Plan>(job.plan.clone()) else { continue };
+            if !self.lock_job(&job).await? {
+                continue;
+            }
+            let mut names = Vec::new();
+            for walk in plan.family().walks() {
+                let there =
+                    self.tell(&format!("{}; {}", walk.has_archive(), walk.is_archive_of(&job.id.to_string()))).await?;
+                let is = |at: usize| there.row(0).is_some_and(|row| row.get(at).is_some_and(|cell| cell == "t"));
+                // What somebody else put in its place is not ours to drop.
+                if is(0) && is(1) && there.cell(1) == Some("t") {
+                    names.push(walk.archive_name());
+                }
+            }
+            if !names.is_empty() {
+                if self.desk.record_drop(&job).is_err() {
+                    self.unlock_job(&job).await?;
+                    return Ok(());
+                }
+                let wait = limits::BATCH_LOCK_WAIT.as_millis();
+                let text = format!("BEGIN; SET LOCAL lock_timeout = {wait}; DROP TABLE {}", names.join(", "));
+                let done = self.tell(&text).await?;
+                self.reaching.touch();
+                if done.error.is_some() {
+                    self.tell("ROLLBACK").await?;
+                    self.unlock_job(&job).await?;
+                    continue;
+                }
+                self.commit().await?;
+                self.tell_notice(&format!(
+                    "sluice: the archive of job {} was dropped: it was past its retention",
+                    job.id
+                ));
+            }
+            let now = self.desk.house.clock.now();
+            if let Err(error) = self.desk.house.store.job_dropped(job.id, now).await {
+                tracing::error!(job = %job.id, %error, "that an archive was dropped could not be kept");
+            }
+            self.unlock_job(&job).await?;
+        }
         Ok(())
     }
 

@@ -15,12 +15,16 @@ use crate::database::quote;
 use crate::ground::limits;
 use crate::policy::count::grouped;
 use crate::policy::question::Effects;
+use crate::policy::throttle::{Load, Throttle};
 use crate::protocol::postgres::message;
 use crate::protocol::{Code, Refusal};
 use crate::session::End;
-use crate::session::driving::{Ahead, Back, Drive, Driven, MORE_MATCH, Step, Turn, Way, looked};
+use crate::session::braking::LOOKS_EVERY;
+use crate::session::driving::{Ahead, Back, Drive, Driven, Failed, MORE_MATCH, Step, Turn, Way, looked};
 use crate::session::link::Listen;
 use crate::session::postgres::Session;
+use crate::session::postgres::load;
+use crate::session::postgres::run::Failure;
 use crate::session::postgres::tell::Told;
 use crate::store::jobs::Job;
 use std::collections::BTreeMap;
@@ -40,6 +44,11 @@ impl Session {
             Ok(way) => self.go(drive, way).await?,
             Err(why) => Driven::Paused(why),
         };
+        if drive.archived_nothing(&driven) {
+            let names: Vec<String> = drive.plan.family().walks().map(Walk::archive_name).collect();
+            self.tell(&format!("DROP TABLE IF EXISTS {}", names.join(", "))).await?;
+            self.reaching.touch();
+        }
         drive.ended(&driven);
         if let Err(error) = self.desk.note_job(&drive.job).await {
             tracing::error!(job = %drive.job.id, %error, "how a job ended could not be kept");
@@ -170,18 +179,23 @@ impl Session {
     }
 
     async fn go(&mut self, drive: &mut Drive, mut way: Way) -> Result<Driven, End> {
-        let mut pace = drive.pace();
+        let mut pace = drive.pace(self.desk.house.policy.load().jobs.batch_time);
         let mut failed = 0u32;
         loop {
             if let Some(why) = self.must_stop().await {
                 return Ok(Driven::Paused(why));
             }
+            let throttle = self.desk.house.policy.load_full().jobs.clone();
+            if let Some(driven) = self.make_way(drive, &throttle).await? {
+                return Ok(driven);
+            }
             let began = Instant::now();
+            pace = pace.held_to(drive.rate(&throttle));
             let step = match &mut way {
                 Way::There { after, number, ahead } => self.batch(drive, after, ahead, *number, pace).await?,
                 Way::Back(back) => self.batch_back(drive, back).await?,
             };
-            match drive.turn(step, began, &mut pace, &mut failed, &mut way) {
+            match drive.turn(step, (began, &throttle), &mut pace, &mut failed, &mut way) {
                 Turn::Ended(driven) => return Ok(driven),
                 Turn::On => self.tell_progress(drive, false),
                 Turn::Wait(time) => {
@@ -393,7 +407,7 @@ impl Session {
         match self.commit().await? {
             None => Ok(Step::Kept { rows, stride }),
             Some(failure) if is_in_the_way(&failure.code) => Ok(Step::Again(failure.code)),
-            Some(failure) => Ok(Step::Stop(format!("the commit failed: {}", failure.code))),
+            Some(failure) => Ok(Step::Failed(format!("the commit failed: {}", failure.code), failed(failure))),
         }
     }
 
@@ -407,11 +421,42 @@ impl Session {
             Some((failure, _)) if failure.code == "57014" && self.seat.take_cancelled() => {
                 Step::Stop("cancelled by the client".to_owned())
             }
-            Some((_, why)) => Step::Stop(why),
+            Some((failure, why)) => Step::Failed(why, failed(failure)),
             None => Step::Stop("the database does not count what it changes (track_counts)".to_owned()),
         })
     }
 
+    /// Waits, before a batch, for what the policy says has to go first. `Some`: the job ends while it does.
+    async fn make_way(&mut self, drive: &mut Drive, throttle: &Throttle) -> Result<Option<Driven>, End> {
+        loop {
+            if drive.brake.is_due(throttle) {
+                let load = self.load(drive, throttle).await?;
+                drive.brake.measured(throttle, &load);
+            }
+            if !drive.waits(throttle, self.desk.house.clock.now()) {
+                return Ok(None);
+            }
+            self.tell_progress(drive, false);
+            if let Some(driven) = self.desk.wanted(drive).await {
+                return Ok(Some(driven));
+            }
+            if let Some(why) = self.must_stop().await {
+                return Ok(Some(Driven::Paused(why)));
+            }
+            tokio::time::sleep(LOOKS_EVERY).await;
+        }
+    }
+
+    /// How busy the server is, as far as the policy wants to know and the user is shown.
+    async fn load(&mut self, drive: &Drive, throttle: &Throttle) -> Result<Load, End> {
+        let mut oids: Vec<String> = drive.plan.oid.iter().cloned().collect();
+        oids.extend(drive.plan.members.iter().map(|member| member.oid.to_string()));
+        let told = self.tell(&load::question(&oids)).await?;
+        if told.status != b'I' {
+            self.tell("ROLLBACK").await?;
+        }
+        Ok(load::read(&told, throttle))
+    }
     /// Between two batches: whoever waits for the job may have left or thought better of it.
     async fn must_stop(&mut self) -> Option<String> {
         if self.seat.take_cancelled() {
@@ -551,6 +596,10 @@ fn effects(before: &Snapshot, told: &Told, at: usize) -> Result<crate::policy::q
     let after = told.each.get(at).and_then(|(answer, _)| measure::read(answer));
     let after = after.ok_or_else(|| "the database does not count what it changes (track_counts)".to_owned())?;
     measure::between(before, &after)
+}
+
+fn failed(failure: Failure) -> Failed {
+    Failed::AsItCame { state: failure.code, bytes: failure.bytes }
 }
 
 /// not_null_violation, foreign_key_violation, unique_violation, check_violation, exclusion_violation: others may go on.

@@ -57,6 +57,8 @@ impl Session {
             Command::Job(id) => self.desk.job(id).await,
             Command::Pause(id) => self.desk.want(id, Wanted::Pause).await,
             Command::Cancel(id) => self.desk.want(id, Wanted::Cancel).await,
+            Command::Throttle(id, rows) => self.desk.throttle(id, *rows).await,
+            Command::Archives => self.desk.archives().await,
             Command::Resume(id) => return Box::pin(self.resume(id, form)).await,
             Command::Undo(id) => return Box::pin(self.offer_undo(id, form)).await,
             Command::Scripts => self.scripts().await?,

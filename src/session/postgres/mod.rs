@@ -20,6 +20,7 @@ mod enter;
 mod format;
 mod hold;
 mod large_object;
+mod load;
 mod login;
 mod look;
 mod named;
