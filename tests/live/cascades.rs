@@ -3,14 +3,16 @@
 //! Invariant: as for batches of one table: what is left is what the database's own cascade would have left, and undo gives back what was there.
 
 use crate::batches::{WAITS, confirm, digest, gate, job_of, offered, only_job, undone};
+use crate::harness::chance;
 use crate::harness::message::query;
 use crate::harness::server::{Database, Server};
 use crate::harness::shop::Refused;
+use crate::harness::sluice::Setup;
 use crate::harness::stories;
 
 stories! {
     children_go_first_and_come_back, killed_in_mid_cascade, a_row_with_more_below_it_than_a_batch, what_comes_below_meanwhile, taken_keys_below_a_row,
-    what_cannot_follow_runs_whole_or_is_told,
+    what_cannot_follow_runs_whole_or_is_told, by_chance,
 }
 
 /// 3,000 customers; below them orders (of another type of key), their lines, notes that hang on both, reviews that lose what they refer to, and a
@@ -204,4 +206,45 @@ fn what_cannot_follow_runs_whole_or_is_told(server: &'static Server) {
     let refused = Refused::to_confirm(&clerk.simple("DELETE FROM customers WHERE gone"));
     assert!(refused.hint.contains("this user may not change its rows itself"), "{refused:?}");
     assert_eq!(digests(&database), before);
+}
+
+/// Whatever the tables and their keys: in batches they lose what the database's own cascade takes, and what is undone never was.
+fn by_chance(server: &'static Server) {
+    let database = server.database("");
+    let sluice = Setup::before(&database).with("[limits]\nbatch_rows = 7\nfree_rows = 1").start();
+    let mut wire = sluice.connect(&database);
+    let mut jobs = 0;
+    for seed in 0..25 {
+        let family = chance::family(seed, &format!("kin{seed}"));
+        database.run(&format!("{}; ANALYZE", family.setup.join("; ")));
+        let digests =
+            |database: &Database| family.tables.iter().map(|table| digest(database, table)).collect::<Vec<_>>();
+        let each: Vec<String> = family
+            .tables
+            .iter()
+            .map(|table| format!("(SELECT count(*) || ' ' || md5(coalesce(string_agg(t::text, E'\\n' ORDER BY t::text), '')) FROM {table} t)"))
+            .collect();
+        let text = format!("BEGIN; {}; SELECT concat_ws('|', {}); ROLLBACK", family.statement, each.join(", "));
+        let alone = database.connect().simple(&text).rows()[0][0].clone().expect("digests");
+        let before = digests(&database);
+        let refused = Refused::to_confirm(&wire.simple(&family.statement));
+        let outcome = confirm(&mut wire, &refused.token());
+        assert!(outcome.error().is_none(), "{family:#?}: {outcome:#?}");
+        assert_eq!(digests(&database).join("|"), alone, "{family:#?}");
+        let mut bare = database.connect();
+        let mut rows = |table: &String| {
+            let mut rows = bare.simple(&format!("SELECT * FROM {table}")).rows();
+            rows.sort();
+            rows
+        };
+        assert!(family.tables.iter().map(&mut rows).collect::<Vec<_>>() == family.left(), "{family:#?}");
+        if !refused.hint.contains("each row archived first") {
+            continue;
+        }
+        let undo = undone(&mut wire, &job_of(&outcome));
+        assert!(undo.error().is_none(), "{family:#?}: {undo:#?}");
+        assert_eq!(digests(&database), before, "{family:#?}");
+        jobs += 1;
+    }
+    assert!(jobs > 15, "{jobs}");
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: what is left is what the server's own cascade would have left, and undo gives back what was there, row by row.
 
+use crate::harness::chance;
 use crate::harness::mysql::my_stories;
 use crate::harness::mysql::packet::query;
 use crate::harness::mysql::server::{MyDatabase, MyServer, ROOT};
@@ -11,7 +12,7 @@ use crate::mysql::batches::{TEN, confirm, done, gate, job, offered, only_job, un
 
 my_stories! {
     children_go_first_and_come_back, killed_in_mid_cascade, a_row_with_more_below_it_than_a_batch, what_comes_below_meanwhile, taken_keys_below_a_row,
-    what_cannot_follow_runs_whole,
+    what_cannot_follow_runs_whole, by_chance,
 }
 
 const ROWS: &str = "SELECT 1 + a.d + 10 * b.d + 100 * c.d + 1000 * e.d AS i FROM ten a, ten b, ten c, ten e";
@@ -222,4 +223,39 @@ fn what_cannot_follow_runs_whole(server: &'static MyServer) {
     let said = format!("{:?}", confirm(&mut wire, &token));
     assert!(said.contains("foreign_key_checks is off here"), "{said}");
     assert_eq!(database.value("SELECT count(*) FROM customers"), "3000");
+}
+
+/// Whatever the tables and their keys: in batches they lose what the keys say, and what is undone never was.
+fn by_chance(server: &'static MyServer) {
+    let database = server.database("");
+    let sluice = Setup::before_mysql(server).with("[limits]\nbatch_rows = 7\nfree_rows = 1").start();
+    let mut wire = sluice.my_connect(&database);
+    let mut jobs = 0;
+    for seed in 0..25 {
+        let family = chance::family(seed, &format!("kin{seed}"));
+        database.run(&family.setup.join("; "));
+        let mut bare = database.connect_as(ROOT);
+        let mut all = |bare: &mut crate::harness::mysql::wire::MyWire| -> All {
+            let rows = |table: &String| {
+                let mut rows = bare.query(&format!("SELECT * FROM {table}")).rows();
+                rows.sort();
+                rows
+            };
+            family.tables.iter().map(rows).collect()
+        };
+        let before = all(&mut bare);
+        let refused = Refused::to_confirm(&mut wire, &family.statement);
+        let outcome = confirm(&mut wire, &refused.token());
+        assert!(outcome.error().is_none(), "{family:#?}: {outcome:#?}");
+        assert!(all(&mut bare) == family.left(), "{family:#?}");
+        if !refused.says("each row archived first") {
+            continue;
+        }
+        let id = job(&mut wire);
+        let undo = undone(&mut wire, &id);
+        assert!(undo.error().is_none(), "{family:#?}: {undo:#?}");
+        assert!(all(&mut bare) == before, "{family:#?}");
+        jobs += 1;
+    }
+    assert!(jobs > 15, "{jobs}");
 }
