@@ -27,6 +27,14 @@ enum Command {
     Demo(Wanted),
     /// The page of a rule; without a rule, all of them in a line each.
     Explain { rule: Option<String> },
+    /// Changes that are carried out in batches, as the store of a Sluice knows them.
+    Jobs {
+        #[arg(long, value_name = "FILE", default_value = "sluice.toml")]
+        config: PathBuf,
+        /// Follow those that are on their way until none is.
+        #[arg(long)]
+        watch: bool,
+    },
     /// The record.
     Audit {
         #[command(subcommand)]
@@ -56,6 +64,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Explain { rule: Some(rule) } => sluice::cli::explain::explain(&rule).map(|page| print!("{page}")),
+        Command::Jobs { config, watch } => sluice::cli::jobs::run(&config, watch),
         Command::Audit { command: Audit::Verify { files, expect_last } } => {
             return ExitCode::from(sluice::cli::audit::run(&files, expect_last.as_deref()));
         }

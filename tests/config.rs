@@ -35,6 +35,7 @@ fn the_shipped_file_holds_every_key_at_its_default() {
     let without_default = [
         "freeze",
         "scope",
+        "jobs.time",
         "listener.tls",
         "listener.users_file",
         "listener.auth_query",
@@ -189,6 +190,10 @@ fn what_is_wrong_is_said() {
         (listener("[[scope]]\nmatch = { table = \"orders\" }"), "schema and table"),
         (listener("[[scope]]\nmatch = { time = \"always\" }"), "not a window"),
         (listener("[[scope]]\nmatch = { address = \"10.0.0.1/8\" }"), "beyond its prefix"),
+        (listener("[jobs]\nbatch_time = \"1h\""), "from 10ms to below 10s"),
+        (listener("[jobs]\nreplica_lag = \"soon\""), "duration"),
+        (listener("[jobs]\ntime = \"at night\""), "not a window"),
+        (listener("[jobs]\nrows_per_second = 0"), "from 1"),
         (listener("[[freeze]]"), "`name` is missing"),
         (listener("[[freeze]]\nname = \"a\"\nfrom = \"soon\""), "not a time"),
         (listener("[[freeze]]\nname = \"a\"\nfrom = \"2027-01-02\"\nuntil = \"2027-01-01\""), "over before it begins"),
@@ -245,6 +250,21 @@ fn what_is_written_is_what_holds() {
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.sessions.idle_timeout, Some(Duration::from_secs(1_800)));
     assert_eq!(config.sessions.memory_bytes, 8 << 20);
+}
+
+#[test]
+fn what_jobs_may_take_is_what_is_written() {
+    let jobs = |keys: &str| parsed(&format!("{SMALLEST}[jobs]\n{keys}\n")).policy.jobs;
+    let unset = jobs("");
+    assert_eq!((unset.replica_lag, unset.replica_lag_was_set), (Some(Duration::from_millis(1_500)), false));
+    let off = jobs("replica_lag = \"off\"\narchive_retention = \"off\"");
+    assert_eq!((off.replica_lag, off.archive_retention), (None, None));
+    let set = jobs(
+        "replica_lag = \"3s\"\nrunning = 40\nbacklog_bytes = 1000000\nrows_per_second = 500\nbatch_time = \"50ms\"",
+    );
+    assert_eq!((set.replica_lag, set.replica_lag_was_set), (Some(Duration::from_secs(3)), true));
+    assert_eq!((set.running, set.backlog_bytes, set.rows_per_second), (Some(40), Some(1_000_000), Some(500)));
+    assert_eq!(set.batch_time, Duration::from_millis(50));
 }
 
 #[test]

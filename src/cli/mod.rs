@@ -5,4 +5,5 @@ pub mod demo;
 pub mod demonstrate;
 mod door;
 pub mod explain;
+pub mod jobs;
 pub mod run;

@@ -190,6 +190,11 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     /// A string or a list of strings, each understood; empty when the key is not there.
+    /// It is there, and this word.
+    pub fn word_is(&mut self, key: &'static str, word: &str) -> bool {
+        self.value(key).is_some_and(|value| matches!(value.get_ref(), DeValue::String(text) if text.as_ref() == word))
+    }
+
     /// The outer `None`: it is not there; the inner: it is this word.
     #[allow(clippy::option_option)]
     pub fn duration_or(&mut self, key: &'static str, none: &str, bounds: Range<Duration>) -> Option<Option<Duration>> {

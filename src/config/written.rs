@@ -201,7 +201,10 @@ fn policy(root: &mut Section<'_, '_>, file: &str) -> Policy {
 /// `[jobs]`: what a job may take of a server.
 fn jobs(mut section: Section<'_, '_>) -> Throttle {
     let unset = Throttle::default();
-    let lag = section.duration_or("replica_lag", "off", seconds(0.1, DAY));
+    let lag = match section.word_is("replica_lag", "auto") {
+        true => None,
+        false => section.duration_or("replica_lag", "off", seconds(0.1, DAY)),
+    };
     let jobs = Throttle {
         batch_time: section.duration("batch_time", seconds(0.01, 10.0)).unwrap_or(unset.batch_time),
         replica_lag: lag.map_or(unset.replica_lag, |written| written),

@@ -98,6 +98,18 @@ fn start(mut db: Connection) -> Result<Embedded, StoreError> {
     Ok(Embedded { jobs })
 }
 
+/// For whoever only looks, beside the process that keeps it.
+pub(in crate::store) fn read_only(path: &Path) -> Result<Connection, StoreError> {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(limits::STORE_BUSY_TIMEOUT)?;
+    check_ours(&mut db)?;
+    match db.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))? {
+        SCHEMA_VERSION => Ok(db),
+        _ => Err(StoreError::File("it was kept by an older Sluice, and is taken over when this one runs".to_owned())),
+    }
+}
+
 /// SQLite gives its `-wal` and `-shm` files the mode of the main file, so the main file must have it first.
 fn make_private(path: &Path) -> Result<(), StoreError> {
     let private = || {

@@ -297,6 +297,14 @@ pub(in crate::store) fn list(db: &mut Connection, listener: &str, database: &str
     rows.map(|row| read(row?)).collect()
 }
 
+/// The jobs of all databases, the latest first.
+pub(in crate::store) fn all(db: &Connection) -> Result<Vec<Job>, StoreError> {
+    let sql = format!("{SELECT} ORDER BY created_ms DESC, id DESC LIMIT ?1");
+    let mut query = db.prepare(&sql)?;
+    let rows = query.query_map(params![limits::JOBS_SHOWN_MAX as i64], written)?;
+    rows.map(|row| read(row?)).collect()
+}
+
 const SELECT: &str =
     "SELECT id, listener, database, user, of, challenge, statement, plan, relation, archive, state, rows, rows_shown,
     rows_most, batches, why, created_ms, seen_ms, throttle, dropped_ms FROM job";

@@ -182,6 +182,11 @@ impl Store {
         self.embedded.run(move |db| jobs::find(db, id, &listener, &database)).await
     }
 
+    /// The jobs of all databases, read from beside the Sluice that runs them.
+    pub fn jobs_of_all(path: &std::path::Path) -> Result<Vec<Job>, StoreError> {
+        embedded::read_only(path).and_then(|db| jobs::all(&db))
+    }
+
     /// The jobs of one database, the latest first.
     pub async fn jobs(&self, listener: &str, database: &str) -> Result<Vec<Job>, StoreError> {
         let (listener, database) = (listener.to_owned(), database.to_owned());

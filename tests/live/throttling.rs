@@ -8,12 +8,13 @@ use crate::harness::server::{Database, Server};
 use crate::harness::shop::Refused;
 use crate::harness::sluice::{Setup, Sluice};
 use crate::harness::stories;
+use crate::harness::tool::Tool;
 use crate::harness::wire::Wire;
 use std::time::{Duration, Instant};
 
 stories! {
     a_rate_that_somebody_sets, while_too_many_run, while_it_is_vacuumed, outside_its_hours, a_replica_that_is_behind, archives_past_their_retention,
-    small_changes_come_back_too,
+    small_changes_come_back_too, jobs_as_the_program_shows_them,
 }
 
 fn gate(server: &'static Server, jobs: &str) -> (Database, Sluice) {
@@ -178,4 +179,34 @@ fn small_changes_come_back_too(server: &'static Server) {
     assert!(refused.hint.contains("(not to be undone: it has no unique key"), "{refused:?}");
     assert_eq!(confirm(&mut wire, &refused.token()).tags(), ["DELETE 50"]);
     assert_eq!(digest(&database, "things"), before);
+}
+
+fn jobs_as_the_program_shows_them(server: &'static Server) {
+    let (database, sluice) = gate(server, "");
+    let program = |watch: &[&str]| {
+        Tool::new(env!("CARGO_BIN_EXE_sluice"))
+            .args(["jobs", "--config"])
+            .args([sluice.configuration()])
+            .args(watch)
+            .run()
+    };
+    assert_eq!(program(&[]).out, "no jobs\n");
+    let mut holder = database.connect();
+    holder.simple("BEGIN; LOCK TABLE things IN SHARE UPDATE EXCLUSIVE MODE").expect_fine("as a vacuum does");
+    let mut wire = begun(&database, &sluice);
+    let job = waits_for(&mut sluice.connect(&database), "vacuumed");
+    let listed = program(&[]).out;
+    assert!(
+        listed.contains(&job) && listed.contains("running") && listed.contains("waiting: the table is being vacuumed"),
+        "{listed}"
+    );
+    std::thread::scope(|scope| {
+        let watched = scope.spawn(|| program(&["--watch"]));
+        holder.simple("COMMIT").expect_fine("it is done");
+        assert_eq!(wire.until_ready().tags(), ["UPDATE 5000"]);
+        let watched = watched.join().expect("the program");
+        assert_eq!(watched.code, Some(0), "{watched:?}");
+    });
+    let listed = program(&[]).out;
+    assert!(listed.contains("done") && listed.contains("5,000") && listed.contains("public.things"), "{listed}");
 }

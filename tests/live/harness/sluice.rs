@@ -239,6 +239,10 @@ impl Sluice {
         private_file(&self.setup().path(name), text);
     }
 
+    pub fn configuration(&self) -> PathBuf {
+        self.setup.as_ref().expect(INVARIANT).path("sluice.toml")
+    }
+
     pub fn certificates(&self) -> &Files {
         &self.setup().certificates
     }

@@ -15,6 +15,7 @@ my_stories! {
     killed_in_mid_job, the_database_is_lost_in_mid_job, the_client_leaves_in_mid_job, paused_from_another_session, two_sessions_never_run_one_job,
     others_who_write_meanwhile_lose_nothing, without_an_archive_nothing_changes, in_a_transaction_it_runs_whole, what_runs_whole, the_clock_stands_still,
     killed_again_and_again, the_session_is_as_it_was, a_careful_client, the_table_is_changed_meanwhile, letters_of_another_charset, rows_that_cannot_come_back, by_chance,
+    how_fast_it_may_go, archives_past_their_retention, what_the_server_refuses_itself,
 }
 
 const ROWS: &str = "SELECT 1 + a.d + 10 * b.d + 100 * c.d + 1000 * e.d AS i FROM ten a, ten b, ten c, ten e";
@@ -657,4 +658,69 @@ fn by_chance(server: &'static MyServer) {
         jobs += 1;
     }
     assert!(jobs > 10, "{jobs}");
+}
+
+fn how_fast_it_may_go(server: &'static MyServer) {
+    let database = server.database(&things());
+    let sluice = Setup::before_mysql(server).with("[jobs]\nrows_per_second = 100\n").start();
+    let mut wire = sluice.my_connect(&database);
+    let token = offered(&mut wire, "UPDATE things SET n = n + 1");
+    let began = std::time::Instant::now();
+    wire.start(&query(&format!("SLUICE CONFIRM '{token}'")));
+    database.wait_until("SELECT count(*) >= 200 FROM things WHERE n = id % 7 + 1");
+    assert!(began.elapsed().as_millis() > 1_000, "200 rows in {:?}", began.elapsed());
+    let mut other = sluice.my_connect(&database);
+    let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
+    let id = loop {
+        let row = only_job(&mut other);
+        if row[6].as_deref() == Some("waiting: it keeps to 100 rows/s") {
+            break row[0].clone().expect("an id");
+        }
+        assert!(std::time::Instant::now() < deadline, "{row:?}");
+    };
+    other.query(&format!("SLUICE THROTTLE '{id}' OFF")).expect_fine("as fast as it can");
+    let outcome = wire.answer_to(0x03);
+    assert_eq!(outcome.affected(), [5000], "{outcome:#?}");
+}
+
+fn archives_past_their_retention(server: &'static MyServer) {
+    let database = server.database(&things());
+    let sluice = Setup::before_mysql(server).with("[jobs]\narchive_retention = \"1 s\"\n").start();
+    let mut wire = sluice.my_connect(&database);
+    let (_, first) = done(&mut wire, "UPDATE things SET n = n + 1");
+    let now = database.value("SELECT now(6)");
+    database.wait_until(&format!("SELECT now(6) > '{now}' + INTERVAL 1500000 MICROSECOND"));
+    let (_, second) = done(&mut wire, "UPDATE things SET n = n - 1");
+    assert!(warnings(&mut wire).contains(&format!("the archive of job {first} was dropped")));
+    let archives = format!(
+        "SELECT count(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{}' AND TABLE_NAME LIKE '\\_archive\\_%'",
+        database.name
+    );
+    assert_eq!(database.value(&archives), "1", "that of the second");
+    let listed = wire.query("SLUICE ARCHIVES").rows();
+    let until = |job: &str| listed.iter().find(|row| row[2].as_deref() == Some(job)).and_then(|row| row[5].clone());
+    assert!(until(&first).is_some_and(|until| until.starts_with("dropped 20")), "{listed:?}");
+    assert!(until(&second).is_some_and(|until| until.starts_with("20")), "{listed:?}");
+    let refused = Refused::any(&mut wire, &format!("SLUICE UNDO '{first}'"));
+    assert!(refused.message.contains("was dropped, past its retention"), "{refused:?}");
+}
+
+/// An error of the first batch is the statement's own, and leaves no archive behind.
+fn what_the_server_refuses_itself(server: &'static MyServer) {
+    let setup = format!(
+        "{}; CREATE TABLE kept (thing int, FOREIGN KEY (thing) REFERENCES things (id)); INSERT INTO kept VALUES (5)",
+        things()
+    );
+    let (database, sluice) = gate(server, &setup);
+    let mut wire = sluice.my_connect(&database);
+    let token = offered(&mut wire, "DELETE FROM things WHERE kind = 'old' OR id = 5");
+    let outcome = confirm(&mut wire, &token);
+    assert_eq!(outcome.code(), 1451, "{outcome:#?}");
+    assert_eq!(database.value("SELECT count(*) FROM things"), "5000");
+    let archives = format!(
+        "SELECT count(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{}' AND TABLE_NAME LIKE '\\_archive\\_%'",
+        database.name
+    );
+    assert_eq!(database.value(&archives), "0");
+    assert_eq!(only_job(&mut wire)[1].as_deref(), Some("cancelled"));
 }

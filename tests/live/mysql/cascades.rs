@@ -235,7 +235,7 @@ fn by_chance(server: &'static MyServer) {
         let family = chance::family(seed, &format!("kin{seed}"));
         database.run(&family.setup.join("; "));
         let mut bare = database.connect_as(ROOT);
-        let mut all = |bare: &mut crate::harness::mysql::wire::MyWire| -> All {
+        let all = |bare: &mut crate::harness::mysql::wire::MyWire| -> All {
             let rows = |table: &String| {
                 let mut rows = bare.query(&format!("SELECT * FROM {table}")).rows();
                 rows.sort();
