@@ -6,7 +6,7 @@ use crate::config;
 use crate::policy::count::grouped;
 use crate::store::Store;
 use crate::store::jobs::{Job, State};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -104,10 +104,18 @@ fn line(job: &Job) -> String {
 
 /// A bar for each job that is on its way.
 fn bars(look: impl Fn() -> Result<Vec<Job>, String>) -> Result<(), String> {
-    let style = ProgressStyle::with_template(
-        "{prefix} {bar:30} {percent:>3} % {human_pos}/{human_len} rows, {per_sec}, {eta} left {wide_msg}",
-    )
-    .map_err(|error| error.to_string())?;
+    let left = |state: &ProgressState, out: &mut dyn Write| {
+        let rate = state.per_sec();
+        let said = match rate >= 1.0 && !state.is_finished() {
+            true => write!(out, "{} rows/s, {} s left", grouped(rate as u64), state.eta().as_secs()),
+            false => Ok(()),
+        };
+        debug_assert!(said.is_ok(), "a line of memory takes what is written");
+    };
+    let style =
+        ProgressStyle::with_template("{prefix} {bar:30} {percent:>3} % {human_pos}/{human_len} rows {left} {wide_msg}")
+            .map_err(|error| error.to_string())?
+            .with_key("left", left);
     let all = MultiProgress::new();
     let mut shown: HashMap<String, ProgressBar> = HashMap::new();
     loop {

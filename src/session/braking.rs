@@ -36,6 +36,11 @@ impl Brake {
         self.next = rate.and_then(|rate| began.checked_add(Duration::from_secs_f64(rows as f64 / rate.max(1) as f64)));
     }
 
+    /// What it last waited for was its own rate.
+    pub fn keeps_to_a_rate(&self) -> bool {
+        self.next.is_some()
+    }
+
     /// Why the next batch does not begin yet. `None`: it does.
     pub fn waits(&self, throttle: &Throttle, now: Timestamp, rate: Option<u64>) -> Option<String> {
         let slow = self.next.filter(|next| *next > Instant::now()).zip(rate);

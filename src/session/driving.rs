@@ -127,6 +127,9 @@ pub(in crate::session) struct Drive {
     /// What table and archive were when it began.
     pub print: String,
     pub brake: Brake,
+    /// Since when its rate is reckoned, and how many rows were done then: not while it waited for others.
+    meter: (Instant, u64),
+    waiting: bool,
 }
 
 impl Drive {
@@ -146,6 +149,8 @@ impl Drive {
             coming_below: 0,
             print: String::new(),
             brake: Brake::default(),
+            meter: (began, before),
+            waiting: false,
         }
     }
 
@@ -162,13 +167,15 @@ impl Drive {
     /// Why the next batch does not begin yet; told to whoever waits for the job, and to lists.
     pub fn waits(&mut self, throttle: &Throttle, now: jiff::Timestamp) -> bool {
         let rate = self.rate(throttle);
-        match self.brake.waits(throttle, now, rate) {
-            Some(why) => {
-                self.job.standing.why = format!("waiting: {why}");
-                true
-            }
-            None => false,
+        let why = self.brake.waits(throttle, now, rate);
+        if self.waiting && why.is_none() && !self.brake.keeps_to_a_rate() {
+            self.meter = (Instant::now(), self.job.standing.rows);
         }
+        self.waiting = why.is_some();
+        if let Some(why) = why {
+            self.job.standing.why = format!("waiting: {why}");
+        }
+        self.waiting
     }
 
     /// Rows a second.
@@ -200,6 +207,12 @@ impl Drive {
         self.job.standing.rows += rows;
         self.job.standing.batches += u64::from(rows > 0);
         self.job.standing.why.clear();
+    }
+
+    /// Where it stands is known: it goes on from there.
+    pub fn stands(&mut self) {
+        self.before = self.job.standing.rows;
+        self.meter = (Instant::now(), self.before);
     }
 
     /// Rows of this time alone.
@@ -281,7 +294,8 @@ impl Drive {
         self.told = Instant::now();
         let standing = &self.job.standing;
         let done = standing.rows;
-        let rate = (done.saturating_sub(self.before)) as f64 / self.began.elapsed().as_secs_f64().max(0.001);
+        let (since, rows) = self.meter;
+        let rate = done.saturating_sub(rows) as f64 / since.elapsed().as_secs_f64().max(0.001);
         let mut line = format!("sluice: job {}: {} rows in {} batches", self.job.id, grouped(done), standing.batches);
         if let Some(shown) = self.job.rows_shown.filter(|shown| *shown >= done && *shown > 0) {
             let left = shown - done;

@@ -158,7 +158,7 @@ impl Session {
                 Way::There { after: row(&done), number: batches + 1, ahead: Ahead::NotLooked }
             }
         };
-        drive.before = drive.job.standing.rows;
+        drive.stands();
         Ok(Ok(way))
     }
 

@@ -109,7 +109,7 @@ impl Session {
                 Way::There { after: done.row(1), number: batches + 1, ahead: Ahead::NotLooked }
             }
         };
-        drive.before = drive.job.standing.rows;
+        drive.stands();
         Ok(Ok(way))
     }
 
@@ -260,7 +260,8 @@ impl Session {
         let own = archived[0];
         let together = archived.iter().fold(0u64, |sum, rows| sum.saturating_add(*rows));
         // What hangs on one row goes with it.
-        if together > drive.plan.batch_rows && !(own == 1 && !drive.plan.members.is_empty()) {
+        let lone = own == 1 && !drive.plan.members.is_empty();
+        if together > drive.plan.batch_rows && !lone {
             self.tell("ROLLBACK").await?;
             return Ok(Step::TooMany);
         }

@@ -133,7 +133,10 @@ struct Key {
     cascades: bool,
 }
 
-const OF_THE_FIRST: [(&str, fn(i64, i64) -> bool); 5] = [
+/// As it is written, and of a row's key and number.
+type Condition = (&'static str, fn(i64, i64) -> bool);
+
+const OF_THE_FIRST: [Condition; 5] = [
     ("n % 3 = 1", |_, n| n % 3 == 1),
     ("n < 5", |_, n| n < 5),
     ("k > 12", |k, _| k > 12),
