@@ -262,7 +262,7 @@ fn what_cannot_be_opened_is_refused_by_name() {
     drop(Store::open(&path("newer.db")).expect("opens"));
     let newer = rusqlite::Connection::open(dir.path().join("newer.db")).expect("opens");
     newer.execute_batch("PRAGMA user_version = 99").expect("sets");
-    assert_eq!(Store::open(&path("newer.db")).expect_err("newer"), StoreError::Newer { found: 99, known: 4 });
+    assert_eq!(Store::open(&path("newer.db")).expect_err("newer"), StoreError::Newer { found: 99, known: 5 });
     assert!(matches!(Store::open(&path("none/x.db")), Err(StoreError::File(_))));
 }
 

@@ -98,6 +98,9 @@ pub enum How<'a> {
 pub fn how<'a>(text: &str, mode: LexicalMode, facts: &'a Facts, evidence: &'a Evidence, sizes: &Sizes) -> How<'a> {
     let ([change], [known]) = (&facts.changes[..], &evidence.changes[..]) else { return How::Whole };
     let is_one = matches!(change.verb, Verb::Update | Verb::Delete) && change.nesting == Nesting::Outer;
+    if facts.has_own_settings() {
+        return How::WholeBecause("it is written with settings of its own".to_owned());
+    }
     if !is_one || facts.unread.is_some() || !facts.removals.is_empty() || facts.prepares.is_some() {
         return How::Whole;
     }
@@ -188,11 +191,15 @@ impl Outline<'_> {
         let names: Vec<&str> = own.chain(below).map(|trigger| trigger.name.as_str()).collect();
         let lacks = family::lacks_for_undo(self.table, self.change.verb == Verb::Update);
         let lacks = lacks.or_else(|| self.kin.iter().find_map(Kin::lacks_for_undo));
-        lacks.or_else(|| {
-            let names = names.join(", ");
-            (!names.is_empty())
-                .then(|| format!("what {names} does when rows are put back must leave them what they were"))
-        })
+        let sets = |column: &&String| self.change.assignments.iter().any(|set| set.column.eq_ignore_ascii_case(column));
+        let unique = self.table.unique_keys.iter().flatten().find(sets);
+        lacks
+            .or_else(|| unique.map(|column| format!("{column} is unique, and rows may be in one another's way")))
+            .or_else(|| {
+                let names = names.join(", ");
+                (!names.is_empty())
+                    .then(|| format!("what {names} does when rows are put back must leave them what they were"))
+            })
     }
 
     /// The tables below it, none before those above it. `id`, `now`: of the job, which their archives are named for.
@@ -248,7 +255,10 @@ fn key_of(table: &Table, can_be_walked: fn(&KeyColumn) -> bool, set: &[&String])
         let columns = key.iter().map(column);
         let fit = |column: Option<&crate::policy::question::Column>| {
             column.is_some_and(|column| {
-                column.not_null && can_be_walked(&KeyColumn { name: String::new(), kind: column.kind.clone() })
+                // One that is made of others moves with them.
+                !(column.generated && !set.is_empty())
+                    && column.not_null
+                    && can_be_walked(&KeyColumn { name: String::new(), kind: column.kind.clone(), letters: None })
             })
         };
         !key.is_empty() && columns.into_iter().all(fit)
@@ -259,7 +269,9 @@ fn key_of(table: &Table, can_be_walked: fn(&KeyColumn) -> bool, set: &[&String])
     if let Some(moved) = key.iter().find(|name| set.contains(name)) {
         return Err(format!("it changes {moved}, by which the rows would be walked"));
     }
-    let of = |name: &String| column(name).map(|column| KeyColumn { name: name.clone(), kind: column.kind.clone() });
+    let of = |name: &String| {
+        column(name).map(|column| KeyColumn { name: name.clone(), kind: column.kind.clone(), letters: None })
+    };
     key.iter().map(of).collect::<Option<Vec<_>>>().ok_or_else(|| "its key could not be read".to_owned())
 }
 

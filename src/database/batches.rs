@@ -61,6 +61,9 @@ pub struct KeyColumn {
     pub name: String,
     /// By the server's `format_type`.
     pub kind: String,
+    /// MySQL: the character set and the collation of a text, in whose own bytes its places are written.
+    #[serde(default)]
+    pub letters: Option<(String, String)>,
 }
 
 /// A table whose rows go with the rows that a change deletes, or lose what they refer to (its walk then sets that to NULL).
@@ -379,16 +382,16 @@ impl Walk {
         };
         let marked: Vec<String> = self.key.iter().map(|column| same("a", "sluice_back", &column.name)).collect();
         format!(
-            "WITH sluice_back AS ({put}) UPDATE {archive} AS a SET {UNDONE} = pg_catalog.clock_timestamp() FROM sluice_back WHERE a.{BATCH} OPERATOR(pg_catalog.=) {batch} AND {}",
+            "WITH sluice_back AS ({put}) UPDATE {archive} AS a SET {UNDONE} = pg_catalog.now() FROM sluice_back WHERE a.{BATCH} OPERATOR(pg_catalog.=) {batch} AND {}",
             marked.join(" AND ")
         )
     }
 
-    /// How many of the rows of a batch that are marked as back are not what they were.
+    /// How many of the rows of a batch that this transaction marked as back are not what they were.
     pub fn not_as_it_was(&self, batch: u64) -> String {
         let here: Vec<String> = self.key.iter().map(|column| same("t", "a", &column.name)).collect();
         format!(
-            "SELECT pg_catalog.count(*) FROM {} AS a LEFT JOIN {}{} AS t ON {} WHERE a.{BATCH} OPERATOR(pg_catalog.=) {batch} AND a.{UNDONE} IS NOT NULL AND NOT ({})",
+            "SELECT pg_catalog.count(*) FROM {} AS a LEFT JOIN {}{} AS t ON {} WHERE a.{BATCH} OPERATOR(pg_catalog.=) {batch} AND a.{UNDONE} OPERATOR(pg_catalog.=) pg_catalog.now() AND NOT ({})",
             self.archive_name(),
             self.only(),
             self.table_name(),
@@ -496,7 +499,7 @@ mod tests {
     use crate::sql::statement::LexicalMode;
 
     fn walk(set: Option<&str>) -> Walk {
-        let key = |name: &str, kind: &str| KeyColumn { name: name.to_owned(), kind: kind.to_owned() };
+        let key = |name: &str, kind: &str| KeyColumn { name: name.to_owned(), kind: kind.to_owned(), letters: None };
         Walk {
             schema: "public".to_owned(),
             table: "Carts".to_owned(),
@@ -570,7 +573,11 @@ mod tests {
             ("integer[]", false),
             ("money", false),
         ] {
-            assert_eq!(KeyColumn { name: "k".to_owned(), kind: kind.to_owned() }.can_be_walked(), expected, "{kind}");
+            assert_eq!(
+                KeyColumn { name: "k".to_owned(), kind: kind.to_owned(), letters: None }.can_be_walked(),
+                expected,
+                "{kind}"
+            );
         }
     }
 }

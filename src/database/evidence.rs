@@ -373,6 +373,9 @@ fn unbuildable(subject: &Subject<'_>, inquiry: &Inquiry<'_>) -> Option<String> {
     if let Known::Unknown(why) = &subject.table {
         return Some(why.clone());
     }
+    if inquiry.facts.has_own_settings() {
+        return Some("it is written with settings of its own, which no question is asked under".to_owned());
+    }
     let values = mysql::source(inquiry, subject.change, None).literals.len();
     let too_few = inquiry.mode.product().is_mysql() && values != rewrite::mysql::parameters(inquiry.text, inquiry.mode);
     if too_few || inquiry.facts.parameters > 0 && inquiry.parameters.is_none() {

@@ -77,6 +77,9 @@ pub(in crate::session) struct Back {
     /// A batch of which some rows cannot be put back is put back in pieces, halved until those rows stand alone.
     pub apart: Option<u64>,
     pub pieces: Vec<Piece>,
+    /// Rows in one another's way may come back in the other order: as long as a pass over a batch puts some back, there is another.
+    pub reversed: bool,
+    pub moved: bool,
 }
 
 impl Back {
@@ -87,8 +90,31 @@ impl Back {
             return;
         }
         let (rows, after) = (whole.rows - first, Some(middle.clone()));
-        self.pieces.push(Piece { after, to: whole.to, rows });
-        self.pieces.push(Piece { after: whole.after, to: middle, rows: first });
+        let (second, first) =
+            (Piece { after, to: whole.to, rows }, Piece { after: whole.after, to: middle, rows: first });
+        self.pieces.extend(if self.reversed { [first, second] } else { [second, first] });
+    }
+
+    /// The next piece of a batch that is taken apart. When there is none, the batch is done, or begun again the other way round.
+    pub fn next_piece(&mut self) -> Option<Piece> {
+        let piece = self.pieces.pop();
+        if piece.is_none()
+            && let Some(number) = self.apart.take()
+        {
+            match std::mem::take(&mut self.moved) {
+                true => self.reversed = !self.reversed,
+                false => self.below = Some(number),
+            }
+        }
+        piece
+    }
+
+    /// A batch, or a piece of one, was put back.
+    pub fn kept(&mut self, number: u64, rows: u64) {
+        match self.apart {
+            None => self.below = Some(number),
+            Some(_) => self.moved |= rows > 0,
+        }
     }
 }
 
@@ -127,6 +153,9 @@ pub(in crate::session) struct Drive {
     /// What table and archive were when it began.
     pub print: String,
     pub brake: Brake,
+    /// MySQL: the client's `sql_mode`, and that under which rows are copied as they are, where the other changes them.
+    pub modes: [String; 2],
+    pub copies_exactly: bool,
     /// Since when its rate is reckoned, and how many rows were done then: not while it waited for others.
     meter: (Instant, u64),
     waiting: bool,
@@ -149,6 +178,8 @@ impl Drive {
             coming_below: 0,
             print: String::new(),
             brake: Brake::default(),
+            modes: [String::new(), String::new()],
+            copies_exactly: false,
             meter: (began, before),
             waiting: false,
         }
@@ -323,6 +354,12 @@ impl Drive {
         let (rows, seconds) = (grouped(standing.rows), self.began.elapsed().as_secs_f64());
         let mut line =
             format!("sluice: job {}: done, {rows} rows in {} batches, {seconds:.1} s", job.id, standing.batches);
+        if job.of.is_none()
+            && let Some(fewer) =
+                job.rows_shown.and_then(|shown| shown.checked_sub(standing.rows)).filter(|fewer| *fewer > 0)
+        {
+            line.push_str(&format!(" ({} fewer than were shown)", grouped(fewer)));
+        }
         if job.of.is_none() && standing.rows > 0 {
             line.push_str(&format!("; undo with: SLUICE UNDO '{}'", job.id));
         }
@@ -338,7 +375,7 @@ impl Drive {
     pub fn left_line(&self, keys: &[String]) -> String {
         let names: Vec<&str> = self.plan.walk.key.iter().map(|column| column.name.as_str()).collect();
         format!(
-            "sluice: {} rows were left as they are, changed or taken again since: {} {}{}",
+            "sluice: {} rows were left as they are: they were changed since, or others stand in their way: {} {}{}",
             grouped(self.left()),
             names.join(", "),
             keys.join("; "),

@@ -86,6 +86,28 @@ pub enum Kind {
     Unread,
 }
 
+impl Facts {
+    /// Settings that hold for this statement alone, and may make it mean something else than its text read without them (`SET STATEMENT … FOR`,
+    /// `SET_VAR` in a hint).
+    pub fn has_own_settings(&self) -> bool {
+        const MEAN_THE_SAME: [&str; 12] = [
+            "max_statement_time",
+            "max_execution_time",
+            "lock_wait_timeout",
+            "innodb_lock_wait_timeout",
+            "optimizer_switch",
+            "join_buffer_size",
+            "sort_buffer_size",
+            "read_rnd_buffer_size",
+            "tmp_table_size",
+            "max_heap_table_size",
+            "optimizer_search_depth",
+            "eq_range_index_dive_limit",
+        ];
+        !self.changes.is_empty() && self.settings.iter().any(|set| !MEAN_THE_SAME.contains(&set.name.as_str()))
+    }
+}
+
 /// One change to the rows of one table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {

@@ -6,6 +6,7 @@ use crate::batches::{THINGS, WAITS, confirm, digest, finish, gate, job_of, offer
 use crate::harness::message::query;
 use crate::harness::server::{Database, Server};
 use crate::harness::shop::Refused;
+use crate::harness::sluice::Setup;
 use crate::harness::stories;
 use crate::harness::wire::Wire;
 use crate::throttling::waits_for;
@@ -13,7 +14,7 @@ use crate::throttling::waits_for;
 stories! {
     an_archive_of_another, the_table_is_changed_meanwhile, stopped_whoever_carries_it_out, cancelled_while_nobody_ran_it,
     undone_while_it_runs, rows_taken_out_of_the_archive, another_table_by_its_name, letters_of_another_encoding, functions_of_the_users_own,
-    what_settings_round, only_the_parent, rows_that_refer_to_one_another, what_dates_mean, a_session_that_only_reads, rows_that_cannot_come_back,
+    what_settings_round, only_the_parent, rows_that_refer_to_one_another, what_dates_mean, a_session_that_only_reads, rows_that_cannot_come_back, rows_in_one_anothers_way, rows_changed_between_two_undos,
 }
 
 fn job(wire: &mut Wire) -> String {
@@ -311,4 +312,30 @@ fn rows_that_cannot_come_back(server: &'static Server) {
     assert_eq!(refused.tags(), ["SLUICE UNDO 3762"], "{refused:#?}");
     database.run("INSERT INTO parents VALUES (5)");
     assert_eq!(undone(&mut wire, &deleted).tags(), ["SLUICE UNDO 38"]);
+}
+
+/// Values that move up by one come back in the other order than they went.
+fn rows_in_one_anothers_way(server: &'static Server) {
+    let database = server.database("CREATE TABLE list (id int PRIMARY KEY, pos int UNIQUE); INSERT INTO list SELECT i, i FROM generate_series(1, 40) i; ANALYZE");
+    let sluice = Setup::before(&database).with("[limits]\nbatch_rows = 20\nfree_rows = 1").start();
+    let mut wire = sluice.connect(&database);
+    let refused = Refused::to_confirm(&wire.simple("UPDATE list SET pos = pos - 1"));
+    assert!(refused.hint.contains("perhaps not to be undone by SLUICE UNDO: pos is unique"), "{refused:?}");
+    let outcome = confirm(&mut wire, &refused.token());
+    assert_eq!(outcome.tags(), ["UPDATE 40"], "{outcome:#?}");
+    assert_eq!(undone(&mut wire, &job_of(&outcome)).tags(), ["SLUICE UNDO 40"]);
+    assert_eq!(database.value("SELECT count(*) FROM list WHERE pos = id"), "40");
+}
+
+/// Rows that are back are the application's again: what it makes of them is nothing to the undo of others.
+fn rows_changed_between_two_undos(server: &'static Server) {
+    let (database, sluice) = gate(server, THINGS);
+    let mut wire = sluice.connect(&database);
+    let token = offered(&wire.simple("DELETE FROM things WHERE kind = 'old'"));
+    let id = job_of(&confirm(&mut wire, &token));
+    database.run("INSERT INTO things (id, kind) VALUES (1501, 'taken')");
+    assert_eq!(undone(&mut wire, &id).tags(), ["SLUICE UNDO 3999"]);
+    database.run("DELETE FROM things WHERE id = 1501; UPDATE things SET n = n + 50 WHERE id < 3000");
+    assert_eq!(undone(&mut wire, &id).tags(), ["SLUICE UNDO 1"]);
+    assert_eq!(database.value("SELECT kind FROM things WHERE id = 1501"), "old");
 }

@@ -244,7 +244,9 @@ fn order<'a>(product: Product, root: &Table, nodes: Vec<Node<'a>>) -> Result<Vec
 fn is_ordinary(product: Product, table: &Table, columns: &[String]) -> bool {
     let of = |name: &String| table.columns.iter().find(|column| &column.name == name);
     columns.iter().map(of).all(|column| {
-        column.is_some_and(|column| walked_by(product)(&KeyColumn { name: String::new(), kind: column.kind.clone() }))
+        column.is_some_and(|column| {
+            walked_by(product)(&KeyColumn { name: String::new(), kind: column.kind.clone(), letters: None })
+        })
     })
 }
 

@@ -339,10 +339,24 @@ impl<'a> Texts<'a> {
         )
     }
 
-    /// How many rows of a batch that are marked as back are not what they were.
-    pub fn not_as_it_was(&self, batch: u64) -> String {
+    /// How many of the rows that have just been archived are not in the archive as they are: `new`: of their new values.
+    pub fn archived_otherwise(&self, batch: u64, new: bool) -> String {
+        let equal = self.equal("t", |column| match new {
+            true => format!("a.{}", ident(&self.new_name(column))),
+            false => format!("a.{}", ident(column)),
+        });
         format!(
-            "SELECT COUNT(*) FROM {} AS a LEFT JOIN {} AS t ON {} WHERE a.{BATCH} = {batch} AND a.{UNDONE} IS NOT NULL AND NOT ({})",
+            "SELECT COUNT(*) FROM {} AS a LEFT JOIN {} AS t ON {} WHERE a.{BATCH} = {batch} AND NOT ({equal})",
+            self.archive(),
+            self.table(),
+            self.same("a", "t"),
+        )
+    }
+
+    /// How many rows of a batch that were marked as back then are not what they were.
+    pub fn not_as_it_was(&self, batch: u64, mark: &str) -> String {
+        format!(
+            "SELECT COUNT(*) FROM {} AS a LEFT JOIN {} AS t ON {} WHERE a.{BATCH} = {batch} AND a.{UNDONE} = '{mark}' AND NOT ({})",
             self.archive(),
             self.table(),
             self.same("a", "t"),
@@ -423,6 +437,8 @@ impl<'a> Texts<'a> {
         let one = |column: &KeyColumn| {
             let name = format!("{of}.{}", ident(&column.name));
             match kind(column) {
+                // Not every character of every set is one of UTF-8 that leads back to it.
+                Some(Kind::Text) if column.letters.is_some() => format!("HEX(CAST({name} AS BINARY))"),
                 Some(Kind::Text) => hex(&name),
                 Some(Kind::Bytes) => format!("HEX({name})"),
                 _ => format!("CAST({name} AS CHAR)"),
@@ -443,7 +459,10 @@ fn value_of(column: &KeyColumn, value: &str) -> String {
     match kind(column) {
         Some(Kind::Number) if only(b"0123456789-.") => value.to_owned(),
         Some(Kind::Time) if only(b"0123456789-.: ") => format!("'{value}'"),
-        Some(Kind::Text) if value.is_empty() || only(b"0123456789ABCDEFabcdef") => format!("_utf8mb4 x'{value}'"),
+        Some(Kind::Text) if value.is_empty() || only(b"0123456789ABCDEFabcdef") => match &column.letters {
+            Some((set, collation)) => format!("_{set} x'{value}' COLLATE {collation}"),
+            None => format!("_utf8mb4 x'{value}'"),
+        },
         Some(Kind::Bytes) if value.is_empty() || only(b"0123456789ABCDEFabcdef") => format!("x'{value}'"),
         _ => "NULL".to_owned(),
     }
@@ -464,6 +483,10 @@ const NAME_CHARS_MAX: usize = 64;
 impl Walk {
     /// Takes over what the server says of the columns.
     pub fn defined(mut self, columns: &[Definition]) -> Walk {
+        for key in &mut self.key {
+            let found = columns.iter().find(|column| column.name.eq_ignore_ascii_case(&key.name));
+            key.letters = found.and_then(|column| column.letters.clone());
+        }
         self.columns = columns.iter().map(|column| column.name.clone()).collect();
         self.written = columns.iter().filter(|column| !column.generated).map(|column| column.name.clone()).collect();
         self.letters =

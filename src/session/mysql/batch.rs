@@ -90,18 +90,18 @@ impl Session {
     ) -> Result<Result<(u64, u64), Step>, End> {
         let plan = drive.plan.clone();
         let (texts, families) = (Texts::of(&plan.walk), Families::of(plan.family()));
-        let own = match self.step(&drive.permit, &texts.keep(after, to, number), false).await? {
-            Ok(said) => said.affected(),
-            Err(step) => return Ok(Err(step)),
-        };
+        self.copy_exactly(drive, true).await?;
+        let mut keeps = vec![(0, texts.keep(after, to, number))];
+        keeps.extend(families.keep(number));
         let mut kept = vec![0u64; plan.members.len() + 1];
-        kept[0] = own;
-        for (at, text) in families.keep(number) {
-            match self.step(&drive.permit, &text, false).await? {
-                Ok(said) => kept[at] += said.affected(),
+        for (at, text) in keeps {
+            match self.archived(drive, (at, &text), (number, false)).await? {
+                Ok(rows) => kept[at] += rows,
                 Err(step) => return Ok(Err(step)),
             }
         }
+        self.copy_exactly(drive, false).await?;
+        let own = kept[0];
         // What hangs on one row goes with it.
         let lone = own == 1 && !plan.members.is_empty();
         if kept.iter().sum::<u64>() > plan.batch_rows && !lone {
@@ -122,6 +122,48 @@ impl Session {
             false => self.drop_kept(drive, &families, number, &mut kept).await?,
         };
         Ok(step.map_or_else(|| Ok((own, kept.iter().sum())), Err))
+    }
+
+    /// Under some of the client's modes the server writes other dates than it reads: once that was seen, what archives runs under a mode of
+    /// its own.
+    async fn copy_exactly(&mut self, drive: &Drive, on: bool) -> Result<(), End> {
+        if drive.copies_exactly {
+            self.own(&format!("SET SESSION sql_mode = '{}'", drive.modes[usize::from(on)])).await?;
+        }
+        Ok(())
+    }
+
+    /// A statement that writes into the archive of this walk: its rows. Where the server warns or refuses, they are held against the table's,
+    /// `new`: against what they became. `Err`: the batch was rolled back.
+    async fn archived(
+        &mut self,
+        drive: &mut Drive,
+        (at, text): (usize, &str),
+        (number, new): (u64, bool),
+    ) -> Result<Result<u64, Step>, End> {
+        let why = match self.step(&drive.permit, text, false).await? {
+            Ok(said) => {
+                let rows = if new { said.matched.unwrap_or_default() } else { said.affected() };
+                if said.warnings() == 0 {
+                    return Ok(Ok(rows));
+                }
+                let walk = at.checked_sub(1).map_or(&drive.plan.walk, |at| &drive.plan.members[at].walk);
+                let told = self.tell_long(&Texts::of(walk).archived_otherwise(number, new)).await?;
+                if cell(&told, 0) == Some("0") {
+                    return Ok(Ok(rows));
+                }
+                self.roll_back().await?;
+                Step::Stop("the archive does not hold the rows as they are".to_owned())
+            }
+            Err(Step::Failed(why, failed)) => Step::Failed(why, failed),
+            Err(step) => return Ok(Err(step)),
+        };
+        if drive.copies_exactly {
+            self.own(&format!("SET SESSION sql_mode = '{}'", drive.modes[0])).await?;
+            return Ok(Err(why));
+        }
+        drive.copies_exactly = true;
+        Ok(Err(Step::Again("the archive does not hold the rows as they are under this sql_mode".to_owned())))
     }
 
     /// Rows of a table that had none when it was shown: the server would take them along uncounted.
@@ -147,7 +189,7 @@ impl Session {
     /// What was kept goes, or is unlinked, from the last level upwards. `Some`: it was rolled back.
     async fn drop_kept(
         &mut self,
-        drive: &Drive,
+        drive: &mut Drive,
         families: &Families<'_>,
         number: u64,
         kept: &mut [u64],
@@ -159,18 +201,21 @@ impl Session {
                     Err(step) => return Ok(Some(step)),
                 },
                 Act::Unlink { keep, set, keep_new } => {
-                    match self.step(&drive.permit, keep, false).await? {
-                        Ok(said) => kept[at] = said.affected(),
+                    self.copy_exactly(drive, true).await?;
+                    kept[at] = match self.archived(drive, (at, keep), (number, false)).await? {
+                        Ok(rows) => rows,
                         Err(step) => return Ok(Some(step)),
-                    }
-                    let mut did = Some(kept[at]);
-                    for text in [set, keep_new] {
-                        match self.step(&drive.permit, text, false).await? {
-                            Ok(said) if said.matched == Some(kept[at]) => {}
-                            Ok(said) => did = said.matched,
-                            Err(step) => return Ok(Some(step)),
-                        }
-                    }
+                    };
+                    let set = match self.step(&drive.permit, set, false).await? {
+                        Ok(said) => said.matched,
+                        Err(step) => return Ok(Some(step)),
+                    };
+                    let new = match self.archived(drive, (at, keep_new), (number, true)).await? {
+                        Ok(rows) => Some(rows),
+                        Err(step) => return Ok(Some(step)),
+                    };
+                    self.copy_exactly(drive, false).await?;
+                    let did = if set == Some(kept[at]) { new } else { set };
                     (did, kept[at])
                 }
             };
@@ -223,8 +268,11 @@ impl Session {
             ))));
         }
         if is_update {
-            match self.step(&drive.permit, &texts.keep_new(after, to, number), false).await? {
-                Ok(new) if new.matched == Some(kept) => {}
+            self.copy_exactly(drive, true).await?;
+            let new = self.archived(drive, (0, &texts.keep_new(after, to, number)), (number, true)).await?;
+            self.copy_exactly(drive, false).await?;
+            match new {
+                Ok(new) if new == kept => {}
                 Ok(_) => {
                     self.roll_back().await?;
                     return Ok(Some(Step::Stop("what the rows became could not be archived".to_owned())));
@@ -240,12 +288,7 @@ impl Session {
     pub(in crate::session) async fn batch_back(&mut self, drive: &mut Drive, back: &mut Back) -> Result<Step, End> {
         let plan = drive.plan.clone();
         let (texts, families) = (Texts::of(&plan.walk), Families::of(plan.family()));
-        let piece = back.pieces.pop();
-        if piece.is_none()
-            && let Some(number) = back.apart.take()
-        {
-            back.below = Some(number);
-        }
+        let piece = back.next_piece();
         let next = self.tell(&families.next_back(back.below)).await?;
         if let Some(failure) = next.end.failed() {
             return Ok(Step::Stop(failure.message.clone()));
@@ -276,8 +319,7 @@ impl Session {
         drive.coming = rows;
         let kept = self.commit_batch(rows, Stride::Matching(rows)).await?;
         match kept {
-            Step::Kept { .. } if back.apart.is_none() => back.below = Some(number),
-            Step::Kept { .. } => {}
+            Step::Kept { rows, .. } => back.kept(number, rows),
             // It is tried again as it is.
             _ => back.pieces.extend(piece),
         }
@@ -309,7 +351,7 @@ impl Session {
             Err(step) => return Ok(Err(step)),
         };
         let put = if walk.is_update() { said.matched } else { Some(said.affected()) };
-        let differ = self.tell_long(&texts.not_as_it_was(number)).await?;
+        let differ = self.tell_long(&texts.not_as_it_was(number, when)).await?;
         let why = match (put == Some(marked), cell(&differ, 0)) {
             (true, Some("0")) => return Ok(Ok(marked)),
             (true, Some(other)) => format!("{other} rows would not be what they were"),
@@ -415,6 +457,13 @@ struct Did {
 impl Did {
     fn affected(&self) -> u64 {
         self.end.affected()
+    }
+
+    fn warnings(&self) -> u16 {
+        match &self.end {
+            Said::Okay(okay) => okay.warnings,
+            _ => 0,
+        }
     }
 }
 

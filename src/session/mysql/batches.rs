@@ -97,7 +97,8 @@ impl Session {
             context,
             batch_rows: judgement.sizes.batch_rows,
             sparse: outline.is_sparse(),
-            moment: batch::reads_clock(&text, mode).then(|| clock.to_owned()),
+            // What stamps a row that is updated (ON UPDATE CURRENT_TIMESTAMP) reads it, too.
+            moment: (walk.is_update() || batch::reads_clock(&text, mode)).then(|| clock.to_owned()),
             unique: outline.unique_keys().to_vec(),
             oid: None,
             members,

@@ -58,14 +58,17 @@ impl Session {
             tracing::error!(job = %drive.job.id, %error, "how a job ended could not be kept");
         }
         match settled {
-            Ok(had) => self.settle_out(&drive.job, had, drive.plan.moment.is_some()).await?,
+            Ok(had) => {
+                self.own(&format!("SET SESSION sql_mode = '{}'", drive.modes[0])).await?;
+                self.settle_out(&drive.job, had, drive.plan.moment.is_some()).await?;
+            }
             Err(_) => self.unlock_job(&drive.job).await?,
         }
         Ok(driven)
     }
 
-    async fn settle_in(&mut self, drive: &Drive) -> Result<Result<Had, String>, End> {
-        let asked = "SELECT @@SESSION.innodb_lock_wait_timeout, @@SESSION.timestamp, @@SESSION.sql_safe_updates, @@SESSION.sql_big_selects, @@SESSION.foreign_key_checks";
+    async fn settle_in(&mut self, drive: &mut Drive) -> Result<Result<Had, String>, End> {
+        let asked = "SELECT @@SESSION.innodb_lock_wait_timeout, @@SESSION.timestamp, @@SESSION.sql_safe_updates, @@SESSION.sql_big_selects, @@SESSION.foreign_key_checks, @@SESSION.sql_mode";
         let asked = self.tell(asked).await?;
         if drive.plan.carries && cell(&asked, 4) != Some("1") {
             return Ok(Err("foreign_key_checks is off here, and its foreign keys carry nothing on".to_owned()));
@@ -76,11 +79,21 @@ impl Session {
             careful: [2, 3].map(|at| cell(&asked, at) == Some("1")),
             clock: cell(&asked, 1).filter(|clock| Some(*clock) == cell(&again, 0)).map(str::to_owned),
         };
+        let is_mode =
+            |mode: &&str| mode.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b',');
+        let Some(mode) = cell(&asked, 5).filter(is_mode) else {
+            return Ok(Err("its session's sql_mode cannot be read".to_owned()));
+        };
+        drive.modes = [mode.to_owned(), copying(mode)];
         let wait = limits::BATCH_LOCK_WAIT.as_secs();
         let mut set =
             format!("SET SESSION innodb_lock_wait_timeout = {wait}, sql_safe_updates = 0, sql_big_selects = 1");
         if let Some(moment) = &drive.plan.moment {
             set.push_str(&format!(", timestamp = {moment}"));
+        }
+        // Nothing of the client's own stands in an undo: all of it is copying.
+        if drive.job.of.is_some() {
+            set.push_str(&format!(", sql_mode = '{}'", drive.modes[1]));
         }
         match self.tell(&set).await?.end.failed() {
             None => Ok(Ok(had)),
@@ -303,6 +316,14 @@ impl Session {
             false => Ok(self.source_of(text).map_err(End::Refused)?.text.to_vec()),
         }
     }
+}
+
+/// As the session reads texts, and every value is taken as it is: dates that are none, and a 0 where the server would give a number.
+fn copying(mode: &str) -> String {
+    // TRADITIONAL brings the first two along.
+    const CHANGE_VALUES: [&str; 3] = ["NO_ZERO_DATE", "NO_ZERO_IN_DATE", "TRADITIONAL"];
+    let kept = mode.split(',').filter(|word| !word.is_empty() && !CHANGE_VALUES.contains(word));
+    kept.chain(["ALLOW_INVALID_DATES", "NO_AUTO_VALUE_ON_ZERO"]).collect::<Vec<_>>().join(",")
 }
 
 pub(in crate::session) fn cell(heard: &Heard, column: usize) -> Option<&str> {

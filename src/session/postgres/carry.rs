@@ -299,12 +299,7 @@ impl Session {
     /// One batch of the archive, or a piece of it, put back.
     async fn batch_back(&mut self, drive: &Drive, back: &mut Back) -> Result<Step, End> {
         let family = drive.plan.family();
-        let piece = back.pieces.pop();
-        if piece.is_none()
-            && let Some(number) = back.apart.take()
-        {
-            back.below = Some(number);
-        }
+        let piece = back.next_piece();
         let counts = measure::question(Telling::Changes);
         let text = format!("{}; {counts}; {}", begin_batch(&drive.plan), family.next_back(back.below));
         let begun = self.tell(&text).await?;
@@ -361,8 +356,7 @@ impl Session {
         }
         let kept = self.commit_batch(rows, Stride::Matching(rows)).await?;
         match kept {
-            Step::Kept { .. } if back.apart.is_none() => back.below = Some(number),
-            Step::Kept { .. } => {}
+            Step::Kept { rows, .. } => back.kept(number, rows),
             // It is tried again as it is.
             _ => back.pieces.extend(piece),
         }

@@ -15,7 +15,9 @@ my_stories! {
     killed_in_mid_job, the_database_is_lost_in_mid_job, the_client_leaves_in_mid_job, paused_from_another_session, two_sessions_never_run_one_job,
     others_who_write_meanwhile_lose_nothing, without_an_archive_nothing_changes, in_a_transaction_it_runs_whole, what_runs_whole, the_clock_stands_still,
     killed_again_and_again, the_session_is_as_it_was, a_careful_client, the_table_is_changed_meanwhile, letters_of_another_charset, rows_that_cannot_come_back, by_chance,
-    how_fast_it_may_go, archives_past_their_retention, what_the_server_refuses_itself,
+    how_fast_it_may_go, archives_past_their_retention, what_the_server_refuses_itself, dates_that_are_none, what_stamps_rows_stands_still, rows_in_one_anothers_way,
+    rows_changed_between_two_undos,
+    letters_that_utf8_does_not_tell_apart, settings_of_its_own, keys_that_move_by_themselves,
 }
 
 const ROWS: &str = "SELECT 1 + a.d + 10 * b.d + 100 * c.d + 1000 * e.d AS i FROM ten a, ten b, ten c, ten e";
@@ -598,7 +600,9 @@ fn rows_that_cannot_come_back(server: &'static MyServer) {
     );
     let (database, sluice) = gate(server, &setup);
     let mut wire = sluice.my_connect(&database);
-    let (_, updated) = done(&mut wire, "UPDATE kids SET u = u + 100000");
+    let token = Refused::to_confirm(&mut wire, "UPDATE kids SET u = u + 100000").token();
+    assert_eq!(confirm(&mut wire, &token).affected(), [4000]);
+    let updated = job(&mut wire);
     database.run("INSERT INTO kids VALUES (9001, 77, 1, 0), (9002, 3999, 1, 0)");
     assert_eq!(undone(&mut wire, &updated).affected(), [3998]);
     assert!(warnings(&mut wire).contains("id 77; 3999"));
@@ -723,4 +727,157 @@ fn what_the_server_refuses_itself(server: &'static MyServer) {
     );
     assert_eq!(database.value(&archives), "0");
     assert_eq!(only_job(&mut wire)[1].as_deref(), Some("cancelled"));
+}
+
+/// Dates that are none are archived as they are, and come back, whatever the session's mode makes of others.
+fn dates_that_are_none(server: &'static MyServer) {
+    let database = server.database(TEN);
+    let sluice = Setup::before_mysql(server).start();
+    let modes =
+        ["NO_ZERO_IN_DATE", "NO_ZERO_DATE", "", "STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE", "TRADITIONAL"];
+    for (at, mode) in modes.iter().enumerate() {
+        for (nth, statement) in ["DELETE FROM $t WHERE a = 1", "UPDATE $t SET a = a + 1 WHERE a = 1"].iter().enumerate()
+        {
+            let name = format!("days_{at}_{nth}");
+            let mut bare = database.connect_as(ROOT);
+            bare.query("SET sql_mode = 'ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO'").expect_fine("a mode");
+            bare.query(&format!("CREATE TABLE {name} (k int PRIMARY KEY AUTO_INCREMENT, a int, d date, e datetime)"))
+                .expect_fine("a table");
+            bare.query(&format!("INSERT INTO {name} SELECT i - 1, 1, ELT(i % 3 + 1, '2020-05-00', '2021-02-31', '0000-00-00'), '2021-02-31 10:00:00' FROM ({ROWS}) r WHERE i <= 1500"))
+                .expect_fine("rows");
+            let dates = format!("SELECT k, a, CAST(d AS CHAR), CAST(e AS CHAR) FROM {name} ORDER BY k");
+            let before = bare.query(&dates).rows();
+            let mut wire = sluice.my_connect(&database);
+            wire.query(&format!("SET sql_mode = '{mode}'")).expect_fine(mode);
+            let statement = statement.replace("$t", &name);
+            let (rows, _) = done(&mut wire, &statement);
+            assert_eq!(rows, 1500, "{mode}: {statement}");
+            assert_eq!(wire.query("SELECT @@sql_mode LIKE '%ALLOW_INVALID%'").value(), "0", "as it was: {mode}");
+            let id = job(&mut wire);
+            let undo = undone(&mut wire, &id);
+            assert!(undo.error().is_none(), "{mode}: {statement}: {undo:#?}");
+            assert_eq!(undo.affected(), [1500], "{mode}: {statement}");
+            assert!(bare.query(&dates).rows() == before, "{mode}: {statement}");
+        }
+    }
+}
+
+/// What the table itself stamps a row with that is updated is one moment, as in one statement.
+fn what_stamps_rows_stands_still(server: &'static MyServer) {
+    let (database, sluice) = gate(server, &things());
+    let mut wire = sluice.my_connect(&database);
+    let (rows, _) = done(&mut wire, "UPDATE things SET n = n + 1");
+    assert_eq!(rows, 5000);
+    assert_eq!(database.value("SELECT count(DISTINCT at) FROM things"), "1");
+}
+
+/// Values that move up by one come back in the other order than they went.
+fn rows_in_one_anothers_way(server: &'static MyServer) {
+    let setup = format!(
+        "{TEN}; CREATE TABLE list (id int PRIMARY KEY, pos int, UNIQUE (pos)); INSERT INTO list SELECT i, i FROM ({ROWS}) r WHERE i <= 40"
+    );
+    let database = server.database(&setup);
+    let sluice = Setup::before_mysql(server).with("[limits]\nbatch_rows = 20\nfree_rows = 1").start();
+    let mut wire = sluice.my_connect(&database);
+    let refused = Refused::to_confirm(&mut wire, "UPDATE list SET pos = pos - 1");
+    assert!(refused.says("perhaps not to be undone by SLUICE UNDO: pos is unique"), "{refused:?}");
+    assert_eq!(confirm(&mut wire, &refused.token()).affected(), [40]);
+    let id = job(&mut wire);
+    let undo = undone(&mut wire, &id);
+    assert_eq!(undo.affected(), [40], "{undo:#?}");
+    assert_eq!(database.value("SELECT count(*) FROM list WHERE pos = id"), "40");
+}
+
+/// Rows that are back are the application's again: what it makes of them is nothing to the undo of others.
+fn rows_changed_between_two_undos(server: &'static MyServer) {
+    let (database, sluice) = gate(server, &things());
+    let mut wire = sluice.my_connect(&database);
+    let (_, id) = done(&mut wire, "DELETE FROM things WHERE kind = 'old'");
+    database.run("INSERT INTO things (id, n, kind, e) VALUES (1501, 0, 'taken', 'a')");
+    undone(&mut wire, &id).expect_fine("all but one");
+    assert!(warnings(&mut wire).contains("1 rows were left as they are"));
+    database.run("DELETE FROM things WHERE id = 1501; UPDATE things SET n = n + 50 WHERE id < 3000");
+    let undo = undone(&mut wire, &id);
+    assert_eq!(undo.affected(), [1], "{undo:#?}");
+    assert_eq!(database.value("SELECT kind FROM things WHERE id = 1501"), "old");
+}
+
+/// Keys of which some characters are one in UTF-8, or none: places are kept in the column's own bytes.
+fn letters_that_utf8_does_not_tell_apart(server: &'static MyServer) {
+    let database = server.database(TEN);
+    let sluice = Setup::before_mysql(server).start();
+    for (set, collation, letters) in [
+        ("cp932", "cp932_bin", ["81CA", "FA54"]),
+        ("cp1251", "cp1251_bin", ["98", "E0"]),
+        ("latin1", "latin1_swedish_ci", ["81", "E4"]),
+    ] {
+        let name = format!("keys_{set}");
+        let [one, other] = letters;
+        database.run(&format!(
+            "CREATE TABLE {name} (k varchar(20) CHARACTER SET {set} COLLATE {collation} PRIMARY KEY, n int);
+             INSERT INTO {name} SELECT CONVERT(CONCAT(IF(i % 2, x'{one}', x'{other}'), i) USING {set}), i FROM (SELECT i FROM ({ROWS}) r WHERE i <= 1) r;
+             DELETE FROM {name};
+             INSERT INTO {name} SELECT CONCAT(IF(i % 2, _{set} x'{one}', _{set} x'{other}'), CONVERT(i USING {set})), i FROM ({ROWS}) r WHERE i <= 3000;
+             ANALYZE TABLE {name}"
+        ));
+        let mut wire = sluice.my_connect(&database);
+        let before = database.connect_as(ROOT).query(&format!("SELECT HEX(k), n FROM {name} ORDER BY n")).rows();
+        for statement in [format!("DELETE FROM {name} WHERE n > 0"), format!("UPDATE {name} SET n = n WHERE n > 0")] {
+            let (_, id) = done(&mut wire, &statement);
+            assert!(only_rows(&mut wire, &id) == "3000", "{set}: {statement}");
+            undone(&mut wire, &id).expect_fine("put back");
+            assert!(
+                database.connect_as(ROOT).query(&format!("SELECT HEX(k), n FROM {name} ORDER BY n")).rows() == before,
+                "{set}: {statement}"
+            );
+        }
+    }
+}
+
+/// How many rows a job has changed.
+fn only_rows(wire: &mut MyWire, id: &str) -> String {
+    let jobs = wire.query("SLUICE JOBS").rows();
+    jobs.iter().find(|row| row[0].as_deref() == Some(id)).and_then(|row| row[3].clone()).expect("a job")
+}
+
+/// What holds for the one statement is not read into others: it is not counted without it, and runs as it is written.
+fn settings_of_its_own(server: &'static MyServer) {
+    let setup = format!(
+        "{TEN}; CREATE TABLE times (id int PRIMARY KEY, at timestamp NOT NULL); INSERT INTO times SELECT i, '2026-01-01 00:00:00' + INTERVAL i SECOND FROM ({ROWS}) r WHERE i <= 4000"
+    );
+    let (database, sluice) = gate(server, &setup);
+    let condition = "at < '2026-01-01 01:00:00'";
+    let statement = match server.is_mariadb() {
+        true => format!("SET STATEMENT time_zone = '+00:30' FOR DELETE FROM times WHERE {condition}"),
+        false => format!("DELETE /*+ SET_VAR(time_zone = '+00:30') */ FROM times WHERE {condition}"),
+    };
+    let mut bare = database.connect_as(ROOT);
+    bare.query("BEGIN").expect_fine("a transaction");
+    let alone = bare.query(&statement).affected();
+    bare.query("ROLLBACK").expect_fine("as it was");
+    let mut wire = sluice.my_connect(&database);
+    wire.query("SET time_zone = '+00:00'").expect_fine("a zone");
+    let refused = Refused::to_confirm(&mut wire, &statement);
+    assert!(refused.says("it is written with settings of its own"), "{refused:?}");
+    let outcome = confirm(&mut wire, &refused.token());
+    assert_eq!(outcome.affected(), alone, "{outcome:#?}");
+    // One that changes nothing of its meaning is no hindrance.
+    let plain = match server.is_mariadb() {
+        true => "SET STATEMENT max_statement_time = 100 FOR DELETE FROM times WHERE id > 0",
+        false => "DELETE /*+ SET_VAR(max_execution_time = 100000) */ FROM times WHERE id > 0",
+    };
+    offered(&mut wire, plain);
+}
+
+fn keys_that_move_by_themselves(server: &'static MyServer) {
+    if server.is_mariadb() {
+        // It takes no generated column into a primary key.
+        return;
+    }
+    let setup = format!(
+        "{TEN}; CREATE TABLE made (a int, k int AS (a * 10) STORED PRIMARY KEY); INSERT INTO made (a) SELECT i FROM ({ROWS}) r WHERE i <= 3000"
+    );
+    let (database, sluice) = gate(server, &setup);
+    let refused = Refused::to_confirm(&mut sluice.my_connect(&database), "UPDATE made SET a = a + 10000");
+    assert!(refused.says("not in batches: it has no"), "{refused:?}");
 }
