@@ -256,7 +256,7 @@ fn key_of(table: &Table, can_be_walked: fn(&KeyColumn) -> bool, set: &[&String])
         let fit = |column: Option<&crate::policy::question::Column>| {
             column.is_some_and(|column| {
                 // One that is made of others moves with them.
-                !(column.generated && !set.is_empty())
+                (set.is_empty() || !column.generated)
                     && column.not_null
                     && can_be_walked(&KeyColumn { name: String::new(), kind: column.kind.clone(), letters: None })
             })
