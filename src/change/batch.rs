@@ -38,7 +38,7 @@ pub struct Plan {
     pub batch_rows: u64,
     /// Few of the table's rows match.
     pub sparse: bool,
-    /// PostgreSQL: the table's oid.
+    /// PostgreSQL: the table's oid. MySQL: when it was made.
     #[serde(default)]
     pub oid: Option<String>,
     /// MySQL: the session's `timestamp` while it runs, and the table's other unique keys.

@@ -156,6 +156,8 @@ pub(in crate::session) struct Drive {
     /// MySQL: the client's `sql_mode`, and that under which rows are copied as they are, where the other changes them.
     pub modes: [String; 2],
     pub copies_exactly: bool,
+    /// Rows that it changed and that somebody has taken out of its archive since.
+    pub lost: u64,
     /// Since when its rate is reckoned, and how many rows were done then: not while it waited for others.
     meter: (Instant, u64),
     waiting: bool,
@@ -180,6 +182,7 @@ impl Drive {
             brake: Brake::default(),
             modes: [String::new(), String::new()],
             copies_exactly: false,
+            lost: 0,
             meter: (began, before),
             waiting: false,
         }
@@ -359,6 +362,12 @@ impl Drive {
                 job.rows_shown.and_then(|shown| shown.checked_sub(standing.rows)).filter(|fewer| *fewer > 0)
         {
             line.push_str(&format!(" ({} fewer than were shown)", grouped(fewer)));
+        }
+        if self.lost > 0 {
+            line.push_str(&format!(
+                "; {} of them are not in its archive any more: somebody took them out",
+                grouped(self.lost)
+            ));
         }
         if job.of.is_none() && standing.rows > 0 {
             line.push_str(&format!("; undo with: SLUICE UNDO '{}'", job.id));

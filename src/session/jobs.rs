@@ -272,8 +272,9 @@ impl Desk {
         };
         let message =
             format!("sluice: this would put back the {rows} rows of {}{below} that were {verb}", job.relation);
+        let lost = if job.standing.why.is_empty() { String::new() } else { format!("{}\n", job.standing.why) };
         let detail = format!(
-            "job: {}\narchive: {}\nRows that somebody has changed since, or whose key is taken again, are left as they are, and counted.\nstatement:\n{}",
+            "{lost}job: {}\narchive: {}\nRows that somebody has changed since, or whose key is taken again, are left as they are, and counted.\nstatement:\n{}",
             job.id,
             job.archive,
             job.statement.lines().map(quoted).collect::<Vec<_>>().join("\n")
@@ -338,7 +339,9 @@ impl Desk {
         now.extend(more);
         let name = was.keys().chain(now.keys()).find(|name| was.get(*name) != now.get(*name))?;
         let message = format!("sluice: {name} is not set here as it was when the job was confirmed");
-        Some(Refusal::new(Code::Token, message).hint("Set it as it was, and resume."))
+        let set = |context: &Context| context.get(name).map_or_else(|| "not known".to_owned(), |value| quoted(value));
+        let hint = format!("Set it as it was, and resume. It was {}, and is {}.", set(was), set(&now));
+        Some(Refusal::new(Code::Token, message).hint(hint))
     }
 }
 
@@ -352,6 +355,13 @@ pub(in crate::session) fn archives_of(job: &Job) -> Vec<String> {
 /// Until when what it archived is kept. `None`: until somebody drops it.
 fn expiry(job: &Job, retention: Option<Duration>) -> Option<Timestamp> {
     job.seen.checked_add(retention?).ok()
+}
+
+/// Rows that were changed, and are in no archive any more.
+pub(in crate::session) fn lacking(rows: u64) -> Option<String> {
+    (rows > 0).then(|| {
+        format!("{} rows that it changed are not in its archive any more, and cannot be put back", grouped(rows))
+    })
 }
 
 /// More would be put back than was shown.

@@ -148,6 +148,15 @@ impl<'a> Texts<'a> {
         )
     }
 
+    /// When the table was made, as it is now: another of its name has another time.
+    pub fn born(&self) -> String {
+        format!(
+            "SELECT CAST(CREATE_TIME AS CHAR) FROM information_schema.TABLES WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {}",
+            literal(&self.walk.schema),
+            literal(&self.walk.table)
+        )
+    }
+
     pub fn drop_archive(&self) -> String {
         format!("DROP TABLE {}", self.archive())
     }
@@ -161,12 +170,32 @@ impl<'a> Texts<'a> {
     fn print_parts(&self) -> String {
         let of = |table: &str| {
             let (schema, table) = (literal(&self.walk.schema), literal(table));
-            format!(
-                "(SELECT SUM(CRC32(CONCAT_WS(',', ORDINAL_POSITION, COLUMN_NAME, COLUMN_TYPE, IS_NULLABLE, COALESCE(COLUMN_DEFAULT, '-'), EXTRA, COLLATION_NAME))) \
-                 FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = {table}), \
-                 (SELECT COUNT(*) FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = {schema} AND EVENT_OBJECT_TABLE = {table}), \
-                 (SELECT COUNT(*) FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE UNIQUE_CONSTRAINT_SCHEMA = {schema} AND REFERENCED_TABLE_NAME = {table})"
-            )
+            let here = format!("TABLE_SCHEMA = {schema} AND TABLE_NAME = {table}");
+            // A table that was altered, or exchanged for another of its name, has another time of creation (one that was emptied has not).
+            let digest = |lines: &str, view: &str, which: &str| {
+                format!(
+                    "(SELECT CONCAT(COUNT(*), ' ', COALESCE(SUM(CRC32(CONCAT_WS(',', {lines}))), 0)) FROM information_schema.{view} WHERE {which})"
+                )
+            };
+            [
+                digest("ENGINE, CREATE_TIME, TABLE_TYPE", "TABLES", &here),
+                digest(
+                    "ORDINAL_POSITION, COLUMN_NAME, COLUMN_TYPE, IS_NULLABLE, COALESCE(COLUMN_DEFAULT, '-'), EXTRA, COLLATION_NAME, GENERATION_EXPRESSION",
+                    "COLUMNS",
+                    &here,
+                ),
+                digest(
+                    "TRIGGER_NAME, ACTION_TIMING, EVENT_MANIPULATION, ACTION_ORDER, CRC32(ACTION_STATEMENT), CREATED",
+                    "TRIGGERS",
+                    &format!("EVENT_OBJECT_SCHEMA = {schema} AND EVENT_OBJECT_TABLE = {table}"),
+                ),
+                digest(
+                    "CONSTRAINT_SCHEMA, CONSTRAINT_NAME, TABLE_NAME, UNIQUE_CONSTRAINT_NAME, UPDATE_RULE, DELETE_RULE",
+                    "REFERENTIAL_CONSTRAINTS",
+                    &format!("UNIQUE_CONSTRAINT_SCHEMA = {schema} AND REFERENCED_TABLE_NAME = {table}"),
+                ),
+            ]
+            .join(", ")
         };
         format!("{}, {}", of(&self.walk.table), of(&self.walk.archive))
     }

@@ -19,7 +19,7 @@ use crate::session::End;
 use crate::session::desk::{Entry, manner};
 use crate::session::driving::{Drive, Driven, Failed};
 use crate::session::held::Agreed;
-use crate::session::jobs::{is_more, is_over, no_store, runs, undo_of};
+use crate::session::jobs::{is_more, is_over, lacking, no_store, runs, undo_of};
 use crate::session::judgement::{Judgement, Piece};
 use crate::session::mysql::Session;
 use crate::session::mysql::carry::{cell, row};
@@ -85,6 +85,7 @@ impl Session {
             let message = format!("sluice: where the rows end cannot be read, so nothing was changed: {why}");
             return self.refuse(&Refusal::new(Code::CannotKnow, message)).await.map(|()| true);
         }
+        let born = self.tell(&Texts::of(&walk).born()).await?;
         let mut context = binding(&judgement.context);
         context.extend(self.zone().await?);
         let (permit, entry) = match self.desk.permit_job(judgement, run.challenge, most, None) {
@@ -100,7 +101,7 @@ impl Session {
             // What stamps a row that is updated (ON UPDATE CURRENT_TIMESTAMP) reads it, too.
             moment: (walk.is_update() || batch::reads_clock(&text, mode)).then(|| clock.to_owned()),
             unique: outline.unique_keys().to_vec(),
-            oid: None,
+            oid: cell(&born, 0).map(str::to_owned),
             members,
             guards: outline.guards(),
             carries: outline.carries(),
@@ -245,7 +246,9 @@ impl Session {
                 if rows == 0 { "sluice: the job changed nothing" } else { "sluice: all of it was put back already" };
             return Ok(Err(Refusal::new(Code::Token, message)));
         }
-        let standing = Standing { rows: rows - undone, ..job.standing.clone() };
+        let lost = job.standing.rows.saturating_sub(rows);
+        let why = lacking(lost).unwrap_or_default();
+        let standing = Standing { rows: rows - undone, why, ..job.standing.clone() };
         Ok(Ok((Job { standing, ..job }, plan)))
     }
 
@@ -404,10 +407,20 @@ impl Session {
         self.reply(message::ok(self.to_client(), &done));
     }
 
-    /// What moments in the text mean depends on it.
+    /// What moments, texts and quotients in the text mean depends on it.
     async fn zone(&mut self) -> Result<Context, End> {
-        let told = self.tell("SELECT @@SESSION.time_zone").await?;
-        Ok(cell(&told, 0).map(|zone| ("time_zone".to_owned(), zone.to_owned())).into_iter().collect())
+        const NAMES: [&str; 6] = [
+            "time_zone",
+            "collation_connection",
+            "character_set_connection",
+            "div_precision_increment",
+            "default_week_format",
+            "lc_time_names",
+        ];
+        let asked = NAMES.map(|name| format!("@@SESSION.{name}")).join(", ");
+        let told = self.tell(&format!("SELECT {asked}")).await?;
+        let value = |(at, name): (usize, &&str)| Some(((*name).to_owned(), cell(&told, at)?.to_owned()));
+        Ok(NAMES.iter().enumerate().filter_map(value).collect())
     }
 
     /// Jobs commit batch by batch, so nothing of the client's may be open.

@@ -48,6 +48,11 @@ impl Session {
             },
             Err(why) => Driven::Paused(why.clone()),
         };
+        if matches!(driven, Driven::Done) && drive.job.of.is_none() {
+            let told = self.tell_long(&Families::of(drive.plan.family()).done_so_far()).await?;
+            let there = cell(&told, 0).and_then(|digits| digits.parse::<u64>().ok()).unwrap_or_default();
+            drive.lost = drive.job.standing.rows.saturating_sub(there);
+        }
         if drive.archived_nothing(&driven) {
             for walk in drive.plan.family().walks() {
                 self.tell(&Texts::of(walk).drop_archive()).await?;
@@ -129,12 +134,20 @@ impl Session {
 
     /// Where the archive says that it stands.
     async fn stand(&mut self, drive: &mut Drive) -> Result<Result<Way, String>, End> {
+        if let Some(why) = self.hidden(drive).await? {
+            return Ok(Err(why));
+        }
         for (at, walk) in drive.plan.family().walks().enumerate() {
             if let Err(why) = self.ready_archive(drive, walk, at > 0).await? {
                 return Ok(Err(why));
             }
         }
         let (texts, families) = (Texts::of(&drive.plan.walk), Families::of(drive.plan.family()));
+        let born = self.tell(&texts.born()).await?;
+        // An undo may come long after the table was rebuilt, and compares the rows themselves.
+        if drive.job.of.is_none() && drive.plan.oid.is_some() && cell(&born, 0) != drive.plan.oid.as_deref() {
+            return Ok(Err(format!("{} was exchanged or rebuilt since the job was confirmed", drive.job.relation)));
+        }
         let print = self.tell(&families.print()).await?;
         let Some(print) = cell(&print, 0) else {
             return Ok(Err("what its table is cannot be read".to_owned()));
@@ -156,7 +169,8 @@ impl Session {
             Some(_) => {
                 // An undo before it may have put others back.
                 let left = rows.saturating_sub(undone);
-                drive.job.standing.rows = drive.job.rows_shown.unwrap_or_default().saturating_sub(left);
+                let back = drive.job.rows_shown.unwrap_or_default().saturating_sub(left);
+                drive.job.standing.rows = drive.job.standing.rows.max(back);
                 Way::Back(Back::default())
             }
             None if undone > 0 => return Ok(Err("some of it was undone".to_owned())),
@@ -173,6 +187,23 @@ impl Session {
         };
         drive.stands();
         Ok(Ok(way))
+    }
+
+    /// What is called by the names of a job must not be a temporary table, which only this session sees.
+    async fn hidden(&mut self, drive: &Drive) -> Result<Option<String>, End> {
+        for walk in drive.plan.family().walks() {
+            for name in [&walk.table, &walk.archive] {
+                let dotted = quote::mysql::dotted(&[walk.schema.clone(), name.clone()]);
+                let shown = self.tell(&format!("SHOW CREATE TABLE {dotted}")).await?;
+                let is_temporary = |definition: &str| {
+                    definition.get(..16).is_some_and(|start| start.eq_ignore_ascii_case("CREATE TEMPORARY"))
+                };
+                if cell(&shown, 1).is_some_and(is_temporary) {
+                    return Ok(Some(format!("{dotted}: a temporary table of this session hides it")));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Makes an archive of a job that has none yet, and the index of one that is put back. `is_below`: not the change's own.

@@ -17,7 +17,7 @@ use crate::session::End;
 use crate::session::desk::{Entry, manner};
 use crate::session::driving::{Drive, Driven, Failed};
 use crate::session::held::Agreed;
-use crate::session::jobs::{is_more, is_over, no_store, runs, undo_of};
+use crate::session::jobs::{is_more, is_over, lacking, no_store, runs, undo_of};
 use crate::session::judgement::{Judgement, Piece, Subjected};
 use crate::session::postgres::Session;
 use crate::session::postgres::act::Form;
@@ -327,7 +327,9 @@ impl Session {
                 if rows == 0 { "sluice: the job changed nothing" } else { "sluice: all of it was put back already" };
             return Ok(Err(Refusal::new(Code::Token, message)));
         }
-        let standing = Standing { rows: rows - undone, ..job.standing.clone() };
+        let lost = job.standing.rows.saturating_sub(rows);
+        let why = lacking(lost).unwrap_or_default();
+        let standing = Standing { rows: rows - undone, why, ..job.standing.clone() };
         Ok(Ok((Job { standing, ..job }, plan)))
     }
 

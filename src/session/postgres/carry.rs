@@ -44,6 +44,11 @@ impl Session {
             Ok(way) => self.go(drive, way).await?,
             Err(why) => Driven::Paused(why),
         };
+        if matches!(driven, Driven::Done) && drive.job.of.is_none() {
+            let told = self.tell(&drive.plan.family().done_so_far()).await?;
+            let there = told.cell(0).and_then(|digits| digits.parse::<u64>().ok()).unwrap_or_default();
+            drive.lost = drive.job.standing.rows.saturating_sub(there);
+        }
         if drive.archived_nothing(&driven) {
             let names: Vec<String> = drive.plan.family().walks().map(Walk::archive_name).collect();
             self.tell(&format!("DROP TABLE IF EXISTS {}", names.join(", "))).await?;
@@ -94,7 +99,8 @@ impl Session {
             Some(_) => {
                 // An undo before it may have put others back.
                 let left = rows.saturating_sub(undone);
-                drive.job.standing.rows = drive.job.rows_shown.unwrap_or_default().saturating_sub(left);
+                let back = drive.job.rows_shown.unwrap_or_default().saturating_sub(left);
+                drive.job.standing.rows = drive.job.standing.rows.max(back);
                 Way::Back(Back::default())
             }
             None if undone > 0 => return Ok(Err("some of it was undone".to_owned())),

@@ -16,7 +16,7 @@ my_stories! {
     others_who_write_meanwhile_lose_nothing, without_an_archive_nothing_changes, in_a_transaction_it_runs_whole, what_runs_whole, the_clock_stands_still,
     killed_again_and_again, the_session_is_as_it_was, a_careful_client, the_table_is_changed_meanwhile, letters_of_another_charset, rows_that_cannot_come_back, by_chance,
     how_fast_it_may_go, archives_past_their_retention, what_the_server_refuses_itself, dates_that_are_none, what_stamps_rows_stands_still, rows_in_one_anothers_way,
-    rows_changed_between_two_undos,
+    rows_changed_between_two_undos, a_temporary_table_in_its_place, another_table_of_its_name, another_reading_of_the_text, an_archive_that_was_emptied,
     letters_that_utf8_does_not_tell_apart, settings_of_its_own, keys_that_move_by_themselves,
 }
 
@@ -243,7 +243,11 @@ fn what_changed_since_is_left(server: &'static MyServer) {
 
 /// A job that has done its first batches and waits for a row that somebody holds.
 fn stuck(server: &'static MyServer) -> (MyDatabase, Sluice, MyWire, MyWire) {
-    let (database, sluice) = gate(server, &things());
+    stuck_beside(server, "")
+}
+
+fn stuck_beside(server: &'static MyServer, more: &str) -> (MyDatabase, Sluice, MyWire, MyWire) {
+    let (database, sluice) = gate(server, &format!("{}{more}", things()));
     let mut holder = database.connect();
     holder.query("BEGIN").expect_fine("a transaction");
     holder.query("SELECT id FROM things WHERE id = 3000 FOR UPDATE").expect_fine("a row held");
@@ -527,15 +531,21 @@ fn a_careful_client(server: &'static MyServer) {
 
 /// Between two batches: the one that waits gives up after a while, and is tried again.
 fn the_table_is_changed_meanwhile(server: &'static MyServer) {
-    for (change, undo) in [
-        ("ALTER TABLE things ADD extra int DEFAULT 5", true),
+    for (before, change, undo) in [
+        ("", "ALTER TABLE things ADD extra int DEFAULT 5", true),
         (
+            "; CREATE TABLE kids (up int, CONSTRAINT up_there FOREIGN KEY (up) REFERENCES things (id))",
+            "ALTER TABLE kids DROP FOREIGN KEY up_there, ADD CONSTRAINT up_again FOREIGN KEY (up) REFERENCES things (id) ON DELETE CASCADE",
+            true,
+        ),
+        (
+            "",
             "CREATE TABLE kids (up int, CONSTRAINT up_there FOREIGN KEY (up) REFERENCES things (id) ON DELETE CASCADE)",
             true,
         ),
-        ("CREATE TRIGGER acts BEFORE UPDATE ON things FOR EACH ROW SET NEW.kind = 'acted'", false),
+        ("", "CREATE TRIGGER acts BEFORE UPDATE ON things FOR EACH ROW SET NEW.kind = 'acted'", false),
     ] {
-        let (database, sluice, mut wire, mut holder) = stuck(server);
+        let (database, sluice, mut wire, mut holder) = stuck_beside(server, before);
         let mut other = database.connect_as(ROOT);
         let thread = other.query("SELECT CONNECTION_ID()").value();
         other.start(&query(change));
@@ -880,4 +890,82 @@ fn keys_that_move_by_themselves(server: &'static MyServer) {
     let (database, sluice) = gate(server, &setup);
     let refused = Refused::to_confirm(&mut sluice.my_connect(&database), "UPDATE made SET a = a + 10000");
     assert!(refused.says("not in batches: it has no"), "{refused:?}");
+}
+
+/// A rotation puts another table in its place: the job does not go on in that one.
+fn another_table_of_its_name(server: &'static MyServer) {
+    let (database, sluice, mut wire, mut holder) = stuck(server);
+    // Made later: by the second.
+    let now = database.value("SELECT now()");
+    database.wait_until(&format!("SELECT now() > '{now}' + INTERVAL 1 SECOND"));
+    database.run("CREATE TABLE things_new LIKE things");
+    let mut other = database.connect_as(ROOT);
+    other.start(&query("RENAME TABLE things TO things_old, things_new TO things"));
+    database.wait_until("SELECT count(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'RENAME TABLE things %' AND STATE LIKE 'Waiting%'");
+    holder.query("ROLLBACK").expect_fine("the row is let go");
+    let outcome = wire.answer_to(3);
+    assert!(other.answer_to(3).error().is_none());
+    let refused = Refused::of(&mut wire, &outcome);
+    assert!(refused.message.contains("is not what it was when the job began"), "{refused:?}");
+    let mut fresh = sluice.my_connect(&database);
+    let id = job(&mut fresh);
+    let refused = Refused::any(&mut fresh, &format!("SLUICE RESUME '{id}'"));
+    assert!(refused.message.contains("was exchanged or rebuilt"), "{refused:?}");
+    database.run("RENAME TABLE things TO things_new, things_old TO things");
+    assert!(undone(&mut fresh, &id).error().is_none());
+    assert_eq!(database.value("SELECT count(*) FROM things WHERE n = id % 7"), "5000");
+}
+
+/// What the session's settings make of the text is what they made of it when it was confirmed.
+fn another_reading_of_the_text(server: &'static MyServer) {
+    let (database, sluice, wire, mut holder) = stuck(server);
+    let sluice = sluice.crash_and_restart();
+    drop(wire);
+    holder.query("ROLLBACK").expect_fine("the row is let go");
+    let mut wire = sluice.my_connect(&database);
+    let id = job(&mut wire);
+    for (name, other) in [
+        ("div_precision_increment", "7"),
+        ("default_week_format", "3"),
+        ("lc_time_names", "'de_DE'"),
+        ("collation_connection", "'utf8mb4_bin'"),
+    ] {
+        let was = wire.query(&format!("SELECT @@{name}")).value();
+        wire.query(&format!("SET {name} = {other}")).expect_fine(name);
+        let refused = Refused::any(&mut wire, &format!("SLUICE RESUME '{id}'"));
+        assert!(refused.message.contains(&format!("{name} is not set here as it was")), "{refused:?}");
+        let was = if was.bytes().all(|byte| byte.is_ascii_digit()) { was } else { format!("'{was}'") };
+        wire.query(&format!("SET {name} = {was}")).expect_fine("as it was");
+    }
+    finish(&database, &mut wire);
+}
+
+/// What somebody took out of an archive is told as lost.
+fn an_archive_that_was_emptied(server: &'static MyServer) {
+    let (database, sluice) = gate(server, &things());
+    let mut wire = sluice.my_connect(&database);
+    let (_, id) = done(&mut wire, "DELETE FROM things WHERE kind = 'old'");
+    let archive = wire.query(&format!("SLUICE JOB '{id}'")).rows();
+    let archive =
+        archive.iter().find(|row| row[0].as_deref() == Some("archive")).and_then(|row| row[1].clone()).expect("one");
+    database.run(&format!("DELETE FROM {archive} WHERE id < 1000"));
+    let offer = Refused::to_confirm(&mut wire, &format!("SLUICE UNDO '{id}'"));
+    assert!(offer.says("rows that it changed are not in its archive any more"), "{offer:?}");
+}
+
+/// A temporary table of the session's own hides the one that the rows belong to.
+fn a_temporary_table_in_its_place(server: &'static MyServer) {
+    let (database, sluice) = gate(server, &things());
+    let mut wire = sluice.my_connect(&database);
+    let before = digest(&database, "things");
+    let (_, id) = done(&mut wire, "DELETE FROM things WHERE kind = 'old'");
+    let mut other = sluice.my_connect(&database);
+    database.run("CREATE TABLE shape LIKE things");
+    other.query("CREATE TEMPORARY TABLE things LIKE shape").expect_fine("one's own");
+    let outcome = undone(&mut other, &id);
+    let refused = Refused::of(&mut other, &outcome);
+    assert!(refused.message.contains("a temporary table of this session hides it"), "{refused:?}");
+    drop(other);
+    assert_eq!(undone(&mut wire, &id).affected(), [4000]);
+    assert_eq!(digest(&database, "things"), before);
 }
