@@ -474,6 +474,11 @@ fn bound_values(server: &'static Server) {
     holder.simple("ROLLBACK").expect_fine("the row is let go");
     let mut wire = sluice.connect(&database);
     let job = wire.simple("SLUICE JOBS").rows()[0][0].clone().expect("an id");
+    let shown = wire.simple(&format!("SLUICE JOB '{job}'")).rows();
+    assert!(
+        shown.iter().any(|row| row[1].as_deref().is_some_and(|text| text.contains("CAST"))),
+        "with its values: {shown:?}"
+    );
     assert_eq!(wire.simple(&format!("SLUICE RESUME '{job}'")).tags(), ["UPDATE 5000"]);
     assert_eq!(database.value("SELECT count(*) FROM things WHERE n = id % 7 + 1"), "5000");
 }

@@ -260,7 +260,11 @@ fn what_dates_mean(server: &'static Server) {
     wire.simple("SET timezone = 'Asia/Tokyo'").expect_fine("another midnight");
     let refused = answered(&mut wire, "RESUME", &id);
     assert!(refused.message.contains("TimeZone is not set here as it was"), "{refused:?}");
-    wire.simple("RESET timezone").expect_fine("as it was");
+    wire.simple("RESET timezone; SET transform_null_equals = on")
+        .expect_fine("as it was, and another meaning of = NULL");
+    let refused = answered(&mut wire, "RESUME", &id);
+    assert!(refused.message.contains("transform_null_equals is not set here as it was"), "{refused:?}");
+    wire.simple("RESET transform_null_equals").expect_fine("as it was");
     finish(&database, &mut wire);
 }
 

@@ -43,7 +43,7 @@ impl Session {
                 let told =
                     self.tell_long(&Texts::of(&drive.plan.walk).next(after.as_ref(), &end, pace.stride())).await?;
                 if let Some(failure) = told.end.failed() {
-                    return Ok(Step::Stop(failure.message.clone()));
+                    return Ok(not_kept(failure, false));
                 }
                 match looked(row(&told), after.as_ref(), &end, pace.stride()) {
                     Ahead::To(to, stride) => (to, stride),
@@ -231,8 +231,7 @@ impl Session {
 
     /// What a batch meets is not what was confirmed.
     async fn changed_since(&mut self, drive: &Drive) -> Result<Option<Step>, End> {
-        let print = self.tell(&Families::of(drive.plan.family()).print()).await?;
-        if cell(&print, 0) == Some(&drive.print) {
+        if self.print(drive).await?.as_ref() == Some(&drive.print) {
             return Ok(None);
         }
         self.roll_back().await?;

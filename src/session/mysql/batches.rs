@@ -109,13 +109,12 @@ impl Session {
             most_below: judgement.promise.at_most(judgement.sizes.tolerance).cascade.filter(|_| outline.carries()),
             walk,
         };
-        let job = self.desk.new_job(
-            id,
-            &plan,
-            judgement,
-            run.challenge,
-            (outline.rows.saturating_add(outline.carried), most),
-        );
+        let shown = outline.rows.saturating_add(outline.carried);
+        let mut job = self.desk.new_job(id, &plan, judgement, run.challenge, (shown, most));
+        if judgement.parameters.is_some() {
+            // As it is carried out: without its values it would be another statement's.
+            job.statement = text.clone().into_owned();
+        }
         if let Err(error) = self.desk.house.store.job_create(job.clone()).await {
             self.desk.record_outcome(entry, Some(0), Some("SL007"), Some("its job could not be kept"));
             return self.refuse(&no_store(error)).await.map(|()| true);

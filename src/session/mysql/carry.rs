@@ -18,12 +18,17 @@ use crate::session::link::Listen;
 use crate::session::mysql::Session;
 use crate::session::mysql::ask::{Heard, Line};
 use crate::session::mysql::look::unknown_state;
+use crate::sql::Product;
 use crate::store::jobs::Job;
 use std::time::{Duration, Instant};
 
 /// What the client's session had, and has again when the job is over.
 struct Had {
     lock_wait: String,
+    /// For other definitions of tables, which nobody who waits for the job would see the end of; and the zone, which an undo has none of: in
+    /// some hours two moments are written alike.
+    definition_wait: String,
+    zone: String,
     /// `sql_safe_updates`, `sql_big_selects`: what is sent here is bounded by ranges of a key, whichever way the server takes.
     careful: [bool; 2],
     /// `Some`: the client's own clock stood still at this.
@@ -73,7 +78,7 @@ impl Session {
     }
 
     async fn settle_in(&mut self, drive: &mut Drive) -> Result<Result<Had, String>, End> {
-        let asked = "SELECT @@SESSION.innodb_lock_wait_timeout, @@SESSION.timestamp, @@SESSION.sql_safe_updates, @@SESSION.sql_big_selects, @@SESSION.foreign_key_checks, @@SESSION.sql_mode";
+        let asked = "SELECT @@SESSION.innodb_lock_wait_timeout, @@SESSION.timestamp, @@SESSION.sql_safe_updates, @@SESSION.sql_big_selects, @@SESSION.foreign_key_checks, @@SESSION.sql_mode, @@SESSION.lock_wait_timeout, @@SESSION.time_zone";
         let asked = self.tell(asked).await?;
         if drive.plan.carries && cell(&asked, 4) != Some("1") {
             return Ok(Err("foreign_key_checks is off here, and its foreign keys carry nothing on".to_owned()));
@@ -81,6 +86,8 @@ impl Session {
         let again = self.tell("SELECT @@SESSION.timestamp").await?;
         let had = Had {
             lock_wait: cell(&asked, 0).unwrap_or_default().to_owned(),
+            definition_wait: cell(&asked, 6).unwrap_or_default().to_owned(),
+            zone: cell(&asked, 7).unwrap_or_default().to_owned(),
             careful: [2, 3].map(|at| cell(&asked, at) == Some("1")),
             clock: cell(&asked, 1).filter(|clock| Some(*clock) == cell(&again, 0)).map(str::to_owned),
         };
@@ -91,14 +98,15 @@ impl Session {
         };
         drive.modes = [mode.to_owned(), copying(mode)];
         let wait = limits::BATCH_LOCK_WAIT.as_secs();
-        let mut set =
-            format!("SET SESSION innodb_lock_wait_timeout = {wait}, sql_safe_updates = 0, sql_big_selects = 1");
+        let mut set = format!(
+            "SET SESSION innodb_lock_wait_timeout = {wait}, lock_wait_timeout = {wait}, sql_safe_updates = 0, sql_big_selects = 1"
+        );
         if let Some(moment) = &drive.plan.moment {
             set.push_str(&format!(", timestamp = {moment}"));
         }
         // Nothing of the client's own stands in an undo: all of it is copying.
         if drive.job.of.is_some() {
-            set.push_str(&format!(", sql_mode = '{}'", drive.modes[1]));
+            set.push_str(&format!(", sql_mode = '{}', time_zone = '+00:00'", drive.modes[1]));
         }
         match self.tell(&set).await?.end.failed() {
             None => Ok(Ok(had)),
@@ -109,9 +117,11 @@ impl Session {
     async fn settle_out(&mut self, job: &Job, had: Had, clock: bool) -> Result<(), End> {
         let is_number = |text: &String| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
         let wait = if is_number(&had.lock_wait) { had.lock_wait } else { "DEFAULT".to_owned() };
+        let definition = if is_number(&had.definition_wait) { had.definition_wait } else { "DEFAULT".to_owned() };
+        let zone = quote::mysql::literal(&had.zone);
         let [safe, big] = had.careful.map(u8::from);
         let mut set = format!(
-            "SET SESSION innodb_lock_wait_timeout = {wait}, sql_safe_updates = {safe}, sql_big_selects = {big}"
+            "SET SESSION innodb_lock_wait_timeout = {wait}, lock_wait_timeout = {definition}, time_zone = {zone}, sql_safe_updates = {safe}, sql_big_selects = {big}"
         );
         if clock {
             let clock = had.clock.filter(is_number).unwrap_or_else(|| "DEFAULT".to_owned());
@@ -148,11 +158,9 @@ impl Session {
         if drive.job.of.is_none() && drive.plan.oid.is_some() && cell(&born, 0) != drive.plan.oid.as_deref() {
             return Ok(Err(format!("{} was exchanged or rebuilt since the job was confirmed", drive.job.relation)));
         }
-        let print = self.tell(&families.print()).await?;
-        let Some(print) = cell(&print, 0) else {
+        let Some(print) = self.print(drive).await? else {
             return Ok(Err("what its table is cannot be read".to_owned()));
         };
-        let print = print.to_owned();
         let numbers = self.tell_long(&families.done_so_far()).await?;
         let own = self.tell_long(&texts.done_so_far()).await?;
         let done = self.tell(&texts.done()).await?;
@@ -206,6 +214,17 @@ impl Session {
         Ok(None)
     }
 
+    /// What the tables of a job are, and what refers to them.
+    pub(in crate::session) async fn print(&mut self, drive: &Drive) -> Result<Option<String>, End> {
+        let families = Families::of(drive.plan.family());
+        let print = self.tell(&families.print()).await?;
+        let is_mariadb = self.settings.own_mode().product == Product::MariaDb;
+        let keys = if is_mariadb { "INNODB_SYS_FOREIGN" } else { "INNODB_FOREIGN" };
+        let keys = self.tell(&families.engine_keys(keys)).await?;
+        let keys = cell(&keys, 0).unwrap_or("not shown");
+        Ok(cell(&print, 0).map(|print| format!("{print} {keys}")))
+    }
+
     /// Makes an archive of a job that has none yet, and the index of one that is put back. `is_below`: not the change's own.
     async fn ready_archive(&mut self, drive: &Drive, walk: &Walk, is_below: bool) -> Result<Result<(), String>, End> {
         let job = &drive.job;
@@ -235,12 +254,18 @@ impl Session {
             }
             (None, _) => return Ok(Err("it is not known whether its archive is there".to_owned())),
         }
+        if !made.is_empty() {
+            self.own(&format!("SET SESSION sql_mode = '{}'", drive.modes[1])).await?;
+        }
+        let mut failed = None;
         for text in made {
             if let Some(failure) = self.tell_long(&text).await?.end.failed() {
-                return Ok(Err(format!("its archive cannot be made: {}", failure.message)));
+                failed = Some(format!("its archive cannot be made: {}", failure.message));
+                break;
             }
         }
-        Ok(Ok(()))
+        self.own(&format!("SET SESSION sql_mode = '{}'", drive.modes[usize::from(job.of.is_some())])).await?;
+        Ok(failed.map_or(Ok(()), Err))
     }
 
     async fn go(&mut self, drive: &mut Drive, mut way: Way) -> Result<Driven, End> {
@@ -352,7 +377,8 @@ impl Session {
 /// As the session reads texts, and every value is taken as it is: dates that are none, and a 0 where the server would give a number.
 fn copying(mode: &str) -> String {
     // TRADITIONAL brings the first two along.
-    const CHANGE_VALUES: [&str; 3] = ["NO_ZERO_DATE", "NO_ZERO_IN_DATE", "TRADITIONAL"];
+    // Under MAXDB a new TIMESTAMP column is a DATETIME.
+    const CHANGE_VALUES: [&str; 4] = ["NO_ZERO_DATE", "NO_ZERO_IN_DATE", "TRADITIONAL", "MAXDB"];
     let kept = mode.split(',').filter(|word| !word.is_empty() && !CHANGE_VALUES.contains(word));
     kept.chain(["ALLOW_INVALID_DATES", "NO_AUTO_VALUE_ON_ZERO"]).collect::<Vec<_>>().join(",")
 }

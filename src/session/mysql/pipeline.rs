@@ -572,7 +572,10 @@ impl Session {
                     return self.refuse(&refusal).await;
                 }
                 // The types that it sends are those of the statement from now on: the next execution has to say its own.
-                self.prepared.change(executes.statement, |prepared| prepared.kinds.clear());
+                self.prepared.change(executes.statement, |prepared| {
+                    prepared.kinds.clear();
+                    prepared.doubtful = true;
+                });
                 self.forward_counted(frame, Watched::default())
             }
             _ => self.refuse_door("COM_STMT_BULK_EXECUTE of a statement that has to be judged row by row").await,

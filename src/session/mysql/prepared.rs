@@ -19,6 +19,8 @@ pub(in crate::session) struct Prepared {
     pub parameters: u16,
     /// The types that were bound last: they hold until others are sent.
     pub kinds: Vec<Kind>,
+    /// The server may hold others: an execution failed, and whether before or after its types were bound is not known.
+    pub doubtful: bool,
     /// Those of the execution under way: they hold if the server gets to see it.
     pub coming: Option<Vec<Kind>>,
     pub ahead: Ahead,
@@ -74,7 +76,15 @@ pub(in crate::session) enum What {
 
 impl Prepared {
     pub fn new(what: What) -> Prepared {
-        Prepared { what, parameters: 0, kinds: Vec::new(), coming: None, ahead: Ahead::default(), place: 0 }
+        Prepared {
+            what,
+            parameters: 0,
+            kinds: Vec::new(),
+            doubtful: false,
+            coming: None,
+            ahead: Ahead::default(),
+            place: 0,
+        }
     }
 
     pub fn at(mut self, place: u64) -> Prepared {
@@ -107,7 +117,7 @@ pub(in crate::session) struct Statements {
     /// The one that was prepared last: MariaDB's clients may call it by -1.
     last: u32,
     /// The one that is on its way, with the types that it had before.
-    running: Option<(u32, Vec<Kind>)>,
+    running: Option<(u32, Vec<Kind>, bool)>,
 }
 
 impl Statements {
@@ -139,16 +149,21 @@ impl Statements {
 
     /// A command is taken; `number`: it runs this one.
     pub fn runs(&mut self, number: Option<u32>) {
-        self.running = number.map(|number| (number, self.get(number).map(|it| it.kinds.clone()).unwrap_or_default()));
+        self.running = number.map(|number| {
+            let (kinds, doubtful) = self.get(number).map(|it| (it.kinds.clone(), it.doubtful)).unwrap_or_default();
+            (number, kinds, doubtful)
+        });
     }
 
     /// What is on its way failed. A server that fails it before it has bound its values goes by the types of before, one that fails it later by
     /// the new ones: where they differ, the next must say its own.
     pub fn failed(&mut self) {
-        let Some((number, before)) = self.running.take() else { return };
+        let Some((number, before, doubtful)) = self.running.take() else { return };
         self.change(number, |prepared| {
             let now = prepared.coming.take().unwrap_or_else(|| prepared.kinds.clone());
-            prepared.kinds = if before.is_empty() || before == now { now } else { Vec::new() };
+            // Where it held none for certain, it has these or none, by which it runs nothing.
+            prepared.doubtful = doubtful || !(before.is_empty() || before == now);
+            prepared.kinds = if prepared.doubtful { Vec::new() } else { now };
         });
     }
 
@@ -158,7 +173,10 @@ impl Statements {
         if let Some(kinds) = self.by_number.get_mut(&number).and_then(coming)
             && ran
         {
-            self.change(number, |prepared| prepared.kinds = kinds);
+            self.change(number, |prepared| {
+                prepared.kinds = kinds;
+                prepared.doubtful = false;
+            });
         }
     }
 

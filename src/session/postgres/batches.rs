@@ -101,13 +101,12 @@ impl Session {
             guards: outline.guards(),
             members,
         };
-        let job = self.desk.new_job(
-            id,
-            &plan,
-            judgement,
-            run.challenge,
-            (outline.rows.saturating_add(outline.carried), most),
-        );
+        let shown = outline.rows.saturating_add(outline.carried);
+        let mut job = self.desk.new_job(id, &plan, judgement, run.challenge, (shown, most));
+        if judgement.parameters.is_some() {
+            // As it is carried out: without its values it would be another statement's.
+            job.statement = text.clone().into_owned();
+        }
         if let Err(error) = self.desk.house.store.job_create(job.clone()).await {
             self.desk.record_outcome(entry, Some(0), Some("SL007"), Some("its job could not be kept"));
             return self.refuse(&no_store(error), run.form).await.map(|()| true);
@@ -503,9 +502,13 @@ impl Session {
         Ok(())
     }
 
-    /// What dates and intervals in the text mean depends on it, from batch to batch and from session to session.
+    /// What dates, intervals and texts of values mean in it depends on these, from batch to batch and from session to session.
     async fn readings_of_dates(&mut self) -> Result<Context, End> {
-        const NAMES: [&str; 3] = ["TimeZone", "DateStyle", "IntervalStyle"];
+        #[rustfmt::skip]
+        const NAMES: [&str; 10] = [
+            "TimeZone", "DateStyle", "IntervalStyle", "transform_null_equals", "bytea_output", "extra_float_digits", "array_nulls",
+            "lc_time", "lc_numeric", "lc_monetary",
+        ];
         let asked = NAMES.map(|name| format!("pg_catalog.current_setting('{name}')")).join(", ");
         let values = self.tell(&format!("SELECT {asked}")).await?.row(0).unwrap_or_default();
         Ok(NAMES.iter().map(|name| (*name).to_owned()).zip(values).collect())

@@ -16,7 +16,7 @@ my_stories! {
     others_who_write_meanwhile_lose_nothing, without_an_archive_nothing_changes, in_a_transaction_it_runs_whole, what_runs_whole, the_clock_stands_still,
     killed_again_and_again, the_session_is_as_it_was, a_careful_client, the_table_is_changed_meanwhile, letters_of_another_charset, rows_that_cannot_come_back, by_chance,
     how_fast_it_may_go, archives_past_their_retention, what_the_server_refuses_itself, dates_that_are_none, what_stamps_rows_stands_still, rows_in_one_anothers_way,
-    rows_changed_between_two_undos, a_temporary_table_in_its_place, another_table_of_its_name, another_reading_of_the_text, an_archive_that_was_emptied,
+    rows_changed_between_two_undos, moments_that_are_written_alike, a_temporary_table_in_its_place, another_table_of_its_name, another_reading_of_the_text, an_archive_that_was_emptied,
     letters_that_utf8_does_not_tell_apart, settings_of_its_own, keys_that_move_by_themselves,
 }
 
@@ -968,4 +968,27 @@ fn a_temporary_table_in_its_place(server: &'static MyServer) {
     drop(other);
     assert_eq!(undone(&mut wire, &id).affected(), [4000]);
     assert_eq!(digest(&database, "things"), before);
+}
+
+/// In the hour that a zone repeats two moments are written alike, and under MAXDB a moment is none: what comes back is the moment itself.
+fn moments_that_are_written_alike(server: &'static MyServer) {
+    let setup = format!(
+        "{TEN}; CREATE TABLE moments (id int PRIMARY KEY, at timestamp NULL); SET time_zone = '+00:00'; INSERT INTO moments SELECT i, '2025-10-26 00:30:00' FROM ({ROWS}) r WHERE i <= 1500"
+    );
+    let (database, sluice) = gate(server, &setup);
+    let mut wire = sluice.my_connect(&database);
+    if server.is_mariadb() {
+        wire.query("SET sql_mode = 'MAXDB'").expect_fine("a mode");
+    }
+    wire.query("SET time_zone = '+05:00'").expect_fine("a zone");
+    let (_, id) = done(&mut wire, "DELETE FROM moments WHERE id > 0");
+    let mut other = sluice.my_connect(&database);
+    other.query("SET time_zone = '-03:00'").expect_fine("another");
+    assert_eq!(undone(&mut other, &id).affected(), [1500]);
+    assert_eq!(
+        other.query("SELECT @@time_zone, @@lock_wait_timeout > 100").rows()[0],
+        [Some("-03:00".to_owned()), Some("1".to_owned())]
+    );
+    let moments = "SELECT count(*) FROM moments WHERE UNIX_TIMESTAMP(at) = 1761438600";
+    assert_eq!(database.value(moments), "1500");
 }

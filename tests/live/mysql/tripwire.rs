@@ -644,10 +644,13 @@ fn types_of_an_execution_that_failed(server: &'static MyServer) {
     wire.query("SET sql_mode = ''").expect_fine("a word compares with 0");
     let id = wire.prepare("DELETE FROM named WHERE vk = ?");
     wire.command(&execute_typed(id, 0, &[(TINY, Some(vec![77]))])).expect_fine("no row");
-    wire.start(&long_data(id, 7, b"no such parameter"));
-    let outcome = wire.command(&execute_typed(id, 0, &[(VAR_STRING, Some(vec![0]))]));
-    assert!(outcome.error().is_some(), "{outcome:?}");
-    wire.command(&reset(id)).expect_fine("without its error");
+    // Once it is not known by which types the server goes, another failure does not tell.
+    for _ in 0..2 {
+        wire.start(&long_data(id, 7, b"no such parameter"));
+        let outcome = wire.command(&execute_typed(id, 0, &[(VAR_STRING, Some(vec![0]))]));
+        assert!(outcome.error().is_some(), "{outcome:?}");
+        wire.command(&reset(id)).expect_fine("without its error");
+    }
     // One byte by the types that the server has: 0, which every word equals; by the others a text of no length.
     wire.start(&about(command::STMT_EXECUTE, id, &[0, 1, 0, 0, 0, 0, 0, 0]));
     wire.message();

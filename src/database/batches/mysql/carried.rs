@@ -42,6 +42,17 @@ impl<'a> Families<'a> {
         format!("SELECT CONCAT_WS(' ', {})", parts.join(", "))
     }
 
+    /// A digest of the foreign keys that refer to these tables, as the engine knows them: of other databases too, which the user may not see.
+    /// Only who has PROCESS is answered. `keys`: the view's name.
+    pub fn engine_keys(&self, keys: &str) -> String {
+        let name = |walk: &Walk| super::literal(&format!("{}/{}", walk.schema, walk.table));
+        let names: Vec<String> = self.family.walks().map(name).collect();
+        format!(
+            "SELECT CONCAT(COUNT(*), ' ', COALESCE(SUM(CRC32(CONCAT_WS(',', ID, FOR_NAME, REF_NAME, TYPE))), 0)) FROM information_schema.{keys} WHERE REF_NAME IN ({})",
+            names.join(", ")
+        )
+    }
+
     pub fn done_so_far(&self) -> String {
         let each: Vec<String> = self.family.walks().map(|walk| Texts::of(walk).done_so_far()).collect();
         format!(
