@@ -261,6 +261,7 @@ fn read_columns(answer: &Answer) -> Option<Vec<Column>> {
     let at = |name| place(answer, name);
     let (field, kind, null, extra) = (at("Field")?, at("Type")?, at("Null")?, at("Extra")?);
     let column = |row| {
+        is_told(cell(answer, row, field)?)?;
         let extra = cell(answer, row, extra).unwrap_or_default().to_ascii_uppercase();
         Some(Column {
             name: cell(answer, row, field)?.to_lowercase(),
@@ -272,6 +273,11 @@ fn read_columns(answer: &Answer) -> Option<Vec<Column>> {
         })
     };
     (0..answer.rows.len()).map(column).collect()
+}
+
+/// A letter that the session's `character_set_results` lacks is answered as a question mark: of such a name nothing is believed.
+fn is_told(name: &str) -> Option<()> {
+    (!name.contains(['?', '\u{fffd}'])).then_some(())
 }
 
 /// A key over the beginning of a column is one all the same: equal values begin alike. One over an expression is none that a text pins.
@@ -289,6 +295,7 @@ fn read_keys(answer: &Answer, table: &mut Table) -> Option<()> {
         let key = keys.entry(cell(answer, row, name)?).or_insert(Some(Vec::new()));
         match (cell(answer, row, column), key) {
             (Some(column), Some(columns)) => {
+                is_told(column)?;
                 columns.push((cell(answer, row, number)?.parse().ok()?, column.to_lowercase()))
             }
             (_, key) => *key = None,

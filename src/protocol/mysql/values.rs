@@ -22,6 +22,11 @@ impl Kind {
         self.0 as u8
     }
 
+    /// VARCHAR, the BLOBs, VAR_STRING and STRING; NULL is of no kind.
+    pub fn is_text_or_null(self) -> bool {
+        matches!(self.code(), 0x06 | 0x0f | 0xf9..=0xfe)
+    }
+
     fn is_unsigned(self) -> bool {
         self.0 & 0x8000 != 0
     }

@@ -3,6 +3,7 @@
 //! Invariant: the verdict is about exactly the text that is forwarded, read under the settings that the server reads it under.
 
 use crate::change::ledger::{self, Part};
+use crate::database::quote;
 use crate::database::{Ask, AskError, catalog};
 use crate::ground::limits;
 use crate::ground::metrics::QUESTIONS_SECONDS;
@@ -447,8 +448,10 @@ async fn variable(asker: &mut impl Ask, scene: &Scene<'_>, piece: &Piece, expres
     if !is_variable(expression) {
         return Ok(unread(&piece.text, "its text is worked out when it is run"));
     }
-    let answer = asker.ask(&format!("SELECT {expression}"), None).await?;
+    // Not every letter of it may be one of the session's `character_set_results`.
+    let answer = asker.ask(&format!("SELECT {}", quote::mysql::hex(expression)), None).await?;
     let text = answer.rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten();
+    let text = text.and_then(|text| quote::mysql::unhex(&text));
     let Some(text) = text else { return Ok(unread(&piece.text, "its variable holds no text")) };
     let mut meant = one_statement(&text, scene.source.mode);
     if piece.facts.prepares.is_some() {

@@ -477,19 +477,24 @@ impl Session {
     async fn execute_guarded(&mut self, frame: Frame, number: u32, source: Source) -> Result<(), End> {
         self.be_ready_to_read().await?;
         let is_cut = self.prepared.get(number).is_some_and(|prepared| prepared.ahead.is_cut);
-        let execute = self.read_execute(&frame, number)?;
+        let (execute, as_numbers) = self.read_execute(&frame, number)?;
         if is_cut {
             let message =
                 "sluice: the values that came ahead of the statement are more than is kept: they cannot be judged";
             return self.refuse(&Refusal::new(Code::Limit, message)).await;
         }
         let texts = self.texts();
-        let Ok(parameters) = execute.parameters(&texts) else {
+        let Ok(mut parameters) = execute.parameters(&texts) else {
             return Err(End::Refused(Refusal::new(
                 Code::Protocol,
                 "sluice: a value of COM_STMT_EXECUTE cannot be read",
             )));
         };
+        for at in as_numbers {
+            if let Some(literal) = parameters.literals.get_mut(at).filter(|literal| *literal != "NULL") {
+                *literal = format!("(0.0 + {literal})");
+            }
+        }
         // It is read as the server read it when it was prepared.
         match Box::pin(self.look(source, Some(parameters))).await? {
             Looked::At(judgement) => Box::pin(self.act(frame, *judgement, Form::Binary)).await,
@@ -502,7 +507,7 @@ impl Session {
     }
 
     /// The values of an execution, by what is known of the statement; those that came ahead are used up.
-    fn read_execute(&mut self, frame: &Frame, number: u32) -> Result<command::Execute, End> {
+    fn read_execute(&mut self, frame: &Frame, number: u32) -> Result<(command::Execute, Vec<usize>), End> {
         let capabilities = self.client;
         let is_mariadb = self.settings.own_mode().product == Product::MariaDb;
         let read = self.prepared.change(number, |prepared| {
@@ -514,7 +519,11 @@ impl Session {
                 return None;
             }
             prepared.coming = Some(execute.kinds.clone());
-            Some(execute)
+            let mut as_numbers = prepared.note(&execute.kinds);
+            if is_mariadb {
+                as_numbers.clear();
+            }
+            Some((execute, as_numbers))
         });
         read.flatten().ok_or_else(malformed_execute)
     }

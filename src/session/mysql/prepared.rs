@@ -19,6 +19,9 @@ pub(in crate::session) struct Prepared {
     pub parameters: u16,
     /// The types that were bound last: they hold until others are sent.
     pub kinds: Vec<Kind>,
+    /// Parameters that were given other than texts, were it in an execution that failed: MySQL (8.0.22 and later, tried on 9.7) prepares anew
+    /// by that, and turns a text that comes later into a number.
+    pub numbers: Vec<bool>,
     /// The server may hold others: an execution failed, and whether before or after its types were bound is not known.
     pub doubtful: bool,
     /// Those of the execution under way: they hold if the server gets to see it.
@@ -80,6 +83,7 @@ impl Prepared {
             what,
             parameters: 0,
             kinds: Vec::new(),
+            numbers: Vec::new(),
             doubtful: false,
             coming: None,
             ahead: Ahead::default(),
@@ -97,13 +101,27 @@ impl Prepared {
         self
     }
 
+    /// Notes what an execution binds; which of its texts the server may read as numbers.
+    pub fn note(&mut self, kinds: &[Kind]) -> Vec<usize> {
+        self.numbers.resize(self.numbers.len().max(kinds.len()), false);
+        let mut texts = Vec::new();
+        for (at, (kind, number)) in kinds.iter().zip(&mut self.numbers).enumerate() {
+            match (kind.is_text_or_null(), *number) {
+                (true, true) => texts.push(at),
+                (true, false) => {}
+                (false, _) => *number = true,
+            }
+        }
+        texts
+    }
+
     fn bytes(&self) -> usize {
         const ENTRY: usize = 256;
         let text = match &self.what {
             What::Harmless { source, .. } | What::Guarded(source) => source.text.len(),
             What::Command(text) => text.len(),
         };
-        ENTRY + text + 2 * self.kinds.len() + self.ahead.bytes()
+        ENTRY + text + 2 * self.kinds.len() + self.numbers.len() + self.ahead.bytes()
     }
 }
 

@@ -12,7 +12,7 @@ my_stories! {
     functions_that_only_read_or_add_pass, wherever_a_function_is_named, procedures, a_procedure_that_commits_by_itself, what_hides_behind_names,
     by_prepared_statements, triggers_that_do_more_than_was_shown, small_changes_that_add_up, in_a_transaction_block,
     a_schema_change_is_noticed_at_once, two_sessions_at_once, without_the_process_privilege, cascades_are_counted,
-    definitions_that_are_not_shown, executions_with_variables, what_attackers_tried, what_attackers_tried_again, what_was_bound_in_vain, types_of_an_execution_that_failed, values_that_no_text_equals, prepared_in_another_character_set, what_a_third_attacker_tried, code_behind_rights, a_trigger_that_notes_each_row, what_ran_before_an_error,
+    definitions_that_are_not_shown, executions_with_variables, what_attackers_tried, what_attackers_tried_again, what_was_bound_in_vain, types_of_an_execution_that_failed, a_text_where_a_number_was, letters_that_answers_lack, values_that_no_text_equals, prepared_in_another_character_set, what_a_third_attacker_tried, code_behind_rights, a_trigger_that_notes_each_row, what_ran_before_an_error,
 }
 
 const CODE: &str = "
@@ -655,6 +655,42 @@ fn types_of_an_execution_that_failed(server: &'static MyServer) {
     wire.start(&about(command::STMT_EXECUTE, id, &[0, 1, 0, 0, 0, 0, 0, 0]));
     wire.message();
     assert_eq!(database.count("named"), 5_000);
+}
+
+/// MySQL keeps the type that an earlier execution gave a parameter: a text that comes later is a number to it, and every word is 0.
+fn a_text_where_a_number_was(server: &'static MyServer) {
+    use crate::harness::mysql::packet::{VAR_STRING, execute_typed};
+    const BIGINT: u16 = 8;
+    let (database, sluice) = with_code(server);
+    database.run(NAMED);
+    let mut wire = sluice.my_connect(&database);
+    wire.query("SET sql_mode = ''").expect_fine("a word compares with 0");
+    let id = wire.prepare("DELETE FROM named WHERE vk = ?");
+    wire.command(&execute_typed(id, 0, &[(BIGINT, Some(7i64.to_le_bytes().to_vec()))])).expect_fine("no row");
+    let outcome = wire.command(&execute_typed(id, 0, &[(VAR_STRING, Some(b"\x03n9x".to_vec()))]));
+    assert!(database.count("named") >= 4_999, "{outcome:?}");
+    // Texts alone are held to one row, unasked, as ever.
+    let id = wire.prepare("DELETE FROM named WHERE vk = ?");
+    for _ in 0..2 {
+        wire.command(&execute_typed(id, 0, &[(VAR_STRING, Some(b"\x04none".to_vec()))])).expect_fine("no row");
+    }
+}
+
+/// Answers come in the session's `character_set_results`: a letter that it lacks is a question mark, and may be another name.
+fn letters_that_answers_lack(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    database.run("CREATE TABLE `?` (k int); CREATE TABLE `中` (k int); INSERT INTO `中` VALUES (1), (2)");
+    let mut wire = sluice.my_connect(&database);
+    wire.query("SET @v = 'TRUNCATE `中`'").expect_fine("a text");
+    wire.query("SET character_set_results = latin1").expect_fine("letters");
+    wire.query("PREPARE s FROM @v");
+    wire.query("EXECUTE s");
+    wire.query("EXECUTE IMMEDIATE @v");
+    assert_eq!(database.value("SELECT count(*) FROM `中`"), "2");
+    database.run("CREATE TABLE odd (`?` int, `中` int UNIQUE); INSERT INTO odd SELECT 5, vk FROM (SELECT 1 AS vk UNION SELECT 2 UNION SELECT 3) v");
+    let outcome = wire.query("DELETE FROM odd WHERE `?` = 5");
+    let hint = format!("{outcome:?}");
+    assert_eq!(database.value("SELECT count(*) FROM odd"), "3", "what is not known is asked about: {hint}");
 }
 
 /// A key of texts pins no row by a date or an odd number: the server compares those as numbers.
