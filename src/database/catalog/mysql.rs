@@ -277,7 +277,7 @@ fn read_columns(answer: &Answer) -> Option<Vec<Column>> {
 
 /// A letter that the session's `character_set_results` lacks is answered as a question mark: of such a name nothing is believed.
 fn is_told(name: &str) -> Option<()> {
-    (!name.contains(['?', '\u{fffd}'])).then_some(())
+    (!name.contains('?')).then_some(())
 }
 
 /// A key over the beginning of a column is one all the same: equal values begin alike. One over an expression is none that a text pins.
