@@ -13,7 +13,7 @@ use crate::database::batches::carried::Family;
 use crate::database::batches::{Guard, INDEX, KeyColumn, Member, NAME_BYTES_MAX, Place, Stride, Walk, walked_by};
 use crate::ground::ids::JobId;
 use crate::ground::limits;
-use crate::policy::question::{Evidence, Rows, Table};
+use crate::policy::question::{Evidence, Rows, Table, TableKind};
 use crate::policy::settings::Sizes;
 use crate::sql::facts::{Change, Facts, Nesting, Verb};
 use crate::sql::moments;
@@ -49,6 +49,9 @@ pub struct Plan {
     /// Where foreign keys carry it on: none before those above it.
     #[serde(default)]
     pub members: Vec<Member>,
+    /// PostgreSQL: its rows are counted as those of its partitions.
+    #[serde(default)]
+    pub is_partitioned: bool,
     /// Foreign keys would carry it on, to tables without such rows as well: what is changed in any other stops it.
     #[serde(default)]
     pub carries: bool,
@@ -211,6 +214,10 @@ impl Outline<'_> {
         self.guards.clone()
     }
 
+    pub fn is_partitioned(&self) -> bool {
+        self.table.kind == TableKind::Partitioned
+    }
+
     /// Foreign keys carry it on, were it to nothing as yet.
     pub fn carries(&self) -> bool {
         self.carries
@@ -347,7 +354,7 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::question::{ChangeEvidence, Column, Known, Lacks, TableKind, Trigger};
+    use crate::policy::question::{ChangeEvidence, Column, Known, Lacks, Trigger};
     use crate::sql::read;
 
     fn table() -> Table {

@@ -16,8 +16,8 @@ pub(in crate::session) struct Brake {
     measured: Option<Instant>,
     /// What the server's load makes it wait for.
     load: Option<String>,
-    /// Not before: the rows of the batch before would be more than the rate.
-    next: Option<Instant>,
+    /// The batch before: when it began, and its rows. The next waits until they are no more than the rate, as that is by then.
+    took: Option<(Instant, u64)>,
 }
 
 impl Brake {
@@ -31,23 +31,22 @@ impl Brake {
         self.load = self.gate.wait(throttle, load);
     }
 
-    /// A batch of so many rows was committed that began then. `rate`: rows a second.
-    pub fn took(&mut self, began: Instant, rows: u64, rate: Option<u64>) {
-        self.next = rate.and_then(|rate| began.checked_add(Duration::from_secs_f64(rows as f64 / rate.max(1) as f64)));
-    }
-
-    /// What it last waited for was its own rate.
-    pub fn keeps_to_a_rate(&self) -> bool {
-        self.next.is_some()
+    /// A batch of so many rows was committed that began then.
+    pub fn took(&mut self, began: Instant, rows: u64) {
+        self.took = Some((began, rows));
     }
 
     /// Why the next batch does not begin yet. `None`: it does.
     pub fn waits(&self, throttle: &Throttle, now: Timestamp, rate: Option<u64>) -> Option<String> {
-        let slow = self.next.filter(|next| *next > Instant::now()).zip(rate);
+        let next = |rate: u64| {
+            let (began, rows) = self.took?;
+            began.checked_add(Duration::from_secs_f64(rows as f64 / rate.max(1) as f64))
+        };
+        let slow = rate.filter(|rate| next(*rate).is_some_and(|next| next > Instant::now()));
         throttle
             .closed(now)
             .or_else(|| self.load.clone().filter(|_| throttle.asks()))
-            .or_else(|| slow.map(|(_, rate)| format!("it keeps to {} rows/s", crate::policy::count::grouped(rate))))
+            .or_else(|| slow.map(|rate| format!("it keeps to {} rows/s", crate::policy::count::grouped(rate))))
     }
 }
 
@@ -68,9 +67,10 @@ mod tests {
         assert_eq!(rate(Some(0), &throttle), None);
         let mut brake = Brake::default();
         let now = Timestamp::UNIX_EPOCH;
-        brake.took(Instant::now(), 100_000, Some(10));
+        brake.took(Instant::now(), 100_000);
         assert_eq!(brake.waits(&throttle, now, Some(10)).as_deref(), Some("it keeps to 10 rows/s"));
-        brake.took(Instant::now(), 100_000, None);
+        // Whatever the rate was when the batch ended.
+        assert_eq!(brake.waits(&throttle, now, Some(100_000_000)), None);
         assert_eq!(brake.waits(&throttle, now, None), None);
     }
 }

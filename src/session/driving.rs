@@ -202,7 +202,7 @@ impl Drive {
     pub fn waits(&mut self, throttle: &Throttle, now: jiff::Timestamp) -> bool {
         let rate = self.rate(throttle);
         let why = self.brake.waits(throttle, now, rate);
-        if self.waiting && why.is_none() && !self.brake.keeps_to_a_rate() {
+        if self.waiting && why.is_none() && rate.is_none() {
             self.meter = (Instant::now(), self.job.standing.rows);
         }
         self.waiting = why.is_some();
@@ -255,14 +255,7 @@ impl Drive {
     }
 
     /// What a step came to, which `began` then; `failed`: how often in a row somebody was in the way.
-    pub fn turn(
-        &mut self,
-        step: Step,
-        (began, throttle): (Instant, &Throttle),
-        pace: &mut Pace,
-        failed: &mut u32,
-        way: &mut Way,
-    ) -> Turn {
+    pub fn turn(&mut self, step: Step, began: Instant, pace: &mut Pace, failed: &mut u32, way: &mut Way) -> Turn {
         match step {
             Step::Over => Turn::Ended(Driven::Done),
             Step::Stop(why) => Turn::Ended(Driven::Paused(why)),
@@ -292,7 +285,7 @@ impl Drive {
             }
             Step::Kept { rows, stride } => {
                 *failed = 0;
-                self.brake.took(began, rows, self.rate(throttle));
+                self.brake.took(began, rows);
                 pace.took(stride, began.elapsed(), rows);
                 self.kept(rows);
                 if let Way::There { number, .. } = way {
@@ -303,10 +296,19 @@ impl Drive {
         }
     }
 
-    /// It is over without a row changed: its archives are empty, and nobody will ask for them.
-    pub fn archived_nothing(&self, driven: &Driven) -> bool {
-        let over = matches!(driven, Driven::Done | Driven::Refused(..));
-        over && self.job.of.is_none() && self.job.standing.rows == 0 && !self.print.is_empty()
+    /// It is a change, its archives were made, and nothing comes behind this: what they hold can be reckoned up.
+    pub fn is_over(&self, driven: &Driven) -> bool {
+        matches!(driven, Driven::Done | Driven::Refused(..)) && self.job.of.is_none() && !self.print.is_empty()
+    }
+
+    /// How it really ended. `archived`: rows that are in its archives now. Of a batch whose commit failed only the database knows whether it
+    /// was made.
+    pub fn reckoned(&mut self, driven: Driven, archived: Option<u64>) -> Driven {
+        self.lost = self.job.standing.rows.saturating_sub(archived.unwrap_or_default());
+        match driven {
+            Driven::Refused(why, _) if archived != Some(0) => Driven::Paused(why),
+            driven => driven,
+        }
     }
 
     /// It ended so, for now.

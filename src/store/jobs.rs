@@ -249,7 +249,8 @@ pub(in crate::store) fn begin(db: &mut Connection, id: JobId, now: Timestamp) ->
     row.filter(|_| begun == 1).map(read).transpose()
 }
 
-/// Jobs of this principal that ended, were made before this time, and whose archives are still there; the oldest few.
+/// Jobs of this principal that ended and were last heard of before this time, and so were their undos, whose archives are still there; the
+/// oldest few.
 pub(in crate::store) fn expired(
     db: &mut Connection,
     holder: &Holder,
@@ -257,7 +258,9 @@ pub(in crate::store) fn expired(
 ) -> Result<Vec<Job>, StoreError> {
     let sql = format!(
         "{SELECT} WHERE listener = ?1 AND database = ?2 AND user = ?3 AND of IS NULL AND dropped_ms IS NULL
-         AND state IN ('done', 'cancelled') AND seen_ms < ?4 ORDER BY created_ms LIMIT ?5"
+         AND state IN ('done', 'cancelled') AND seen_ms < ?4
+         AND NOT EXISTS (SELECT 1 FROM job undo WHERE undo.of = job.id AND (undo.state IN ('running', 'paused') OR undo.seen_ms >= ?4))
+         ORDER BY created_ms LIMIT ?5"
     );
     let mut query = db.prepare_cached(&sql)?;
     let values = params![

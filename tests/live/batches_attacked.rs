@@ -3,7 +3,7 @@
 //! Invariant: each of these went through once.
 
 use crate::batches::{THINGS, WAITS, confirm, digest, finish, gate, job_of, offered, only_job, stuck, undone};
-use crate::harness::message::query;
+use crate::harness::message::{bind, execute, parse, query, sync};
 use crate::harness::server::{Database, Server};
 use crate::harness::shop::Refused;
 use crate::harness::sluice::Setup;
@@ -14,7 +14,7 @@ use crate::throttling::waits_for;
 stories! {
     an_archive_of_another, the_table_is_changed_meanwhile, stopped_whoever_carries_it_out, cancelled_while_nobody_ran_it,
     undone_while_it_runs, rows_taken_out_of_the_archive, another_table_by_its_name, letters_of_another_encoding, functions_of_the_users_own,
-    what_settings_round, only_the_parent, rows_that_refer_to_one_another, what_dates_mean, a_session_that_only_reads, rows_that_cannot_come_back, rows_in_one_anothers_way, rows_changed_between_two_undos,
+    what_settings_round, only_the_parent, rows_that_refer_to_one_another, what_dates_mean, a_session_that_only_reads, rows_that_cannot_come_back, rows_in_one_anothers_way, rows_changed_between_two_undos, names_that_change_before_a_bound_job_runs,
 }
 
 fn job(wire: &mut Wire) -> String {
@@ -342,4 +342,37 @@ fn rows_changed_between_two_undos(server: &'static Server) {
     database.run("DELETE FROM things WHERE id = 1501; UPDATE things SET n = n + 50 WHERE id < 3000");
     assert_eq!(undone(&mut wire, &id).tags(), ["SLUICE UNDO 1"]);
     assert_eq!(database.value("SELECT kind FROM things WHERE id = 1501"), "old");
+}
+
+/// A token brought by a Bind is for the table that its text named then: what is sent between Bind and Execute gives it no other.
+fn names_that_change_before_a_bound_job_runs(server: &'static Server) {
+    let setup = format!(
+        "{THINGS}; CREATE SCHEMA b; CREATE TABLE b.things (LIKE things INCLUDING ALL); INSERT INTO b.things SELECT * FROM things"
+    );
+    let setup = setup.replace(
+        "INSERT INTO b.things SELECT * FROM things",
+        "INSERT INTO b.things (id, n, kind) SELECT id, n, kind FROM things; ANALYZE",
+    );
+    let (database, sluice) = gate(server, &setup);
+    let mut wire = sluice.connect(&database);
+    let statement = "DELETE FROM things WHERE kind = $1";
+    let token = offered(&wire.extended(statement, &["old"]));
+    let hinted = format!("{statement} /* sluice: confirm={token} */");
+    wire.send(
+        &[
+            parse("", &hinted, &[]),
+            bind("p", "", 0, &[Some(b"old")]),
+            query("SET search_path = b"),
+            execute("p", 0),
+            sync(),
+        ]
+        .concat(),
+    );
+    wire.until_ready();
+    let outcome = wire.until_ready();
+    assert!(outcome.error().is_some(), "{outcome:#?}");
+    assert_eq!(
+        database.value("SELECT (SELECT count(*) FROM things) || ' ' || (SELECT count(*) FROM b.things)"),
+        "5000 5000"
+    );
 }

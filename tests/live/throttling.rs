@@ -13,8 +13,8 @@ use crate::harness::wire::Wire;
 use std::time::{Duration, Instant};
 
 stories! {
-    a_rate_that_somebody_sets, while_too_many_run, while_it_is_vacuumed, outside_its_hours, a_replica_that_is_behind, archives_past_their_retention,
-    small_changes_come_back_too, jobs_as_the_program_shows_them,
+    a_rate_that_somebody_sets, while_too_many_run, while_it_is_vacuumed, outside_its_hours, another_policy_meanwhile, a_replica_that_is_behind, archives_past_their_retention,
+    small_changes_come_back_too, what_an_undo_still_needs, jobs_as_the_program_shows_them,
 }
 
 fn gate(server: &'static Server, jobs: &str) -> (Database, Sluice) {
@@ -87,6 +87,18 @@ fn while_it_is_vacuumed(server: &'static Server) {
     let told = wire.until(b'N').notices().join(" ");
     assert!(told.contains("0/5,000 rows") && told.contains("waiting: the table is being vacuumed"), "{told}");
     vacuum.simple("COMMIT").expect_fine("it is done");
+    assert_eq!(wire.until_ready().tags(), ["UPDATE 5000"]);
+}
+
+/// A policy that is loaded while a job waits is the one it waits for from then on.
+fn another_policy_meanwhile(server: &'static Server) {
+    let hour: u32 =
+        server.database("").value("SELECT extract(hour FROM now() AT TIME ZONE 'UTC')::int").parse().expect("an hour");
+    let window = format!("time = [\"daily {:02}:00-{:02}:00 UTC\"]", (hour + 6) % 24, (hour + 7) % 24);
+    let (database, mut sluice) = gate(server, &window);
+    let mut wire = begun(&database, &sluice);
+    waits_for(&mut sluice.connect(&database), "jobs run at other times");
+    sluice.reload("[jobs]\nbatch_time = \"100ms\"");
     assert_eq!(wire.until_ready().tags(), ["UPDATE 5000"]);
 }
 
@@ -209,4 +221,20 @@ fn jobs_as_the_program_shows_them(server: &'static Server) {
     });
     let listed = program(&[]).out;
     assert!(listed.contains("done") && listed.contains("5,000") && listed.contains("public.things"), "{listed}");
+}
+
+/// An undo that had to leave a row keeps its archive, however old that is.
+fn what_an_undo_still_needs(server: &'static Server) {
+    let (database, sluice) = gate(server, "archive_retention = \"1 s\"");
+    let mut wire = sluice.connect(&database);
+    let token = offered(&wire.simple("DELETE FROM things WHERE kind = 'old'"));
+    let job = job_of(&confirm(&mut wire, &token));
+    database.run("INSERT INTO things (id, kind) VALUES (1501, 'taken')");
+    let now = database.value("SELECT clock_timestamp()");
+    database.wait_until(&format!("SELECT clock_timestamp() > timestamptz '{now}' + interval '1.5 s'"));
+    let undo = undone(&mut wire, &job);
+    assert_eq!(undo.tags(), ["SLUICE UNDO 3999"], "{undo:#?}");
+    assert!(undo.notices().iter().any(|line| line.contains("id 1501")), "{undo:#?}");
+    database.run("DELETE FROM things WHERE id = 1501");
+    assert_eq!(undone(&mut wire, &job).tags(), ["SLUICE UNDO 1"]);
 }

@@ -104,6 +104,7 @@ impl Session {
             oid: cell(&born, 0).map(str::to_owned),
             members,
             guards: outline.guards(),
+            is_partitioned: outline.is_partitioned(),
             carries: outline.carries(),
             rows_below: outline.carried,
             most_below: judgement.promise.at_most(judgement.sizes.tolerance).cascade.filter(|_| outline.carries()),
@@ -307,7 +308,6 @@ impl Session {
                 let note = format!("job {}: {} batches, archived in {}", job.id, standing.batches, job.archive);
                 self.desk.record_outcome(entry, Some(drive.rows_now()), None, Some(&note));
                 self.aftermath.note(drive.done_line());
-                self.drop_expired().await?;
                 if drive.left() > 0 && job.of.is_some() {
                     let keys = self.keys_left(&drive).await?;
                     self.aftermath.warn(drive.left_line(&keys));
@@ -342,7 +342,7 @@ impl Session {
     }
 
     /// Archives of this user's that are past their retention go, behind a job: Sluice has no rights of its own here.
-    async fn drop_expired(&mut self) -> Result<(), End> {
+    pub(in crate::session) async fn drop_expired(&mut self) -> Result<(), End> {
         for job in self.desk.expired_jobs().await {
             let Ok(plan) = serde_json::from_value::<Plan>(job.plan.clone()) else { continue };
             if !self.lock_job(&job).await? {

@@ -46,19 +46,20 @@ impl Session {
             return Ok(driven);
         }
         let settled = self.settle_in(drive).await?;
-        let driven = match &settled {
+        let mut driven = match &settled {
             Ok(_) => match self.stand(drive).await? {
                 Ok(way) => self.go(drive, way).await?,
                 Err(why) => Driven::Paused(why),
             },
             Err(why) => Driven::Paused(why.clone()),
         };
-        if matches!(driven, Driven::Done) && drive.job.of.is_none() {
+        let mut archived = None;
+        if drive.is_over(&driven) {
             let told = self.tell_long(&Families::of(drive.plan.family()).done_so_far()).await?;
-            let there = cell(&told, 0).and_then(|digits| digits.parse::<u64>().ok()).unwrap_or_default();
-            drive.lost = drive.job.standing.rows.saturating_sub(there);
+            archived = cell(&told, 0).and_then(|digits| digits.parse::<u64>().ok());
+            driven = drive.reckoned(driven, archived);
         }
-        if drive.archived_nothing(&driven) {
+        if archived == Some(0) && drive.job.standing.rows == 0 {
             for walk in drive.plan.family().walks() {
                 self.tell(&Texts::of(walk).drop_archive()).await?;
             }
@@ -70,6 +71,10 @@ impl Session {
         match settled {
             Ok(had) => {
                 self.own(&format!("SET SESSION sql_mode = '{}'", drive.modes[0])).await?;
+                if matches!(driven, Driven::Done) {
+                    // While it waits for locks no longer than a batch does.
+                    self.drop_expired().await?;
+                }
                 self.settle_out(&drive.job, had, drive.plan.moment.is_some()).await?;
             }
             Err(_) => self.unlock_job(&drive.job).await?,
@@ -275,17 +280,17 @@ impl Session {
             if let Some(why) = self.must_stop().await {
                 return Ok(Driven::Paused(why));
             }
-            let throttle = self.desk.house.policy.load_full().jobs.clone();
-            if let Some(driven) = self.make_way(drive, &throttle).await? {
-                return Ok(driven);
-            }
+            let throttle = match self.make_way(drive).await? {
+                Ok(throttle) => throttle,
+                Err(driven) => return Ok(driven),
+            };
             let began = Instant::now();
             pace = pace.held_to(drive.rate(&throttle));
             let step = match &mut way {
                 Way::There { after, number, ahead } => self.batch(drive, after, ahead, *number, pace).await?,
                 Way::Back(back) => self.batch_back(drive, back).await?,
             };
-            match drive.turn(step, (began, &throttle), &mut pace, &mut failed, &mut way) {
+            match drive.turn(step, began, &mut pace, &mut failed, &mut way) {
                 Turn::Ended(driven) => return Ok(driven),
                 Turn::On => {}
                 Turn::Wait(time) => tokio::time::sleep(time).await,
@@ -296,21 +301,23 @@ impl Session {
         }
     }
 
-    /// Waits, before a batch, for what the policy says has to go first. `Some`: the job ends while it does.
-    async fn make_way(&mut self, drive: &mut Drive, throttle: &Throttle) -> Result<Option<Driven>, End> {
+    /// Waits, before a batch, for what the policy says has to go first. `Err`: the job ends while it does. `Ok`:
+    /// by what it goes on: a policy may come into force meanwhile.
+    async fn make_way(&mut self, drive: &mut Drive) -> Result<Result<Throttle, Driven>, End> {
         loop {
-            if drive.brake.is_due(throttle) {
-                let load = self.load(drive, throttle).await?;
-                drive.brake.measured(throttle, &load);
+            let throttle = self.desk.house.policy.load_full().jobs.clone();
+            if drive.brake.is_due(&throttle) {
+                let load = self.load(drive, &throttle).await?;
+                drive.brake.measured(&throttle, &load);
             }
-            if !drive.waits(throttle, self.desk.house.clock.now()) {
-                return Ok(None);
+            if !drive.waits(&throttle, self.desk.house.clock.now()) {
+                return Ok(Ok(throttle));
             }
             if let Some(driven) = self.desk.wanted(drive).await {
-                return Ok(Some(driven));
+                return Ok(Err(driven));
             }
             if let Some(why) = self.must_stop().await {
-                return Ok(Some(Driven::Paused(why)));
+                return Ok(Err(Driven::Paused(why)));
             }
             tokio::time::sleep(LOOKS_EVERY).await;
         }
@@ -329,6 +336,7 @@ impl Session {
         let unknown = || "on MySQL and MariaDB it is not asked of replicas yet".to_owned();
         Ok(Load { replicas: Err(unknown()), running, backlog: Err(unknown()), vacuumed: false })
     }
+
     /// Between two batches: whoever waits for the job may have left.
     async fn must_stop(&mut self) -> Option<String> {
         if *self.desk.house.draining.borrow() {

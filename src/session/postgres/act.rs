@@ -137,7 +137,7 @@ impl Session {
                     let agreed = self.desk.confirmed(&judgement, redeemed.challenge());
                     if self.can_run_bound_job(&judgement) {
                         let run = Run { form: Form::Extended, challenge: Some(redeemed.challenge().id), agreed };
-                        self.portals.insert(portal, Portal::Job(Arc::new((judgement, run))));
+                        self.portals.insert(portal, Portal::Job(Arc::new((judgement, run)), self.meanings()));
                         self.reply(message::bind_complete());
                         return Ok(());
                     }

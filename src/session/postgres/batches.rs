@@ -95,6 +95,7 @@ impl Session {
             walk,
             moment: None,
             unique: Vec::new(),
+            is_partitioned: outline.is_partitioned(),
             carries: outline.carries(),
             rows_below: outline.carried,
             most_below: judgement.promise.at_most(judgement.sizes.tolerance).cascade.filter(|_| outline.carries()),
@@ -122,10 +123,6 @@ impl Session {
     }
 
     pub(in crate::session) async fn run_bound_job(&mut self, judgement: &Judgement, run: &Run) -> Result<(), End> {
-        self.drain().await?;
-        if self.pipeline.discarding {
-            return Ok(());
-        }
         if let Some(refusal) = self.desk.enter_in_ledger(judgement).await {
             return self.refuse(&refusal, run.form).await;
         }
@@ -406,10 +403,10 @@ impl Session {
                     (None, false) => "DELETE",
                 };
                 self.tell_notice(&drive.done_line());
-                self.drop_expired().await?;
                 if job.of.is_some() {
                     self.tell_what_was_left(&drive).await?;
                 }
+                self.drop_expired().await?;
                 let rows = if job.of.is_some() { standing.rows } else { drive.own_rows() };
                 self.reply(message::command_complete(&format!("{verb} {rows}")));
                 if form == Form::Simple {
@@ -482,12 +479,14 @@ impl Session {
                 let text = format!("BEGIN; SET LOCAL lock_timeout = {wait}; DROP TABLE {}", names.join(", "));
                 let done = self.tell(&text).await?;
                 self.reaching.touch();
-                if done.error.is_some() {
-                    self.tell("ROLLBACK").await?;
+                let failed = match done.error {
+                    Some(_) => self.tell("ROLLBACK").await.map(|_| true)?,
+                    None => self.commit().await?.is_some(),
+                };
+                if failed {
                     self.unlock_job(&job).await?;
                     continue;
                 }
-                self.commit().await?;
                 self.tell_notice(&format!(
                     "sluice: the archive of job {} was dropped: it was past its retention",
                     job.id

@@ -14,7 +14,7 @@ use crate::database::effects::measure::{self, Snapshot, Telling};
 use crate::database::quote;
 use crate::ground::limits;
 use crate::policy::count::grouped;
-use crate::policy::question::Effects;
+use crate::policy::question::{Effects, TableEffect};
 use crate::policy::throttle::{Load, Throttle};
 use crate::protocol::postgres::message;
 use crate::protocol::{Code, Refusal};
@@ -40,16 +40,17 @@ impl Session {
             self.unlock_job(&drive.job).await?;
             return Ok(driven);
         }
-        let driven = match self.stand(drive).await? {
+        let mut driven = match self.stand(drive).await? {
             Ok(way) => self.go(drive, way).await?,
             Err(why) => Driven::Paused(why),
         };
-        if matches!(driven, Driven::Done) && drive.job.of.is_none() {
+        let mut archived = None;
+        if drive.is_over(&driven) {
             let told = self.tell(&drive.plan.family().done_so_far()).await?;
-            let there = told.cell(0).and_then(|digits| digits.parse::<u64>().ok()).unwrap_or_default();
-            drive.lost = drive.job.standing.rows.saturating_sub(there);
+            archived = told.cell(0).and_then(|digits| digits.parse::<u64>().ok());
+            driven = drive.reckoned(driven, archived);
         }
-        if drive.archived_nothing(&driven) {
+        if archived == Some(0) && drive.job.standing.rows == 0 {
             let names: Vec<String> = drive.plan.family().walks().map(Walk::archive_name).collect();
             self.tell(&format!("DROP TABLE IF EXISTS {}", names.join(", "))).await?;
             self.reaching.touch();
@@ -191,17 +192,17 @@ impl Session {
             if let Some(why) = self.must_stop().await {
                 return Ok(Driven::Paused(why));
             }
-            let throttle = self.desk.house.policy.load_full().jobs.clone();
-            if let Some(driven) = self.make_way(drive, &throttle).await? {
-                return Ok(driven);
-            }
+            let throttle = match self.make_way(drive).await? {
+                Ok(throttle) => throttle,
+                Err(driven) => return Ok(driven),
+            };
             let began = Instant::now();
             pace = pace.held_to(drive.rate(&throttle));
             let step = match &mut way {
                 Way::There { after, number, ahead } => self.batch(drive, after, ahead, *number, pace).await?,
                 Way::Back(back) => self.batch_back(drive, back).await?,
             };
-            match drive.turn(step, (began, &throttle), &mut pace, &mut failed, &mut way) {
+            match drive.turn(step, began, &mut pace, &mut failed, &mut way) {
                 Turn::Ended(driven) => return Ok(driven),
                 Turn::On => self.tell_progress(drive, false),
                 Turn::Wait(time) => {
@@ -427,22 +428,24 @@ impl Session {
         })
     }
 
-    /// Waits, before a batch, for what the policy says has to go first. `Some`: the job ends while it does.
-    async fn make_way(&mut self, drive: &mut Drive, throttle: &Throttle) -> Result<Option<Driven>, End> {
+    /// Waits, before a batch, for what the policy says has to go first. `Err`: the job ends while it does. `Ok`:
+    /// by what it goes on: a policy may come into force meanwhile.
+    async fn make_way(&mut self, drive: &mut Drive) -> Result<Result<Throttle, Driven>, End> {
         loop {
-            if drive.brake.is_due(throttle) {
-                let load = self.load(drive, throttle).await?;
-                drive.brake.measured(throttle, &load);
+            let throttle = self.desk.house.policy.load_full().jobs.clone();
+            if drive.brake.is_due(&throttle) {
+                let load = self.load(drive, &throttle).await?;
+                drive.brake.measured(&throttle, &load);
             }
-            if !drive.waits(throttle, self.desk.house.clock.now()) {
-                return Ok(None);
+            if !drive.waits(&throttle, self.desk.house.clock.now()) {
+                return Ok(Ok(throttle));
             }
             self.tell_progress(drive, false);
             if let Some(driven) = self.desk.wanted(drive).await {
-                return Ok(Some(driven));
+                return Ok(Err(driven));
             }
             if let Some(why) = self.must_stop().await {
-                return Ok(Some(Driven::Paused(why)));
+                return Ok(Err(Driven::Paused(why)));
             }
             tokio::time::sleep(LOOKS_EVERY).await;
         }
@@ -458,6 +461,7 @@ impl Session {
         }
         Ok(load::read(&told, throttle))
     }
+
     /// Between two batches: whoever waits for the job may have left or thought better of it.
     async fn must_stop(&mut self) -> Option<String> {
         if self.seat.take_cancelled() {
@@ -553,9 +557,12 @@ fn held(drive: &Drive, effects: &Effects, archived: &[u64]) -> Result<u64, Strin
         return Err(format!("it did more than change rows: {object}"));
     }
     if !drive.plan.carries {
-        // Of a partitioned table rows are counted by the partition.
-        let own = effects.tables.iter().find(|table| table.name == drive.job.relation);
-        let counted = own.map_or_else(|| effects.destroyed(), |table| table.destroyed());
+        let own = effects.tables.iter().filter(|table| table.name == drive.job.relation);
+        let counted = match drive.plan.is_partitioned {
+            // Counted by the partition.
+            true => effects.destroyed(),
+            false => own.map(TableEffect::destroyed).sum(),
+        };
         return match archived.iter().sum::<u64>() {
             archived if archived == counted => Ok(effects.destroyed()),
             archived => differs(&drive.job.relation, archived, counted),

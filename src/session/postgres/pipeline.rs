@@ -16,6 +16,7 @@
 use crate::audit::Plain;
 use crate::audit::event::Action;
 use crate::database::effects::measure::Telling;
+use crate::database::effects::reach::Reach;
 use crate::ground::ids::ChallengeId;
 use crate::ground::limits;
 use crate::policy;
@@ -38,6 +39,7 @@ use crate::session::postgres::removing;
 use crate::session::postgres::run::Run;
 use crate::sql::facts::{Kind, TransactionVerb};
 use crate::sql::lexer::{self, Lexer};
+use crate::sql::statement::LexicalMode;
 use crate::sql::{self, Glance, encoding};
 use bytes::Bytes;
 use std::sync::{Arc, OnceLock};
@@ -129,7 +131,7 @@ pub(in crate::session) enum Portal {
     Transaction(TransactionVerb),
     Command(Arc<str>),
     /// Confirmed, and carried out in batches when it is run.
-    Job(Arc<(Judgement, Run)>),
+    Job(Arc<(Judgement, Run)>, Meanings),
 }
 
 /// What is waited for with a message that was sent.
@@ -200,7 +202,7 @@ impl Session {
             b'Q' => self.query(frame).await,
             b'P' => match self.refuses_text(&frame) {
                 Some(refusal) => self.refuse(&refusal, Form::Extended).await,
-                None => self.parse(frame),
+                None => self.parse(frame).await,
             },
             b'B' => self.bind(frame).await,
             b'D' => self.describe(frame),
@@ -257,7 +259,7 @@ impl Session {
         if self.pipeline.discarding {
             return Ok(());
         }
-        match self.glance(&text) {
+        match self.glance_beside(&text).await {
             Glance::Harmless { changes_session, transaction, ref kind, .. }
                 if *kind != Kind::Insert || !self.heeds_inserts() =>
             {
@@ -325,14 +327,14 @@ impl Session {
         self.refuse(&desk::denial(&policy::refuse_door(&name)), Form::Simple).await
     }
 
-    fn parse(&mut self, frame: Frame) -> Result<(), End> {
+    async fn parse(&mut self, frame: Frame) -> Result<(), End> {
         let Ok(parse) = command::parse(&frame) else { return Err(malformed("Parse")) };
         if self.prepared.len() >= limits::PREPARED_MAX && !self.prepared.contains(&parse.name) {
             return Err(End::Refused(Refusal::new(Code::Limit, "sluice: too many prepared statements in one session")));
         }
         let name = buffers::kept(&parse.name);
         if !self.is_prepared_alike(&parse) {
-            let prepared = self.glance_at_parse(&parse);
+            let prepared = self.prepared_of(&parse, self.glance_beside(&parse.text).await);
             let ours = matches!(prepared, Prepared::Command(_));
             self.prepared.insert(name.clone(), prepared);
             if ours {
@@ -348,9 +350,9 @@ impl Session {
         self.forward_now(frame, Expected::Parse, Some(mark))
     }
 
-    fn glance_at_parse(&self, parse: &command::Parse) -> Prepared {
+    fn prepared_of(&self, parse: &command::Parse, glanced: Glance) -> Prepared {
         let text = &parse.text;
-        match self.glance(text) {
+        match glanced {
             Glance::Harmless { transaction: Some(verb), .. } => Prepared::Transaction(verb),
             Glance::Harmless { kind, .. } => {
                 let glanced =
@@ -496,7 +498,7 @@ impl Session {
                 _ => (None, Vec::new()),
             },
         };
-        let is_job = |name: &Bytes| matches!(self.portals.get(name), Some(Portal::Job(_)));
+        let is_job = |name: &Bytes| matches!(self.portals.get(name), Some(Portal::Job(..)));
         if matches!(&subject, Subject::Portal(name) if is_job(name)) {
             self.reply(message::no_data());
             return Ok(());
@@ -527,8 +529,15 @@ impl Session {
         }
         let mark = match self.portals.get(&portal).cloned() {
             Some(Portal::Command(text)) => return Box::pin(self.command(&text, Form::Extended)).await,
-            Some(Portal::Job(job)) => {
-                self.portals.remove(&portal);
+            Some(Portal::Job(job, meanings)) => {
+                // What was sent in between may have been an end of all portals, or given its names another meaning.
+                self.drain().await?;
+                if self.pipeline.discarding {
+                    return Ok(());
+                }
+                if self.portals.remove(&portal).is_none() || self.have_changed(meanings) {
+                    return self.refuse(&bound_before(), Form::Extended).await;
+                }
                 return Box::pin(self.run_bound_job(&job.0, &job.1)).await;
             }
             // Its names were looked at when it was bound; some statements look theirs up anew when they are run.
@@ -621,7 +630,7 @@ impl Session {
         let Ok(subject) = command::subject(&frame) else { return Err(malformed("Close")) };
         let ours = match &subject {
             Subject::Statement(name) => matches!(self.prepared.remove(name), Some(Prepared::Command(_))),
-            Subject::Portal(name) => matches!(self.portals.remove(name), Some(Portal::Command(_) | Portal::Job(_))),
+            Subject::Portal(name) => matches!(self.portals.remove(name), Some(Portal::Command(_) | Portal::Job(..))),
         };
         if ours {
             self.reply(message::close_complete());
@@ -780,29 +789,25 @@ impl Session {
 
     /// One pass of the lexer. What is not UTF-8, or could mean something else by the time it is run, takes the long way.
     pub(in crate::session) fn glance(&self, text: &Bytes) -> Glance {
-        let Ok(text) = std::str::from_utf8(text) else { return self.glance_at_bytes(text) };
-        let settled = self.is_settled();
-        let may_differ = || {
-            !text.is_ascii()
-                && (self.is_ambiguous() || self.has_foreign_names(text) || !settled && encoding::is_sensitive(text))
-        };
-        match sql::glance(text, self.mode()) {
-            Glance::Harmless { mode_sensitive, .. } if mode_sensitive && !settled || may_differ() => {
-                Glance::NeedsReading
-            }
-            Glance::Harmless { ref kind, .. } if self.leads_on(text, kind) => Glance::NeedsReading,
-            glanced => glanced,
-        }
+        self.glancing().at(text, self.reaching.known())
     }
 
-    /// Names in it lead to code of the users' own.
-    fn leads_on(&self, text: &str, kind: &Kind) -> bool {
-        let list = match kind {
-            Kind::Read => &self.reaching.known().reads,
-            Kind::Insert => &self.reaching.known().writes,
-            _ => return false,
-        };
-        !list.is_empty() && !list.met(text, self.mode()).is_empty()
+    /// A large one beside the thread that serves this session and others.
+    async fn glance_beside(&self, text: &Bytes) -> Glance {
+        if text.len() <= limits::SQL_GLANCE_INLINE_BYTES_MAX {
+            return self.glance(text);
+        }
+        let (glancing, reach, text) = (self.glancing(), self.reaching.shared(), text.clone());
+        tokio::task::spawn_blocking(move || glancing.at(&text, &reach)).await.unwrap_or(Glance::NeedsReading)
+    }
+
+    fn glancing(&self) -> Glancing {
+        Glancing {
+            mode: self.mode(),
+            takes_utf8: self.settings.takes_utf8,
+            is_ambiguous: self.is_ambiguous(),
+            is_settled: self.is_settled(),
+        }
     }
 
     /// What was found harmless when it was prepared is looked at again when names have come to lead elsewhere.
@@ -816,24 +821,9 @@ impl Session {
         Source { text: Bytes::copy_from_slice(text), ..self.source(text) }
     }
 
-    /// A text that is not UTF-8, in an encoding whose ASCII bytes are ASCII characters: all that a glance looks at.
-    fn glance_at_bytes(&self, text: &Bytes) -> Glance {
-        if self.is_ambiguous() || !self.is_settled() {
-            return Glance::NeedsReading;
-        }
-        let characters: String = text.iter().map(|byte| char::from(*byte)).collect();
-        if self.has_foreign_names(&characters) {
-            return Glance::NeedsReading;
-        }
-        match sql::glance(&characters, self.mode()) {
-            Glance::Harmless { ref kind, .. } if self.leads_on(&characters, kind) => Glance::NeedsReading,
-            glanced => glanced,
-        }
-    }
-
     /// A text with what it takes to read it as the server reads it now.
     pub(in crate::session) fn source(&self, text: &Bytes) -> Source {
-        let foreign = || std::str::from_utf8(text).is_ok_and(|text| self.has_foreign_names(text));
+        let foreign = || std::str::from_utf8(text).is_ok_and(|text| self.glancing().has_foreign_names(text));
         let ambiguous = self.is_ambiguous() || !text.is_ascii() && foreign();
         Source {
             text: text.clone(),
@@ -844,16 +834,69 @@ impl Session {
         }
     }
 
-    /// Names in it are written in an encoding that is not ours: which they are, and where they lead, is not known.
-    fn has_foreign_names(&self, text: &str) -> bool {
-        let is_name = |kind| matches!(kind, lexer::Kind::Word | lexer::Kind::QuotedName);
-        let foreign = |token: lexer::Token| is_name(token.kind) && !token.text(text).is_ascii();
-        !self.settings.takes_utf8 && Lexer::new(text, self.mode()).any(foreign)
-    }
-
     /// What the server last reported of its settings still holds when it reads what comes next.
     pub(in crate::session) fn is_settled(&self) -> bool {
         self.talk.is_quiet() && !self.pipeline.executed
+    }
+}
+
+/// How the session's texts are read.
+#[derive(Debug, Clone, Copy)]
+struct Glancing {
+    mode: LexicalMode,
+    takes_utf8: bool,
+    is_ambiguous: bool,
+    is_settled: bool,
+}
+
+impl Glancing {
+    fn at(self, text: &Bytes, reach: &Reach) -> Glance {
+        let Ok(text) = std::str::from_utf8(text) else { return self.at_bytes(text, reach) };
+        let may_differ = || {
+            !text.is_ascii()
+                && (self.is_ambiguous
+                    || self.has_foreign_names(text)
+                    || !self.is_settled && encoding::is_sensitive(text))
+        };
+        match sql::glance(text, self.mode) {
+            Glance::Harmless { mode_sensitive, .. } if mode_sensitive && !self.is_settled || may_differ() => {
+                Glance::NeedsReading
+            }
+            Glance::Harmless { ref kind, .. } if self.leads_on(reach, text, kind) => Glance::NeedsReading,
+            glanced => glanced,
+        }
+    }
+
+    /// A text that is not UTF-8, in an encoding whose ASCII bytes are ASCII characters: all that a glance looks at.
+    fn at_bytes(self, text: &Bytes, reach: &Reach) -> Glance {
+        if self.is_ambiguous || !self.is_settled {
+            return Glance::NeedsReading;
+        }
+        let characters: String = text.iter().map(|byte| char::from(*byte)).collect();
+        if self.has_foreign_names(&characters) {
+            return Glance::NeedsReading;
+        }
+        match sql::glance(&characters, self.mode) {
+            Glance::Harmless { ref kind, .. } if self.leads_on(reach, &characters, kind) => Glance::NeedsReading,
+            glanced => glanced,
+        }
+    }
+
+    /// Names in it lead to code of the users' own.
+    fn leads_on(self, reach: &Reach, text: &str, kind: &Kind) -> bool {
+        let list = match kind {
+            Kind::Read => &reach.reads,
+            Kind::Insert => &reach.writes,
+            _ => return false,
+        };
+        !list.is_empty() && !list.met(text, self.mode).is_empty()
+    }
+
+    /// Names in it are written in an encoding that is not ours: which they are, and where they lead, is not known.
+    fn has_foreign_names(self, text: &str) -> bool {
+        let is_name = |kind| matches!(kind, lexer::Kind::Word | lexer::Kind::QuotedName);
+        let foreign = |token: lexer::Token| is_name(token.kind) && !token.text(text).is_ascii();
+        !self.takes_utf8 && Lexer::new(text, self.mode).any(foreign)
     }
 }
 

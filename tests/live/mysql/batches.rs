@@ -16,7 +16,7 @@ my_stories! {
     others_who_write_meanwhile_lose_nothing, without_an_archive_nothing_changes, in_a_transaction_it_runs_whole, what_runs_whole, the_clock_stands_still,
     killed_again_and_again, the_session_is_as_it_was, a_careful_client, the_table_is_changed_meanwhile, letters_of_another_charset, rows_that_cannot_come_back, by_chance,
     how_fast_it_may_go, archives_past_their_retention, what_the_server_refuses_itself, dates_that_are_none, what_stamps_rows_stands_still, rows_in_one_anothers_way,
-    rows_changed_between_two_undos, moments_that_are_written_alike, a_temporary_table_in_its_place, another_table_of_its_name, another_reading_of_the_text, an_archive_that_was_emptied,
+    rows_changed_between_two_undos, an_archive_that_somebody_reads, moments_that_are_written_alike, a_temporary_table_in_its_place, another_table_of_its_name, another_reading_of_the_text, an_archive_that_was_emptied,
     letters_that_utf8_does_not_tell_apart, settings_of_its_own, keys_that_move_by_themselves,
 }
 
@@ -991,4 +991,30 @@ fn moments_that_are_written_alike(server: &'static MyServer) {
     );
     let moments = "SELECT count(*) FROM moments WHERE UNIX_TIMESTAMP(at) = 1761438600";
     assert_eq!(database.value(moments), "1500");
+}
+
+/// Somebody reads an old archive: it is not waited for longer than a batch waits, and the job that is done is answered.
+fn an_archive_that_somebody_reads(server: &'static MyServer) {
+    let database = server.database(&things());
+    let sluice = Setup::before_mysql(server).with("[jobs]\narchive_retention = \"1 s\"\n").start();
+    let mut wire = sluice.my_connect(&database);
+    let (_, first) = done(&mut wire, "UPDATE things SET n = n + 1");
+    let archive = wire.query("SLUICE ARCHIVES").rows()[0][0].clone().expect("a name");
+    let now = database.value("SELECT now(6)");
+    database.wait_until(&format!("SELECT now(6) > '{now}' + INTERVAL 1500000 MICROSECOND"));
+    let mut reader = database.connect();
+    reader.query("BEGIN").expect_fine("a transaction");
+    reader.query(&format!("SELECT count(*) FROM {archive}")).expect_fine("read");
+    let (rows, _) = done(&mut wire, "UPDATE things SET n = n - 1");
+    assert_eq!(rows, 5000);
+    assert_eq!(wire.query("SELECT 'and on'").value(), "and on");
+    assert_eq!(database.value(&format!("SELECT count(*) FROM {archive}")), "5000", "{first}");
+    reader.query("ROLLBACK").expect_fine("read");
+    done(&mut wire, "UPDATE things SET n = n + 2");
+    let listed = wire.query("SLUICE ARCHIVES").rows();
+    assert!(
+        listed.iter().any(|row| row[2].as_deref() == Some(&first)
+            && row[5].as_ref().is_some_and(|until| until.starts_with("dropped"))),
+        "{listed:?}"
+    );
 }
