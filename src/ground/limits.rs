@@ -257,6 +257,8 @@ pub const SQL_TOKENS_MAX: usize = 100_000;
 pub const SQL_COMMENT_DEPTH_MAX: usize = 100;
 /// A text longer than this is read beside the thread that serves its session, and others.
 pub const SQL_READ_INLINE_BYTES_MAX: usize = 16 << 10;
+/// So is one longer than this glanced at, which is quicker: some 100 MB a second.
+pub const SQL_GLANCE_INLINE_BYTES_MAX: usize = 256 << 10;
 
 /// The deepest tree a text may make, counted as tokens that could each add a level. PostgreSQL itself gives up on about 10,000
 /// levels ("stack depth limit exceeded"), so what lies beyond could not run anyway.

@@ -99,6 +99,8 @@ pub(in crate::session) struct Judgement {
 #[derive(Debug, Clone, Default)]
 pub(in crate::session) struct Told {
     pub product: Product,
+    /// MySQL: the default database.
+    pub database: Option<String>,
     pub max_affected: Option<u64>,
     /// In a comment of the statement.
     pub confirm: Option<String>,
@@ -112,7 +114,12 @@ pub(in crate::session) struct Told {
 impl Told {
     /// As rules look at who sends a statement.
     pub fn caller(&self) -> Caller {
-        Caller { product: self.product, max_affected: self.max_affected, script: self.script.clone() }
+        Caller {
+            product: self.product,
+            database: self.database.clone(),
+            max_affected: self.max_affected,
+            script: self.script.clone(),
+        }
     }
 }
 
@@ -301,7 +308,10 @@ pub(in crate::session) fn judged(
     if effective.mode == Mode::Enforce {
         lead(&seen.pieces, &mut evidence);
     }
-    let told = if seen.context.is_empty() { told(&seen.pieces, &seen.context, lexical.product()) } else { seen.told };
+    let told = match seen.context.is_empty() {
+        true => Told { database: seen.told.database, ..told(&seen.pieces, &seen.context, lexical.product()) },
+        false => seen.told,
+    };
     let verdicts = verdicts(&seen.pieces, &evidence, effective, &told);
     let worst = strongest(&verdicts);
     Judgement {
@@ -333,6 +343,7 @@ pub(in crate::session) fn told(pieces: &[Piece], context: &Context, product: Pro
     let script = script.filter(|_| pieces.iter().any(|piece| policy::is_change(&piece.facts)));
     Told {
         product,
+        database: session("database"),
         max_affected: hint("max_affected")
             .or_else(|| session("sluice.max_affected"))
             .and_then(|number| number.parse().ok()),

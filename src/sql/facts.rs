@@ -18,6 +18,8 @@ pub struct Facts {
     pub changes: Vec<Change>,
     /// Every object whose rows or definition it would remove whole: TRUNCATE and DROP, ALTER … DROP COLUMN included.
     pub removals: Vec<Removal>,
+    /// MySQL: tables that it renames or alters, and the names that they get.
+    pub redefines: Vec<Name>,
     /// Session and server settings it would change: SET, RESET, set_config with constant arguments, ALTER SYSTEM/ROLE/DATABASE … SET.
     pub settings: Vec<SettingChange>,
     /// What a second run of each change would do: parallel to `changes`.

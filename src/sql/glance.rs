@@ -102,6 +102,7 @@ impl Opening {
         }
         match token.kind {
             lexer::Kind::Junk | lexer::Kind::Stray | lexer::Kind::Broken(_) => false,
+            lexer::Kind::QuotedName if self.first == First::Insert && names_catalog(token.text(text)) => false,
             lexer::Kind::QuotedName => !dangerous_name(token.text(text)),
             lexer::Kind::Word => self.word(token.text(text), after_word),
             _ => true,
@@ -114,6 +115,9 @@ impl Opening {
         }
         // Rows that are paged by OFFSET into an INSERT: a rule has something to say.
         if self.first == First::Insert && word.eq_ignore_ascii_case("offset") {
+            return false;
+        }
+        if self.first == First::Insert && begins_as_a_catalog(word) {
             return false;
         }
         if matches!(self.first, First::Transaction(_)) {
@@ -168,6 +172,16 @@ fn first_word(text: &str, token: &Token) -> First {
         Some((_, name)) => First::Signal(name),
         None => First::None,
     }
+}
+
+/// A row in one of the server's own tables can be an account.
+fn names_catalog(written: &str) -> bool {
+    // `U&"…"` may spell it in numbers.
+    !written.starts_with('"') || lexer::unquoted(written).is_none_or(|name| begins_as_a_catalog(&name))
+}
+
+fn begins_as_a_catalog(name: &str) -> bool {
+    name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("pg_"))
 }
 
 /// Words that change something wherever they stand as keywords, and functions that act outside the statement. A column that

@@ -223,6 +223,20 @@ fn what_is_denied_stays_denied(server: &'static Server) {
         ("too-many-rows", "DELETE FROM events WHERE kind = 'click'"),
         ("too-many-rows", "UPDATE events SET kind = 'x'"),
         ("guard-off", "SET session_replication_role = replica"),
+        ("guard-off", "INSERT INTO pg_auth_members (roleid, member, grantor, admin_option) VALUES (10, 10, 10, true)"),
+        (
+            "guard-off",
+            "INSERT INTO pg_catalog.pg_auth_members (roleid, member, grantor, admin_option) VALUES (10, 10, 10, true)",
+        ),
+        (
+            "guard-off",
+            "INSERT INTO \"pg_auth_members\" (roleid, member, grantor, admin_option) SELECT 10, 10, 10, true",
+        ),
+        (
+            "guard-off",
+            "INSERT INTO U&\"\\0070g_auth_members\" (roleid, member, grantor, admin_option) VALUES (10, 10, 10, true)",
+        ),
+        ("guard-off", "COPY pg_auth_members FROM STDIN"),
         ("guard-off", "SELECT set_config('session_replication_role', 'replica', false)"),
         ("guard-off", "ALTER TABLE logs DISABLE TRIGGER ALL"),
         ("outside-effects", "COPY logs TO '/tmp/sluice-test-logs'"),

@@ -8,8 +8,10 @@
 
 use crate::policy::count::table;
 use crate::policy::finding::{About, Finding, Level};
+use crate::policy::question::Questions;
 use crate::policy::rules::{Look, Rule, acts, finding};
-use crate::sql::facts::{ActKind, SettingChange, SettingScope};
+use crate::policy::settings::Effective;
+use crate::sql::facts::{ActKind, Change, Facts, Name, SettingChange, SettingScope};
 
 pub struct GuardOff;
 
@@ -33,6 +35,12 @@ impl Rule for GuardOff {
         true
     }
 
+    /// A name that may be one of PostgreSQL's catalogs: a superuser may add rows to them.
+    fn ask_of_change(&self, change: &Change, facts: &Facts, _effective: &Effective) -> Questions {
+        let name = change.target.parts.last().map(String::as_str).unwrap_or_default();
+        Questions { table: facts.product.either(name.starts_with("pg_"), false), ..Questions::default() }
+    }
+
     fn look(&self, look: &Look<'_>) -> Vec<Finding> {
         let settings = look.facts.settings.iter();
         let takes = look.facts.product.either(takes_guard_away as fn(&SettingChange) -> bool, unguards);
@@ -44,16 +52,35 @@ impl Rule for GuardOff {
             ActKind::GuardDisabled,
             "Load children after parents instead of turning checks off.",
         ));
-        for (at, _, evidence) in look.changes() {
+        let is_catalog = |schema: &str| {
             let catalogs = look.facts.product.either(&["pg_catalog"][..], &["mysql", "sys", "performance_schema"][..]);
-            if let Some(table) = table(evidence).filter(|table| catalogs.contains(&table.schema.as_str())) {
-                let message = format!("a change of the catalog itself, {}.{}", table.schema, table.name);
-                found.push(finding(self, About::Change(at), message, "Use the statements made for it."));
+            catalogs.iter().any(|one| schema.eq_ignore_ascii_case(one))
+        };
+        // By its name too: of what only adds rows nothing is asked, and a row can be an account.
+        let by_name = |name: &Name| match &name.parts[..] {
+            [name] => {
+                let database = look.caller.database.as_deref().filter(|database| is_catalog(database))?;
+                Some(format!("{database}.{name}"))
             }
+            [.., schema, name] => is_catalog(schema).then(|| format!("{schema}.{name}")),
+            [] => None,
+        };
+        for (at, change, evidence) in look.changes() {
+            let known = table(evidence)
+                .map(|table| is_catalog(&table.schema).then(|| format!("{}.{}", table.schema, table.name)));
+            if let Some(name) = known.flatten().or_else(|| by_name(&change.target)) {
+                let message = format!("a change of the catalog itself, {name}");
+                found.push(finding(self, About::Change(at), message, INSTEAD));
+            }
+        }
+        if let Some(name) = look.facts.redefines.iter().find_map(by_name) {
+            found.push(finding(self, About::Statement, format!("a change of the catalog itself, {name}"), INSTEAD));
         }
         found
     }
 }
+
+const INSTEAD: &str = "Use the statements made for it.";
 
 fn found(rule: &dyn Rule, setting: &SettingChange) -> Finding {
     let name = match setting.name.as_str() {

@@ -126,6 +126,8 @@ pub(in crate::policy) fn door(name: &str) -> Finding {
 pub struct Caller {
     /// Whose SQL it writes.
     pub product: Product,
+    /// MySQL: the default database, where names without one lead.
+    pub database: Option<String>,
     /// `max_affected=` in a hint or set on the session.
     pub max_affected: Option<u64>,
     /// `script=` in a hint or set on the session.

@@ -187,8 +187,8 @@ pub fn attributes(payload: &Bytes, reader: &mut Reader<'_>, count: usize) -> Res
     let (kinds, names) = kinds(payload, reader, count, true)?;
     let mut attributes = Vec::new();
     for (at, (kind, name)) in kinds.into_iter().zip(names).enumerate() {
-        // MySQL reads YEAR, and what it does not know, as texts: where the query begins would not be known.
-        if !matches!(kind.code(), 1..=5 | 7 | 8 | 10..=12 | 15 | 252..=254) {
+        // MySQL reads YEAR and INT24, and what it does not know, as texts: where the query begins would not be known.
+        if !matches!(kind.code(), 0..=5 | 7 | 8 | 10..=12 | 15 | 16 | 242 | 245..=255) {
             return Err(Short);
         }
         let value = if is_null(nulls, at) { Value::Null } else { read(payload, reader, kind)? };

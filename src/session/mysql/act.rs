@@ -6,6 +6,7 @@
 
 use crate::audit::event::Action;
 use crate::audit::{Permit, Recording};
+use crate::ground::limits;
 use crate::ground::metrics::REFUSALS_TOTAL;
 use crate::policy::count::adds_only;
 use crate::policy::settings::Mode;
@@ -18,6 +19,7 @@ use crate::session::desk::{Desk, Entry, count};
 use crate::session::format::Format;
 use crate::session::judgement::{Judgement, Piece, words};
 use crate::session::mysql::Session;
+use crate::session::mysql::prepared::Named;
 use crate::session::mysql::relay::{Mark, Watched};
 use crate::session::mysql::run::Run;
 use crate::session::record;
@@ -236,12 +238,17 @@ impl Session {
         if facts.prepares.is_none() {
             return;
         }
-        match &facts.prepared_text {
-            Some(text) if self.named.len() < crate::ground::limits::PREPARED_MAX => {
-                self.named.insert(name, (text.as_str().into(), self.settings.mode()));
-            }
-            _ => self.names_known = false,
+        let Some(text) = &facts.prepared_text else {
+            self.names_known = false;
+            return;
+        };
+        let weight = Named::weight(&name, text);
+        let is_too_much = self.prepared.bytes() + self.named.bytes() + weight > limits::PREPARED_BYTES_MAX;
+        if is_too_much || self.named.len() >= limits::PREPARED_MAX || !self.has_room_for(weight) {
+            self.names_known = false;
+            return;
         }
+        self.named.insert(name, text, self.settings.mode());
     }
 }
 

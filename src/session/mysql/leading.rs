@@ -73,22 +73,6 @@ impl Session {
         Ok(())
     }
 
-    /// Names in it lead to code of the users' own.
-    pub(in crate::session) fn leads_on(&self, text: &str, kind: &Kind) -> bool {
-        let list = match kind {
-            Kind::Read => &self.reaching.known().reads,
-            Kind::Insert if self.reaching.known().blind => return true,
-            Kind::Insert => &self.reaching.known().writes,
-            _ => return false,
-        };
-        !list.is_empty() && !list.met(text, self.settings.mode()).is_empty()
-    }
-
-    /// Some name does.
-    pub(in crate::session) fn leads_anywhere(&self) -> bool {
-        !self.reaching.known().writes.is_empty() || self.reaching.known().blind
-    }
-
     /// What is to be known of a statement, for the rules and for what it may fire.
     pub(in crate::session) fn asked_of(piece: &Piece, standing: &Effective, blind: bool) -> Asked {
         let mut asked = policy::questions(&piece.facts, standing);
@@ -130,6 +114,22 @@ impl Session {
             self.desk.house.schemas.touch_all();
         }
     }
+}
+
+/// Names in it lead to code of the users' own.
+pub(in crate::session) fn leads_on(reach: &Reach, mode: LexicalMode, text: &str, kind: &Kind) -> bool {
+    let list = match kind {
+        Kind::Read => &reach.reads,
+        Kind::Insert if reach.blind => return true,
+        Kind::Insert => &reach.writes,
+        _ => return false,
+    };
+    !list.is_empty() && !list.met(text, mode).is_empty()
+}
+
+/// Some name does.
+pub(in crate::session) fn leads_anywhere(reach: &Reach) -> bool {
+    !reach.writes.is_empty() || reach.blind
 }
 
 /// Anything that could give a name code to run.

@@ -21,6 +21,7 @@ use crate::session::judgement::{
 };
 use crate::session::mysql::Session;
 use crate::session::mysql::ask::{Asker, Broken, Ground};
+use crate::session::mysql::prepared::Named;
 use crate::session::{End, House, readings};
 use crate::sql::facts::{Facts, Kind};
 use crate::sql::lexer::{self, Lexer};
@@ -100,6 +101,7 @@ impl Session {
         let (pieces, bound) = (seen.pieces.clone(), seen.bound.clone());
         let again = || Box::new(Seen { pieces, bound, ..Seen::default() });
         let scripted = self.desk.is_scripted(&seen.pieces);
+        seen.told.database = Some(self.desk.principal.database.clone());
         let blind = self.reaching.known().blind;
         let asks = seen.pieces.iter().any(|piece| !Session::asked_of(piece, standing, blind).none());
         if standing.mode == Mode::Off || !(asks || scripted) {
@@ -212,7 +214,7 @@ struct Scene<'a> {
     principal: &'a Principal,
     house: &'a House,
     /// Texts that were prepared by SQL, by their names.
-    named: &'a std::collections::HashMap<String, (std::sync::Arc<str>, LexicalMode)>,
+    named: &'a Named,
     /// There are no others.
     names_known: bool,
     /// There may be triggers that this user is not shown.
@@ -335,10 +337,18 @@ async fn context(asker: &mut impl Ask, product: Product) -> Result<Context, AskE
         ("@@SESSION.transaction_isolation", Product::MariaDb) => "@@SESSION.tx_isolation",
         _ => expression,
     };
-    let columns: Vec<&str> = NAMES.iter().map(|(_, expression)| own(expression)).collect();
+    // As digits: in an answer's character set two values may look the same.
+    let columns: Vec<String> = NAMES.iter().map(|(_, expression)| quote::mysql::hex(own(expression))).collect();
     let answer = asker.ask(&format!("SELECT {}", columns.join(", ")), None).await?;
     let values = answer.rows.into_iter().next().unwrap_or_default();
-    Ok(NAMES.iter().zip(values).filter_map(|((name, _), value)| Some(((*name).to_owned(), value?))).collect())
+    let mut context = Context::new();
+    for ((name, _), value) in NAMES.iter().zip(values) {
+        let Some(digits) = value else { continue };
+        let value = quote::mysql::unhex(&digits)
+            .ok_or_else(|| AskError::Database { code: "HY000".to_owned(), message: crate::database::catalog::odd() })?;
+        context.insert((*name).to_owned(), value);
+    }
+    Ok(context)
 }
 
 fn needs_resolving(facts: &Facts) -> bool {

@@ -47,7 +47,7 @@ use crate::session::link::{Leg, Link, Listen, Woke};
 use crate::session::mysql::aftermath::Aftermath;
 use crate::session::mysql::change::Entered;
 use crate::session::mysql::hold::Tally;
-use crate::session::mysql::prepared::Statements;
+use crate::session::mysql::prepared::{Named, Statements};
 use crate::session::mysql::relay::Pending;
 use crate::session::mysql::settings::Settings;
 use crate::session::place::Peer;
@@ -56,9 +56,8 @@ use crate::session::registry::Seat;
 use crate::session::room::Room;
 use crate::session::wire::Wire;
 use crate::sql::encoding;
-use crate::sql::statement::{LexicalMode, MySqlMode};
+use crate::sql::statement::MySqlMode;
 use bytes::Bytes;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,7 +84,7 @@ pub(in crate::session) struct Session {
     place_name: Option<String>,
     place_doubtful: bool,
     /// Texts that were prepared by SQL, by their names in lower case.
-    named: HashMap<String, (Arc<str>, LexicalMode)>,
+    named: Named,
     /// No other names stand for a text: no code ran that could have prepared any.
     names_known: bool,
     /// Its part of what large things of all sessions may take.
@@ -133,7 +132,7 @@ impl Session {
             place: 0,
             place_name: None,
             place_doubtful: false,
-            named: HashMap::new(),
+            named: Named::default(),
             names_known: true,
             room: Room::of(&house.rooms),
             aftermath: Aftermath::default(),

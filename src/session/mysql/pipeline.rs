@@ -11,6 +11,7 @@
 
 use crate::audit::Plain;
 use crate::audit::event::Action;
+use crate::database::effects::reach::Reach;
 use crate::ground::limits;
 use crate::policy;
 use crate::protocol::mysql::command::{self, Command, Executes};
@@ -23,9 +24,11 @@ use crate::session::desk;
 use crate::session::judgement::{Source, words};
 use crate::session::mysql::Session;
 use crate::session::mysql::act::Form;
+use crate::session::mysql::leading::{leads_anywhere, leads_on};
 use crate::session::mysql::look::{Looked, has_foreign_names};
 use crate::session::mysql::prepared::{Ahead, Prepared, What};
 use crate::session::mysql::relay::{Mark, Watched};
+use crate::session::mysql::settings::Settings;
 use crate::session::room::no_room;
 use crate::sql::encoding::Letters;
 use crate::sql::facts::{Kind, TransactionVerb};
@@ -245,8 +248,10 @@ impl Session {
 
     /// A glance under settings that are known as far as the text depends on them.
     pub(in crate::session) async fn glance(&mut self, text: &Bytes) -> Result<Glance, End> {
-        let glanced = self.glance_now(text);
+        let glanced = self.glance_beside(text).await;
         let depends = match &glanced {
+            // Where it chose another database, a row that is added may be one of the server's own tables.
+            Glance::Harmless { kind: Kind::Insert, .. } if self.place > 0 || self.place_doubtful => true,
             Glance::Harmless { mode_sensitive, .. } => *mode_sensitive || !text.is_ascii(),
             Glance::Sluice => false,
             // It is going to be read, whatever it is.
@@ -256,40 +261,17 @@ impl Session {
             return Ok(glanced);
         }
         self.be_ready_to_read().await?;
-        Ok(self.glance_now(text))
+        Ok(self.glance_beside(text).await)
     }
 
-    fn glance_now(&self, text: &Bytes) -> Glance {
-        let Some(text) =
-            std::str::from_utf8(text).ok().filter(|text| text.is_ascii() || self.settings.letters() == Letters::Utf8)
-        else {
-            return self.glance_at_bytes(text);
-        };
-        if self.settings.is_known() && self.settings.reads_otherwise(text.as_bytes()) {
-            return Glance::NeedsReading;
+    /// A large one beside the thread that serves this session and others.
+    async fn glance_beside(&self, text: &Bytes) -> Glance {
+        if text.len() <= limits::SQL_GLANCE_INLINE_BYTES_MAX {
+            return glance_now(&self.settings, self.reaching.known(), text);
         }
-        match sql::glance(text, self.settings.mode()) {
-            Glance::Harmless { ref kind, .. } if self.leads_on(text, kind) => Glance::NeedsReading,
-            glanced => glanced,
-        }
-    }
-
-    /// A text in a character set that hides nothing in these bytes: names and strings beyond ASCII are only passed
-    /// over.
-    fn glance_at_bytes(&self, text: &Bytes) -> Glance {
-        if !self.settings.is_known() || self.settings.reads_otherwise(text) {
-            return Glance::NeedsReading;
-        }
-        let characters: String = text.iter().map(|byte| char::from(*byte)).collect();
-        match sql::glance(&characters, self.settings.mode()) {
-            Glance::Harmless { ref kind, .. }
-                if self.leads_on(&characters, kind)
-                    || self.leads_anywhere() && has_foreign_names(&characters, self.settings.mode()) =>
-            {
-                Glance::NeedsReading
-            }
-            glanced => glanced,
-        }
+        let (settings, reach, text) = (self.settings.clone(), self.reaching.shared(), text.clone());
+        let glancing = tokio::task::spawn_blocking(move || glance_now(&settings, &reach, &text));
+        glancing.await.unwrap_or(Glance::NeedsReading)
     }
 
     /// The text, and how the server reads it. The settings are known.
@@ -359,7 +341,7 @@ impl Session {
         if self.prepared.len() >= limits::PREPARED_MAX {
             return Err(End::Refused(Refusal::new(Code::Limit, "sluice: too many prepared statements in one session")));
         }
-        if self.prepared.bytes() + text.len() > limits::PREPARED_BYTES_MAX {
+        if self.prepared.bytes() + self.named.bytes() + text.len() > limits::PREPARED_BYTES_MAX {
             let message = format!(
                 "sluice: the texts of this session's prepared statements would pass {} MiB",
                 limits::PREPARED_BYTES_MAX >> 20
@@ -471,7 +453,8 @@ impl Session {
 
     /// What was found harmless when it was prepared is looked at again when names may have come to lead elsewhere.
     fn is_still_harmless(&self, source: &Source) -> bool {
-        !self.leads_anywhere() || matches!(self.glance_now(&source.text), Glance::Harmless { .. })
+        let reach = self.reaching.known();
+        !leads_anywhere(reach) || matches!(glance_now(&self.settings, reach, &source.text), Glance::Harmless { .. })
     }
 
     async fn execute_guarded(&mut self, frame: Frame, number: u32, source: Source) -> Result<(), End> {
@@ -594,4 +577,38 @@ impl Session {
 
 fn malformed_execute() -> End {
     End::Refused(Refusal::new(Code::Protocol, "sluice: malformed COM_STMT_EXECUTE"))
+}
+
+fn glance_now(settings: &Settings, reach: &Reach, text: &Bytes) -> Glance {
+    let Some(text) =
+        std::str::from_utf8(text).ok().filter(|text| text.is_ascii() || settings.letters() == Letters::Utf8)
+    else {
+        return glance_at_bytes(settings, reach, text);
+    };
+    if settings.is_known() && settings.reads_otherwise(text.as_bytes()) {
+        return Glance::NeedsReading;
+    }
+    let mode = settings.mode();
+    match sql::glance(text, mode) {
+        Glance::Harmless { ref kind, .. } if leads_on(reach, mode, text, kind) => Glance::NeedsReading,
+        glanced => glanced,
+    }
+}
+
+/// A text in a character set that hides nothing in these bytes: names and strings beyond ASCII are only passed over.
+fn glance_at_bytes(settings: &Settings, reach: &Reach, text: &Bytes) -> Glance {
+    if !settings.is_known() || settings.reads_otherwise(text) {
+        return Glance::NeedsReading;
+    }
+    let characters: String = text.iter().map(|byte| char::from(*byte)).collect();
+    let mode = settings.mode();
+    match sql::glance(&characters, mode) {
+        Glance::Harmless { ref kind, .. }
+            if leads_on(reach, mode, &characters, kind)
+                || leads_anywhere(reach) && has_foreign_names(&characters, mode) =>
+        {
+            Glance::NeedsReading
+        }
+        glanced => glanced,
+    }
 }

@@ -7,6 +7,7 @@ use crate::ground::limits;
 use crate::protocol::mysql::values::Kind;
 use crate::session::judgement::Source;
 use crate::sql::facts::TransactionVerb;
+use crate::sql::statement::LexicalMode;
 use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub(in crate::session) struct Prepared {
 #[derive(Debug, Clone, Default)]
 pub(in crate::session) struct Ahead {
     parts: BTreeMap<u16, BytesMut>,
+    /// Of all parts: reckoned as they come, for there may be as many messages as bytes.
+    bytes: usize,
     /// More came than is kept: what it is cannot be judged.
     pub is_cut: bool,
 }
@@ -43,13 +46,18 @@ pub(in crate::session) struct Ahead {
 impl Ahead {
     /// One part more. `room`: for how many bytes.
     fn add(&mut self, parameter: u16, part: &[u8], room: usize) {
+        const ENTRY: usize = 64;
         self.is_cut |= part.len() > room;
+        let entries = self.parts.len();
         let kept = self.parts.entry(parameter).or_default();
+        let before = kept.len();
         if self.is_cut {
             *kept = BytesMut::new();
         } else {
             kept.extend_from_slice(part);
         }
+        self.bytes = self.bytes + kept.len() - before;
+        self.bytes += (self.parts.len() - entries) * ENTRY;
     }
 
     pub fn is_empty(&self) -> bool {
@@ -62,8 +70,54 @@ impl Ahead {
     }
 
     fn bytes(&self) -> usize {
-        const ENTRY: usize = 64;
-        self.parts.values().map(|part| ENTRY + part.len()).sum()
+        self.bytes
+    }
+}
+
+/// What PREPARE … FROM gave a name: the texts, and how they were read.
+#[derive(Debug, Default)]
+pub(in crate::session) struct Named {
+    texts: HashMap<String, (Arc<str>, LexicalMode)>,
+    bytes: usize,
+}
+
+impl Named {
+    pub fn get(&self, name: &str) -> Option<&(Arc<str>, LexicalMode)> {
+        self.texts.get(name)
+    }
+
+    pub fn insert(&mut self, name: String, text: &str, mode: LexicalMode) {
+        self.remove(&name);
+        self.bytes += Named::weight(&name, text);
+        self.texts.insert(name, (text.into(), mode));
+    }
+
+    pub fn remove(&mut self, name: &str) {
+        if let Some((text, _)) = self.texts.remove(name) {
+            self.bytes -= Named::weight(name, &text);
+        }
+    }
+
+    /// What one holds.
+    pub fn weight(name: &str, text: &str) -> usize {
+        const ENTRY: usize = 128;
+        ENTRY + name.len() + text.len()
+    }
+
+    pub fn clear(&mut self) {
+        *self = Named::default();
+    }
+
+    pub fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -246,6 +300,27 @@ impl Statements {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_bytes_of_parts_are_reckoned_as_they_come() {
+        let mut ahead = Ahead::default();
+        for (parameter, part) in [(0, 10), (1, 0), (0, 5), (2, 7), (1, 3)] {
+            ahead.add(parameter, &vec![b'x'; part], 20);
+            let kept: usize = ahead.parts.values().map(|part| 64 + part.len()).sum();
+            assert_eq!(ahead.bytes(), kept);
+        }
+        ahead.add(0, &[b'x'; 21], 20);
+        let kept: usize = ahead.parts.values().map(|part| 64 + part.len()).sum();
+        assert!(ahead.is_cut && ahead.bytes() == kept);
+        let mut named = Named::default();
+        let mode = LexicalMode::default();
+        named.insert("a".to_owned(), "SELECT 1", mode);
+        named.insert("a".to_owned(), "SELECT 22", mode);
+        assert_eq!(named.bytes(), Named::weight("a", "SELECT 22"));
+        named.remove("b");
+        named.remove("a");
+        assert_eq!((named.bytes(), named.len()), (0, 0));
+    }
 
     #[test]
     fn what_is_kept_is_counted() {

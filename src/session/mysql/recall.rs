@@ -36,7 +36,9 @@ impl Session {
             return Err(unknown_state(Broken::Unknown("the session's settings could not be asked for".to_owned())));
         };
         self.settings.learn(&sql_mode, &charset);
-        let database = cells.next().flatten().unwrap_or_default();
+        let Some(database) = quote::mysql::unhex(&cells.next().flatten().unwrap_or_default()) else {
+            return Err(unknown_state(Broken::Unknown("the session's database could not be asked for".to_owned())));
+        };
         // What names lead to is shown by rights: users of one account with the same roles see the same.
         let who = format!("{:?} {:?}", cells.next().flatten(), cells.next().flatten());
 

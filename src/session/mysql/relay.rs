@@ -72,6 +72,8 @@ impl Session {
                 return Err(End::Upstream);
             }
             if !self.must_wait() && self.next_command().await? {
+                // Of many messages that nothing answers none waits for anything: other sessions have their turn between them.
+                tokio::task::coop::consume_budget().await;
                 continue;
             }
             if vigil.is_draining && self.is_between_statements() {
@@ -222,13 +224,13 @@ impl Session {
     fn has_room(&mut self) -> bool {
         let here = self.link.client.inbox.len();
         let messages = (here + self.link.upstream_waiting()).saturating_sub(limits::ROOM_OWN_BYTES);
-        let texts = self.prepared.bytes().saturating_sub(limits::ROOM_OWN_BYTES);
+        let texts = (self.prepared.bytes() + self.named.bytes()).saturating_sub(limits::ROOM_OWN_BYTES);
         self.room.hold(messages + texts) || here <= limits::ROOM_OWN_BYTES
     }
 
     /// Before so much more is kept behind this command.
     pub(in crate::session) fn has_room_for(&mut self, more: usize) -> bool {
-        let after = self.prepared.bytes().saturating_add(more);
+        let after = (self.prepared.bytes() + self.named.bytes()).saturating_add(more);
         if after <= limits::ROOM_OWN_BYTES {
             return true;
         }
@@ -285,6 +287,13 @@ impl Session {
         // What carries no statement leaves what is known of the last one.
         if !matches!(&self.pending, Some(Pending { mark: Mark::Passing, .. })) || end.failed().is_some() {
             self.aftermath.followed_by(end);
+        }
+        if let Some(pending) = &mut self.pending
+            && matches!(pending.mark, Mark::Database)
+            && end.failed().is_some()
+        {
+            // There is no such database, and the one of before stays.
+            pending.mark = Mark::Passing;
         }
         let Some(Pending { mark: Mark::Statement(watched), .. }) = &mut self.pending else { return };
         watched.changed = watched.changed.saturating_add(end.affected());

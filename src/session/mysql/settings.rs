@@ -22,8 +22,9 @@ pub(in crate::session) struct Settings {
 }
 
 /// What is asked, in this order.
-pub(in crate::session) const QUESTION: &str = "SELECT @@SESSION.sql_mode, @@SESSION.character_set_client, DATABASE(), \
-     CURRENT_USER(), CURRENT_ROLE()";
+/// Names as hexadecimal digits: in an answer's character set two of them may look the same.
+pub(in crate::session) const QUESTION: &str = "SELECT @@SESSION.sql_mode, @@SESSION.character_set_client, \
+     HEX(CONVERT(DATABASE() USING utf8mb4)), HEX(CONVERT(CURRENT_USER() USING utf8mb4)), HEX(CONVERT(CURRENT_ROLE() USING utf8mb4))";
 
 impl Settings {
     /// Of a session that has just logged in: nothing was asked yet.

@@ -17,7 +17,7 @@ use crate::harness::wire::Address;
 my_stories! {
     doors_are_refused_by_name, unknown_commands, bodies_that_do_not_add_up, packets_out_of_order, packets_cut_off_by_the_end,
     logins_that_cannot_be, commands_before_the_login, what_is_offered, one_broken_client_harms_no_other,
-    a_statement_within_a_file, a_file_that_breaks_its_numbers, commands_sent_ahead, a_compressed_stream, prepared_texts_take_room, a_statement_within_an_attribute,
+    a_statement_within_a_file, a_file_that_breaks_its_numbers, commands_sent_ahead, a_compressed_stream, prepared_texts_take_room, named_texts_take_room, a_statement_within_an_attribute,
 }
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2), (3)";
@@ -332,6 +332,23 @@ fn prepared_texts_take_room(server: &'static MyServer) {
     assert_eq!(one.query("SELECT 1").value(), "1");
     assert!(other.command(&packet::prepare(&text)).error().is_none(), "all was given back");
     assert_eq!(other.query("SELECT count(*) FROM t").value(), "3");
+}
+
+/// So are those that SQL's own PREPARE gives a name: what is not kept is not known, and is asked about.
+fn named_texts_take_room(server: &'static MyServer) {
+    let database = server.database(TABLE);
+    let sluice = Setup::before_mysql(server).with("[sessions]\nmemory_bytes = 8388608").start();
+    let mut wire = sluice.my_connect(&database);
+    for n in 0..20 {
+        wire.query(&format!("PREPARE s{n} FROM 'SELECT {n}{}'", " ".repeat(900_000)))
+            .expect_fine("the server has room");
+    }
+    assert_eq!(wire.query("EXECUTE s1").value(), "1");
+    let refused = crate::harness::mysql::shop::Refused::any(&mut wire, "EXECUTE s19");
+    assert!(refused.says("not known"), "{refused:?}");
+    wire.command(&[packet::command::RESET_CONNECTION]);
+    wire.query("PREPARE s19 FROM 'SELECT 19'").expect_fine("all was given back");
+    assert_eq!(wire.query("EXECUTE s19").value(), "19");
 }
 
 /// Asked for although it was not offered: refused, or not used; in no case is what follows read as if it were plain.

@@ -523,6 +523,14 @@ fn attributes_of_a_query(server: &'static MyServer) {
         about(command::STMT_EXECUTE, 1, &executed),
         with(&[], "SELECT 'goes on'"),
     ];
+    // A value of any kind that is written as a text is.
+    let of_kind = |kind: u16| {
+        let rest =
+            [&lenenc(1)[..], &lenenc(1), &[0, 1], &kind.to_le_bytes(), &lenenc_string("a"), &lenenc_string("1.5")];
+        body(command::QUERY, &[&rest.concat()[..], b"SELECT 'behind it'"].concat())
+    };
+    let kinds = [0, 16, 242].into_iter().chain(245..=255).map(of_kind);
+    let commands: Vec<_> = commands.into_iter().chain(kinds).collect();
     if server.is_mariadb() {
         // It does not offer them, and reads what it is sent as SQL.
         return direct_is_through_asking_for(server, PEOPLE, USUAL | QUERY_ATTRIBUTES, &[query("SELECT 1")]);

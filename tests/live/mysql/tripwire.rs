@@ -1,7 +1,7 @@
 //! The third truth: what a statement or a transaction did, as the database itself counts it, before it commits.
 
 use crate::harness::mysql::my_stories;
-use crate::harness::mysql::packet::{execute, status};
+use crate::harness::mysql::packet::{self, execute, status};
 use crate::harness::mysql::server::{BLIND, MyDatabase, MyServer, ROOT};
 use crate::harness::mysql::shop::{Refused, shop};
 use crate::harness::mysql::wire::MyWire;
@@ -12,7 +12,7 @@ my_stories! {
     functions_that_only_read_or_add_pass, wherever_a_function_is_named, procedures, a_procedure_that_commits_by_itself, what_hides_behind_names,
     by_prepared_statements, triggers_that_do_more_than_was_shown, small_changes_that_add_up, in_a_transaction_block,
     a_schema_change_is_noticed_at_once, two_sessions_at_once, without_the_process_privilege, cascades_are_counted,
-    definitions_that_are_not_shown, executions_with_variables, what_attackers_tried, what_attackers_tried_again, what_was_bound_in_vain, types_of_an_execution_that_failed, a_text_where_a_number_was, letters_that_answers_lack, values_that_no_text_equals, prepared_in_another_character_set, what_a_third_attacker_tried, code_behind_rights, a_trigger_that_notes_each_row, what_ran_before_an_error,
+    definitions_that_are_not_shown, executions_with_variables, what_attackers_tried, what_attackers_tried_again, what_was_bound_in_vain, types_of_an_execution_that_failed, a_text_where_a_number_was, letters_that_answers_lack, values_that_no_text_equals, prepared_in_another_character_set, what_a_third_attacker_tried, code_behind_rights, a_trigger_that_notes_each_row, what_ran_before_an_error, rows_that_are_accounts, databases_that_answers_do_not_tell_apart,
 }
 
 const CODE: &str = "
@@ -814,4 +814,84 @@ fn code_behind_rights(server: &'static MyServer) {
     assert_eq!(database.count("logs"), 500);
     assert_eq!(inserts.query("INSERT INTO totals VALUES (7, 7)").end().affected, 1);
     root.query(&format!("DROP DATABASE {beside}")).expect_fine("cleared away");
+}
+
+/// A row in the server's own tables can be an account with all rights: it is added by the statements made for it, which are asked about.
+fn rows_that_are_accounts(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    database.run_as_root(
+        "CREATE VIEW rights AS SELECT * FROM mysql.db; CREATE PROCEDURE admits() INSERT INTO mysql.db (Host, Db, User, Select_priv) VALUES ('%', 'x', 'nobody', 'Y'); \
+         CREATE TRIGGER admitting AFTER INSERT ON totals FOR EACH ROW INSERT INTO mysql.db (Host, Db, User, Select_priv) VALUES ('%', 'y', 'nobody', 'Y')",
+    );
+    let values = "(Host, Db, User, Select_priv) VALUES ('%', 'x', 'nobody', 'Y')";
+    let ways = [
+        format!("INSERT INTO mysql.db {values}"),
+        format!("INSERT INTO `mysql` . `db` {values}"),
+        format!("INSERT mysql.db {values}"),
+        format!("INSERT IGNORE INTO mysql.db {values}"),
+        format!("REPLACE INTO mysql.db {values}"),
+        "INSERT INTO mysql.db (Host, Db, User, Select_priv) SELECT '%', 'x', 'nobody', 'Y'".to_owned(),
+        "LOAD DATA LOCAL INFILE 'rows' INTO TABLE mysql.db (Host, Db, User)".to_owned(),
+        format!("INSERT INTO rights {values}"),
+        "CALL admits()".to_owned(),
+        "INSERT INTO totals VALUES (77, 0)".to_owned(),
+        "RENAME TABLE mysql.db TO mysql.db2".to_owned(),
+        "RENAME TABLE calmbox TO calm2, mysql.db TO mysql.db2".to_owned(),
+        "ALTER TABLE mysql.db RENAME TO mysql.db2".to_owned(),
+        "ALTER TABLE mysql.db RENAME mysql.db2".to_owned(),
+        "ALTER TABLE calmbox RENAME TO mysql.calmbox".to_owned(),
+    ];
+    let untouched = |way: &str, outcome: &dyn std::fmt::Debug| {
+        let rows = database.value("SELECT count(*) FROM mysql.db WHERE User = 'nobody'");
+        let names = database.value("SELECT count(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME IN ('db', 'db2', 'calmbox')");
+        assert_eq!((rows.as_str(), names.as_str()), ("0", "1"), "{way}: {outcome:?}");
+    };
+    for way in &ways {
+        let mut wire = sluice.my_connect_as(ROOT, &database);
+        let outcome = wire.query(way);
+        assert!((50001..=50007).contains(&outcome.code()), "{way}: {outcome:?}");
+        untouched(way, &outcome);
+        let outcome = wire.command(&packet::prepare(way));
+        if outcome.error().is_none() {
+            let outcome = wire.command(&execute(outcome.prepared(), 0, &[]));
+            untouched(way, &outcome);
+        }
+        wire.query(&format!("PREPARE s FROM {}", quoted(way)));
+        let outcome = wire.query("EXECUTE s");
+        untouched(way, &outcome);
+    }
+    let mut wire = sluice.my_connect_as(ROOT, &database);
+    wire.query("USE mysql").expect_fine("its own tables");
+    for way in [format!("INSERT INTO db {values}"), "RENAME TABLE db TO db2".to_owned()] {
+        let outcome = wire.query(&way);
+        assert!((50001..=50007).contains(&outcome.code()), "{way}: {outcome:?}");
+        untouched(&way, &outcome);
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// In the letters of the session's answers two names may be one: a token of one database does not run in the other.
+fn databases_that_answers_do_not_tell_apart(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    let [one, other] = ["中", "文"].map(|letter| format!("{}{letter}", database.name));
+    for name in [&one, &other] {
+        database.run_as_root(&format!(
+            "DROP DATABASE IF EXISTS `{name}`; CREATE DATABASE `{name}`; CREATE TABLE `{name}`.logs LIKE `{}`.logs; INSERT INTO `{name}`.logs SELECT * FROM `{}`.logs",
+            database.name, database.name
+        ));
+    }
+    let mut wire = sluice.my_connect_as(ROOT, &database);
+    wire.query("SET session_track_schema = 0").expect_fine("nothing is told");
+    wire.query("SET character_set_results = latin1").expect_fine("letters");
+    wire.query(&format!("USE `{one}`")).expect_fine("one");
+    let refused = Refused::to_confirm(&mut wire, "DELETE FROM logs");
+    wire.query(&format!("USE `{other}`")).expect_fine("the other");
+    let outcome = wire.query(&format!("SLUICE CONFIRM {}", refused.token()));
+    for name in [&one, &other] {
+        assert_eq!(database.value(&format!("SELECT count(*) FROM `{name}`.logs")), "500", "{outcome:?}");
+        database.run_as_root(&format!("DROP DATABASE `{name}`"));
+    }
 }

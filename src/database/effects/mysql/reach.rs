@@ -296,13 +296,15 @@ fn read_body(answer: &Answer, row: usize, mode: MySqlMode, exact: Option<Option<
     let in_catalog = text(5).is_some_and(|home| home.eq_ignore_ascii_case("mysql"))
         || body.as_deref().is_some_and(|body| names_catalog(body, own));
     let outside = !is_sql || of_system || in_catalog || kind == What::Procedure && commits();
+    // A row that is added there can be an account.
+    let adds_there = in_catalog && (kind == What::View || body.as_deref().is_some_and(|body| inserts(body, own)));
     let body = if is_sql { body } else { None };
     Some(Body {
         kind,
         name: folded(&text(1)?),
         text: body,
         mode: own,
-        changes: changes || of_system,
+        changes: changes || of_system || adds_there,
         outside,
         hidden,
         leads_out: false,
@@ -370,6 +372,10 @@ fn changes(body: &str, mode: LexicalMode) -> bool {
         };
         is(WORDS) || is(UNLESS_CALLED) && !called || token.is_word(body, "set") && sets()
     })
+}
+
+fn inserts(body: &str, mode: LexicalMode) -> bool {
+    found(body, mode, |token, _| token.is_word(body, "insert"))
 }
 
 fn names_catalog(body: &str, mode: LexicalMode) -> bool {

@@ -67,10 +67,11 @@ impl Reader<'_> {
         }
         self.if_exists()?;
         loop {
-            self.cursor.object()?;
+            let name = self.cursor.object()?;
             self.waits()?;
             self.cursor.expect("to")?;
-            self.cursor.object()?;
+            let to = self.cursor.object()?;
+            self.facts.redefines.extend([name, to]);
             if !self.cursor.eat_mark(",") {
                 return Ok(());
             }
@@ -373,6 +374,7 @@ impl Reader<'_> {
         let if_exists = self.if_exists()?;
         let name = self.cursor.object()?;
         self.waits()?;
+        self.facts.redefines.push(name.clone());
         let mut ordering = false;
         while !self.cursor.done() {
             let step = self.cursor.run(|here| here.mark(","))?;
@@ -431,9 +433,17 @@ impl Reader<'_> {
                 self.act(ActKind::GuardDisabled, format!("{}: a constraint no longer enforced", name.written));
                 Ok(())
             }
-            "disable" | "enable" | "coalesce" | "force" | "order" | "rename" | "change" | "modify" | "alter"
-            | "add" | "convert" | "lock" | "algorithm" | "partition" | "remove" | "with" | "without"
-            | "secondary_load" | "secondary_unload" => Ok(()),
+            "rename" => {
+                step.at += 1;
+                if !step.any(&["column", "index", "key"]) {
+                    let _ = step.eat_any(&["to", "as"]) || step.eat_mark("=");
+                    self.facts.redefines.push(step.object()?);
+                }
+                Ok(())
+            }
+            "disable" | "enable" | "coalesce" | "force" | "order" | "change" | "modify" | "alter" | "add"
+            | "convert" | "lock" | "algorithm" | "partition" | "remove" | "with" | "without" | "secondary_load"
+            | "secondary_unload" => Ok(()),
             "analyze" | "check" | "optimize" | "rebuild" | "repair" | "reorganize" => skip_partitions(step, &whole),
             word if OPTIONS.contains(&word) => self.options(step, name, if_exists),
             _ => Err(step.lost()),
