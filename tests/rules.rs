@@ -263,6 +263,7 @@ impl Page {
             }),
             cascade: when(asked.cascade, || cascade),
             carried: Known::NotAsked,
+            reads: Known::NotAsked,
             sample: Known::NotAsked,
             scan: when(asked.plan, || {
                 let scan = table.and_then(|(_, table)| table.scan.clone());

@@ -13,15 +13,17 @@ use crate::database::batches::carried::Family;
 use crate::database::batches::{Guard, INDEX, KeyColumn, Member, NAME_BYTES_MAX, Place, Stride, Walk, walked_by};
 use crate::ground::ids::JobId;
 use crate::ground::limits;
-use crate::policy::question::{Evidence, Rows, Table, TableKind};
+use crate::policy::question::{ChangeEvidence, Evidence, Rows, Table, TableKind};
 use crate::policy::settings::Sizes;
-use crate::sql::facts::{Change, Facts, Nesting, Verb};
+use crate::sql::facts::{Change, Facts, Name, Nesting, Verb};
 use crate::sql::moments;
 use crate::sql::statement::{LexicalMode, Product};
 use crate::store::kept::Context;
 use family::Kin;
 use jiff::Timestamp;
-use objections::{own_table_objection, own_text_objection, rights_objection, table_objection, text_objection};
+use objections::{
+    own_table_objection, own_text_objection, reads_objection, rights_objection, table_objection, text_objection,
+};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -49,6 +51,9 @@ pub struct Plan {
     /// Where foreign keys carry it on: none before those above it.
     #[serde(default)]
     pub members: Vec<Member>,
+    /// Other tables that it reads.
+    #[serde(default)]
+    pub reads: Vec<Other>,
     /// PostgreSQL: its rows are counted as those of its partitions.
     #[serde(default)]
     pub is_partitioned: bool,
@@ -63,6 +68,16 @@ pub struct Plan {
     pub rows_below: u64,
     #[serde(default)]
     pub most_below: Option<u64>,
+}
+
+/// A table that a subquery of it reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Other {
+    /// As the statement names it, and as it is called in full.
+    pub written: String,
+    pub parts: [String; 2],
+    /// The server's own id, and what kind of table it is.
+    pub id: u64,
 }
 
 impl Plan {
@@ -80,6 +95,7 @@ pub struct Outline<'a> {
     kin: Vec<Kin<'a>>,
     guards: Vec<Guard>,
     carries: bool,
+    reads: Vec<Other>,
     /// As shown; it may be an estimate.
     pub rows: u64,
     /// Rows that foreign keys take along.
@@ -125,6 +141,7 @@ pub fn how<'a>(text: &str, mode: LexicalMode, facts: &'a Facts, evidence: &'a Ev
     let own: Objects = if facts.product.either(true, false) { text_objection } else { own_text_objection };
     let objection = own(text, mode, facts, change)
         .or_else(|| table_objection(change, table))
+        .or_else(|| reads_objection(facts, change, known, table))
         .or_else(|| rights_objection(table))
         .or_else(|| facts.product.either(None, own_table_objection(change, table, can_be_walked)));
     let key = objection.map_or_else(|| walked_key(change, table, can_be_walked), Err);
@@ -132,7 +149,8 @@ pub fn how<'a>(text: &str, mode: LexicalMode, facts: &'a Facts, evidence: &'a Ev
     match kin {
         Ok((key, (kin, guards))) => {
             let carries = family::carries(change, table);
-            How::Batches(Outline { change, table, key, kin, guards, carries, rows: rows.number(), carried })
+            let reads = others(facts, known);
+            How::Batches(Outline { change, table, key, kin, guards, carries, reads, rows: rows.number(), carried })
         }
         Err(why) => whole(why),
     }
@@ -214,6 +232,10 @@ impl Outline<'_> {
         self.guards.clone()
     }
 
+    pub fn reads(&self) -> &[Other] {
+        &self.reads
+    }
+
     pub fn is_partitioned(&self) -> bool {
         self.table.kind == TableKind::Partitioned
     }
@@ -236,6 +258,18 @@ impl Outline<'_> {
     pub fn is_sparse(&self) -> bool {
         self.table.estimated_rows.is_none_or(|all| self.rows.saturating_mul(SPARSE) < all)
     }
+}
+
+/// The tables that its subqueries read, as they are known.
+pub fn others(facts: &Facts, known: &ChangeEvidence) -> Vec<Other> {
+    let names = facts.reads.iter().flatten();
+    let tables = known.reads.known().into_iter().flatten();
+    let other = |(name, table): (&Name, &Table)| Other {
+        written: name.written.clone(),
+        parts: [table.schema.clone(), table.name.clone()],
+        id: table.id,
+    };
+    names.zip(tables).map(other).collect()
 }
 
 /// `_archive_2026_11_carts_4kq2m9xd`: the table's name gives way where the whole would be cut off by the server.
@@ -354,7 +388,7 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::question::{ChangeEvidence, Column, Known, Lacks, Trigger};
+    use crate::policy::question::{Column, Known, Lacks, Trigger};
     use crate::sql::read;
 
     fn table() -> Table {
@@ -388,6 +422,7 @@ mod tests {
             rows: Known::Known(rows),
             cascade: Known::Known(Vec::new()),
             carried: Known::NotAsked,
+            reads: Known::NotAsked,
             sample: Known::NotAsked,
             scan: Known::NotAsked,
         };
@@ -415,7 +450,8 @@ mod tests {
             ("DELETE FROM t WHERE at < clock_timestamp()", "it reads the clock, which goes on between batches"),
             ("DELETE FROM t WHERE at < localtimestamp", "it reads the clock, which goes on between batches"),
             ("DELETE FROM t WHERE random() < 0.5", "random() may give something else in each batch"),
-            ("DELETE FROM t WHERE id IN (SELECT 1)", "a subquery may find something else in each batch"),
+            ("DELETE FROM t WHERE id IN (SELECT x FROM u)", "what its subqueries read is not known"),
+            ("DELETE FROM t WHERE id IN (SELECT 1 LIMIT 1)", "a subquery may find something else in each batch"),
             ("DELETE FROM t USING u WHERE u.id = t.id", "it reads other tables"),
             ("WITH w AS (SELECT 1) DELETE FROM t", "it reads other tables"),
             ("DELETE FROM t RETURNING id", "RETURNING wants its rows from one statement"),

@@ -412,6 +412,7 @@ mod tests {
             rows,
             cascade: Known::NotAsked,
             carried: Known::NotAsked,
+            reads: Known::NotAsked,
             sample: Known::NotAsked,
             scan: Known::NotAsked,
         }

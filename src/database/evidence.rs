@@ -16,7 +16,7 @@ use crate::policy::question::{
 };
 use crate::policy::settings::Sizes;
 use crate::sql::Product;
-use crate::sql::facts::{Change, Clauses, Facts, OnConflict, Restriction, Source, Verb};
+use crate::sql::facts::{Change, Clauses, Facts, Name, OnConflict, Restriction, Source, Verb};
 use crate::sql::rewrite;
 use crate::sql::statement::LexicalMode;
 use std::collections::BTreeMap;
@@ -49,7 +49,7 @@ pub async fn gather<A: Ask>(asker: &mut A, inquiry: &Inquiry<'_>, cache: &mut Ca
     let mut subjects = Vec::with_capacity(inquiry.facts.changes.len());
     for (at, change) in inquiry.facts.changes.iter().enumerate() {
         let asked = inquiry.changes.get(at).copied().unwrap_or_default();
-        let table = if asked.none() { Known::NotAsked } else { table(&mut interview, change, cache).await };
+        let table = if asked.none() { Known::NotAsked } else { table(&mut interview, &change.target, cache).await };
         subjects.push(Subject { change, asked, table });
     }
     let calls = calls(&mut interview, inquiry, &subjects).await;
@@ -59,9 +59,12 @@ pub async fn gather<A: Ask>(asker: &mut A, inquiry: &Inquiry<'_>, cache: &mut Ca
         1 => Vec::new(),
         _ => subjects.iter().filter_map(deletes).collect(),
     };
+    let asks = subjects.iter().any(|subject| subject.asked.rows || subject.asked.preview);
+    let reads = if asks { reads(&mut interview, inquiry.facts, cache).await } else { Known::NotAsked };
     for subject in subjects {
         let others: Vec<_> = deleted.iter().filter(|(change, _)| !std::ptr::eq(*change, subject.change)).collect();
-        evidence.changes.push(change(&mut interview, inquiry, subject, &others, &calls).await);
+        let known = change(&mut interview, inquiry, subject, &others, &calls).await;
+        evidence.changes.push(ChangeEvidence { reads: reads.clone(), ..known });
     }
     let too_many = inquiry.facts.removals.len() > limits::REMOVALS_SHOWN_MAX;
     for (at, removal) in inquiry.facts.removals.iter().enumerate() {
@@ -78,25 +81,42 @@ pub async fn gather<A: Ask>(asker: &mut A, inquiry: &Inquiry<'_>, cache: &mut Ca
     evidence
 }
 
+/// What its subqueries read.
+async fn reads<A: Ask>(interview: &mut Interview<'_, A>, facts: &Facts, cache: &mut Cache) -> Known<Vec<Table>> {
+    let Some(names) = facts.reads.as_ref().filter(|names| !names.is_empty()) else { return Known::NotAsked };
+    if names.len() > limits::TABLES_READ_MAX {
+        return Known::Unknown("there are too many of them".to_owned());
+    }
+    let mut tables = Vec::with_capacity(names.len());
+    for name in names {
+        match table(interview, name, cache).await {
+            Known::Known(table) => tables.push(table),
+            Known::Unknown(why) => return Known::Unknown(why),
+            Known::NotAsked => return Known::NotAsked,
+        }
+    }
+    Known::Known(tables)
+}
+
 struct Subject<'a> {
     change: &'a Change,
     asked: Questions,
     table: Known<Table>,
 }
 
-async fn table<A: Ask>(interview: &mut Interview<'_, A>, change: &Change, cache: &mut Cache) -> Known<Table> {
-    if let Some(table) = cache.get(&change.target, (interview.now)()) {
+async fn table<A: Ask>(interview: &mut Interview<'_, A>, name: &Name, cache: &mut Cache) -> Known<Table> {
+    if let Some(table) = cache.get(name, (interview.now)()) {
         return Known::Known(table.clone());
     }
     if let Err(reason) = interview.open() {
         return Known::Unknown(reason);
     }
     let table = match interview.product {
-        Product::PostgreSql => catalog::table(interview.asker, &change.target).await,
-        product => catalog::mysql::table(interview.asker, product, &change.target).await,
+        Product::PostgreSql => catalog::table(interview.asker, name).await,
+        product => catalog::mysql::table(interview.asker, product, name).await,
     };
     if let Known::Known(table) = &table {
-        cache.put(&change.target, table.clone(), (interview.now)());
+        cache.put(name, table.clone(), (interview.now)());
     }
     table
 }
@@ -202,7 +222,7 @@ async fn change<A: Ask>(
             Err(why) => Known::Unknown(why.clone()),
         };
     }
-    ChangeEvidence { verb: change.verb, table, rows, cascade, carried, sample, scan }
+    ChangeEvidence { verb: change.verb, table, rows, cascade, carried, reads: Known::NotAsked, sample, scan }
 }
 
 /// What the tables are whose rows foreign keys take along, where it is to be done in batches.

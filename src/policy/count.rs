@@ -387,6 +387,7 @@ mod tests {
                 rows: Known::Known(Rows::Exact(1)),
                 cascade: Known::Known(Vec::new()),
                 carried: Known::NotAsked,
+                reads: Known::NotAsked,
                 sample: Known::NotAsked,
                 scan: Known::NotAsked,
             };

@@ -154,6 +154,8 @@ pub struct ChangeEvidence {
     pub cascade: Known<Vec<Cascade>>,
     /// The tables of those rows, where there are more of them than a batch may have.
     pub carried: Known<Vec<Table>>,
+    /// The other tables that the statement names, in the order of [`crate::sql::facts::Facts::reads`].
+    pub reads: Known<Vec<Table>>,
     pub sample: Known<Sample>,
     /// How the plan reads the target ("Index Scan using carts_status_idx", "Seq Scan").
     pub scan: Known<String>,

@@ -35,6 +35,7 @@ fn answer(rows: Rows) -> ChangeEvidence {
         rows: Known::Known(rows),
         cascade: Known::Known(Vec::new()),
         carried: Known::NotAsked,
+        reads: Known::NotAsked,
         sample: Known::NotAsked,
         scan: Known::NotAsked,
     }

@@ -164,7 +164,11 @@ pub(in crate::session) struct Drive {
 }
 
 impl Drive {
-    pub fn new(job: Job, plan: Plan, permit: Permit) -> Drive {
+    pub fn new(job: Job, mut plan: Plan, permit: Permit) -> Drive {
+        if job.of.is_some() {
+            // An archive alone is what an undo reads.
+            plan.reads.clear();
+        }
         let (began, before) = (Instant::now(), job.standing.rows);
         Drive {
             job,

@@ -4,7 +4,7 @@
 
 use crate::audit::event::Action;
 use crate::audit::{Permit, Recording};
-use crate::change::batch::Plan;
+use crate::change::batch::{self, Plan};
 use crate::change::challenge::{self, Draft};
 use crate::change::preview::words::lasting;
 use crate::database::quote;
@@ -334,6 +334,13 @@ impl Desk {
             let hint =
                 format!("SLUICE UNDO '{}' puts back what was changed; send the statement again for the rest.", job.id);
             return Some(Refusal::new(Code::Denied, message).hint(hint));
+        }
+        let facts = judgement.pieces.first().map(|piece| &piece.facts);
+        let known = judgement.evidence.first().and_then(|known| known.changes.first());
+        let reads = facts.zip(known).map_or_else(Vec::new, |(facts, known)| batch::others(facts, known));
+        if reads != plan.reads {
+            let message = "sluice: the statement reads other tables than it did when the job was confirmed";
+            return Some(Refusal::new(Code::Denied, message));
         }
         let (was, mut now) = (&plan.context, binding(&judgement.context));
         now.extend(more);

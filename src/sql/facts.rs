@@ -18,6 +18,8 @@ pub struct Facts {
     pub changes: Vec<Change>,
     /// Every object whose rows or definition it would remove whole: TRUNCATE and DROP, ALTER … DROP COLUMN included.
     pub removals: Vec<Removal>,
+    /// An UPDATE or DELETE of one table: other tables that it names, in the order of the text, names of its WITH among them. `None`: not told.
+    pub reads: Option<Vec<Name>>,
     /// MySQL: tables that it renames or alters, and the names that they get.
     pub redefines: Vec<Name>,
     /// Session and server settings it would change: SET, RESET, set_config with constant arguments, ALTER SYSTEM/ROLE/DATABASE … SET.

@@ -28,6 +28,7 @@ mod record;
 mod rehearsal;
 mod relay;
 mod room;
+mod subqueries;
 mod throttling;
 mod tokens;
 mod tripwire;

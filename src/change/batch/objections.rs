@@ -4,7 +4,7 @@
 
 use super::walked_key;
 use crate::database::batches::{BATCH, KeyColumn, UNDONE};
-use crate::policy::question::{Table, TableKind};
+use crate::policy::question::{ChangeEvidence, Known, Table, TableKind};
 use crate::sql::facts::{Change, Clauses, Facts, Verb};
 use crate::sql::lexer::Lexer;
 use crate::sql::moments;
@@ -98,6 +98,43 @@ fn clauses_objection(clauses: &Clauses) -> Option<String> {
     None
 }
 
+/// What its subqueries read must be the same for each batch: tables that neither the change itself nor code behind it writes to. `Some`:
+/// why it may not be.
+pub(super) fn reads_objection(facts: &Facts, change: &Change, known: &ChangeEvidence, table: &Table) -> Option<String> {
+    let tables = match (&facts.reads, &known.reads) {
+        (Some(names), _) if names.is_empty() => return None,
+        (Some(names), Known::Known(tables)) if names.len() == tables.len() => tables,
+        (_, Known::Unknown(why)) => return Some(format!("what its subqueries read is not known: {why}")),
+        _ => return Some("what its subqueries read is not known".to_owned()),
+    };
+    let carried = known.carried.known().map_or(&[][..], Vec::as_slice);
+    let is_divided = |table: &Table| table.kind == TableKind::Partitioned || table.children > 0;
+    if is_divided(table) || tables.iter().any(is_divided) {
+        return Some("a subquery may read partitions that it changes".to_owned());
+    }
+    for read in tables {
+        let name = &read.name;
+        if read.kind != TableKind::Table || read.row_security {
+            return Some(format!("its subquery reads {name}, which is no plain table"));
+        }
+        let is = |other: &Table| (&other.schema, &other.name) == (&read.schema, name);
+        if std::iter::once(table).chain(carried).any(is) {
+            return Some(format!("its subquery reads {name}, which it changes"));
+        }
+    }
+    let is_delete = change.verb == Verb::Delete;
+    let own = table.triggers.iter().filter(|trigger| if is_delete { trigger.on_delete } else { trigger.on_update });
+    let below =
+        carried.iter().flat_map(|table| &table.triggers).filter(|trigger| trigger.on_delete || trigger.on_update);
+    own.chain(below).next().map(|trigger| format!("the trigger {} may change what its subquery reads", trigger.name))
+}
+
+/// Functions over the rows of a subquery.
+const AGGREGATES: &[&str] = &["count", "min", "max", "sum", "avg", "bool_and", "bool_or", "every"];
+
+/// What makes a subquery find other rows each time although nobody changed any.
+const UNSTEADY: &[&str] = &["limit", "offset", "fetch", "tablesample", "recursive", "over", "rownum", "into"];
+
 pub(super) fn text_objection(text: &str, mode: LexicalMode, facts: &Facts, change: &Change) -> Option<String> {
     let Some(clauses) = &change.clauses else { return Some("its parts could not be told apart".to_owned()) };
     if let Some(why) = clauses_objection(clauses) {
@@ -106,16 +143,20 @@ pub(super) fn text_objection(text: &str, mode: LexicalMode, facts: &Facts, chang
     if moments::pinned(text, mode, "").is_none() {
         return Some("it reads the clock, which goes on between batches".to_owned());
     }
-    if let Some(function) = facts.functions.iter().find(|name| !STEADY.contains(&name.as_str())) {
+    let is_steady = |name: &str| STEADY.contains(&name) || AGGREGATES.contains(&name);
+    if let Some(function) = facts.functions.iter().find(|name| !is_steady(name)) {
         return Some(format!("{function}() may give something else in each batch"));
     }
     let behind = [Some(&clauses.target), clauses.set.as_ref(), clauses.condition.as_ref()];
     let end = behind.into_iter().flatten().map(|span| span.end).max().unwrap_or_default();
+    let (mut queries, mut after_distinct) = (false, false);
     for token in Lexer::new(text, mode).filter(|token| !token.is_comment()) {
         let is = |word| token.is_word(text, word);
-        if is("select") || is("table") || is("values") {
+        queries |= is("select") || is("table") || is("values");
+        if queries && UNSTEADY.iter().any(|word| is(word)) || (after_distinct && is("on")) {
             return Some("a subquery may find something else in each batch".to_owned());
         }
+        after_distinct = is("distinct");
         if is("default") && clauses.set.as_ref().is_some_and(|set| set.contains(&token.span().start)) {
             return Some("a DEFAULT may give something else in each batch".to_owned());
         }
@@ -132,7 +173,8 @@ pub(super) fn own_text_objection(text: &str, mode: LexicalMode, facts: &Facts, c
     if let Some(why) = clauses_objection(clauses) {
         return Some(why);
     }
-    if let Some(function) = facts.functions.iter().find(|name| !OWN_STEADY.contains(&name.as_str())) {
+    let is_steady = |name: &str| OWN_STEADY.contains(&name) || AGGREGATES.contains(&name);
+    if let Some(function) = facts.functions.iter().find(|name| !is_steady(name)) {
         return Some(format!("{function}() may give something else in each batch"));
     }
     if change.verb == Verb::Update && clauses.set.is_none() {
@@ -140,11 +182,14 @@ pub(super) fn own_text_objection(text: &str, mode: LexicalMode, facts: &Facts, c
     }
     let behind = [Some(&clauses.target), clauses.set.as_ref(), clauses.condition.as_ref()];
     let end = behind.into_iter().flatten().map(|span| span.end).max().unwrap_or_default();
+    let (mut queries, mut after_distinct) = (false, false);
     for token in Lexer::new(text, mode).filter(|token| !token.is_comment()) {
         let (is, span) = (|word| token.is_word(text, word), token.span());
-        if is("select") || is("table") || is("values") {
+        queries |= is("select") || is("table") || is("values");
+        if queries && UNSTEADY.iter().any(|word| is(word)) || (after_distinct && is("on")) {
             return Some("a subquery may find something else in each batch".to_owned());
         }
+        after_distinct = is("distinct");
         if text.get(span.clone()).is_some_and(|written| written.starts_with('@')) {
             return Some("it reads variables, which may be others in each batch".to_owned());
         }

@@ -204,9 +204,12 @@ impl Session {
 
     /// What is called by the names of a job must not be a temporary table, which only this session sees.
     async fn hidden(&mut self, drive: &Drive) -> Result<Option<String>, End> {
-        for walk in drive.plan.family().walks() {
-            for name in [&walk.table, &walk.archive] {
-                let dotted = quote::mysql::dotted(&[walk.schema.clone(), name.clone()]);
+        let own =
+            drive.plan.family().walks().flat_map(|walk| [&walk.table, &walk.archive].map(|name| [&walk.schema, name]));
+        let read = drive.plan.reads.iter().map(|other| other.parts.each_ref());
+        for name in own.chain(read) {
+            {
+                let dotted = quote::mysql::dotted(&name.map(String::clone));
                 let shown = self.tell(&format!("SHOW CREATE TABLE {dotted}")).await?;
                 let is_temporary = |definition: &str| {
                     definition.get(..16).is_some_and(|start| start.eq_ignore_ascii_case("CREATE TEMPORARY"))

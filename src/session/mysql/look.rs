@@ -256,8 +256,9 @@ async fn interview(
     let (sizes, mode) = (&scene.standing.sizes, scene.source.mode);
     seen.told = told(&seen.pieces, &seen.context, scene.source.mode.product());
     consult_ledger(scene, seen).await;
-    for change in seen.pieces.iter().flat_map(|piece| &piece.facts.changes) {
-        cache.forget(&change.target);
+    for facts in seen.pieces.iter().map(|piece| &piece.facts) {
+        let changed = facts.changes.iter().map(|change| &change.target);
+        changed.chain(facts.reads.iter().flatten()).for_each(|name| cache.forget(name));
     }
     cache.settle(seen.pieces.iter().map(|piece| &piece.facts));
     for piece in &seen.pieces {

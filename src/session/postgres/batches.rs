@@ -96,6 +96,7 @@ impl Session {
             moment: None,
             unique: Vec::new(),
             is_partitioned: outline.is_partitioned(),
+            reads: outline.reads().to_vec(),
             carries: outline.carries(),
             rows_below: outline.carried,
             most_below: judgement.promise.at_most(judgement.sizes.tolerance).cascade.filter(|_| outline.carries()),

@@ -8,7 +8,7 @@
 //! committed; two never run it (a lock in the database), and if they did, the archive's key would let each row be changed once. A batch of
 //! which the count and the archive differ, or which takes the job past what was agreed to, is rolled back.
 
-use crate::change::batch::{Pace, Plan};
+use crate::change::batch::{Other, Pace, Plan};
 use crate::database::batches::{Piece, Place, Stride, Walk};
 use crate::database::effects::measure::{self, Snapshot, Telling};
 use crate::database::quote;
@@ -82,6 +82,10 @@ impl Session {
                 let name = quote::shown(&member.walk.schema, &member.walk.table).written;
                 return Ok(Err(format!("{name} is another table than the one that was changed")));
             }
+        }
+        let ids: Vec<String> = drive.plan.reads.iter().map(|other| other.id.to_string()).collect();
+        if !ids.is_empty() && prints.cell(1 + drive.plan.members.len()) != Some(&ids.join(" ")) {
+            return Ok(Err("its subqueries read other tables than when it was confirmed".to_owned()));
         }
         let asked = format!("{}; {}; {}", family.done_so_far(), walk.done(), walk.done_so_far());
         let done = self.tell(&asked).await?;
@@ -521,17 +525,31 @@ fn begin_batch(plan: &Plan) -> String {
 
 /// Statements before the batch's own: BEGIN, SET, LOCK and what it is for each table, counts.
 fn begin_statements(plan: &Plan) -> usize {
-    3 + 2 * (1 + plan.members.len())
+    4 + plan.members.len() + printed(plan)
 }
 
-/// What table and archive are, for each of them.
+/// What table and archive are, for each of them; and where the names of other tables lead.
 fn prints(plan: &Plan) -> Vec<String> {
-    plan.family().walks().map(Walk::print).collect()
+    let others = (!plan.reads.is_empty()).then(|| others(&plan.reads));
+    plan.family().walks().map(Walk::print).chain(others).collect()
+}
+
+/// How many [`prints`] there are.
+fn printed(plan: &Plan) -> usize {
+    1 + plan.members.len() + usize::from(!plan.reads.is_empty())
+}
+
+fn others(reads: &[Other]) -> String {
+    let oid = |other: &Other| {
+        let name = quote::literal(&other.written);
+        format!("CAST(CAST(pg_catalog.to_regclass({name}) AS pg_catalog.oid) AS pg_catalog.text)")
+    };
+    format!("SELECT pg_catalog.concat_ws(' ', {})", reads.iter().map(oid).collect::<Vec<_>>().join(", "))
 }
 
 /// `at`: where the answers to [`prints`] begin.
 fn print_in(told: &Told, at: usize, plan: &Plan) -> Option<String> {
-    let digests = (0..=plan.members.len()).map(|member| told.cell(at + member));
+    let digests = (0..printed(plan)).map(|print| told.cell(at + print));
     digests.collect::<Option<Vec<_>>>().map(|digests| digests.join(" "))
 }
 

@@ -294,8 +294,9 @@ async fn interview(
     seen.told = told(&seen.pieces, &seen.context, Product::PostgreSql);
     consult_ledger(asker, scene, seen).await;
     // What was remembered of these tables was not enough: they are asked about afresh.
-    for change in seen.pieces.iter().flat_map(|piece| &piece.facts.changes) {
-        cache.forget(&change.target);
+    for facts in seen.pieces.iter().map(|piece| &piece.facts) {
+        let changed = facts.changes.iter().map(|change| &change.target);
+        changed.chain(facts.reads.iter().flatten()).for_each(|name| cache.forget(name));
     }
     cache.settle(seen.pieces.iter().map(|piece| &piece.facts));
     for piece in &seen.pieces {

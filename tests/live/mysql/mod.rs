@@ -12,4 +12,5 @@ mod logins;
 mod logins_attacked;
 mod relay;
 mod servers;
+mod subqueries;
 mod tripwire;

@@ -7,7 +7,7 @@
 
 use crate::sql::dialect::mysql::changes::begins_query;
 use crate::sql::dialect::mysql::cursor::{Cursor, Read, Unread};
-use crate::sql::dialect::mysql::{self, acts, body, names};
+use crate::sql::dialect::mysql::{self, acts, body, names, tables};
 use crate::sql::facts::{Act, ActKind, Execution, Facts, Kind, Nesting, TransactionVerb};
 use crate::sql::lexer::{self, Token};
 use crate::sql::statement::MySqlMode;
@@ -129,6 +129,7 @@ impl Reader<'_> {
     fn changing(&mut self, start: usize, read: impl FnOnce(&mut Self) -> Read<()>) -> Read<()> {
         read(self)?;
         let all = start..self.cursor.at;
+        self.facts.reads = tables::read_by_queries(&self.cursor.within(all.clone()));
         acts::of_query(&self.cursor.within(all.clone()), &mut self.facts);
         self.calls(&all);
         Ok(())

@@ -92,6 +92,38 @@ pub fn references(cursor: &mut Cursor) -> Read<References> {
     Ok(found)
 }
 
+/// The tables that the queries among these tokens read, names of a WITH among them. `None`: it could not be told.
+pub fn read_by_queries(cursor: &Cursor) -> Option<Vec<Name>> {
+    let mut found = Vec::new();
+    for at in cursor.at..cursor.end {
+        let mut here = cursor.within(at..cursor.end);
+        if here.keyword(&["table"]) {
+            return None;
+        }
+        if !here.keyword(&["select"]) {
+            continue;
+        }
+        here.at += 1;
+        here.run(|here| here.keyword(&["from", "union", "except", "intersect", "into"])).ok()?;
+        if !here.eat("from") || here.eat("dual") {
+            if here.word("into") {
+                return None;
+            }
+            continue;
+        }
+        let read = references(&mut here).ok()?;
+        let ends = here.done() || here.mark(")") || here.keyword(AFTER_TABLES);
+        if !ends {
+            return None;
+        }
+        found.extend(read.tables.into_iter().filter(|table| !table.derived).map(|table| table.name));
+    }
+    Some(found)
+}
+
+/// What may stand behind the tables of a query.
+const AFTER_TABLES: &[&str] = &["where", "group", "having", "order", "union", "except", "intersect", "window"];
+
 fn list(cursor: &mut Cursor, found: &mut References) -> Read<()> {
     loop {
         joined(cursor, found)?;

@@ -23,6 +23,8 @@ pub struct Census {
     pub subqueries: usize,
     /// Queries with an OFFSET.
     pub offsets: usize,
+    /// Tables, views and names of WITH, in the order of the tree: database, schema and name, each empty where it is not written.
+    pub relations: Vec<[String; 3]>,
 }
 
 impl Census {
@@ -52,9 +54,14 @@ fn is_some(field: &(impl ?Sized + Serialize)) -> bool {
     counter.first.is_some()
 }
 
+/// The fields of a RangeVar's name, in their order.
+const RELATION: [&str; 3] = ["catalogname", "schemaname", "relname"];
+
 #[derive(Default)]
 struct Counter {
     census: Census,
+    /// Of a relation's name, what came so far.
+    relation: [String; 3],
     /// Inside `funcname`: the parts seen so far.
     name: Option<Vec<String>>,
     /// The first kind of node that was met.
@@ -72,6 +79,14 @@ impl Counter {
             "ColumnRef" => self.census.columns += 1,
             "SubLink" => self.census.subqueries += 1,
             _ => {}
+        }
+    }
+
+    /// One part of a relation's name; the last of them is its own.
+    fn relation(&mut self, at: usize, part: String) {
+        self.relation[at] = part;
+        if at + 1 == RELATION.len() {
+            self.census.relations.push(std::mem::take(&mut self.relation));
         }
     }
 }
@@ -211,6 +226,13 @@ impl ser::SerializeStruct for &mut Counter {
     fn serialize_field<T: ?Sized + Serialize>(&mut self, field: &'static str, value: &T) -> Result<(), Never> {
         if field == "limit_offset" {
             self.census.offsets += usize::from(is_some(value));
+        }
+        if let Some(at) = RELATION.iter().position(|part| *part == field) {
+            self.name = Some(Vec::new());
+            value.serialize(&mut **self)?;
+            let part = self.name.take().into_iter().flatten().next().unwrap_or_default();
+            self.relation(at, part);
+            return Ok(());
         }
         if field != "funcname" {
             return value.serialize(&mut **self);

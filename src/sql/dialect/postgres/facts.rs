@@ -5,7 +5,7 @@
 
 use crate::sql::dialect::postgres::changes::Found;
 use crate::sql::dialect::postgres::clauses::Source;
-use crate::sql::dialect::postgres::{acts, census, removals, settings};
+use crate::sql::dialect::postgres::{acts, census, names, removals, settings};
 use crate::sql::facts::{ActKind, Execution, Facts, Kind, Nesting, TransactionVerb};
 use crate::sql::lexer::{self, Token};
 use pg_query::NodeEnum;
@@ -69,6 +69,16 @@ impl Reader<'_> {
             facts.unread.get_or_insert(words);
         }
         facts.functions = counted.functions.iter().cloned().collect();
+        if let ([change], Kind::Update | Kind::Delete) = (&facts.changes[..], &facts.kind) {
+            let parts = |relation: &[String; 3]| -> Vec<String> {
+                relation.iter().filter(|part| !part.is_empty()).cloned().collect()
+            };
+            let mut named: Vec<_> = counted.relations.iter().map(|relation| names::name(parts(relation))).collect();
+            if let Some(own) = named.iter().position(|name| name.parts == change.target.parts) {
+                named.remove(own);
+                facts.reads = Some(named);
+            }
+        }
         facts
     }
 
