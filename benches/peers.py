@@ -23,6 +23,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 PATH = os.environ["PATH"] + ":/usr/sbin"
 # Above the 5,000 idle sessions that are held.
 SESSIONS_MAX = 6000
+DURABLE = {"innodb-flush-log-at-trx-commit": 1, "innodb-log-file-size": "1G"}
 
 
 def free_port():
@@ -115,7 +116,7 @@ class House:
         path.chmod(0o644)
         return path
 
-    def postgres(self):
+    def postgres(self, durable=False):
         data, port = self.folder / "data", free_port()
         initdb = [DEBIAN_BIN / "initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
         subprocess.run([*self.as_postgres, *initdb, "--pgdata", data], check=True, stdout=subprocess.DEVNULL, cwd=self.folder)
@@ -133,20 +134,22 @@ class House:
             "autovacuum": "off",
             "ssl": "off",
         }
+        if durable:
+            settings |= {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return self.start("postgres", port, [*self.as_postgres, DEBIAN_BIN / "postgres", "-D", data, *options])
 
-    def mariadb(self):
+    def mariadb(self, durable=False):
         data = self.folder / "data"
         install = ["mariadb-install-db", "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]
         subprocess.run([*install, f"--datadir={data}", *AS_ROOT], check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PATH": PATH})
-        return self.start_my(["mariadbd", "--no-defaults", *AS_ROOT], data, "mariadb", {})
+        return self.start_my(["mariadbd", "--no-defaults", *AS_ROOT], data, "mariadb", DURABLE if durable else {})
 
-    def mysql(self):
+    def mysql(self, durable=False):
         data = self.folder / "data"
         initialize = [MYSQL / "mysqld", "--initialize-insecure", *AS_ROOT, f"--datadir={data}"]
         subprocess.run([str(word) for word in initialize], check=True, capture_output=True)
-        return self.start_my([MYSQL / "mysqld", *AS_ROOT], data, "mysql", {"mysqlx": "OFF"})
+        return self.start_my([MYSQL / "mysqld", *AS_ROOT], data, "mysql", {"mysqlx": "OFF", **(DURABLE if durable else {})})
 
     def start_my(self, program, data, name, more):
         port = free_port()
@@ -167,7 +170,7 @@ class House:
         words = [f"--{key}" if value is None else f"--{key}={value}" for key, value in settings.items()]
         return self.start(name, port, [*program, *words])
 
-    def start_sluice(self, protocol, upstream, name="sluice"):
+    def start_sluice(self, protocol, upstream, name="sluice", more=""):
         port, folder = free_port(), self.folder / f"{name}-files"
         folder.mkdir()
         config = folder / "sluice.toml"
@@ -185,7 +188,7 @@ max_sessions = {SESSIONS_MAX}
 listen = "127.0.0.1:{free_port()}"
 [log]
 level = "warn"
-""")
+{more}""")
         return self.start(name, port, [self.sluice, "run", "--config", config], folder=folder)
 
     def start_pgbouncer(self, upstream):

@@ -11,6 +11,7 @@ pub use objections::reads_clock;
 
 use crate::database::batches::carried::Family;
 use crate::database::batches::{Guard, INDEX, KeyColumn, Member, NAME_BYTES_MAX, Place, Stride, Walk, walked_by};
+use crate::database::quote;
 use crate::ground::ids::JobId;
 use crate::ground::limits;
 use crate::policy::question::{ChangeEvidence, Evidence, Rows, Table, TableKind};
@@ -98,8 +99,9 @@ pub struct Outline<'a> {
     reads: Vec<Other>,
     /// As shown; it may be an estimate.
     pub rows: u64,
-    /// Rows that foreign keys take along.
+    /// Rows that foreign keys take along, and of those the ones that may be changed twice.
     pub carried: u64,
+    pub twice: u64,
 }
 
 /// How a change is carried out.
@@ -142,7 +144,7 @@ pub fn how<'a>(text: &str, mode: LexicalMode, facts: &'a Facts, evidence: &'a Ev
     let objection = own(text, mode, facts, change)
         .or_else(|| table_objection(change, table))
         .or_else(|| reads_objection(facts, change, known, table))
-        .or_else(|| rights_objection(table))
+        .or_else(|| rights_objection(table, change.verb == Verb::Update))
         .or_else(|| facts.product.either(None, own_table_objection(change, table, can_be_walked)));
     let key = objection.map_or_else(|| walked_key(change, table, can_be_walked), Err);
     let kin = key.and_then(|key| Ok((key, family::kin(facts.product, change, table, known)?)));
@@ -150,7 +152,19 @@ pub fn how<'a>(text: &str, mode: LexicalMode, facts: &'a Facts, evidence: &'a Ev
         Ok((key, (kin, guards))) => {
             let carries = family::carries(change, table);
             let reads = others(facts, known);
-            How::Batches(Outline { change, table, key, kin, guards, carries, reads, rows: rows.number(), carried })
+            let twice = tree.map_or(0, |tree| family::twice(tree));
+            How::Batches(Outline {
+                change,
+                table,
+                key,
+                kin,
+                guards,
+                carries,
+                reads,
+                rows: rows.number(),
+                carried,
+                twice,
+            })
         }
         Err(why) => whole(why),
     }
@@ -184,7 +198,7 @@ impl Outline<'_> {
         Ok(Walk {
             schema: self.table.schema.clone(),
             table: self.table.name.clone(),
-            target: part(&clauses.target)?.to_owned(),
+            target: mode.product().either(self.full_target(), part(&clauses.target)?.to_owned()),
             called: self.change.called.clone(),
             only: self.change.only,
             set: clauses.set.as_ref().map(pinned).transpose()?,
@@ -195,6 +209,17 @@ impl Outline<'_> {
             archive: archive_name(&self.table.name, id, now),
             letters: Vec::new(),
         })
+    }
+
+    /// PostgreSQL: the target by its whole name, for another table may come to stand before it in the search path. (MySQL's names lead to the
+    /// default database, which a job is bound to, and not all of its versions know a DELETE with an alias.)
+    fn full_target(&self) -> String {
+        let name = quote::dotted(&[self.table.schema.clone(), self.table.name.clone()]);
+        let only = if self.change.only { "ONLY " } else { "" };
+        let called = &self.change.called;
+        let own = self.change.target.parts.last().is_some_and(|own| called == own || *called == quote::ident(own));
+        let alias = if own { String::new() } else { format!(" AS {called}") };
+        format!("{only}{name}{alias}")
     }
 
     pub fn shape(&self) -> &str {

@@ -477,8 +477,8 @@ const PRINT: &str = "WITH sluice_of AS (SELECT pg_catalog.to_regclass($table)::p
     SELECT pg_catalog.md5(pg_catalog.string_agg(l.line, ',' ORDER BY l.line COLLATE \"C\")), pg_catalog.to_regclass($table)::pg_catalog.oid::pg_catalog.text FROM (\
     SELECT pg_catalog.concat('column ', a.attrelid, ' ', a.attnum, ' ', a.attname, ' ', a.atttypid, ' ', a.atttypmod, ' ', a.attnotnull, a.attgenerated, a.attidentity, a.attcollation) AS line \
     FROM pg_catalog.pg_attribute a WHERE a.attrelid IN (SELECT o.oid FROM sluice_of o) AND a.attnum > 0 AND NOT a.attisdropped \
-    UNION ALL SELECT pg_catalog.concat('trigger ', g.tgrelid, ' ', g.tgname, ' ', g.tgenabled, ' ', g.tgfoid, ' ', g.tgtype) \
-    FROM pg_catalog.pg_trigger g WHERE g.tgrelid IN (SELECT o.oid FROM sluice_of o) \
+    UNION ALL SELECT pg_catalog.concat('trigger ', g.tgrelid, ' ', g.tgname, ' ', g.tgenabled, ' ', g.tgfoid, ' ', g.tgtype, ' ', p.xmin) \
+    FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid WHERE g.tgrelid IN (SELECT o.oid FROM sluice_of o) \
     UNION ALL SELECT pg_catalog.concat('rule ', w.ev_class, ' ', w.rulename) FROM pg_catalog.pg_rewrite w WHERE w.ev_class IN (SELECT o.oid FROM sluice_of o) \
     UNION ALL SELECT pg_catalog.concat('table ', c.oid, ' ', c.relkind, c.relowner, c.relrowsecurity, c.relforcerowsecurity) \
     FROM pg_catalog.pg_class c WHERE c.oid IN (SELECT o.oid FROM sluice_of o) \

@@ -125,6 +125,11 @@ impl TableEffect {
     pub fn destroyed(&self) -> u64 {
         self.updated.saturating_add(self.deleted).saturating_add(self.untold)
     }
+
+    /// Rows that are not what they were, or were not there.
+    pub fn changed(&self) -> u64 {
+        self.destroyed().saturating_add(self.inserted)
+    }
 }
 
 impl Effects {
@@ -134,8 +139,7 @@ impl Effects {
 
     /// Rows of all tables that were added, updated and deleted.
     pub fn changed(&self) -> u64 {
-        let of = |table: &TableEffect| table.destroyed().saturating_add(table.inserted);
-        self.tables.iter().fold(0, |sum, table| sum.saturating_add(of(table)))
+        self.tables.iter().fold(0, |sum, table| sum.saturating_add(table.changed()))
     }
 
     /// Rows of all tables that are not what they were.

@@ -15,6 +15,9 @@ use crate::store::StoreError;
 use crate::store::jobs::{Job, Standing, State, Told, Wanted};
 use std::time::{Duration, Instant};
 
+/// Of a job of which rows were put back, nothing more is changed.
+pub(in crate::session) const WAS_UNDONE: &str = "some of it was undone";
+
 /// How a job came to an end, for now.
 #[derive(Debug)]
 pub(in crate::session) enum Driven {

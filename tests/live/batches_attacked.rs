@@ -4,7 +4,7 @@
 
 use crate::batches::{THINGS, WAITS, confirm, digest, finish, gate, job_of, offered, only_job, stuck, undone};
 use crate::harness::message::{bind, execute, parse, query, sync};
-use crate::harness::server::{Database, Server};
+use crate::harness::server::{Database, OTHER, SUPERUSER, Server};
 use crate::harness::shop::Refused;
 use crate::harness::sluice::Setup;
 use crate::harness::stories;
@@ -14,7 +14,8 @@ use crate::throttling::waits_for;
 stories! {
     an_archive_of_another, the_table_is_changed_meanwhile, stopped_whoever_carries_it_out, cancelled_while_nobody_ran_it,
     undone_while_it_runs, rows_taken_out_of_the_archive, another_table_by_its_name, letters_of_another_encoding, functions_of_the_users_own,
-    what_settings_round, only_the_parent, rows_that_refer_to_one_another, what_dates_mean, a_session_that_only_reads, rows_that_cannot_come_back, rows_in_one_anothers_way, rows_changed_between_two_undos, names_that_change_before_a_bound_job_runs,
+    what_settings_round, only_the_parent, rows_that_refer_to_one_another, what_dates_mean, a_session_that_only_reads, rows_that_cannot_come_back, rows_in_one_anothers_way, rows_changed_between_two_undos, names_that_change_before_a_bound_job_runs, another_table_before_it_in_the_path,
+    a_trigger_that_keeps_rows_after_all, keys_that_are_disabled, rows_that_lose_and_then_go, partitions_with_children, lines_that_triggers_add, rights_on_columns, what_is_undone_is_over,
 }
 
 fn job(wire: &mut Wire) -> String {
@@ -131,7 +132,11 @@ fn cancelled_while_nobody_ran_it(server: &'static Server) {
     }
     let refused = answered(&mut wire, "RESUME", &id);
     assert!(refused.message.contains("the job is over"), "{refused:?}");
-    assert_eq!(only_job(&mut wire)[1].as_deref(), Some("cancelled"));
+    let jobs = wire.simple("SLUICE JOBS").rows();
+    assert!(
+        jobs.iter().any(|row| row[0].as_deref() == Some(&id) && row[1].as_deref() == Some("cancelled")),
+        "{jobs:?}"
+    );
     assert!(undone(&mut wire, &id).error().is_none());
     assert_eq!(database.value("SELECT count(*) FROM things WHERE n = id % 7"), "5000");
 }
@@ -374,5 +379,147 @@ fn names_that_change_before_a_bound_job_runs(server: &'static Server) {
     assert_eq!(
         database.value("SELECT (SELECT count(*) FROM things) || ' ' || (SELECT count(*) FROM b.things)"),
         "5000 5000"
+    );
+}
+
+/// By the search path its name may come to mean another table while a job runs: it goes on with its own.
+fn another_table_before_it_in_the_path(server: &'static Server) {
+    let (database, sluice) = gate(server, &format!("{THINGS}; CREATE SCHEMA a"));
+    let mut holder = database.connect();
+    holder.simple("BEGIN; SELECT FROM things WHERE id = 3001 FOR UPDATE").expect_fine("a row held");
+    let mut wire = sluice.connect(&database);
+    wire.simple("SET search_path = a, public").expect_fine("a path");
+    let token = offered(&wire.simple("DELETE FROM things AS t WHERE t.kind = 'old'"));
+    wire.send(&query(&format!("SLUICE CONFIRM '{token}'")));
+    database.wait_until(WAITS);
+    database.run("CREATE TABLE a.things (LIKE public.things INCLUDING ALL); INSERT INTO a.things (id, n, kind) SELECT i, 0, 'old' FROM generate_series(1, 5000) i");
+    holder.simple("ROLLBACK").expect_fine("given up");
+    assert_eq!(wire.until_ready().tags(), ["DELETE 4000"]);
+    let left =
+        "SELECT (SELECT count(*) FROM public.things WHERE kind <> 'old') || ' ' || (SELECT count(*) FROM a.things)";
+    assert_eq!(database.value(left), "1000 5000");
+}
+
+/// A function that comes to update rows where they were to go: nothing below them goes either.
+fn a_trigger_that_keeps_rows_after_all(server: &'static Server) {
+    let setup = format!(
+        "{THINGS}; CREATE TABLE below (id serial PRIMARY KEY, thing int REFERENCES things ON DELETE CASCADE);
+         INSERT INTO below (thing) SELECT id FROM things; CREATE INDEX ON below (thing); ANALYZE below;
+         CREATE FUNCTION keeps() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END';
+         CREATE TRIGGER keeps BEFORE DELETE ON things FOR EACH ROW EXECUTE FUNCTION keeps()"
+    );
+    let (database, sluice) = gate(server, &setup);
+    let mut holder = database.connect();
+    holder.simple("BEGIN; SELECT FROM things WHERE id = 3001 FOR UPDATE").expect_fine("a row held");
+    let mut wire = sluice.connect(&database);
+    let token = offered(&wire.simple("DELETE FROM things WHERE kind = 'old'"));
+    wire.send(&query(&format!("SLUICE CONFIRM '{token}'")));
+    database.wait_until(WAITS);
+    database.run("CREATE OR REPLACE FUNCTION keeps() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN UPDATE things SET n = 100 WHERE id = OLD.id; RETURN NULL; END'");
+    holder.simple("ROLLBACK").expect_fine("given up");
+    let refused = Refused::of(&wire.until_ready());
+    assert!(refused.message.contains("paused"), "{refused:?}");
+    assert_eq!(
+        database.value("SELECT count(*) FROM things t WHERE NOT EXISTS (SELECT FROM below WHERE thing = t.id)"),
+        "0"
+    );
+    let id = job(&mut wire);
+    undone(&mut wire, &id).expect_fine("back");
+    assert_eq!(
+        database.value("SELECT (SELECT count(*) FROM things) || ' ' || (SELECT count(*) FROM below)"),
+        "5000 5000"
+    );
+}
+
+fn keys_that_are_disabled(server: &'static Server) {
+    let setup = format!(
+        "{THINGS}; CREATE TABLE below (id serial PRIMARY KEY, thing int REFERENCES things ON DELETE CASCADE);
+         INSERT INTO below (thing) SELECT id FROM things; CREATE INDEX ON below (thing); ANALYZE below"
+    );
+    let (database, sluice) = gate(server, &setup);
+    let mut root = Wire::login(&server.tcp(), SUPERUSER, &database.name);
+    root.simple("ALTER TABLE things DISABLE TRIGGER ALL").expect_fine("straight");
+    let mut wire = sluice.connect(&database);
+    let token = offered(&wire.simple("DELETE FROM things WHERE kind = 'old'"));
+    let refused = Refused::of(&confirm(&mut wire, &token));
+    assert!(refused.message.contains("disabled"), "{refused:?}");
+    assert_eq!(
+        database.value("SELECT (SELECT count(*) FROM things) || ' ' || (SELECT count(*) FROM below)"),
+        "5000 5000"
+    );
+}
+
+/// A row that loses what it refers to in one batch, and goes in another, was shown once.
+fn rows_that_lose_and_then_go(server: &'static Server) {
+    let setup = format!(
+        "{THINGS}; CREATE TABLE below (id serial PRIMARY KEY, a int REFERENCES things ON DELETE CASCADE, b int REFERENCES things ON DELETE SET NULL);
+         INSERT INTO below (a, b) SELECT 5001 - id, id FROM things; CREATE INDEX ON below (a); CREATE INDEX ON below (b); ANALYZE below"
+    );
+    let (database, sluice) = gate(server, &setup);
+    let before = [digest(&database, "things"), digest(&database, "below")];
+    let mut wire = sluice.connect(&database);
+    let token = offered(&wire.simple("DELETE FROM things WHERE kind = 'old'"));
+    let outcome = confirm(&mut wire, &token);
+    assert_eq!(outcome.tags(), ["DELETE 4000"], "{outcome:#?}");
+    assert_eq!(
+        database.value("SELECT count(*) || ' ' || count(b) FROM below"),
+        database.value("SELECT count(*) || ' ' || count(*) FILTER (WHERE id % 5 = 4) FROM generate_series(1, 5000) id WHERE (5001 - id) % 5 = 4")
+    );
+    undone(&mut wire, &job_of(&outcome)).expect_fine("back");
+    assert_eq!([digest(&database, "things"), digest(&database, "below")], before);
+}
+
+/// Of a partitioned table rows are counted by the partition: what its foreign keys could carry on, were it to nothing yet, runs whole.
+fn partitions_with_children(server: &'static Server) {
+    let setup = format!(
+        "{THINGS}; CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE part PARTITION OF parts FOR VALUES FROM (0) TO (9999);
+         INSERT INTO parts SELECT id FROM things; CREATE TABLE child (id int PRIMARY KEY, part int REFERENCES parts ON DELETE CASCADE); ANALYZE"
+    );
+    let (database, sluice) = gate(server, &setup);
+    let refused = Refused::to_confirm(&sluice.connect(&database).simple("DELETE FROM parts WHERE id > 0"));
+    assert!(refused.hint.contains("not in batches: foreign keys of a partitioned table"), "{refused:?}");
+}
+
+/// Triggers that only add lines somewhere do not stand in an undo's way.
+fn lines_that_triggers_add(server: &'static Server) {
+    let setup = format!(
+        "{THINGS}; CREATE TABLE log (line text); CREATE FUNCTION logs() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO log VALUES (TG_OP); RETURN NULL; END';
+         CREATE TRIGGER logs AFTER INSERT OR DELETE ON things FOR EACH ROW EXECUTE FUNCTION logs()"
+    );
+    let (database, sluice) = gate(server, &setup);
+    let before = digest(&database, "things");
+    let mut wire = sluice.connect(&database);
+    let token = offered(&wire.simple("DELETE FROM things WHERE kind = 'old'"));
+    let id = job_of(&confirm(&mut wire, &token));
+    assert_eq!(undone(&mut wire, &id).tags(), ["SLUICE UNDO 4000"]);
+    assert_eq!((digest(&database, "things"), database.value("SELECT count(*) FROM log")), (before, "8000".to_owned()));
+}
+
+/// Who may change some columns may not lock the table, which a batch does.
+fn rights_on_columns(server: &'static Server) {
+    let setup =
+        format!("{THINGS}; GRANT SELECT, UPDATE (n) ON things TO {OTHER}; GRANT CREATE ON SCHEMA public TO {OTHER}");
+    let (database, sluice) = gate(server, &setup);
+    let mut wire = sluice.connect_as(OTHER, &database);
+    let refused = Refused::to_confirm(&wire.simple("UPDATE things SET n = 9 WHERE kind = 'old'"));
+    assert!(refused.hint.contains("not in batches: this user may change some columns"), "{refused:?}");
+    assert_eq!(confirm(&mut wire, &refused.token()).tags(), ["UPDATE 4000"]);
+}
+
+/// A job that was stopped and undone is over.
+fn what_is_undone_is_over(server: &'static Server) {
+    let (database, _sluice, mut wire, mut holder) = stuck(server);
+    let id = job(&mut _sluice.connect(&database));
+    _sluice.connect(&database).simple(&format!("SLUICE PAUSE '{id}'")).expect_fine("a wish");
+    holder.simple("ROLLBACK").expect_fine("given up");
+    assert!(wire.until_ready().error().is_some());
+    undone(&mut wire, &id).expect_fine("back");
+    let refused = Refused::of(&wire.simple(&format!("SLUICE RESUME '{id}'")));
+    assert!(refused.message.contains("undone") && !refused.hint.contains("RESUME"), "{refused:?}");
+    assert!(!Refused::to_confirm(&wire.simple("UPDATE things SET n = n + 1")).hint.contains("RESUME"));
+    let jobs = wire.simple("SLUICE JOBS").rows();
+    assert!(
+        jobs.iter().any(|row| row[0].as_deref() == Some(&id) && row[1].as_deref() == Some("cancelled")),
+        "{jobs:?}"
     );
 }

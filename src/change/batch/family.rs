@@ -49,6 +49,22 @@ fn acts(action: Action) -> bool {
     !matches!(action, Action::NoAction | Action::Restrict)
 }
 
+/// Rows that one batch may unlink and a later one delete: they are changed twice, and were shown once.
+pub(super) fn twice(tree: &[Cascade]) -> u64 {
+    fn read<'a>(tree: &'a [Cascade], found: &mut Vec<(&'a [String], bool, u64)>) {
+        for branch in tree {
+            let rows = branch.rows.known().map_or(0, |rows| rows.number());
+            found.push((&branch.key.child.parts, branch.action == Action::Cascade, rows));
+            read(&branch.below, found);
+        }
+    }
+    let mut found = Vec::new();
+    read(tree, &mut found);
+    let is_unlinked = |table: &[String]| found.iter().any(|(other, goes, rows)| *other == table && !goes && *rows > 0);
+    let goes = found.iter().filter(|(table, goes, _)| *goes && is_unlinked(table));
+    goes.fold(0, |sum, (_, _, rows)| sum.saturating_add(*rows))
+}
+
 /// `Err`: why it cannot be cut.
 pub(super) fn kin<'a>(
     product: Product,
@@ -59,6 +75,9 @@ pub(super) fn kin<'a>(
     if !carries(change, table) {
         return Ok((Vec::new(), Vec::new()));
     }
+    if table.kind != TableKind::Table {
+        return Err("foreign keys of a partitioned table carry it on".to_owned());
+    }
     let Some(tree) = known.cascade.known() else {
         return Err("what foreign keys carry on is not known".to_owned());
     };
@@ -68,9 +87,6 @@ pub(super) fn kin<'a>(
     }
     if found.gone.is_empty() && found.unlinked.is_empty() {
         return Ok((Vec::new(), guards(product, table, &[])));
-    }
-    if table.kind != TableKind::Table {
-        return Err("foreign keys of a partitioned table carry it on".to_owned());
     }
     let tables = match &known.carried {
         Known::Known(tables) => tables,
@@ -156,7 +172,6 @@ impl Found {
         }
     }
 
-    /// What its rows lose comes before that they go: it is done the other way round.
     fn nodes<'a>(&self, tables: &'a [Table]) -> Result<Vec<Node<'a>>, String> {
         let table = |parts: &Vec<String>| {
             let is = |table: &&Table| parts[..] == [table.schema.clone(), table.name.clone()];
@@ -275,7 +290,7 @@ fn objection(product: Product, node: &Node<'_>) -> Option<String> {
     if if goes { table.lacks.delete } else { table.lacks.update } {
         return Some("this user may not change its rows itself".to_owned());
     }
-    if let Some(why) = rights_objection(table) {
+    if let Some(why) = rights_objection(table, !node.unlinked.is_empty()) {
         return Some(why);
     }
     let fires = |trigger: &&Trigger| if goes { trigger.on_delete } else { trigger.on_update };

@@ -266,8 +266,13 @@ pub(super) fn own_table_objection(
 }
 
 /// What this user may not do, and an archive needs.
-pub(super) fn rights_objection(table: &Table) -> Option<String> {
+pub(super) fn rights_objection(table: &Table, is_update: bool) -> Option<String> {
     let (name, schema) = (&table.name, &table.schema);
+    if is_update && table.lacks.update {
+        return Some(format!(
+            "this user may change some columns of {name} only, and not lock it against others' definitions"
+        ));
+    }
     if table.lacks.read {
         return Some(format!("this user may not read all columns of {name}"));
     }

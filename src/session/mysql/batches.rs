@@ -108,11 +108,17 @@ impl Session {
             reads: outline.reads().to_vec(),
             carries: outline.carries(),
             rows_below: outline.carried,
-            most_below: judgement.promise.at_most(judgement.sizes.tolerance).cascade.filter(|_| outline.carries()),
+            most_below: judgement
+                .promise
+                .at_most(judgement.sizes.tolerance)
+                .cascade
+                .filter(|_| outline.carries())
+                .map(|most| most.saturating_add(outline.twice)),
             walk,
         };
         let shown = outline.rows.saturating_add(outline.carried);
-        let mut job = self.desk.new_job(id, &plan, judgement, run.challenge, (shown, most));
+        let mut job =
+            self.desk.new_job(id, &plan, judgement, run.challenge, (shown, most.saturating_add(outline.twice)));
         if judgement.parameters.is_some() {
             // As it is carried out: without its values it would be another statement's.
             job.statement = text.clone().into_owned();

@@ -13,7 +13,7 @@ use crate::policy::throttle::{Load, Throttle};
 use crate::protocol::mysql::message::Script;
 use crate::session::End;
 use crate::session::braking::LOOKS_EVERY;
-use crate::session::driving::{Ahead, Back, Drive, Driven, Turn, Way};
+use crate::session::driving::{Ahead, Back, Drive, Driven, Turn, WAS_UNDONE, Way};
 use crate::session::link::Listen;
 use crate::session::mysql::Session;
 use crate::session::mysql::ask::{Heard, Line};
@@ -49,6 +49,7 @@ impl Session {
         let mut driven = match &settled {
             Ok(_) => match self.stand(drive).await? {
                 Ok(way) => self.go(drive, way).await?,
+                Err(why) if why == WAS_UNDONE => Driven::Cancelled(why),
                 Err(why) => Driven::Paused(why),
             },
             Err(why) => Driven::Paused(why.clone()),
@@ -186,7 +187,7 @@ impl Session {
                 drive.job.standing.rows = drive.job.standing.rows.max(back);
                 Way::Back(Back::default())
             }
-            None if undone > 0 => return Ok(Err("some of it was undone".to_owned())),
+            None if undone > 0 => return Ok(Err(WAS_UNDONE.to_owned())),
             None if rows < drive.job.standing.rows => {
                 let (rows, kept) = (grouped(rows), grouped(drive.job.standing.rows));
                 return Ok(Err(format!(

@@ -99,12 +99,18 @@ impl Session {
             reads: outline.reads().to_vec(),
             carries: outline.carries(),
             rows_below: outline.carried,
-            most_below: judgement.promise.at_most(judgement.sizes.tolerance).cascade.filter(|_| outline.carries()),
+            most_below: judgement
+                .promise
+                .at_most(judgement.sizes.tolerance)
+                .cascade
+                .filter(|_| outline.carries())
+                .map(|most| most.saturating_add(outline.twice)),
             guards: outline.guards(),
             members,
         };
         let shown = outline.rows.saturating_add(outline.carried);
-        let mut job = self.desk.new_job(id, &plan, judgement, run.challenge, (shown, most));
+        let mut job =
+            self.desk.new_job(id, &plan, judgement, run.challenge, (shown, most.saturating_add(outline.twice)));
         if judgement.parameters.is_some() {
             // As it is carried out: without its values it would be another statement's.
             job.statement = text.clone().into_owned();
@@ -189,10 +195,12 @@ impl Session {
             return Ok(None);
         }
         let asked = members.iter().map(|member| {
-            // Some of a key's columns alone may be set (PostgreSQL 15).
+            // Some of a key's columns alone may be set (PostgreSQL 15); and a key whose triggers are disabled carries nothing on.
             format!(
-                "NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid OPERATOR(pg_catalog.=) {}::pg_catalog.oid \
-                 AND (pg_catalog.to_jsonb(k) OPERATOR(pg_catalog.->>) 'confdelsetcols') IS NOT NULL)",
+                "pg_catalog.current_setting('session_replication_role') OPERATOR(pg_catalog.<>) 'replica' \
+                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND k.contype OPERATOR(pg_catalog.=) 'f' \
+                 AND ((pg_catalog.to_jsonb(k) OPERATOR(pg_catalog.->>) 'confdelsetcols') IS NOT NULL \
+                   OR EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgconstraint OPERATOR(pg_catalog.=) k.oid AND g.tgenabled OPERATOR(pg_catalog.<>) ALL ('{{O,A}}'::\"char\"[]))))",
                 member.oid
             )
         });
@@ -204,7 +212,7 @@ impl Session {
         let walk = &members[at].walk;
         let name = quote::shown(&walk.schema, &walk.table).written;
         let message = format!(
-            "sluice: nothing was changed: a foreign key of {name} sets only some of its columns, which batches do not follow"
+            "sluice: nothing was changed: a foreign key of {name} sets only some of its columns, or is disabled, which batches do not follow"
         );
         Ok(Some(
             Refusal::new(Code::Denied, message).hint("BEGIN; the statement; COMMIT runs it whole, without an archive."),

@@ -20,7 +20,7 @@ use crate::protocol::postgres::message;
 use crate::protocol::{Code, Refusal};
 use crate::session::End;
 use crate::session::braking::LOOKS_EVERY;
-use crate::session::driving::{Ahead, Back, Drive, Driven, Failed, MORE_MATCH, Step, Turn, Way, looked};
+use crate::session::driving::{Ahead, Back, Drive, Driven, Failed, MORE_MATCH, Step, Turn, WAS_UNDONE, Way, looked};
 use crate::session::link::Listen;
 use crate::session::postgres::Session;
 use crate::session::postgres::load;
@@ -42,6 +42,7 @@ impl Session {
         }
         let mut driven = match self.stand(drive).await? {
             Ok(way) => self.go(drive, way).await?,
+            Err(why) if why == WAS_UNDONE => Driven::Cancelled(why),
             Err(why) => Driven::Paused(why),
         };
         let mut archived = None;
@@ -108,7 +109,7 @@ impl Session {
                 drive.job.standing.rows = drive.job.standing.rows.max(back);
                 Way::Back(Back::default())
             }
-            None if undone > 0 => return Ok(Err("some of it was undone".to_owned())),
+            None if undone > 0 => return Ok(Err(WAS_UNDONE.to_owned())),
             None if rows < drive.job.standing.rows => {
                 let (rows, kept) = (grouped(rows), grouped(drive.job.standing.rows));
                 return Ok(Err(format!(
@@ -351,8 +352,8 @@ impl Session {
             _ if total > drive.job.rows_most => {
                 Some(format!("more rows were changed than the {} that were shown", grouped(drive.job.rows_most)))
             }
-            // The archive's own marks are counted as updates.
-            (Ok(effects), _) if effects.changed() > rows.saturating_mul(2) => {
+            // The archive's own marks are counted as updates; what only adds rows elsewhere takes nothing away.
+            (Ok(effects), _) if changed_by_undo(drive, &effects) > rows.saturating_mul(2) => {
                 Some("putting rows back changed others as well: a trigger or a foreign key acts on them".to_owned())
             }
             (Ok(_), None) => None,
@@ -565,6 +566,16 @@ fn changed_since(drive: &Drive, told: &Told) -> Option<String> {
     })
 }
 
+/// Rows of an undo's own tables and archives that were changed or added, and rows of others that were changed.
+fn changed_by_undo(drive: &Drive, effects: &Effects) -> u64 {
+    let names = |walk: &Walk| [&walk.table, &walk.archive].map(|name| quote::shown(&walk.schema, name).written);
+    let own: Vec<String> = drive.plan.family().walks().flat_map(names).collect();
+    // Rows of partitions are counted as theirs.
+    let is_own = |table: &TableEffect| drive.plan.is_partitioned || own.contains(&table.name);
+    let changed = |table: &TableEffect| if is_own(table) { table.changed() } else { table.destroyed() };
+    effects.tables.iter().fold(0, |sum, table| sum.saturating_add(changed(table)))
+}
+
 /// What the database counts, held against what was archived of each table; the rows changed in all.
 fn held(drive: &Drive, effects: &Effects, archived: &[u64]) -> Result<u64, String> {
     let differs = |name: &str, archived: u64, counted: u64| {
@@ -574,30 +585,31 @@ fn held(drive: &Drive, effects: &Effects, archived: &[u64]) -> Result<u64, Strin
     if let Some(object) = effects.objects.first() {
         return Err(format!("it did more than change rows: {object}"));
     }
-    if !drive.plan.carries {
-        let own = effects.tables.iter().filter(|table| table.name == drive.job.relation);
-        let counted = match drive.plan.is_partitioned {
-            // Counted by the partition.
-            true => effects.destroyed(),
-            false => own.map(TableEffect::destroyed).sum(),
-        };
-        return match archived.iter().sum::<u64>() {
-            archived if archived == counted => Ok(effects.destroyed()),
-            archived => differs(&drive.job.relation, archived, counted),
-        };
+    if drive.plan.is_partitioned {
+        // Counted by the partition.
+        let (archived, counted) = (archived.iter().sum::<u64>(), effects.destroyed());
+        return if archived == counted { Ok(counted) } else { differs(&drive.job.relation, archived, counted) };
     }
-    let mut expected = BTreeMap::<String, u64>::new();
+    // Rows updated, and rows deleted.
+    let mut expected = BTreeMap::<String, [u64; 2]>::new();
     for (walk, rows) in drive.plan.family().walks().zip(archived) {
-        *expected.entry(quote::shown(&walk.schema, &walk.table).written).or_default() += rows;
+        let of = expected.entry(quote::shown(&walk.schema, &walk.table).written).or_default();
+        of[usize::from(!walk.is_update())] += rows;
     }
     for table in &effects.tables {
-        let rows = expected.remove(&table.name).unwrap_or_default();
-        if rows != table.destroyed() {
-            return differs(&table.name, rows, table.destroyed());
+        let known = expected.remove(&table.name);
+        if known.is_none() && !drive.plan.carries {
+            // What a trigger changes in other tables is not archived, and was told.
+            continue;
+        }
+        let rows = known.unwrap_or_default();
+        // An UPDATE by a trigger is no DELETE.
+        if rows != [table.updated, table.deleted] || table.untold > 0 {
+            return differs(&table.name, rows.iter().sum(), table.destroyed());
         }
     }
-    match expected.into_iter().find(|(_, rows)| *rows > 0) {
-        Some((name, rows)) => differs(&name, rows, 0),
+    match expected.into_iter().find(|(_, rows)| rows.iter().any(|rows| *rows > 0)) {
+        Some((name, rows)) => differs(&name, rows.iter().sum(), 0),
         None => Ok(effects.destroyed()),
     }
 }
