@@ -14,6 +14,8 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
+/// Who ran one that was not heard of for so long was killed.
+const SILENT: Duration = Duration::from_secs(30);
 const LOOKS_EVERY: Duration = Duration::from_millis(500);
 
 /// Prints them; with `watch`, until none is on its way. The error is for the terminal.
@@ -32,7 +34,8 @@ pub fn run(path: &Path, watch: bool) -> Result<(), String> {
 }
 
 fn is_open(job: &Job) -> bool {
-    job.standing.state == State::Running
+    let age = Timestamp::now().duration_since(job.seen);
+    job.standing.state == State::Running && age < SILENT.try_into().unwrap_or_default()
 }
 
 /// One line a job, the latest first.

@@ -145,6 +145,8 @@ pub const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// How often, and how far apart, a job's lock is tried for: a database notices within that time that a Sluice was killed.
 pub const JOB_LOCK_TRIES: u32 = 30;
 pub const JOB_LOCK_PAUSE: Duration = Duration::from_millis(100);
+/// How often a job that waits looks for what somebody wants of it: each time the store waits for the disk.
+pub const WISH_EVERY: Duration = Duration::from_millis(500);
 /// Tables that the subqueries of a change may read for it to be cut into batches.
 pub const TABLES_READ_MAX: usize = 16;
 /// Archives past their retention that are dropped behind one job.

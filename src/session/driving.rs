@@ -18,6 +18,16 @@ use std::time::{Duration, Instant};
 /// Of a job of which rows were put back, nothing more is changed.
 pub(in crate::session) const WAS_UNDONE: &str = "some of it was undone";
 
+/// Why a job with an archive of fewer rows than it changed is not gone on with.
+pub(in crate::session) fn taken_out(rows: &str, kept: &str) -> String {
+    format!(
+        "{TAKEN_OUT} {rows} rows where {kept} were told to be committed: somebody took some out, or the database lost its last commits \
+         (synchronous_commit = off, a failover), and which of the two is not known"
+    )
+}
+
+const TAKEN_OUT: &str = "its archive has";
+
 /// How a job came to an end, for now.
 #[derive(Debug)]
 pub(in crate::session) enum Driven {
@@ -415,6 +425,8 @@ impl Drive {
         }
         if why.starts_with(MORE_MATCH) {
             lines.push("Rows came to match meanwhile: send the statement again for the rest.".to_owned());
+        } else if why.starts_with(TAKEN_OUT) {
+            lines.push("Look at the rows, then send the statement again for those that are left.".to_owned());
         } else if !over {
             lines.push(format!("SLUICE RESUME '{}' goes on with it.", job.id));
         }
@@ -461,7 +473,8 @@ impl Desk {
     /// Between two batches: what somebody wants of the job. A batch may take a tenth of the time that it is given, and the store waits for the
     /// disk: it is told now and then.
     pub(in crate::session) async fn wanted(&self, drive: &mut Drive) -> Option<Driven> {
-        if drive.noted.elapsed() < limits::BATCH_TIME / 2 {
+        let often = if drive.waiting { limits::WISH_EVERY } else { limits::BATCH_TIME / 2 };
+        if drive.noted.elapsed() < often {
             return None;
         }
         drive.noted = Instant::now();

@@ -367,7 +367,7 @@ fn expiry(job: &Job, retention: Option<Duration>) -> Option<Timestamp> {
 /// Rows that were changed, and are in no archive any more.
 pub(in crate::session) fn lacking(rows: u64) -> Option<String> {
     (rows > 0).then(|| {
-        format!("{} rows that it changed are not in its archive any more, and cannot be put back", grouped(rows))
+        format!("{} rows that it told to be changed are not in its archive: somebody took them out, or the database lost its last commits", grouped(rows))
     })
 }
 

@@ -12,7 +12,7 @@ stories! {
     a_token_works_once, of_many_who_try_at_once_one_runs, a_token_expires, another_users_token_is_wrong, another_databases_token,
     a_wrong_token, many_wrong_tokens, however_it_is_typed, after_a_change_of_schema, after_the_counts_moved, within_tolerance,
     more_rows_than_confirmed_are_rolled_back, a_hint_confirms, a_hint_confirms_nothing_else, a_session_setting_confirms,
-    a_rejected_token, the_search_path_is_part_of_the_promise, from_another_session_of_the_same_user,
+    a_rejected_token, the_search_path_is_part_of_the_promise, so_is_what_dates_mean, from_another_session_of_the_same_user,
     a_pending_token_survives_a_restart, a_used_token_stays_used_after_a_crash, a_token_is_written_nowhere,
     a_token_cannot_outvote_a_later_denial, what_fails_fails_as_the_server_says, four_eyes,
     what_an_approver_sees_is_not_the_senders_to_write,
@@ -244,8 +244,8 @@ fn within_tolerance(server: &'static Server) {
 fn more_rows_than_confirmed_are_rolled_back(server: &'static Server) {
     let (database, sluice) = shop(server);
     let mut wire = sluice.connect(&database);
-    // A subquery: it is not cut into batches.
-    let token = asked(&mut wire, "DELETE FROM carts WHERE status = (SELECT 'abandoned')");
+    // A LIMIT: it is not cut into batches.
+    let token = asked(&mut wire, "DELETE FROM carts WHERE status = (SELECT 'abandoned' LIMIT 1)");
     // Counting passes the lock, deleting waits for it: meanwhile there are twice as many.
     let mut other = database.connect();
     other.simple("BEGIN; LOCK TABLE carts IN SHARE ROW EXCLUSIVE MODE").expect_fine("a lock");
@@ -335,6 +335,21 @@ fn the_search_path_is_part_of_the_promise(server: &'static Server) {
     let outcome = confirm(&mut wire, &token);
     assert!(["SL005", "SL001"].contains(&outcome.code().as_str()), "{outcome:#?}");
     assert_eq!((database.count("public.logs"), database.count("other.logs")), (500, 500));
+}
+
+fn so_is_what_dates_mean(server: &'static Server) {
+    let (database, sluice) = shop(server);
+    database.run("CREATE TABLE days (id serial, day date); INSERT INTO days (day) SELECT date '2026-01-02' FROM generate_series(1, 2000); INSERT INTO days (day) SELECT date '2026-02-01' FROM generate_series(1, 2000)");
+    let mut wire = sluice.connect(&database);
+    wire.simple("SET DateStyle = 'ISO, MDY'").expect_fine("the month first");
+    let refused = Refused::to_confirm(&wire.simple("DELETE FROM days WHERE day = '01/02/2026'"));
+    wire.simple("SET DateStyle = 'ISO, DMY'").expect_fine("the day first");
+    let told = Refused::of(&wire.simple(&format!("SLUICE CONFIRM '{}'", refused.token())));
+    assert!(
+        told.message.contains("DateStyle") || told.detail.contains("DateStyle") || told.hint.contains("DateStyle"),
+        "{told:?}"
+    );
+    assert_eq!(database.value("SELECT count(*) FROM days"), "4000");
 }
 
 fn from_another_session_of_the_same_user(server: &'static Server) {

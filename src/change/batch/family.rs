@@ -60,7 +60,7 @@ pub(super) fn twice(tree: &[Cascade]) -> u64 {
     }
     let mut found = Vec::new();
     read(tree, &mut found);
-    let is_unlinked = |table: &[String]| found.iter().any(|(other, goes, rows)| *other == table && !goes && *rows > 0);
+    let is_unlinked = |table: &[String]| found.iter().any(|(other, goes, _)| *other == table && !goes);
     let goes = found.iter().filter(|(table, goes, _)| *goes && is_unlinked(table));
     goes.fold(0, |sum, (_, _, rows)| sum.saturating_add(*rows))
 }
@@ -88,6 +88,7 @@ pub(super) fn kin<'a>(
     if found.gone.is_empty() && found.unlinked.is_empty() {
         return Ok((Vec::new(), guards(product, table, &[])));
     }
+    tree.iter().try_for_each(|branch| found.read_counted(branch))?;
     let tables = match &known.carried {
         Known::Known(tables) => tables,
         Known::Unknown(why) => return Err(format!("the tables below it are not known: {why}")),
@@ -159,17 +160,30 @@ impl Found {
                 branch.below.iter().try_for_each(|below| self.read(below))
             }
             Action::SetNull if branch.below.iter().all(|below| below.rows == Known::Known(Rows::Exact(0))) => {
-                let one = (child, branch.key.child_columns.clone());
-                if self.unlinked.iter().any(|(table, columns)| *table == one.0 && *columns != one.1) {
-                    return Err(format!("{} loses what it refers to by two keys", branch.key.child.written));
-                }
-                if !self.unlinked.contains(&one) {
-                    self.unlinked.push(one);
-                }
-                Ok(())
+                self.unlink(branch)
             }
             _ => Err(format!("the foreign key {name} carries it on by setting values")),
         }
+    }
+
+    /// A branch without rows of its own may reach rows that were counted elsewhere: those that go by another key, and lose this one before.
+    fn read_counted(&mut self, branch: &Cascade) -> Result<(), String> {
+        let goes = self.gone.contains(&branch.key.child.parts);
+        if branch.rows == Known::Known(Rows::Exact(0)) && branch.action == Action::SetNull && goes {
+            self.unlink(branch)?;
+        }
+        branch.below.iter().try_for_each(|below| self.read_counted(below))
+    }
+
+    fn unlink(&mut self, branch: &Cascade) -> Result<(), String> {
+        let one = (branch.key.child.parts.clone(), branch.key.child_columns.clone());
+        if self.unlinked.iter().any(|(table, columns)| *table == one.0 && *columns != one.1) {
+            return Err(format!("{} loses what it refers to by two keys", branch.key.child.written));
+        }
+        if !self.unlinked.contains(&one) {
+            self.unlinked.push(one);
+        }
+        Ok(())
     }
 
     fn nodes<'a>(&self, tables: &'a [Table]) -> Result<Vec<Node<'a>>, String> {

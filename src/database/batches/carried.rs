@@ -72,8 +72,10 @@ impl<'a> Family<'a> {
             let back = |link: &Link| {
                 let above = self.above(link);
                 let same = referred(link, "p", "a");
+                // What another key refers to may have gone with a later batch, and be left.
+                let from = if member.links.len() > 1 { ">=" } else { "=" };
                 format!(
-                    "NOT EXISTS (SELECT FROM {} AS p WHERE p.{BATCH} OPERATOR(pg_catalog.=) {batch} AND p.{UNDONE} IS NULL AND {same})",
+                    "NOT EXISTS (SELECT FROM {} AS p WHERE p.{BATCH} OPERATOR(pg_catalog.{from}) {batch} AND p.{UNDONE} IS NULL AND {same})",
                     above.archive_name()
                 )
             };

@@ -13,7 +13,7 @@ use crate::policy::throttle::{Load, Throttle};
 use crate::protocol::mysql::message::Script;
 use crate::session::End;
 use crate::session::braking::LOOKS_EVERY;
-use crate::session::driving::{Ahead, Back, Drive, Driven, Turn, WAS_UNDONE, Way};
+use crate::session::driving::{Ahead, Back, Drive, Driven, Turn, WAS_UNDONE, Way, taken_out};
 use crate::session::link::Listen;
 use crate::session::mysql::Session;
 use crate::session::mysql::ask::{Heard, Line};
@@ -190,9 +190,7 @@ impl Session {
             None if undone > 0 => return Ok(Err(WAS_UNDONE.to_owned())),
             None if rows < drive.job.standing.rows => {
                 let (rows, kept) = (grouped(rows), grouped(drive.job.standing.rows));
-                return Ok(Err(format!(
-                    "its archive has {rows} rows, and {kept} were changed: some were taken out of it"
-                )));
+                return Ok(Err(taken_out(&rows, &kept)));
             }
             None => {
                 (drive.job.standing.rows, drive.job.standing.batches) = (rows, batches);

@@ -20,7 +20,9 @@ use crate::protocol::postgres::message;
 use crate::protocol::{Code, Refusal};
 use crate::session::End;
 use crate::session::braking::LOOKS_EVERY;
-use crate::session::driving::{Ahead, Back, Drive, Driven, Failed, MORE_MATCH, Step, Turn, WAS_UNDONE, Way, looked};
+use crate::session::driving::{
+    Ahead, Back, Drive, Driven, Failed, MORE_MATCH, Step, Turn, WAS_UNDONE, Way, looked, taken_out,
+};
 use crate::session::link::Listen;
 use crate::session::postgres::Session;
 use crate::session::postgres::load;
@@ -112,9 +114,7 @@ impl Session {
             None if undone > 0 => return Ok(Err(WAS_UNDONE.to_owned())),
             None if rows < drive.job.standing.rows => {
                 let (rows, kept) = (grouped(rows), grouped(drive.job.standing.rows));
-                return Ok(Err(format!(
-                    "its archive has {rows} rows, and {kept} were changed: some were taken out of it"
-                )));
+                return Ok(Err(taken_out(&rows, &kept)));
             }
             None => {
                 (drive.job.standing.rows, drive.job.standing.batches) = (rows, batches);
@@ -252,7 +252,9 @@ impl Session {
         let next = if looks_ahead { walk.next(Some(&to), end, pace.stride()) } else { String::new() };
         let change = drive.plan.family().change(after.as_ref(), &to, number);
         let sqls: Vec<&str> = change.iter().map(|text| text.sql.as_str()).collect();
-        let text = format!("{}; {counts}; {}; {counts}; {next}", begin_batch(&drive.plan), sqls.join("; "));
+        // What waits for the end of the transaction is done before it is counted.
+        let text =
+            format!("{}; {counts}; {}; {IMMEDIATELY}; {counts}; {next}", begin_batch(&drive.plan), sqls.join("; "));
         let done = self.tell_permitted(&drive.permit, &text).await?;
         let before = match done.before(&drive.plan) {
             Some(before) if done.error.is_none() => before,
@@ -277,7 +279,7 @@ impl Session {
             self.tell("ROLLBACK").await?;
             return Ok(Step::TooMany);
         }
-        let counts_at = done_at + change.len();
+        let counts_at = done_at + change.len() + 1;
         let changed = match effects(&before, &done, counts_at) {
             Ok(effects) => held(drive, &effects, &archived),
             Err(why) => Err(why),
@@ -313,7 +315,8 @@ impl Session {
         let family = drive.plan.family();
         let piece = back.next_piece();
         let counts = measure::question(Telling::Changes);
-        let text = format!("{}; {counts}; {}", begin_batch(&drive.plan), family.next_back(back.below));
+        let begin = begin_batch(&drive.plan);
+        let text = format!("{begin}; {counts}; {}; {IMMEDIATELY}", family.next_back(back.below));
         let begun = self.tell(&text).await?;
         let before = match begun.before(&drive.plan) {
             Some(before) if begun.error.is_none() => before,
@@ -512,6 +515,9 @@ impl Session {
         Ok(())
     }
 }
+
+/// Constraints and their triggers do not wait for the commit, where nobody would count or compare what they do.
+const IMMEDIATELY: &str = "SET CONSTRAINTS ALL IMMEDIATE";
 
 /// A batch's own settings end with its transaction. Whether it may write is the session's to say.
 fn begin_batch(plan: &Plan) -> String {

@@ -425,7 +425,9 @@ async fn context(asker: &mut impl Ask) -> Result<Context, AskError> {
          pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('sluice.max_affected', true), \
          pg_catalog.current_setting('sluice.confirm', true), pg_catalog.current_setting('sluice.reason', true), \
          pg_catalog.current_setting('sluice.format', true), \
-         pg_catalog.current_setting('sluice.script', true), pg_catalog.current_setting('sluice.rerun', true)";
+         pg_catalog.current_setting('sluice.script', true), pg_catalog.current_setting('sluice.rerun', true), \
+         pg_catalog.current_setting('DateStyle'), pg_catalog.current_setting('TimeZone'), pg_catalog.current_setting('IntervalStyle'), \
+         pg_catalog.current_setting('transform_null_equals'), pg_catalog.current_setting('array_nulls')";
     let answer = asker.ask(QUESTION, None).await?;
     let names = [
         "search_path",
@@ -437,6 +439,12 @@ async fn context(asker: &mut impl Ask) -> Result<Context, AskError> {
         "sluice.format",
         "sluice.script",
         "sluice.rerun",
+        // What dates, intervals and comparisons with NULL mean in the text depends on these.
+        "DateStyle",
+        "TimeZone",
+        "IntervalStyle",
+        "transform_null_equals",
+        "array_nulls",
     ];
     let values = answer.rows.into_iter().next().unwrap_or_default();
     Ok(names.iter().zip(values).filter_map(|(name, value)| Some(((*name).to_owned(), value?))).collect())

@@ -127,10 +127,17 @@ impl<'a> Families<'a> {
         let back = |link: &Link| {
             let pairs = link.parent.iter().zip(&link.child);
             let same: Vec<String> = pairs.map(|(p, c)| format!("p.{} = a.{}", ident(p), ident(c))).collect();
+            let (above, same) = (archive(self.above(link)), same.join(" AND "));
+            // What another key refers to may have gone with a later batch, and be left: of those there are few, and they are looked for once.
+            let left = match member.links.len() > 1 {
+                true => format!(
+                    " AND NOT EXISTS (SELECT 1 FROM (SELECT {} FROM {above} AS q WHERE q.{BATCH} > {batch} AND q.{UNDONE} IS NULL LIMIT 18446744073709551615) AS p WHERE {same})",
+                    list("q.", &link.parent)
+                ),
+                false => String::new(),
+            };
             format!(
-                " AND NOT EXISTS (SELECT 1 FROM {} AS p WHERE p.{BATCH} = {batch} AND p.{UNDONE} IS NULL AND {})",
-                archive(self.above(link)),
-                same.join(" AND ")
+                " AND NOT EXISTS (SELECT 1 FROM {above} AS p WHERE p.{BATCH} = {batch} AND p.{UNDONE} IS NULL AND {same}){left}"
             )
         };
         let texts = Texts::of(&member.walk);
