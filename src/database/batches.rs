@@ -187,6 +187,16 @@ impl Walk {
         format!("SELECT {}, {own}, {}", there(&archive), indexes.join(", "))
     }
 
+    /// By which publications its rows go to subscribers, if by any.
+    pub fn archive_published(&self) -> String {
+        format!(
+            "SELECT pg_catalog.string_agg(p.pubname, ', ') FROM pg_catalog.pg_publication_tables p \
+             WHERE p.schemaname OPERATOR(pg_catalog.=) {} AND p.tablename OPERATOR(pg_catalog.=) {}",
+            literal(&self.schema),
+            literal(&self.archive)
+        )
+    }
+
     /// Whether what stands there says itself that this job made it.
     pub fn is_archive_of(&self, job: &str) -> String {
         let name = literal(&self.archive_name());

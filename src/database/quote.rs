@@ -46,6 +46,22 @@ pub fn shown(schema: &str, name: &str) -> Name {
     Name { written, parts }
 }
 
+/// The parts of a name as a server writes it: what is quoted differs from version to version.
+pub fn parts(written: &str) -> Vec<String> {
+    let (mut parts, mut part, mut quoted) = (Vec::new(), String::new(), false);
+    let mut letters = written.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' if quoted && letters.next_if_eq(&'"').is_some() => part.push('"'),
+            '"' => quoted = !quoted,
+            '.' if !quoted => parts.push(std::mem::take(&mut part)),
+            letter => part.push(letter),
+        }
+    }
+    parts.push(part);
+    parts
+}
+
 /// A name in quotes, as this product writes them.
 pub fn ident_by(product: Product) -> fn(&str) -> String {
     product.either(ident, mysql::ident)

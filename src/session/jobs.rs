@@ -97,7 +97,7 @@ impl Desk {
     /// Asks whoever runs it to stop.
     pub(in crate::session) async fn want(&self, id: &str, wanted: Wanted) -> Result<Table, Refusal> {
         let job = self.own_job(id).await?;
-        match self.house.store.job_want(job.id, wanted).await.map_err(no_store)? {
+        match self.house.store.job_want(job.id, wanted, self.house.clock.now()).await.map_err(no_store)? {
             true => Ok(vec![vec![Some(job.id.to_string()), some(wanted.as_str())]]),
             false => {
                 let state = job.standing.state.as_str();

@@ -215,7 +215,12 @@ pub(in crate::store) fn throttle(db: &mut Connection, id: JobId, rows: u64) -> R
 }
 
 /// Asks whoever runs a job to stop. A paused job is cancelled at once. `false`: it neither runs nor can be resumed.
-pub(in crate::store) fn want(db: &mut Connection, id: JobId, wanted: Wanted) -> Result<bool, StoreError> {
+pub(in crate::store) fn want(
+    db: &mut Connection,
+    id: JobId,
+    wanted: Wanted,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
     let transaction = immediate(db)?;
     let running = transaction.execute(
         "UPDATE job SET wanted = CASE WHEN wanted = 'cancel' THEN wanted ELSE ?2 END WHERE id = ?1 AND state = 'running'",
@@ -224,8 +229,9 @@ pub(in crate::store) fn want(db: &mut Connection, id: JobId, wanted: Wanted) -> 
     let paused = match wanted {
         Wanted::Pause => 0,
         Wanted::Cancel => transaction.execute(
-            "UPDATE job SET state = 'cancelled', why = 'cancelled while it was paused' WHERE id = ?1 AND state = 'paused'",
-            [id.to_string()],
+            // Its archive is kept from now on.
+            "UPDATE job SET state = 'cancelled', why = 'cancelled while it was paused', seen_ms = ?2 WHERE id = ?1 AND state = 'paused'",
+            params![id.to_string(), now.as_millisecond()],
         )?,
     };
     transaction.commit()?;
@@ -236,9 +242,9 @@ pub(in crate::store) fn want(db: &mut Connection, id: JobId, wanted: Wanted) -> 
 pub(in crate::store) fn begin(db: &mut Connection, id: JobId, now: Timestamp) -> Result<Option<Job>, StoreError> {
     let transaction = immediate(db)?;
     transaction.execute(
-        "UPDATE job SET state = 'cancelled', why = 'cancelled while nobody ran it', wanted = NULL
+        "UPDATE job SET state = 'cancelled', why = 'cancelled while nobody ran it', wanted = NULL, seen_ms = ?2
          WHERE id = ?1 AND wanted = 'cancel' AND state IN ('running', 'paused')",
-        [id.to_string()],
+        params![id.to_string(), now.as_millisecond()],
     )?;
     let begun = transaction.execute(
         "UPDATE job SET state = 'running', wanted = NULL, why = '', seen_ms = ?2 WHERE id = ?1 AND state IN ('running', 'paused')",

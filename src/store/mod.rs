@@ -157,8 +157,8 @@ impl Store {
     }
 
     /// Asks whoever runs a job to stop. `false`: there is nothing to stop.
-    pub async fn job_want(&self, id: JobId, wanted: Wanted) -> Result<bool, StoreError> {
-        self.embedded.run(move |db| jobs::want(db, id, wanted)).await
+    pub async fn job_want(&self, id: JobId, wanted: Wanted, now: Timestamp) -> Result<bool, StoreError> {
+        self.embedded.run(move |db| jobs::want(db, id, wanted, now)).await
     }
 
     /// Rows a second, 0: as many as it can. `false`: it is over.

@@ -16,6 +16,7 @@ stories! {
     undone_while_it_runs, rows_taken_out_of_the_archive, another_table_by_its_name, letters_of_another_encoding, functions_of_the_users_own,
     what_settings_round, only_the_parent, rows_that_refer_to_one_another, what_dates_mean, a_session_that_only_reads, rows_that_cannot_come_back, rows_in_one_anothers_way, rows_changed_between_two_undos, names_that_change_before_a_bound_job_runs, another_table_before_it_in_the_path,
     a_trigger_that_keeps_rows_after_all, keys_that_are_disabled, rows_that_lose_and_then_go, partitions_with_children, lines_that_triggers_add, rights_on_columns, what_is_undone_is_over, what_waits_for_the_commit, parents_of_two_batches, keys_whose_rows_were_counted_elsewhere,
+    what_triggers_do_to_objects, names_that_are_keywords, archives_that_would_be_published, a_job_of_an_execute, triggers_below_that_run_before,
 }
 
 fn job(wire: &mut Wire) -> String {
@@ -588,4 +589,92 @@ fn keys_whose_rows_were_counted_elsewhere(server: &'static Server) {
     assert_eq!(database.value("SELECT (SELECT count(*) FROM mid) + (SELECT count(*) FROM low)"), "0");
     undone(&mut wire, &job_of(&outcome)).expect_fine("back");
     assert_eq!(all(), before);
+}
+
+/// What triggers do when rows are put back is held as what a statement does: they may not empty or drop other tables.
+fn what_triggers_do_to_objects(server: &'static Server) {
+    let setup = format!("{THINGS}; CREATE TABLE others (id int); INSERT INTO others SELECT generate_series(1, 500)");
+    let (database, sluice) = gate(server, &setup);
+    let mut wire = sluice.connect(&database);
+    let token = offered(&wire.simple("DELETE FROM things WHERE kind = 'old'"));
+    let id = job_of(&confirm(&mut wire, &token));
+    for body in ["TRUNCATE others", "DROP TABLE IF EXISTS others", "ALTER TABLE others ADD more int"] {
+        database.run(&format!(
+            "CREATE OR REPLACE FUNCTION acts() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN {body}; RETURN NULL; END'; DROP TRIGGER IF EXISTS acts ON things;
+             CREATE TRIGGER acts AFTER INSERT ON things EXECUTE FUNCTION acts()"
+        ));
+        let undo = undone(&mut wire, &id);
+        assert!(undo.error().is_some(), "{body}: {undo:#?}");
+        assert_eq!(database.value("SELECT (SELECT count(*) FROM things) || ' ' || (SELECT count(*) FROM others o WHERE o::text LIKE '(%)')"), "1000 500", "{body}: {undo:#?}");
+        assert_eq!(
+            database.value("SELECT count(*) FROM pg_attribute WHERE attrelid = 'others'::regclass AND attnum > 0"),
+            "1",
+            "{body}"
+        );
+    }
+}
+
+/// Which names the server quotes differs from version to version.
+fn names_that_are_keywords(server: &'static Server) {
+    let setup = "CREATE SCHEMA values; CREATE TABLE position (id int PRIMARY KEY, n int); INSERT INTO position SELECT i, i FROM generate_series(1, 3000) i;
+         CREATE TABLE values.time (id int PRIMARY KEY, p int REFERENCES position ON DELETE CASCADE); INSERT INTO values.time SELECT i, i FROM generate_series(1, 3000) i;
+         CREATE INDEX ON values.time (p); CREATE TABLE \"O.dd \"\"t\" (id int PRIMARY KEY, p int REFERENCES position ON DELETE CASCADE);
+         INSERT INTO \"O.dd \"\"t\" SELECT i, i FROM generate_series(1, 2000) i; CREATE INDEX ON \"O.dd \"\"t\" (p); ANALYZE".replace("SCHEMA values", "SCHEMA \"values\"").replace("values.time", "\"values\".\"time\"").replace("position", "\"position\"");
+    let (database, sluice) = gate(server, &setup);
+    let mut wire = sluice.connect(&database);
+    let token = offered(&wire.simple("DELETE FROM \"position\" WHERE n > 0"));
+    let outcome = confirm(&mut wire, &token);
+    assert_eq!(outcome.tags(), ["DELETE 3000"], "{outcome:#?}");
+    assert_eq!(undone(&mut wire, &job_of(&outcome)).tags(), ["SLUICE UNDO 8000"]);
+}
+
+/// An archive that is published would stop whoever subscribes.
+fn archives_that_would_be_published(server: &'static Server) {
+    let (database, sluice) = gate(server, THINGS);
+    let mut root = Wire::login(&server.tcp(), SUPERUSER, &database.name);
+    root.simple("CREATE PUBLICATION everything FOR ALL TABLES").expect_fine("published");
+    let mut wire = sluice.connect(&database);
+    let token = offered(&wire.simple("DELETE FROM things WHERE kind = 'old'"));
+    let refused = Refused::of(&confirm(&mut wire, &token));
+    assert!(refused.message.contains("would be published (everything)"), "{refused:?}");
+    assert_eq!(
+        database.value(
+            "SELECT count(*) || ' ' || (SELECT count(*) FROM pg_class WHERE relname LIKE '\\_archive%') FROM things"
+        ),
+        "5000 0"
+    );
+}
+
+/// What stood behind a name stands in the job: it can be resumed where the name is not known.
+fn a_job_of_an_execute(server: &'static Server) {
+    let (database, sluice) = gate(server, THINGS);
+    let mut holder = database.connect();
+    holder.simple("BEGIN; SELECT FROM things WHERE id = 3000 FOR UPDATE").expect_fine("a row held");
+    let mut wire = sluice.connect(&database);
+    wire.simple("PREPARE x (int) AS UPDATE things SET n = n + 1 WHERE id > $1").expect_fine("a name");
+    let token = offered(&wire.simple("EXECUTE x(0)"));
+    wire.send(&query(&format!("SLUICE CONFIRM '{token}'")));
+    database.wait_until(WAITS);
+    let mut other = sluice.connect(&database);
+    let id = job(&mut other);
+    other.simple(&format!("SLUICE PAUSE '{id}'")).expect_fine("asked for");
+    holder.simple("ROLLBACK").expect_fine("given up");
+    assert!(wire.until_ready().error().is_some());
+    let outcome = other.simple(&format!("SLUICE RESUME '{id}'"));
+    assert_eq!(outcome.tags(), ["UPDATE 5000"], "{outcome:#?}");
+}
+
+/// By a foreign key they run as another, and may refuse what comes by none.
+fn triggers_below_that_run_before(server: &'static Server) {
+    let setup = format!(
+        "{THINGS}; CREATE TABLE below (id serial PRIMARY KEY, thing int REFERENCES things ON DELETE CASCADE);
+         INSERT INTO below (thing) SELECT id FROM things; CREATE INDEX ON below (thing); ANALYZE below;
+         CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''delete the thing instead''; END';
+         CREATE TRIGGER refuses BEFORE DELETE ON below FOR EACH ROW WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION refuses()"
+    );
+    let (database, sluice) = gate(server, &setup);
+    let mut wire = sluice.connect(&database);
+    let refused = Refused::to_confirm(&wire.simple("DELETE FROM things WHERE kind = 'old'"));
+    assert!(refused.hint.contains("the trigger refuses runs before"), "{refused:?}");
+    assert_eq!(confirm(&mut wire, &refused.token()).tags(), ["DELETE 4000"]);
 }

@@ -87,6 +87,11 @@ impl Session {
         }
         let born = self.tell(&Texts::of(&walk).born()).await?;
         let mut context = binding(&judgement.context);
+        let carries_values = judgement.parameters.is_some() || !judgement.source.contains(piece.text.trim());
+        if carries_values {
+            // What stood behind a name stands in the job itself.
+            context.retain(|name, _| name != "prepared" && name != "arguments");
+        }
         context.extend(self.zone().await?);
         let (permit, entry) = match self.desk.permit_job(judgement, run.challenge, most, None) {
             Ok(permitted) => permitted,
@@ -119,8 +124,8 @@ impl Session {
         let shown = outline.rows.saturating_add(outline.carried);
         let mut job =
             self.desk.new_job(id, &plan, judgement, run.challenge, (shown, most.saturating_add(outline.twice)));
-        if judgement.parameters.is_some() {
-            // As it is carried out: without its values it would be another statement's.
+        if carries_values {
+            // As it is carried out: without its values, or by a name, it would be another statement's.
             job.statement = text.clone().into_owned();
         }
         if let Err(error) = self.desk.house.store.job_create(job.clone()).await {

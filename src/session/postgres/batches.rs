@@ -6,7 +6,7 @@
 use crate::change::batch::{self, How, Plan};
 use crate::change::challenge::{self, Redeemed};
 use crate::change::preview::Manner;
-use crate::database::batches::Member;
+use crate::database::batches::{Member, Walk};
 use crate::database::quote;
 use crate::ground::ids::JobId;
 use crate::ground::limits;
@@ -25,6 +25,8 @@ use crate::session::postgres::look::Looked;
 use crate::session::postgres::run::Run;
 use crate::session::tokens::{binding, misused};
 use crate::sql::facts::Facts;
+use crate::sql::lexer::Lexer;
+use crate::sql::statement::LexicalMode;
 use crate::sql::statement::Product;
 use crate::sql::{self, rewrite};
 use crate::store::jobs::{Job, Standing};
@@ -70,7 +72,7 @@ impl Session {
             return Ok(false);
         };
         let members = outline.members(id, now, Product::PostgreSql);
-        if let Some(refusal) = self.cannot_follow(&members).await? {
+        if let Some(refusal) = self.cannot_follow(&walk, &members).await? {
             return self.refuse(&refusal, run.form).await.map(|()| true);
         }
         let last = self.tell(&walk.last()).await?;
@@ -80,6 +82,11 @@ impl Session {
         }
         let oid = self.tell(&walk.print()).await?.row(0).and_then(|row| row.get(1).cloned());
         let mut context = binding(&judgement.context);
+        let carries_values = judgement.parameters.is_some() || !judgement.source.contains(piece.text.trim());
+        if carries_values {
+            // What stood behind a name stands in the job itself.
+            context.retain(|name, _| name != "prepared" && name != "arguments");
+        }
         context.extend(self.readings_of_dates().await?);
         let (permit, entry) = match self.desk.permit_job(judgement, run.challenge, most, None) {
             Ok(permitted) => permitted,
@@ -111,9 +118,9 @@ impl Session {
         let shown = outline.rows.saturating_add(outline.carried);
         let mut job =
             self.desk.new_job(id, &plan, judgement, run.challenge, (shown, most.saturating_add(outline.twice)));
-        if judgement.parameters.is_some() {
-            // As it is carried out: without its values it would be another statement's.
-            job.statement = text.clone().into_owned();
+        if carries_values {
+            // As it is carried out: without its values, or by a name, it would be another statement's.
+            job.statement = behind_prepare(&text, mode).to_owned();
         }
         if let Err(error) = self.desk.house.store.job_create(job.clone()).await {
             self.desk.record_outcome(entry, Some(0), Some("SL007"), Some("its job could not be kept"));
@@ -190,15 +197,18 @@ impl Session {
     }
 
     /// What no preview knows of the tables below.
-    async fn cannot_follow(&mut self, members: &[Member]) -> Result<Option<Refusal>, End> {
+    async fn cannot_follow(&mut self, walk: &Walk, members: &[Member]) -> Result<Option<Refusal>, End> {
         if members.is_empty() {
             return Ok(None);
         }
+        let root = format!("pg_catalog.to_regclass({})::pg_catalog.oid", quote::literal(&walk.table_name()));
+        let below = members.iter().map(|member| format!("{}::pg_catalog.oid", member.oid));
+        let above = std::iter::once(root).chain(below).collect::<Vec<_>>().join(", ");
         let asked = members.iter().map(|member| {
             // Some of a key's columns alone may be set (PostgreSQL 15); and a key whose triggers are disabled carries nothing on.
             format!(
                 "pg_catalog.current_setting('session_replication_role') OPERATOR(pg_catalog.<>) 'replica' \
-                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND k.contype OPERATOR(pg_catalog.=) 'f' \
+                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND k.contype OPERATOR(pg_catalog.=) 'f' AND k.confrelid IN ({above}) \
                  AND ((pg_catalog.to_jsonb(k) OPERATOR(pg_catalog.->>) 'confdelsetcols') IS NOT NULL \
                    OR EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgconstraint OPERATOR(pg_catalog.=) k.oid AND g.tgenabled OPERATOR(pg_catalog.<>) ALL ('{{O,A}}'::\"char\"[]))))",
                 member.oid
@@ -555,4 +565,17 @@ impl Session {
                 .hint("COMMIT or ROLLBACK first.")
         })
     }
+}
+
+/// What PREPARE prepares, without its name and types: the server keeps the whole text.
+fn behind_prepare(text: &str, mode: LexicalMode) -> &str {
+    let mut tokens = Lexer::new(text, mode).filter(|token| !token.is_comment());
+    if !tokens.next().is_some_and(|first| first.is_word(text, "prepare")) {
+        return text;
+    }
+    // Types have no AS in them.
+    tokens
+        .find(|token| token.is_word(text, "as"))
+        .and_then(|token| text.get(token.span().end..))
+        .map_or(text, str::trim)
 }

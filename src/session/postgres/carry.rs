@@ -144,6 +144,16 @@ impl Session {
             if let Some(failure) = self.commit().await? {
                 return Ok(Err(format!("its archive cannot be made: {}", failure.code)));
             }
+            // Subscribers have no such table, and would stop at its first row.
+            let published = self.tell(&walk.archive_published()).await?;
+            if job.standing.rows == 0
+                && let Some(publications) = published.cell(0)
+            {
+                self.tell(&format!("DROP TABLE {}", walk.archive_name())).await?;
+                return Ok(Err(format!(
+                    "its archive would be published ({publications}), and subscribers have no such table"
+                )));
+            }
         }
         Ok(Ok(()))
     }
@@ -354,6 +364,9 @@ impl Session {
             (Err(why), _) => Some(why),
             _ if total > drive.job.rows_most => {
                 Some(format!("more rows were changed than the {} that were shown", grouped(drive.job.rows_most)))
+            }
+            (Ok(effects), _) if !effects.objects.is_empty() => {
+                Some(format!("putting rows back did more than that: {}", effects.objects.join(", ")))
             }
             // The archive's own marks are counted as updates; what only adds rows elsewhere takes nothing away.
             (Ok(effects), _) if changed_by_undo(drive, &effects) > rows.saturating_mul(2) => {
@@ -574,10 +587,10 @@ fn changed_since(drive: &Drive, told: &Told) -> Option<String> {
 
 /// Rows of an undo's own tables and archives that were changed or added, and rows of others that were changed.
 fn changed_by_undo(drive: &Drive, effects: &Effects) -> u64 {
-    let names = |walk: &Walk| [&walk.table, &walk.archive].map(|name| quote::shown(&walk.schema, name).written);
-    let own: Vec<String> = drive.plan.family().walks().flat_map(names).collect();
+    let names = |walk: &Walk| [&walk.table, &walk.archive].map(|name| vec![walk.schema.clone(), name.clone()]);
+    let own: Vec<Vec<String>> = drive.plan.family().walks().flat_map(names).collect();
     // Rows of partitions are counted as theirs.
-    let is_own = |table: &TableEffect| drive.plan.is_partitioned || own.contains(&table.name);
+    let is_own = |table: &TableEffect| drive.plan.is_partitioned || own.contains(&quote::parts(&table.name));
     let changed = |table: &TableEffect| if is_own(table) { table.changed() } else { table.destroyed() };
     effects.tables.iter().fold(0, |sum, table| sum.saturating_add(changed(table)))
 }
@@ -597,13 +610,13 @@ fn held(drive: &Drive, effects: &Effects, archived: &[u64]) -> Result<u64, Strin
         return if archived == counted { Ok(counted) } else { differs(&drive.job.relation, archived, counted) };
     }
     // Rows updated, and rows deleted.
-    let mut expected = BTreeMap::<String, [u64; 2]>::new();
+    let mut expected = BTreeMap::<Vec<String>, [u64; 2]>::new();
     for (walk, rows) in drive.plan.family().walks().zip(archived) {
-        let of = expected.entry(quote::shown(&walk.schema, &walk.table).written).or_default();
+        let of = expected.entry(vec![walk.schema.clone(), walk.table.clone()]).or_default();
         of[usize::from(!walk.is_update())] += rows;
     }
     for table in &effects.tables {
-        let known = expected.remove(&table.name);
+        let known = expected.remove(&quote::parts(&table.name));
         if known.is_none() && !drive.plan.carries {
             // What a trigger changes in other tables is not archived, and was told.
             continue;
@@ -615,7 +628,7 @@ fn held(drive: &Drive, effects: &Effects, archived: &[u64]) -> Result<u64, Strin
         }
     }
     match expected.into_iter().find(|(_, rows)| rows.iter().any(|rows| *rows > 0)) {
-        Some((name, rows)) => differs(&name, rows.iter().sum(), 0),
+        Some((name, rows)) => differs(&name.join("."), rows.iter().sum(), 0),
         None => Ok(effects.destroyed()),
     }
 }

@@ -949,7 +949,7 @@ fn an_archive_that_was_emptied(server: &'static MyServer) {
         archive.iter().find(|row| row[0].as_deref() == Some("archive")).and_then(|row| row[1].clone()).expect("one");
     database.run(&format!("DELETE FROM {archive} WHERE id < 1000"));
     let offer = Refused::to_confirm(&mut wire, &format!("SLUICE UNDO '{id}'"));
-    assert!(offer.says("rows that it changed are not in its archive any more"), "{offer:?}");
+    assert!(offer.says("are not in its archive: somebody took them out"), "{offer:?}");
 }
 
 /// A temporary table of the session's own hides the one that the rows belong to.

@@ -6,7 +6,7 @@
 use crate::sql::dialect::postgres::changes::Found;
 use crate::sql::dialect::postgres::clauses::Source;
 use crate::sql::dialect::postgres::{acts, census, names, removals, settings};
-use crate::sql::facts::{ActKind, Execution, Facts, Kind, Nesting, TransactionVerb};
+use crate::sql::facts::{ActKind, Execution, Facts, Kind, Nesting, TransactionVerb, Verb};
 use crate::sql::lexer::{self, Token};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{DiscardMode, ExplainStmt, Node, RangeVar, RawStmt, TransactionStmtKind};
@@ -63,13 +63,15 @@ impl Reader<'_> {
         found.again.sort_by_key(|(place, _)| *place);
         facts.again = found.again.into_iter().map(|(_, again)| again).collect();
         facts.changes = found.changes.into_iter().map(|(_, change)| change).collect();
-        let met = facts.changes.iter().filter(|change| change.verb != crate::sql::facts::Verb::CopyIn).count();
+        let met = facts.changes.iter().filter(|change| change.verb != Verb::CopyIn).count();
         if met + excused != counted.changes() {
             let words = format!("{} changes counted in the statement, {} understood", counted.changes(), met + excused);
             facts.unread.get_or_insert(words);
         }
         facts.functions = counted.functions.iter().cloned().collect();
-        if let ([change], Kind::Update | Kind::Delete) = (&facts.changes[..], &facts.kind) {
+        if let [change] = &facts.changes[..]
+            && matches!(change.verb, Verb::Update | Verb::Delete)
+        {
             let parts = |relation: &[String; 3]| -> Vec<String> {
                 relation.iter().filter(|part| !part.is_empty()).cloned().collect()
             };
