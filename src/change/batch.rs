@@ -55,6 +55,13 @@ pub struct Plan {
     /// Other tables that it reads.
     #[serde(default)]
     pub reads: Vec<Other>,
+    /// PostgreSQL: names of functions in it, what is called so beside the server's own, and the columns of its tables by number and name: of its own, and of each member.
+    #[serde(default)]
+    pub functions: Vec<String>,
+    #[serde(default)]
+    pub called: Option<String>,
+    #[serde(default)]
+    pub columns: Vec<Vec<String>>,
     /// PostgreSQL: its rows are counted as those of its partitions.
     #[serde(default)]
     pub is_partitioned: bool,

@@ -187,6 +187,15 @@ impl Walk {
         format!("SELECT {}, {own}, {}", there(&archive), indexes.join(", "))
     }
 
+    /// The table's columns, each as its number and its name: a column that was renamed has another name, one that was made anew another number.
+    pub fn numbered_columns(&self) -> String {
+        format!(
+            "SELECT pg_catalog.concat(a.attnum, ' ', a.attname) FROM pg_catalog.pg_attribute a WHERE a.attrelid OPERATOR(pg_catalog.=) pg_catalog.to_regclass({})::pg_catalog.oid \
+             AND a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2 AND NOT a.attisdropped ORDER BY a.attnum",
+            literal(&self.table_name())
+        )
+    }
+
     /// By which publications its rows go to subscribers, if by any.
     pub fn archive_published(&self) -> String {
         format!(

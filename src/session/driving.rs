@@ -4,6 +4,7 @@
 
 use crate::audit::Permit;
 use crate::change::batch::{Pace, Plan};
+use crate::change::preview::words::plain;
 use crate::database::batches::{Piece, Place, Stride};
 use crate::ground::limits;
 use crate::policy::count::grouped;
@@ -181,6 +182,7 @@ impl Drive {
         if job.of.is_some() {
             // An archive alone is what an undo reads.
             plan.reads.clear();
+            plan.functions.clear();
         }
         let (began, before) = (Instant::now(), job.standing.rows);
         Drive {
@@ -406,7 +408,7 @@ impl Drive {
             "sluice: {} rows were left as they are: they were changed since, or others stand in their way: {} {}{}",
             grouped(self.left()),
             names.join(", "),
-            keys.join("; "),
+            plain(&keys.join("; ")),
             if self.left() > limits::LEFT_SHOWN_MAX as u64 { "; …" } else { "" }
         )
     }
@@ -418,7 +420,7 @@ impl Drive {
         let of = job.rows_shown.map_or_else(String::new, |shown| format!(" of {}", grouped(shown)));
         let over = standing.state == State::Cancelled;
         let how = if over { "cancelled" } else { "paused" };
-        let message = format!("sluice: the change was {how} after {rows}{of} rows: {why}");
+        let message = format!("sluice: the change was {how} after {rows}{of} rows: {}", plain(why));
         let mut lines = Vec::new();
         if standing.rows == 0 && job.of.is_none() {
             lines.push("BEGIN; the statement; COMMIT runs it whole instead, without an archive.".to_owned());

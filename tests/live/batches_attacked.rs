@@ -16,7 +16,7 @@ stories! {
     undone_while_it_runs, rows_taken_out_of_the_archive, another_table_by_its_name, letters_of_another_encoding, functions_of_the_users_own,
     what_settings_round, only_the_parent, rows_that_refer_to_one_another, what_dates_mean, a_session_that_only_reads, rows_that_cannot_come_back, rows_in_one_anothers_way, rows_changed_between_two_undos, names_that_change_before_a_bound_job_runs, another_table_before_it_in_the_path,
     a_trigger_that_keeps_rows_after_all, keys_that_are_disabled, rows_that_lose_and_then_go, partitions_with_children, lines_that_triggers_add, rights_on_columns, what_is_undone_is_over, what_waits_for_the_commit, parents_of_two_batches, keys_whose_rows_were_counted_elsewhere,
-    what_triggers_do_to_objects, names_that_are_keywords, archives_that_would_be_published, a_job_of_an_execute, triggers_below_that_run_before,
+    what_triggers_do_to_objects, names_that_are_keywords, archives_that_would_be_published, a_job_of_an_execute, triggers_below_that_run_before, columns_that_were_renamed, a_function_that_comes_to_stand_before,
 }
 
 fn job(wire: &mut Wire) -> String {
@@ -677,4 +677,41 @@ fn triggers_below_that_run_before(server: &'static Server) {
     let refused = Refused::to_confirm(&wire.simple("DELETE FROM things WHERE kind = 'old'"));
     assert!(refused.hint.contains("the trigger refuses runs before"), "{refused:?}");
     assert_eq!(confirm(&mut wire, &refused.token()).tags(), ["DELETE 4000"]);
+}
+
+/// Columns of other names hold other values: nothing is put back into them.
+fn columns_that_were_renamed(server: &'static Server) {
+    let (database, sluice) =
+        gate(server, &format!("{THINGS}; ALTER TABLE things ADD m int; UPDATE things SET m = 1; ANALYZE things"));
+    let mut wire = sluice.connect(&database);
+    let token = offered(&wire.simple("DELETE FROM things WHERE kind = 'old'"));
+    let id = job_of(&confirm(&mut wire, &token));
+    database.run("ALTER TABLE things RENAME n TO was; ALTER TABLE things RENAME m TO n; ALTER TABLE things RENAME was TO m; ALTER TABLE things ADD more int");
+    let refused = Refused::of(&undone(&mut wire, &id));
+    assert!(refused.message.contains("was renamed, dropped or made anew since"), "{refused:?}");
+    database.run(
+        "ALTER TABLE things RENAME n TO was; ALTER TABLE things RENAME m TO n; ALTER TABLE things RENAME was TO m",
+    );
+    assert_eq!(undone(&mut wire, &id).tags(), ["SLUICE UNDO 4000"]);
+}
+
+/// Functions are looked up anew in each batch: one of the users' own stops a job.
+fn a_function_that_comes_to_stand_before(server: &'static Server) {
+    let (database, sluice) =
+        gate(server, &format!("{THINGS}; ALTER TABLE things ALTER kind TYPE varchar(9); ANALYZE things"));
+    let mut holder = database.connect();
+    holder.simple("BEGIN; SELECT FROM things WHERE id = 3001 FOR UPDATE").expect_fine("a row held");
+    let mut wire = sluice.connect(&database);
+    let token = offered(&wire.simple("DELETE FROM things WHERE lower(kind) = 'old'"));
+    wire.send(&query(&format!("SLUICE CONFIRM '{token}'")));
+    database.wait_until(WAITS);
+    database
+        .run("CREATE FUNCTION public.lower(varchar) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'old'::text $$");
+    holder.simple("ROLLBACK").expect_fine("given up");
+    let refused = Refused::of(&wire.until_ready());
+    assert!(refused.message.contains("somebody changed it"), "{refused:?}");
+    let id = job(&mut wire);
+    assert_eq!(database.value("SELECT count(*) FROM things WHERE kind = 'new'"), "1000");
+    assert!(wire.simple(&format!("SLUICE RESUME '{id}'")).error().is_some());
+    assert_eq!(database.value("SELECT count(*) FROM things WHERE kind = 'new'"), "1000");
 }

@@ -111,6 +111,9 @@ impl Session {
             guards: outline.guards(),
             is_partitioned: outline.is_partitioned(),
             reads: outline.reads().to_vec(),
+            functions: Vec::new(),
+            called: None,
+            columns: Vec::new(),
             carries: outline.carries(),
             rows_below: outline.carried,
             most_below: judgement

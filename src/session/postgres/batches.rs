@@ -21,6 +21,7 @@ use crate::session::jobs::{is_more, is_over, lacking, no_store, runs, undo_of};
 use crate::session::judgement::{Judgement, Piece, Subjected};
 use crate::session::postgres::Session;
 use crate::session::postgres::act::Form;
+use crate::session::postgres::carry::others;
 use crate::session::postgres::look::Looked;
 use crate::session::postgres::run::Run;
 use crate::session::tokens::{binding, misused};
@@ -80,6 +81,13 @@ impl Session {
             let message = format!("sluice: where the rows end cannot be read, so nothing was changed: {why}");
             return self.refuse(&Refusal::new(Code::CannotKnow, message), run.form).await.map(|()| true);
         }
+        let mut columns = Vec::new();
+        for walk in std::iter::once(&walk).chain(members.iter().map(|member| &member.walk)) {
+            let told = self.tell(&walk.numbered_columns()).await?;
+            let rows = told.each.first().map_or(&[][..], |(answer, _)| &answer.rows);
+            columns.push(rows.iter().filter_map(|row| row.first().cloned().flatten()).collect());
+        }
+        let called = self.tell(&others(&[], &facts.functions)).await?.row(0).and_then(|row| row.get(1).cloned());
         let oid = self.tell(&walk.print()).await?.row(0).and_then(|row| row.get(1).cloned());
         let mut context = binding(&judgement.context);
         let carries_values = judgement.parameters.is_some() || !judgement.source.contains(piece.text.trim());
@@ -104,6 +112,9 @@ impl Session {
             unique: Vec::new(),
             is_partitioned: outline.is_partitioned(),
             reads: outline.reads().to_vec(),
+            functions: facts.functions.clone(),
+            called,
+            columns,
             carries: outline.carries(),
             rows_below: outline.carried,
             most_below: judgement
@@ -286,6 +297,12 @@ impl Session {
                 )));
             }
         };
+        if let ([piece], None) = (&judgement.pieces[..], job.of)
+            && self.means_otherwise(&piece.facts, &piece.text).await?
+        {
+            let message = "sluice: functions, operators or casts of the users' own stand now where the job's statement had the server's";
+            return Ok(Err(Refusal::new(Code::Denied, message)));
+        }
         let more = self.readings_of_dates().await?;
         match self.desk.unfit(job, &plan, &judgement, more).await {
             Some(refusal) => Ok(Err(refusal)),

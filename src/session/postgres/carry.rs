@@ -86,8 +86,24 @@ impl Session {
                 return Ok(Err(format!("{name} is another table than the one that was changed")));
             }
         }
+        if drive.job.of.is_some() {
+            for (walk, columns) in drive.plan.family().walks().zip(&drive.plan.columns) {
+                let told = self.tell(&walk.numbered_columns()).await?;
+                let rows = told.each.first().map_or(&[][..], |(answer, _)| &answer.rows);
+                let now: Vec<&str> = rows.iter().filter_map(|row| row.first()?.as_deref()).collect();
+                if let Some(gone) = columns.iter().find(|column| !now.contains(&column.as_str())) {
+                    let name = quote::shown(&walk.schema, &walk.table).written;
+                    let column = gone.split_once(' ').map_or(gone.as_str(), |(_, name)| name);
+                    return Ok(Err(format!("{column} of {name} was renamed, dropped or made anew since")));
+                }
+            }
+        }
+        let called = prints.row(1 + drive.plan.members.len()).and_then(|row| row.get(1).cloned());
+        if names_others(&drive.plan) && drive.plan.called.is_some() && called != drive.plan.called {
+            return Ok(Err("a function is called as one in it that was not when it was confirmed".to_owned()));
+        }
         let ids: Vec<String> = drive.plan.reads.iter().map(|other| other.id.to_string()).collect();
-        if !ids.is_empty() && prints.cell(1 + drive.plan.members.len()) != Some(&ids.join(" ")) {
+        if !ids.is_empty() && prints.cell(1 + drive.plan.members.len()) != Some(&format!("{} ", ids.join(" "))) {
             return Ok(Err("its subqueries read other tables than when it was confirmed".to_owned()));
         }
         let asked = format!("{}; {}; {}", family.done_so_far(), walk.done(), walk.done_so_far());
@@ -548,28 +564,41 @@ fn begin_statements(plan: &Plan) -> usize {
     4 + plan.members.len() + printed(plan)
 }
 
+fn names_others(plan: &Plan) -> bool {
+    !plan.reads.is_empty() || !plan.functions.is_empty()
+}
+
 /// What table and archive are, for each of them; and where the names of other tables lead.
 fn prints(plan: &Plan) -> Vec<String> {
-    let others = (!plan.reads.is_empty()).then(|| others(&plan.reads));
+    let others = names_others(plan).then(|| others(&plan.reads, &plan.functions));
     plan.family().walks().map(Walk::print).chain(others).collect()
 }
 
 /// How many [`prints`] there are.
 fn printed(plan: &Plan) -> usize {
-    1 + plan.members.len() + usize::from(!plan.reads.is_empty())
+    1 + plan.members.len() + usize::from(names_others(plan))
 }
 
-fn others(reads: &[Other]) -> String {
+/// Where the names of tables lead, and which functions of the users' own are called as those in it.
+pub(in crate::session) fn others(reads: &[Other], functions: &[String]) -> String {
     let oid = |other: &Other| {
         let name = quote::literal(&other.written);
         format!("CAST(CAST(pg_catalog.to_regclass({name}) AS pg_catalog.oid) AS pg_catalog.text)")
     };
-    format!("SELECT pg_catalog.concat_ws(' ', {})", reads.iter().map(oid).collect::<Vec<_>>().join(", "))
+    let oids: Vec<String> = reads.iter().map(oid).chain(["''".to_owned()]).collect();
+    let names: Vec<String> = functions.iter().map(|name| quote::literal(name)).collect();
+    format!(
+        "SELECT pg_catalog.concat_ws(' ', {}), (SELECT pg_catalog.concat(pg_catalog.count(*), ' ', pg_catalog.max(p.oid), ' ', pg_catalog.max(p.xmin::pg_catalog.text)) \
+         FROM pg_catalog.pg_proc p WHERE p.pronamespace OPERATOR(pg_catalog.<>) 'pg_catalog'::pg_catalog.regnamespace::pg_catalog.oid \
+         AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.name[]))",
+        oids.join(", "),
+        names.join(", ")
+    )
 }
 
 /// `at`: where the answers to [`prints`] begin.
 fn print_in(told: &Told, at: usize, plan: &Plan) -> Option<String> {
-    let digests = (0..printed(plan)).map(|print| told.cell(at + print));
+    let digests = (0..printed(plan)).map(|print| told.row(at + print).map(|row| row.join(" ")));
     digests.collect::<Option<Vec<_>>>().map(|digests| digests.join(" "))
 }
 

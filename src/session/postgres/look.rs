@@ -427,7 +427,8 @@ async fn context(asker: &mut impl Ask) -> Result<Context, AskError> {
          pg_catalog.current_setting('sluice.format', true), \
          pg_catalog.current_setting('sluice.script', true), pg_catalog.current_setting('sluice.rerun', true), \
          pg_catalog.current_setting('DateStyle'), pg_catalog.current_setting('TimeZone'), pg_catalog.current_setting('IntervalStyle'), \
-         pg_catalog.current_setting('transform_null_equals'), pg_catalog.current_setting('array_nulls')";
+         pg_catalog.current_setting('transform_null_equals'), pg_catalog.current_setting('array_nulls'), \
+         pg_catalog.current_setting('client_encoding')";
     let answer = asker.ask(QUESTION, None).await?;
     let names = [
         "search_path",
@@ -445,6 +446,7 @@ async fn context(asker: &mut impl Ask) -> Result<Context, AskError> {
         "IntervalStyle",
         "transform_null_equals",
         "array_nulls",
+        "client_encoding",
     ];
     let values = answer.rows.into_iter().next().unwrap_or_default();
     Ok(names.iter().zip(values).filter_map(|(name, value)| Some(((*name).to_owned(), value?))).collect())
