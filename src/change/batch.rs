@@ -55,7 +55,8 @@ pub struct Plan {
     /// Other tables that it reads.
     #[serde(default)]
     pub reads: Vec<Other>,
-    /// PostgreSQL: names of functions in it, what is called so beside the server's own, and the columns of its tables by number and name: of its own, and of each member.
+    /// PostgreSQL: names of functions in it; what is called so beside the server's own; and the columns of its tables by number and name,
+    /// of its own and of each member.
     #[serde(default)]
     pub functions: Vec<String>,
     #[serde(default)]
@@ -84,7 +85,7 @@ pub struct Other {
     /// As the statement names it, and as it is called in full.
     pub written: String,
     pub parts: [String; 2],
-    /// The server's own id, and what kind of table it is.
+    /// The server's own id.
     pub id: u64,
 }
 

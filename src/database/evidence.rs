@@ -83,7 +83,8 @@ pub async fn gather<A: Ask>(asker: &mut A, inquiry: &Inquiry<'_>, cache: &mut Ca
 
 /// What its subqueries read.
 async fn reads<A: Ask>(interview: &mut Interview<'_, A>, facts: &Facts, cache: &mut Cache) -> Known<Vec<Table>> {
-    let Some(names) = facts.reads.as_ref().filter(|names| !names.is_empty()) else { return Known::NotAsked };
+    let is_cut = facts.changes.iter().all(|change| matches!(change.verb, Verb::Update | Verb::Delete));
+    let Some(names) = facts.reads.as_ref().filter(|names| is_cut && !names.is_empty()) else { return Known::NotAsked };
     if names.len() > limits::TABLES_READ_MAX {
         return Known::Unknown("there are too many of them".to_owned());
     }

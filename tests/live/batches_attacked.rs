@@ -509,11 +509,11 @@ fn rights_on_columns(server: &'static Server) {
 
 /// A job that was stopped and undone is over.
 fn what_is_undone_is_over(server: &'static Server) {
-    let (database, _sluice, mut wire, mut holder) = stuck(server);
-    let id = job(&mut _sluice.connect(&database));
-    _sluice.connect(&database).simple(&format!("SLUICE PAUSE '{id}'")).expect_fine("a wish");
-    holder.simple("ROLLBACK").expect_fine("given up");
+    let (database, sluice, mut wire, mut holder) = stuck(server);
+    let id = job(&mut sluice.connect(&database));
+    sluice.connect(&database).simple(&format!("SLUICE PAUSE '{id}'")).expect_fine("a wish");
     assert!(wire.until_ready().error().is_some());
+    holder.simple("ROLLBACK").expect_fine("given up");
     undone(&mut wire, &id).expect_fine("back");
     let refused = Refused::of(&wire.simple(&format!("SLUICE RESUME '{id}'")));
     assert!(refused.message.contains("undone") && !refused.hint.contains("RESUME"), "{refused:?}");
@@ -658,8 +658,8 @@ fn a_job_of_an_execute(server: &'static Server) {
     let mut other = sluice.connect(&database);
     let id = job(&mut other);
     other.simple(&format!("SLUICE PAUSE '{id}'")).expect_fine("asked for");
-    holder.simple("ROLLBACK").expect_fine("given up");
     assert!(wire.until_ready().error().is_some());
+    holder.simple("ROLLBACK").expect_fine("given up");
     let outcome = other.simple(&format!("SLUICE RESUME '{id}'"));
     assert_eq!(outcome.tags(), ["UPDATE 5000"], "{outcome:#?}");
 }
