@@ -22,9 +22,10 @@ impl Kind {
         self.0 as u8
     }
 
-    /// VARCHAR, the BLOBs, VAR_STRING and STRING; NULL is of no kind.
+    /// Whatever comes as a text: VARCHAR, BIT, VECTOR, JSON, ENUM, SET, the BLOBs, VAR_STRING, STRING, GEOMETRY; NULL is of no kind. (DECIMAL
+    /// is a number to the server, though it is written in digits.)
     pub fn is_text_or_null(self) -> bool {
-        matches!(self.code(), 0x06 | 0x0f | 0xf9..=0xfe)
+        matches!(self.code(), 0x06 | 0x0f | 0x10 | 0xf2 | 0xf5 | 0xf7..=0xff)
     }
 
     fn is_unsigned(self) -> bool {

@@ -665,10 +665,15 @@ fn a_text_where_a_number_was(server: &'static MyServer) {
     database.run(NAMED);
     let mut wire = sluice.my_connect(&database);
     wire.query("SET sql_mode = ''").expect_fine("a word compares with 0");
-    let id = wire.prepare("DELETE FROM named WHERE vk = ?");
-    wire.command(&execute_typed(id, 0, &[(BIGINT, Some(7i64.to_le_bytes().to_vec()))])).expect_fine("no row");
-    let outcome = wire.command(&execute_typed(id, 0, &[(VAR_STRING, Some(b"\x03n9x".to_vec()))]));
-    assert!(database.count("named") >= 4_999, "{outcome:?}");
+    // Whatever kind of text: node's mysql2 binds objects as JSON (245).
+    // MariaDB ends a session that binds types it does not know.
+    let odd = if server.is_mariadb() { &[][..] } else { &[245, 242, 16, 247, 248, 255] };
+    for kind in odd.iter().copied().chain([VAR_STRING, 15]).chain(249..=252) {
+        let id = wire.prepare("DELETE FROM named WHERE vk = ?");
+        wire.command(&execute_typed(id, 0, &[(BIGINT, Some(7i64.to_le_bytes().to_vec()))])).expect_fine("no row");
+        let outcome = wire.command(&execute_typed(id, 0, &[(kind, Some(b"\x03n9x".to_vec()))]));
+        assert!(database.count("named") >= 4_999, "{kind}: {outcome:?}");
+    }
     // Texts alone are held to one row, unasked, as ever.
     let id = wire.prepare("DELETE FROM named WHERE vk = ?");
     for _ in 0..2 {
