@@ -26,6 +26,8 @@ pub struct Reach {
     pub writes: Watchlist,
     /// Of those, the ones that do what no rollback takes back: they cannot be tried.
     pub outside: Watchlist,
+    /// All names that lead to what no rollback takes back, tables without transactions among them: no block of statements may name one.
+    pub careless: Watchlist,
     /// Of those, the ones of which only that is known: this user is not shown what they are.
     pub unshown: Watchlist,
     /// Some of it runs at COMMIT: a deferrable trigger.
@@ -45,6 +47,7 @@ impl Reach {
         let list = Watchlist::everything(format!("what runs behind its names is not known: {why}"));
         Reach {
             reads: list.clone(),
+            careless: list.clone(),
             writes: list,
             outside: Watchlist::default(),
             unshown: Watchlist::default(),
@@ -353,6 +356,7 @@ impl Found {
         };
         let (deferred, in_tables, own_equality) = (self.deferred, self.in_tables, self.own_equality);
         Reach {
+            careless: Watchlist::default(),
             reads: dress(reads),
             writes: dress(writes),
             outside,

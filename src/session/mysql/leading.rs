@@ -99,7 +99,8 @@ impl Session {
                 known.effects = Known::Unknown(why);
                 continue;
             }
-            match reached(piece, reach, mode, mixed) {
+            let blocked = blocked(piece, reach, mode, &self.desk.principal.database);
+            match blocked.map_or_else(|| reached(piece, reach, mode, mixed), Err) {
                 Ok(names) if names.is_empty() && reach.blind && !mixed => known.reaches = fires_unseen(piece, known),
                 Ok(names) => known.reaches = names,
                 Err(why) => known.effects = Known::Unknown(why),
@@ -159,6 +160,19 @@ fn stands_alone(facts: &Facts) -> bool {
         || facts.commits_implicitly
         || facts.outside_transaction_only
         || crate::session::judgement::copies_in(facts)
+}
+
+/// A block of statements (MariaDB) is tried as a whole: not one that names what no rollback takes back, or the server's own tables, where a
+/// row can be an account.
+fn blocked(piece: &Piece, reach: &Reach, mode: LexicalMode, database: &str) -> Option<String> {
+    if piece.facts.kind != Kind::Do {
+        return None;
+    }
+    if database.eq_ignore_ascii_case("mysql") || reach::names_catalog(&piece.text, mode) {
+        return Some("it names the server's own tables, so it cannot be tried".to_owned());
+    }
+    let met = reach.careless.met(&piece.text, mode);
+    met.first().map(|name| format!("it names {name}, which does what no rollback takes back, so it cannot be tried"))
 }
 
 /// What one statement leads to; empty: nothing. `Err`: why that cannot be tried out before it is kept.

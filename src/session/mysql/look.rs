@@ -249,6 +249,10 @@ async fn interview(
             seen.context.insert("arguments".to_owned(), values(asker, &arguments).await?);
         }
     }
+    let named = variables(&seen.pieces, scene.source.mode);
+    if !named.is_empty() {
+        seen.context.insert("variables".to_owned(), values(asker, &named).await?);
+    }
     let questions = |piece: &Piece| match scene.depth {
         Depth::WhatRulesNeed => Session::asked_of(piece, scene.standing, scene.blind),
         Depth::Everything => Asked::preview(&piece.facts),
@@ -349,7 +353,7 @@ async fn context(asker: &mut impl Ask, product: Product) -> Result<Context, AskE
     let mut context = Context::new();
     for ((name, _), value) in NAMES.iter().zip(values) {
         let Some(digits) = value else { continue };
-        let value = quote::mysql::unhex(&digits)
+        let value = quote::mysql::unhex(&digits.replace('\0', ""))
             .ok_or_else(|| AskError::Database { code: "HY000".to_owned(), message: crate::database::catalog::odd() })?;
         context.insert((*name).to_owned(), value);
     }
@@ -425,10 +429,25 @@ fn arguments(pieces: &[Piece]) -> Vec<String> {
     executions.flat_map(|execution| execution.arguments.iter()).filter(|one| is_variable(one)).cloned().collect()
 }
 
+/// The variables that changes name themselves.
+fn variables(pieces: &[Piece], mode: LexicalMode) -> Vec<String> {
+    let mut found = std::collections::BTreeSet::new();
+    for piece in pieces.iter().filter(|piece| !piece.facts.changes.is_empty()) {
+        let tokens = Lexer::new(&piece.text, mode).filter(|token| !token.is_comment());
+        let written = tokens.map(|token| token.text(&piece.text));
+        found.extend(
+            written.filter(|one| one.len() > 1 && one.starts_with('@') && !one.starts_with("@@")).map(str::to_owned),
+        );
+    }
+    found.into_iter().collect()
+}
+
 /// What the variables hold, told so that no two values are told alike: a confirmation is bound to it.
 async fn values(asker: &mut impl Ask, variables: &[String]) -> Result<String, AskError> {
     let each = |variable: &String| {
-        format!("COALESCE(CONCAT(COERCIBILITY({variable}), ':', HEX(CAST({variable} AS CHAR))), 'NULL')")
+        format!(
+            "COALESCE(CONCAT(COERCIBILITY({variable}), ':', CHARSET({variable}), ':', COLLATION({variable}), ':', HEX(CAST({variable} AS BINARY))), 'NULL')"
+        )
     };
     let columns: Vec<String> = variables.iter().map(each).collect();
     let answer = asker.ask(&format!("SELECT CONCAT_WS(' ', {})", columns.join(", ")), None).await?;

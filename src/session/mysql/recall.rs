@@ -36,7 +36,7 @@ impl Session {
             return Err(unknown_state(Broken::Unknown("the session's settings could not be asked for".to_owned())));
         };
         self.settings.learn(&sql_mode, &charset);
-        let Some(database) = quote::mysql::unhex(&cells.next().flatten().unwrap_or_default()) else {
+        let Some(database) = quote::mysql::unhex(&cells.next().flatten().unwrap_or_default().replace('\0', "")) else {
             return Err(unknown_state(Broken::Unknown("the session's database could not be asked for".to_owned())));
         };
         // What names lead to is shown by rights: users of one account with the same roles see the same.

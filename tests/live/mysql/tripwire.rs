@@ -12,7 +12,7 @@ my_stories! {
     functions_that_only_read_or_add_pass, wherever_a_function_is_named, procedures, a_procedure_that_commits_by_itself, what_hides_behind_names,
     by_prepared_statements, triggers_that_do_more_than_was_shown, small_changes_that_add_up, in_a_transaction_block,
     a_schema_change_is_noticed_at_once, two_sessions_at_once, without_the_process_privilege, cascades_are_counted,
-    definitions_that_are_not_shown, executions_with_variables, what_attackers_tried, what_attackers_tried_again, what_was_bound_in_vain, types_of_an_execution_that_failed, a_text_where_a_number_was, letters_that_answers_lack, values_that_no_text_equals, prepared_in_another_character_set, what_a_third_attacker_tried, code_behind_rights, a_trigger_that_notes_each_row, what_ran_before_an_error, rows_that_are_accounts, databases_that_answers_do_not_tell_apart,
+    definitions_that_are_not_shown, executions_with_variables, what_attackers_tried, what_attackers_tried_again, what_was_bound_in_vain, types_of_an_execution_that_failed, a_text_where_a_number_was, letters_that_answers_lack, values_that_no_text_equals, prepared_in_another_character_set, what_a_third_attacker_tried, code_behind_rights, a_trigger_that_notes_each_row, what_ran_before_an_error, rows_that_are_accounts, databases_that_answers_do_not_tell_apart, blocks_of_statements, values_of_variables,
 }
 
 const CODE: &str = "
@@ -898,5 +898,69 @@ fn databases_that_answers_do_not_tell_apart(server: &'static MyServer) {
     for name in [&one, &other] {
         assert_eq!(database.value(&format!("SELECT count(*) FROM `{name}`.logs")), "500", "{outcome:?}");
         database.run_as_root(&format!("DROP DATABASE `{name}`"));
+    }
+}
+
+/// A block is tried as a whole: what no rollback takes back is asked about beforehand, whatever stands round it.
+fn blocks_of_statements(server: &'static MyServer) {
+    if !server.is_mariadb() {
+        return;
+    }
+    let (database, sluice) = with_code(server);
+    database.run("CREATE TABLE careless (a int PRIMARY KEY) ENGINE=MyISAM; INSERT INTO careless SELECT id FROM logs; CREATE VIEW over_careless AS SELECT * FROM careless");
+    let mut wire = sluice.my_connect_as(ROOT, &database);
+    wire.query("SET @x = 1").expect_fine("a variable");
+    let values = "(Host, Db, User, Select_priv) VALUES ('%', 'x', 'nobody', 'Y')";
+    for way in [
+        format!("BEGIN NOT ATOMIC INSERT INTO mysql.db {values}; END"),
+        format!("IF 1 THEN INSERT INTO `mysql`.db {values}; END IF"),
+        format!("BEGIN NOT ATOMIC REPLACE INTO mysql . db {values}; END"),
+        "BEGIN NOT ATOMIC DELETE FROM careless; END".to_owned(),
+        "BEGIN NOT ATOMIC DELETE FROM over_careless; END".to_owned(),
+        "WHILE @x DO DELETE FROM careless; SET @x = 0; END WHILE".to_owned(),
+        "BEGIN NOT ATOMIC DELETE FROM careless; SIGNAL SQLSTATE '45000'; END".to_owned(),
+    ] {
+        let outcome = wire.query(&way);
+        assert!((50001..=50007).contains(&outcome.code()), "{way}: {outcome:?}");
+        let rows =
+            "SELECT (SELECT count(*) FROM mysql.db WHERE User = 'nobody') * 1000 + (SELECT count(*) FROM careless)";
+        assert_eq!(database.value(rows), "500", "{way}");
+    }
+    wire.query("USE mysql").expect_fine("its own tables");
+    let outcome = wire.query(&format!("BEGIN NOT ATOMIC INSERT INTO db {values}; END"));
+    assert!((50001..=50007).contains(&outcome.code()), "{outcome:?}");
+    assert_eq!(database.value("SELECT count(*) FROM mysql.db WHERE User = 'nobody'"), "0");
+}
+
+/// What a variable holds is part of what is confirmed, letter for letter and byte for byte.
+fn values_of_variables(server: &'static MyServer) {
+    let (database, sluice) = with_code(server);
+    database.run("CREATE TABLE cats (id int AUTO_INCREMENT PRIMARY KEY, b varbinary(9), c varchar(9) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin);
+                  INSERT INTO cats (b, c) SELECT x'FF01', 'ж' FROM logs a JOIN (SELECT 1 UNION SELECT 2 UNION SELECT 3) b; INSERT INTO cats (b, c) SELECT x'FF02', 'щ' FROM cats");
+    for (first, second, statement) in [
+        ("x'FF01'", "x'FF02'", "DELETE FROM cats WHERE b = ?"),
+        ("_utf8mb4 x'D0B6'", "_utf8mb4 x'D189'", "DELETE FROM cats WHERE c = ?"),
+    ] {
+        for own in [false, true] {
+            let mut wire = sluice.my_connect(&database);
+            wire.query("SET NAMES latin1").expect_fine("letters");
+            let text = match own {
+                true => statement.replace('?', "@v"),
+                false => {
+                    wire.query(&format!("PREPARE s FROM '{statement}'")).expect_fine("a name");
+                    "EXECUTE s USING @v".to_owned()
+                }
+            };
+            wire.query(&format!("SET @v = {first}")).expect_fine("one");
+            let outcome = wire.query(&text);
+            if outcome.error().is_none() {
+                // In its letters the server finds none.
+                continue;
+            }
+            let refused = Refused::of(&mut wire, &outcome);
+            wire.query(&format!("SET @v = {second}")).expect_fine("the other");
+            let outcome = wire.query(&format!("SLUICE CONFIRM '{}'", refused.token()));
+            assert_eq!(database.count("cats"), 3000, "{text}: {outcome:?}");
+        }
     }
 }

@@ -79,12 +79,14 @@ pub async fn learn(asker: &mut impl Ask, fingerprint: String, mode: MySqlMode) -
     let unshown = bodies.iter().filter(|body| body.hidden || body.leads_out).map(|body| body.name.clone());
     let unshown: Vec<String> = unshown.collect();
     // A table without transactions is no code: what writes into it is, and was put in by its name.
+    let careless: Vec<String> = outside.all().cloned().collect();
     let leads = |name: &&String| changing.all().any(|one| one == *name);
     let outside: Vec<String> = outside.all().filter(leads).cloned().collect();
     Ok(Reach {
         reads: Watchlist::new(changing.reads.iter().cloned(), []).loose(),
         writes: Watchlist::new(changing.all().cloned(), []).loose(),
         outside: Watchlist::new(outside, []).loose(),
+        careless: Watchlist::new(careless, []).loose(),
         unshown: Watchlist::new(unshown, []).loose(),
         deferred: false,
         in_tables: changing.tables,
@@ -378,7 +380,7 @@ fn inserts(body: &str, mode: LexicalMode) -> bool {
     found(body, mode, |token, _| token.is_word(body, "insert"))
 }
 
-fn names_catalog(body: &str, mode: LexicalMode) -> bool {
+pub fn names_catalog(body: &str, mode: LexicalMode) -> bool {
     let is_name = |token: &Token| matches!(token.kind, Kind::Word | Kind::QuotedName);
     let of_catalog = |token: &Token| token.text(body).trim_matches(['`', '"']).eq_ignore_ascii_case("mysql");
     found(body, mode, |token, next| is_name(token) && of_catalog(token) && next.is_some_and(|next| next.is(b'.')))
