@@ -3,6 +3,7 @@
 //! Invariant: only reads, and nothing that could keep the Sluice that runs waiting.
 
 use crate::config;
+use crate::ground::limits;
 use crate::policy::count::grouped;
 use crate::store::Store;
 use crate::store::jobs::{Job, State};
@@ -14,8 +15,6 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
-/// Who ran one that was not heard of for so long was killed.
-const SILENT: Duration = Duration::from_secs(30);
 const LOOKS_EVERY: Duration = Duration::from_millis(500);
 
 /// Prints them; with `watch`, until none is on its way. The error is for the terminal.
@@ -35,7 +34,7 @@ pub fn run(path: &Path, watch: bool) -> Result<(), String> {
 
 fn is_open(job: &Job) -> bool {
     let age = Timestamp::now().duration_since(job.seen);
-    job.standing.state == State::Running && age < SILENT.try_into().unwrap_or_default()
+    job.standing.state == State::Running && age < limits::JOB_SILENT.try_into().unwrap_or_default()
 }
 
 /// One line a job, the latest first.

@@ -147,6 +147,8 @@ pub const JOB_LOCK_TRIES: u32 = 30;
 pub const JOB_LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// How often a job that waits looks for what somebody wants of it: each time the store waits for the disk.
 pub const WISH_EVERY: Duration = Duration::from_millis(500);
+/// A running job that was not heard of for so long has lost who ran it.
+pub const JOB_SILENT: Duration = Duration::from_secs(30);
 /// Tables that the subqueries of a change may read for it to be cut into batches.
 pub const TABLES_READ_MAX: usize = 16;
 /// Archives past their retention that are dropped behind one job.
@@ -261,7 +263,7 @@ pub const SQL_TOKENS_MAX: usize = 100_000;
 pub const SQL_COMMENT_DEPTH_MAX: usize = 100;
 /// A text longer than this is read beside the thread that serves its session, and others.
 pub const SQL_READ_INLINE_BYTES_MAX: usize = 16 << 10;
-/// So is one longer than this glanced at, which is quicker: some 100 MB a second.
+/// So is one longer than this glanced at, which is quicker.
 pub const SQL_GLANCE_INLINE_BYTES_MAX: usize = 256 << 10;
 
 /// The deepest tree a text may make, counted as tokens that could each add a level. PostgreSQL itself gives up on about 10,000

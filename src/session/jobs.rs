@@ -9,6 +9,7 @@ use crate::change::challenge::{self, Draft};
 use crate::change::preview::words::lasting;
 use crate::database::quote;
 use crate::ground::ids::{ChallengeId, JobId};
+use crate::ground::limits;
 use crate::policy::count::grouped;
 use crate::policy::finding::Level;
 use crate::protocol::{Code, Refusal};
@@ -26,9 +27,6 @@ use std::time::Duration;
 
 pub(in crate::session) const COLUMNS: &[&str] =
     &["id", "state", "table", "rows", "of", "batches", "why", "by", "begun", "undo"];
-
-/// A running job that was not heard of for so long has lost who ran it.
-const SILENT: Duration = Duration::from_secs(30);
 
 impl Desk {
     pub(in crate::session) async fn jobs(&self) -> Result<Table, Refusal> {
@@ -62,7 +60,7 @@ impl Desk {
     fn state_of(&self, job: &Job) -> String {
         let age = self.house.clock.now().duration_since(job.seen);
         match job.standing.state {
-            State::Running if age > SILENT.try_into().unwrap_or_default() => {
+            State::Running if age > limits::JOB_SILENT.try_into().unwrap_or_default() => {
                 format!("running, not heard of for {} s: SLUICE RESUME goes on, if it is interrupted", age.as_secs())
             }
             state => state.as_str().to_owned(),
